@@ -1,0 +1,102 @@
+#ifndef LAKE_CATALOG_H
+#define LAKE_CATALOG_H
+
+#include "base/ctx.h"
+#include "lake/model.h"
+#include "record/checkpoint.h"
+
+/*
+ * One DuckLake catalog (format exactly 1.0) on SQLite or Postgres, opened for one flow. Format rules are here once;
+ * catalog_sqlite.c and catalog_postgres.c only send statements. One thread.
+ *
+ * Our own tables live beside the official ones, in the same metadata schema:
+ *   ductstream_checkpoint(flow PK, epoch, seq, state, lsn, commit_us, commit_id, source_identity, snapshot_id)
+ *   ductstream_relation(flow, source_oid, source_schema, source_name, table_id, columns, state)  PK (flow, source_oid)
+ */
+struct lake;
+
+struct lake_config {
+	const char *catalog;	     /* "sqlite:PATH" or "postgres:DSN" (libpq keyword=value or URI) */
+	const char *metadata_schema; /* Postgres: schema of the ducklake_ tables, NULL = "public"; SQLite: NULL */
+	const char *data_path;	     /* directory; NULL: the catalog's own */
+	const char *flow;	     /* name of the flow: key of its checkpoint */
+	bool create;		     /* make the catalog when there is none (else CONFIG error) */
+	bool create_indexes;	     /* make missing indexes on the catalog's statistics, file and inlined tables */
+	bool read_only;		     /* for probes and `lake snapshots`: no epoch raised, nothing written */
+	int64_t busy_timeout_ms;     /* SQLite lock wait */
+};
+
+/*
+ * Connects; creates or joins the catalog; checks version, encryption and data_path (CONFIG errors that name both
+ * values); makes our tables; raises the epoch of the flow's checkpoint so that every older owner is fenced; reads the
+ * model at head. A SQLite file locked by another process for longer than the busy timeout is a CONFIG error that says
+ * so. DSN passwords never appear in errors.
+ */
+int lake_open(struct lake **ret, const struct lake_config *config, const struct duct_ctx *ctx, struct duct_error *err);
+void lake_close(struct lake *lake); /* accepts NULL */
+
+bool lake_is_sqlite(const struct lake *lake);
+const char *lake_data_path(const struct lake *lake); /* absolute, with trailing slash */
+const char *lake_uuid(const struct lake *lake);	     /* identity of this catalog: made by us at first open, kept in ductstream_ tables */
+const char *lake_option(const struct lake *lake, const char *key, int64_t table_id, int64_t schema_id); /* metadata option as of the last sync:
+	table, else schema, else global; NULL when unset */
+
+/* The checkpoint as of the last sync or commit. */
+void lake_checkpoint(const struct lake *lake, struct duct_checkpoint *ret);
+int64_t lake_snapshot_id(const struct lake *lake);  /* head as of the last sync or commit */
+const char *lake_commit_id(const struct lake *lake); /* of our last commit: a uuid; "" when none */
+
+/* Sets state COPYING (compare-and-set on the epoch), without a snapshot. */
+int lake_begin_copy(struct lake *lake, const char *source_identity, struct duct_error *err);
+
+/* What happened to a table since the last sync or commit of ours. */
+enum lake_change {
+	LAKE_CHANGED_SCHEMA = 1 << 0,	/* altered or dropped by others */
+	LAKE_CHANGED_FILES = 1 << 1,	/* merge, rewrite, flush: positions moved, content the same */
+	LAKE_CHANGED_ROWS = 1 << 2,	/* rows inserted or deleted by others */
+};
+struct lake_change_note {
+	int64_t table_id;
+	unsigned changes;    /* enum lake_change */
+	int64_t snapshot_id; /* the first that did it */
+	char author[64];
+};
+
+/*
+ * Reads head, the tags of all snapshots after ours, tables, columns, statistics, options and checkpoint as ONE
+ * consistent view, and replaces the model. *ret_notes (malloc, caller frees) lists what others did to any table since.
+ * When a snapshot in between is missing (expired), every table counts as LAKE_CHANGED_FILES.
+ */
+int lake_sync(struct lake *lake, struct lake_change_note **ret_notes, size_t *ret_n, struct duct_error *err);
+
+/* Live table by names (compared without case); NULL when there is none. */
+const struct lake_table *lake_find_table(const struct lake *lake, const char *schema, const char *name);
+const struct lake_table *lake_table_by_id(const struct lake *lake, int64_t table_id);
+
+/* Live files of a table with their delete files and mark counts, in file id order. Allocated in *arena. */
+int lake_list_files(struct lake *lake, int64_t table_id, struct duct_arena *arena, struct lake_file **ret, size_t *ret_n,
+		    struct duct_error *err);
+
+/* Positions marked deleted inside the catalog for the file (sorted ascending; malloc, caller frees). */
+int lake_list_marks(struct lake *lake, int64_t table_id, int64_t file_id, int64_t **ret, size_t *ret_n,
+		    struct duct_error *err);
+
+/* How source relations are mirrored: one row per (flow, source oid). columns is JSON that the destination owns. */
+struct lake_relation {
+	uint32_t source_oid;
+	const char *source_schema, *source_name;
+	int64_t table_id;
+	const char *columns; /* JSON: attnum -> column_id, types */
+	const char *state;   /* "streaming" */
+};
+const struct lake_relation *lake_relations(const struct lake *lake, size_t *ret_n); /* as of the last sync or commit */
+
+/* Rows for `lake snapshots`. */
+struct lake_snapshot_row {
+	int64_t snapshot_id;
+	const char *time, *changes, *author, *message, *extra; /* NULL when NULL in the catalog */
+};
+int lake_list_snapshots(struct lake *lake, int limit, struct duct_arena *arena, struct lake_snapshot_row **ret,
+			size_t *ret_n, struct duct_error *err);
+
+#endif

@@ -1,0 +1,72 @@
+#ifndef LAKE_PARQUET_H
+#define LAKE_PARQUET_H
+
+#include "duck/duck.h"
+#include "lake/model.h"
+
+/*
+ * Parquet files of a DuckLake: written from batches and read back into batches, through libduckdb. Every function is
+ * blocking and uses the given connection (one thread at a time).
+ */
+
+/* One row to write. */
+struct lake_row_ref {
+	const struct duct_batch *batch;
+	uint32_t row;
+};
+
+/*
+ * Where rows come from: each call hands over up to any number of rows (*n = 0 ends). Memory handed over stays valid until the
+ * next call. row_ids is NULL unless spec->row_ids.
+ */
+struct lake_rows {
+	int (*next)(void *arg, const struct lake_row_ref **ret_rows, const int64_t **ret_row_ids, size_t *ret_n,
+		    struct duct_error *err);
+	/* For a relation (version) met in the rows: column index in the relation for each lake column, -1: the value is
+	 * the column's initial default when it has one, else NULL. A differing type that widens is cast. */
+	const int *(*map)(void *arg, const struct duct_relation *rel);
+	void *arg;
+};
+
+struct lake_write_spec {
+	const char *dir;		   /* absolute with trailing slash; made when missing */
+	const struct lake_column *columns; /* live root columns, in order */
+	int ncolumns;
+	bool row_ids;			   /* adds _ducklake_internal_row_id (field id 2147483540) as last column */
+	const char *compression;	   /* "zstd", "snappy", ... */
+	int compression_level;		   /* 0: default */
+	int64_t row_group_rows;		   /* 0: chosen from the width of the first rows, at most 122880 and 32 MB */
+	uint64_t max_rows, max_bytes;	   /* close the file after about so much (checked between chunks); 0: no limit.
+					      Then *ret_more is true when rows are left */
+};
+
+/*
+ * Writes one file named ducklake-<uuidv7>.parquet: rows in the given order, so that position = order. The file AND every new
+ * folder up to the first old one are fsynced before it returns. All columns OPTIONAL with field ids. Statistics as
+ * DuckDB's RETURN_STATS gives them, with the corrections of the ducklake-types reference (loose bounds instead of NULL
+ * for long non-ASCII strings are allowed; NULL min/max and contains_nan -1 are always safe). On failure nothing is left on disk.
+ */
+int lake_write_file(struct duck_conn *conn, const struct lake_write_spec *spec, const struct lake_rows *rows,
+		    struct lake_new_file **ret, bool *ret_more, struct duct_error *err);
+
+/* Writes a 2-column delete file (file_path field id 2147483646, pos 2147483645) for data_path; positions ascending. Fsynced. */
+int lake_write_delete_file(struct duck_conn *conn, const char *dir, const char *data_path, const int64_t *positions,
+			   size_t n, char **ret_path, int64_t *ret_size, int64_t *ret_footer, struct duct_error *err);
+
+/* Positions of a live delete file (2 or 3 columns; puffin is refused with CONFIG), ascending. malloc, caller frees. */
+int lake_read_delete_file(struct duck_conn *conn, const char *path, int64_t **ret, size_t *ret_n, struct duct_error *err);
+
+/*
+ * Reads columns of one data file. Columns are found by field id; a column that the file does not have yields its initial default.
+ * positions (ascending) restricts the rows, NULL reads all. For each chunk `fn` gets a batch whose columns are the
+ * wanted ones in order (its relation is private to the call; types are the lake column's types, cast from the file's older ones),
+ * with position and row id of each row. Row id: the file's explicit column when it has one (*by field id 2147483540*), else
+ * row_id_start + position. A missing file is RETRY.
+ */
+typedef int lake_read_fn(void *arg, const struct duct_batch *batch, const int64_t *positions, const int64_t *row_ids,
+			 struct duct_error *err);
+int lake_read_file(struct duck_conn *conn, const struct lake_file *file, const struct lake_column *const *columns,
+		   int ncolumns, const int64_t *positions, size_t npositions, lake_read_fn *fn, void *arg,
+		   struct duct_error *err);
+
+#endif

@@ -1,0 +1,202 @@
+/* Building and sharing batches: see batch.h. */
+#include "record/batch.h"
+
+#include "base/mem.h"
+
+#include <assert.h>
+#include <string.h>
+
+enum { FIRST_ROWS = 8 };
+
+static size_t bitmap_bytes(uint32_t rows)
+{
+	return ((size_t)rows + 7) / 8;
+}
+
+static void *regrow(struct duct_arena *arena, const void *old, size_t used, size_t size)
+{
+	char *p = duct_arena_alloc(arena, size);
+	if (used)
+		memcpy(p, old, used);
+	memset(p + used, 0, size - used);
+	return p;
+}
+
+static void vector_reserve(struct duct_arena *arena, struct duct_vector *v, uint32_t cap)
+{
+	if (v->width)
+		v->data = regrow(arena, v->data, (size_t)v->rows * v->width, (size_t)cap * v->width);
+	else
+		v->offsets = regrow(arena, v->offsets, v->offsets ? ((size_t)v->rows + 1) * 4 : 0, ((size_t)cap + 1) * 4);
+	v->valid = regrow(arena, v->valid, v->valid ? bitmap_bytes(v->rows) : 0, bitmap_bytes(cap));
+	v->sent = regrow(arena, v->sent, v->sent ? bitmap_bytes(v->rows) : 0, bitmap_bytes(cap));
+	v->cap = cap;
+}
+
+static void vector_init(struct duct_arena *arena, struct duct_vector *v, const struct duct_type *type, uint32_t cap)
+{
+	v->type = type;
+	v->width = duct_type_width(type);
+	v->heap = (char *)""; /* an empty value is not NULL */
+	vector_reserve(arena, v, cap);
+}
+
+struct duct_batch *duct_batch_new(struct duct_relation *rel, uint32_t capacity)
+{
+	struct duct_batch *b = duct_xcalloc(1, sizeof *b);
+	atomic_init(&b->refs, 1);
+	duct_arena_init(&b->arena);
+	b->relation = duct_relation_ref(rel);
+	b->cap = capacity < FIRST_ROWS ? FIRST_ROWS : capacity;
+	b->op = duct_arena_alloc(&b->arena, b->cap);
+	b->seq = duct_arena_alloc(&b->arena, b->cap * sizeof *b->seq);
+	b->old_row = duct_arena_alloc(&b->arena, b->cap * sizeof *b->old_row);
+	b->columns = duct_arena_zalloc(&b->arena, (size_t)rel->ncolumns * sizeof *b->columns);
+	for (int i = 0; i < rel->ncolumns; i++)
+		vector_init(&b->arena, &b->columns[i], &rel->columns[i].type, b->cap);
+	return b;
+}
+
+struct duct_batch *duct_batch_ref(struct duct_batch *batch)
+{
+	atomic_fetch_add_explicit(&batch->refs, 1, memory_order_relaxed);
+	return batch;
+}
+
+void duct_batch_unref(struct duct_batch *batch)
+{
+	if (!batch || atomic_fetch_sub_explicit(&batch->refs, 1, memory_order_acq_rel) != 1)
+		return;
+	duct_relation_unref(batch->relation);
+	duct_arena_done(&batch->arena);
+	free(batch);
+}
+
+uint32_t duct_batch_add_row(struct duct_batch *b, enum duct_op op, uint64_t seq)
+{
+	assert(!b->sealed);
+	if (b->rows == b->cap) {
+		uint32_t cap = b->cap * 2;
+		b->op = regrow(&b->arena, b->op, b->rows, cap);
+		b->seq = regrow(&b->arena, b->seq, b->rows * sizeof *b->seq, cap * sizeof *b->seq);
+		b->old_row = regrow(&b->arena, b->old_row, b->rows * sizeof *b->old_row, cap * sizeof *b->old_row);
+		b->cap = cap;
+	}
+	b->op[b->rows] = (uint8_t)op;
+	b->seq[b->rows] = seq;
+	b->old_row[b->rows] = -1;
+	return b->rows++;
+}
+
+uint32_t duct_batch_add_old_row(struct duct_batch *b)
+{
+	assert(!b->sealed && b->rows && b->old_row[b->rows - 1] == -1);
+	const struct duct_relation *rel = b->relation;
+	if (!b->old) {
+		b->old = duct_arena_zalloc(&b->arena, (size_t)rel->ncolumns * sizeof *b->old);
+		for (int i = 0; i < rel->ncolumns; i++)
+			vector_init(&b->arena, &b->old[i], &rel->columns[i].type, FIRST_ROWS);
+	}
+	b->old_row[b->rows - 1] = (int32_t)b->old_rows;
+	return b->old_rows++;
+}
+
+void duct_batch_fill_unset(struct duct_batch *b)
+{
+	for (int i = 0; i < b->relation->ncolumns; i++) {
+		while (b->columns[i].rows < b->rows)
+			duct_vector_append_unsent(b, &b->columns[i]);
+		while (b->old && b->old[i].rows < b->old_rows)
+			duct_vector_append_unsent(b, &b->old[i]);
+	}
+}
+
+void duct_batch_seal(struct duct_batch *b)
+{
+#ifndef NDEBUG
+	for (int i = 0; i < b->relation->ncolumns; i++) {
+		assert(b->columns[i].rows == b->rows);
+		assert(!b->old || b->old[i].rows == b->old_rows);
+	}
+#endif
+	b->sealed = true;
+}
+
+/* Room for one more row; sets its sent bit. */
+static uint32_t next_row(struct duct_batch *b, struct duct_vector *v)
+{
+	if (v->rows == v->cap)
+		vector_reserve(&b->arena, v, v->cap * 2);
+	uint32_t row = v->rows++;
+	v->sent[row >> 3] |= (uint8_t)(1 << (row & 7));
+	return row;
+}
+
+void *duct_vector_append(struct duct_batch *b, struct duct_vector *v, uint32_t len)
+{
+	uint32_t row = next_row(b, v);
+	v->valid[row >> 3] |= (uint8_t)(1 << (row & 7));
+	if (v->width)
+		return v->data + (size_t)row * v->width;
+	if (v->heap_cap - v->heap_len < len) {
+		size_t cap = v->heap_cap ? v->heap_cap * 2 : (size_t)v->cap * 16;
+		while (cap - v->heap_len < len)
+			cap *= 2;
+		char *heap = duct_arena_alloc(&b->arena, cap);
+		if (v->heap_len)
+			memcpy(heap, v->heap, v->heap_len);
+		v->heap = heap;
+		v->heap_cap = cap;
+	}
+	char *to = v->heap + v->heap_len;
+	v->heap_len += len;
+	v->offsets[row + 1] = (uint32_t)v->heap_len;
+	return to;
+}
+
+void duct_vector_append_null(struct duct_batch *b, struct duct_vector *v)
+{
+	uint32_t row = next_row(b, v);
+	v->has_null = true;
+	if (!v->width)
+		v->offsets[row + 1] = (uint32_t)v->heap_len;
+}
+
+void duct_vector_append_unsent(struct duct_batch *b, struct duct_vector *v)
+{
+	duct_vector_append_null(b, v);
+	uint32_t row = v->rows - 1;
+	v->sent[row >> 3] &= (uint8_t)~(1 << (row & 7));
+	v->has_unsent = true;
+}
+
+struct duct_changes *duct_changes_new(void)
+{
+	return duct_xcalloc(1, sizeof(struct duct_changes));
+}
+
+void duct_changes_free(struct duct_changes *c)
+{
+	if (!c)
+		return;
+	for (size_t i = 0; i < c->nbatches; i++)
+		duct_batch_unref(c->batches[i]);
+	free(c->batches);
+	free(c->commits);
+	free(c);
+}
+
+void duct_changes_add(struct duct_changes *c, struct duct_batch *batch)
+{
+	c->batches = duct_grow(c->batches, &c->batches_cap, c->nbatches + 1, sizeof *c->batches);
+	c->batches[c->nbatches++] = batch;
+	c->bytes += batch->arena.bytes;
+	c->rows += batch->rows;
+}
+
+void duct_changes_add_commit(struct duct_changes *c, const struct duct_commit *commit)
+{
+	c->commits = duct_grow(c->commits, &c->commits_cap, c->ncommits + 1, sizeof *c->commits);
+	c->commits[c->ncommits++] = *commit;
+	c->upto = (struct duct_pos){commit->end_lsn, commit->commit_us};
+}

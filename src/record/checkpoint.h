@@ -1,0 +1,21 @@
+#ifndef DUCT_CHECKPOINT_H
+#define DUCT_CHECKPOINT_H
+
+#include "record/position.h"
+
+/* How far a destination has come with a flow, as the destination itself proves it. */
+enum duct_flow_state {
+	DUCT_STATE_NONE,      /* nothing was ever written for this flow */
+	DUCT_STATE_COPYING,   /* the first copy was begun and not published: start it over */
+	DUCT_STATE_STREAMING, /* pos is durable; everything up to it is in the destination */
+};
+
+struct duct_checkpoint {
+	enum duct_flow_state state;
+	struct duct_pos pos;
+	/* What the source said about itself when pos was stored, as JSON text that only the source reads (system
+	 * identifier, database, slot, timeline, ...). "" when none. */
+	char source_identity[1024];
+};
+
+#endif
