@@ -1,0 +1,149 @@
+"""The lake as any user sees it: the official ducklake extension, in a process of its own."""
+
+import pickle
+import selectors
+import subprocess
+import sys
+from pathlib import Path
+
+from . import child
+from .paths import EXTENSIONS
+
+NAME = "lake"
+
+
+class LakeError(Exception):
+    """What DuckDB said; `kind` is the class of its exception."""
+
+    def __init__(self, kind, message):
+        super().__init__(f"{kind}: {message}")
+        self.kind = kind
+
+
+def quoted(text):
+    return "'" + text.replace("'", "''") + "'"
+
+
+def identifier(name):
+    return '"' + name.replace('"', '""') + '"'
+
+
+class OfficialLake:
+    """Attaches a DuckLake catalog as `lake` and makes it the default.
+
+    catalog    as in a flow file: "sqlite:/path/lake.sqlite" or "postgres:host=… dbname=…"
+    data_path  needed only when the catalog does not exist yet
+    options    more ATTACH options as SQL text, for example "READ_ONLY" or "SNAPSHOT_VERSION 3"
+    """
+
+    def __init__(self, catalog, data_path=None, options="", timeout_s=120):
+        self.timeout_s = timeout_s
+        self._worker = child.popen(
+            [sys.executable, Path(__file__).with_name("lake_worker.py"), EXTENSIONS],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        wanted = ([f"DATA_PATH {quoted(str(data_path))}"] if data_path else []) + ([options] if options else [])
+        try:
+            self.sql("SET TimeZone = 'UTC'")
+            self.sql(f"ATTACH {quoted('ducklake:' + catalog)} AS {NAME}" + (f" ({', '.join(wanted)})" if wanted else ""))
+            self.sql(f"USE {NAME}")
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    @property
+    def pid(self):
+        return self._worker.pid
+
+    def close(self):
+        """Ends the process; nothing of an open transaction stays."""
+        if self._worker.poll() is None:
+            self._worker.stdin.close()
+            try:
+                self._worker.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                self._worker.kill()
+                self._worker.wait()
+        self._worker.stdout.close()
+
+    def kill(self):
+        """kill -9, for tests of a client that dies."""
+        self._worker.kill()
+        self._worker.wait()
+
+    # --- requests ---
+
+    def _ask(self, statement, timeout_s):
+        if self._worker.poll() is not None:
+            raise LakeError("Ended", f"the lake's process has ended with {self._worker.returncode}")
+        pickle.dump(statement, self._worker.stdin)
+        self._worker.stdin.flush()
+        with selectors.DefaultSelector() as ready:
+            ready.register(self._worker.stdout, selectors.EVENT_READ)
+            if not ready.select(timeout_s):
+                self.kill()
+                raise LakeError("Timeout", f"no answer in {timeout_s} s to: {statement}")
+        try:
+            return pickle.load(self._worker.stdout)
+        except EOFError:
+            raise LakeError("Ended", f"the lake's process died of: {statement}") from None
+
+    def _result(self, statement, timeout_s=None):
+        tag, first, second = self._ask(statement, timeout_s or self.timeout_s)
+        if tag == "error":
+            raise LakeError(first, f"{second}\n  in: {statement}")
+        return first, second
+
+    def sql(self, statement, timeout_s=None):
+        """Runs a statement; its rows as a list of tuples (empty when it has none)."""
+        return self._result(statement, timeout_s)[1]
+
+    def dicts(self, statement):
+        """The rows as a list of dicts."""
+        columns, rows = self._result(statement)
+        return [dict(zip(columns, row)) for row in rows]
+
+    def value(self, statement):
+        """The first column of the first row."""
+        return self.sql(statement)[0][0]
+
+    # --- the lake ---
+
+    def snapshots(self):
+        """All snapshots, oldest first, as dicts: snapshot_id, snapshot_time, schema_version, changes, author, …"""
+        return self.dicts(f"FROM ducklake_snapshots('{NAME}') ORDER BY snapshot_id")
+
+    def last_snapshot(self):
+        return self.snapshots()[-1]["snapshot_id"]
+
+    def tables(self):
+        """Names of all tables as "schema.table", sorted."""
+        return [
+            f"{schema}.{table}"
+            for schema, table in self.sql(
+                f"SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = '{NAME}' ORDER BY ALL"
+            )
+        ]
+
+    def columns(self, table, at=None):
+        """Column name -> DuckDB type, in the table's order."""
+        return {row[0]: row[1] for row in self.sql(f"DESCRIBE SELECT * FROM {self.source(table, at)}")}
+
+    def source(self, table, at=None):
+        """TABLE ("table" or "schema.table") as it stands in a FROM clause, at a snapshot when AT is given."""
+        name = ".".join(identifier(part) for part in [NAME, *table.split(".")])
+        return name + (f" AT (VERSION => {at})" if at is not None else "")
+
+    def rows(self, table, at=None):
+        """All rows as tuples, sorted by all columns."""
+        return self.sql(f"SELECT * FROM {self.source(table, at)} ORDER BY ALL")
+
+    def count(self, table, at=None):
+        return self.value(f"SELECT count(*) FROM {self.source(table, at)}")
