@@ -1,0 +1,112 @@
+"""Fixtures for all tests: servers, databases, lakes, flows. Everything a test starts ends with it."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from lib.flow import Flow
+from lib.lake import OfficialLake
+from lib.pg import Postgres
+
+LONG = os.environ.get("DUCT_LONG") == "1"
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "long: takes long; runs only with DUCT_LONG=1 (make check-long)")
+
+
+def pytest_collection_modifyitems(items):
+    if LONG:
+        return
+    skip = pytest.mark.skip(reason="long, runs in make check-long")
+    for item in items:
+        if "long" in item.keywords:
+            item.add_marker(skip)
+
+
+def _name_of(request):
+    """The test's name as a lower-case identifier that Postgres takes."""
+    return re.sub(r"\W+", "_", request.node.name.lower())[:40].strip("_")
+
+
+@pytest.fixture(scope="session")
+def server():
+    """One Postgres for the whole session; tests that stop or kill a server take own_server."""
+    with Postgres() as pg:
+        yield pg
+
+
+@pytest.fixture
+def own_server():
+    """A Postgres of the test's own."""
+    with Postgres() as pg:
+        yield pg
+
+
+@pytest.fixture
+def database(server, request):
+    """An empty database in the session's server, dropped with its slots afterwards."""
+    created = server.database(_name_of(request))
+    yield created
+    created.drop()
+
+
+@dataclass
+class LakeHome:
+    """Where a lake is. open() gives an OfficialLake, which the fixture closes."""
+
+    catalog: str
+    data_path: Path
+    _opened: list
+
+    def open(self, options=""):
+        lake = OfficialLake(self.catalog, self.data_path, options)
+        self._opened.append(lake)
+        return lake
+
+    def close(self):
+        while self._opened:
+            self._opened.pop().close()
+
+
+@pytest.fixture
+def sqlite_lake(tmp_path):
+    """A lake that does not exist yet, on a SQLite catalog."""
+    home = LakeHome(f"sqlite:{tmp_path}/lake.sqlite", tmp_path / "data", [])
+    yield home
+    home.close()
+
+
+@pytest.fixture
+def postgres_lake(server, request, tmp_path):
+    """A lake that does not exist yet, on a Postgres catalog in a database of its own."""
+    created = server.database("lake_" + _name_of(request))
+    home = LakeHome(f"postgres:{created.dsn}", tmp_path / "data", [])
+    yield home
+    home.close()
+    created.drop()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def lake_home(request):
+    """The test runs once per catalog."""
+    return request.getfixturevalue(f"{request.param}_lake")
+
+
+@pytest.fixture
+def make_flow(tmp_path):
+    """make_flow(database, lake_home, name="shop", **more) -> Flow into that lake; its runs end with the test."""
+    flows = []
+
+    def make(database, home, name="shop", **more):
+        folder = tmp_path / f"flow-{len(flows) + 1}"
+        flow = Flow.to_ducklake(folder, name, database.dsn, home.catalog, home.data_path, **more)
+        flows.append(flow)
+        return flow
+
+    yield make
+    for flow in flows:
+        flow.close()

@@ -1,0 +1,161 @@
+"""Running `ductstream run` as a child, the way a user does."""
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import yaml
+
+from . import child
+from .paths import program
+from .wait import wait_until
+
+EXIT_DONE, EXIT_FATAL, EXIT_CONFIG, EXIT_DATA, EXIT_RETRY, EXIT_CANCELLED = 0, 1, 2, 3, 4, 130
+
+
+class Flow:
+    """A flow file in a folder of its own, which is also the working folder of its runs.
+
+    folder        where flow.yaml and the outputs of the runs go; made when missing
+    source        options of the Postgres source (or of SOURCE_TYPE)
+    destinations  list of dicts as in a flow file: name, type, options
+    more          further top-level keys
+    """
+
+    def __init__(self, folder, name, source, destinations, source_type="postgres", **more):
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.name = name
+        self.path = self.folder / "flow.yaml"
+        self.content = {
+            "name": name,
+            "source": {"type": source_type, "options": source},
+            "destinations": destinations,
+            **more,
+        }
+        self.runs = []
+        self.write()
+
+    @classmethod
+    def to_ducklake(cls, folder, name, dsn, catalog, data_path, source=None, destination=None, **more):
+        """The usual case: a Postgres database into one DuckLake. SOURCE and DESTINATION add or replace options."""
+        return cls(
+            folder,
+            name,
+            {"dsn": dsn, "slot": name, "publication": name, **(source or {})},
+            [
+                {
+                    "name": "lake",
+                    "type": "ducklake",
+                    "options": {"catalog": catalog, "data_path": str(data_path), **(destination or {})},
+                }
+            ],
+            **more,
+        )
+
+    def write(self):
+        """Writes flow.yaml again, after a change of `content`."""
+        self.path.write_text(yaml.safe_dump(self.content, sort_keys=False))
+
+    def start(self, *args, env=None, wrapper=()):
+        """Starts a run and returns at once. WRAPPER goes before the program, for example ("strace", "-f")."""
+        run = Run(self, len(self.runs) + 1, args, env or {}, wrapper)
+        self.runs.append(run)
+        return run
+
+    def run_until_caught_up(self, *args, timeout_s=120, env=None):
+        """Runs with --until-caught-up to its end and expects success."""
+        run = self.start("--until-caught-up", *args, env=env)
+        run.expect(EXIT_DONE, timeout_s)
+        return run
+
+    def close(self):
+        """Ends what still runs."""
+        for run in self.runs:
+            run.kill()
+
+
+class Run:
+    """One child; its outputs are kept in run-N.out and run-N.err."""
+
+    def __init__(self, flow, number, args, env, wrapper):
+        self.flow = flow
+        self.out_path = flow.folder / f"run-{number}.out"
+        self.err_path = flow.folder / f"run-{number}.err"
+        with open(self.out_path, "wb") as out, open(self.err_path, "wb") as err:
+            self.process = child.popen(
+                [*wrapper, program(), "run", flow.path, *args],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                cwd=flow.folder,
+                env={**os.environ, **env},
+            )
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    @property
+    def running(self):
+        return self.process.poll() is None
+
+    @property
+    def code(self):
+        """The exit code, None while it runs, -N when signal N ended it."""
+        return self.process.poll()
+
+    @property
+    def stdout(self):
+        return self.out_path.read_text(errors="replace")
+
+    @property
+    def stderr(self):
+        return self.err_path.read_text(errors="replace")
+
+    def json_lines(self):
+        """What --json printed: the objects of stdout, one per line; a last line still being written is left out."""
+        return [json.loads(line) for line in self.stdout.splitlines(keepends=True) if line.endswith("\n")]
+
+    def wait(self, timeout_s=120):
+        """The exit code; fails when the run does not end in time."""
+        try:
+            return self.process.wait(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the run did not end in {timeout_s} s\n{self.describe()}") from None
+
+    def expect(self, code, timeout_s=120):
+        """Waits for the end and fails when the exit code is another one."""
+        found = self.wait(timeout_s)
+        assert found == code, f"exit code {found} instead of {code}\n{self.describe()}"
+
+    def wait_for(self, condition, timeout_s=60, what="the run's effect"):
+        """Polls condition() while the run lives; fails at once when the run ends before it holds."""
+
+        def holds_or_ended():
+            ended = not self.running
+            value = condition()
+            if ended and not value:
+                raise AssertionError(f"the run ended before {what}\n{self.describe()}")
+            return value
+
+        return wait_until(holds_or_ended, timeout_s, what)
+
+    def signal(self, number):
+        if self.running:
+            self.process.send_signal(number)
+
+    def terminate(self, timeout_s=60):
+        """SIGTERM, the orderly stop; returns the exit code."""
+        self.signal(signal.SIGTERM)
+        return self.wait(timeout_s)
+
+    def kill(self):
+        """kill -9; returns the exit code."""
+        self.signal(signal.SIGKILL)
+        return self.process.wait(timeout=60)
+
+    def describe(self):
+        return f"exit code {self.code}\n--- stderr\n{self.stderr[-4000:]}\n--- stdout\n{self.stdout[-1000:]}"
