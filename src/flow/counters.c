@@ -1,0 +1,26 @@
+/* The published position: see counters.h. */
+#include "flow/counters.h"
+
+void flow_position_store(struct flow_position *p, const struct duct_pos *pos)
+{
+	atomic_fetch_add(&p->sequence, 1);
+	atomic_store(&p->lsn, pos->lsn);
+	atomic_store(&p->commit_us, pos->commit_us);
+	atomic_fetch_add(&p->sequence, 1);
+}
+
+struct duct_pos flow_position_load(struct flow_position *p)
+{
+	for (;;) {
+		unsigned before = atomic_load(&p->sequence);
+		struct duct_pos pos = {atomic_load(&p->lsn), atomic_load(&p->commit_us)};
+		if (!(before & 1) && atomic_load(&p->sequence) == before)
+			return pos;
+	}
+}
+
+void flow_counters_init(struct flow_counters *counters)
+{
+	*counters = (struct flow_counters){0};
+	atomic_store(&counters->snapshot_id, -1);
+}

@@ -1,0 +1,54 @@
+#ifndef FLOW_COUNTERS_H
+#define FLOW_COUNTERS_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "record/position.h"
+
+/*
+ * What a running flow counts: written by its threads, read by progress and metrics at any time. Every field is an
+ * atomic of its own; two fields read one after the other may be of different moments, except in flow_position.
+ */
+
+/* A position that one thread publishes and others read as a whole: the sequence is odd while it changes. */
+struct flow_position {
+	atomic_uint sequence;
+	atomic_uint_least64_t lsn;
+	atomic_int_least64_t commit_us;
+};
+void flow_position_store(struct flow_position *p, const struct duct_pos *pos); /* one writer */
+struct duct_pos flow_position_load(struct flow_position *p);			/* any thread */
+
+enum flow_phase {
+	FLOW_OPENING,	/* connecting, resuming */
+	FLOW_COPYING,	/* a copy of tables runs */
+	FLOW_STREAMING,
+	FLOW_WAITING,	/* backing off after a failure */
+};
+
+struct flow_counters {
+	atomic_int phase; /* enum flow_phase */
+	/* The three positions that are never confused. */
+	struct flow_position received, written, durable;
+	atomic_uint_least64_t received_rows, received_bytes;
+	atomic_uint_least64_t committed_rows; /* of the stream */
+	atomic_uint_least64_t copied_rows, copied_bytes;
+	atomic_uint_least64_t commits;	/* position-only ones included */
+	atomic_int_least64_t snapshot_id; /* the last one made in the lake, -1: none yet */
+	atomic_uint_least64_t queue_bytes;
+	atomic_uint_least64_t retries;
+};
+void flow_counters_init(struct flow_counters *counters);
+
+static inline void flow_count(atomic_uint_least64_t *counter, uint64_t more)
+{
+	atomic_fetch_add_explicit(counter, more, memory_order_relaxed);
+}
+
+static inline uint64_t flow_counted(atomic_uint_least64_t *counter)
+{
+	return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+#endif

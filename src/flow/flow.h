@@ -1,0 +1,56 @@
+#ifndef FLOW_FLOW_H
+#define FLOW_FLOW_H
+
+#include "base/ctx.h"
+#include "destination/destination.h"
+#include "flow/counters.h"
+#include "source/source.h"
+
+/* A loaded flow: connectors and their checked configs. Everything is borrowed and outlives the run. */
+struct flow_destination {
+	const char *name; /* as in the flow file */
+	const struct duct_destination_ops *ops;
+	const void *config;
+};
+
+struct flow_spec {
+	const char *name;
+	const struct duct_source_ops *source;
+	const void *source_config;
+	const struct flow_destination *destinations;
+	size_t ndestinations;
+};
+
+enum flow_output {
+	FLOW_OUTPUT_AUTO, /* stderr: a live display on a terminal, a line every few seconds otherwise */
+	FLOW_OUTPUT_JSON, /* stdout: one JSON object per line */
+	FLOW_OUTPUT_NONE,
+};
+
+struct flow_options {
+	bool until_caught_up; /* end when everything committed at the source at the start (after a copy) is durable */
+	enum flow_output output;
+	int64_t max_memory_bytes; /* 0: 256 MiB; a quarter of it bounds what waits between source and destination */
+	int64_t give_up_ms;	  /* end with RETRY when attempts fail for so long without progress; 0: 5 minutes with
+				     until_caught_up, for ever otherwise */
+	/* The second signal: set like ctx->stop, ends without draining or committing. abort NULL: there is none. */
+	atomic_bool *abort;
+	int abort_fd;
+	struct flow_counters *counters; /* filled while it runs; NULL: not wanted */
+};
+
+/*
+ * Runs the flow until ctx->stop is set (when until_caught_up: or the end is reached, when the source copies only: or the
+ * copy is published). Errors of class RETRY are logged as warnings and tried again here with back-off; every other one
+ * is returned (and logged by the caller).
+ *
+ * A stop lets what was received as whole transactions become durable and returns 0; while a copy or the way to the end
+ * of until_caught_up is under way it returns -CANCELLED, as that work is not done. After an abort it is -CANCELLED.
+ *
+ * Threads: the caller's one supervises and shows progress; an applier thread owns the destination, a reader thread the
+ * source, copies have workers. All of them have ended when it returns.
+ */
+int flow_run(const struct flow_spec *spec, const struct flow_options *options, const struct duct_ctx *ctx,
+	     struct duct_error *err) DUCT_CHECKED;
+
+#endif
