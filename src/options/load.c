@@ -1,0 +1,335 @@
+/* Loading of option tables: text of a flow file to the fields of a config struct, and every way that can go wrong. */
+#include <ctype.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include <jansson.h>
+
+#include "options/options.h"
+#include "options/text.h"
+
+/* What one load works on; `value` is the one being looked at. */
+struct load {
+	char *config;
+	const struct duct_opt *opts;
+	const char *file, *where;
+	struct duct_error *err;
+};
+
+static void *field(const struct load *load, const struct duct_opt *opt)
+{
+	return load->config + opt->offset;
+}
+
+/* "flow.yaml:7: source "postgres": " in front of a message. */
+static int located(const struct load *load, int line)
+{
+	if (load->file && line > 0)
+		return duct_wrap(load->err, "%s:%d: %s", load->file, line, load->where);
+	if (load->file)
+		return duct_wrap(load->err, "%s: %s", load->file, load->where);
+	if (line > 0)
+		return duct_wrap(load->err, "%s, line %d", load->where, line);
+	return duct_wrap(load->err, "%s", load->where);
+}
+
+/* A refusal of a value: shows it unless it is a secret. */
+static DUCT_PRINTF(4, 5) int refuse(const struct load *load, const struct duct_opt *opt,
+				    const struct duct_opt_value *value, const char *fmt, ...)
+{
+	char rule[512];
+	va_list ap;
+	va_start(ap, fmt);
+	vsnprintf(rule, sizeof rule, fmt, ap);
+	va_end(ap);
+	if (opt->flags & DUCT_OPT_SECRET)
+		(void)duct_fail(load->err, DUCT_CONFIG, "option \"%s\": the value (hidden) %s", opt->name, rule);
+	else
+		(void)duct_fail(load->err, DUCT_CONFIG, "option \"%s\": \"%.100s\" %s", opt->name, value->text, rule);
+	return located(load, value->line);
+}
+
+static const struct duct_opt *find(const struct duct_opt *opts, const char *name)
+{
+	for (; opts->name; opts++)
+		if (strcmp(opts->name, name) == 0)
+			return opts;
+	return NULL;
+}
+
+static int unknown_option(const struct load *load, const struct duct_opt_value *value)
+{
+	const char *names[256];
+	size_t n = 0;
+	for (const struct duct_opt *o = load->opts; o->name && n + 1 < DUCT_LEN(names); o++)
+		if (!(o->flags & DUCT_OPT_HIDDEN))
+			names[n++] = o->name;
+	names[n] = NULL;
+	const char *near = duct_nearest(value->name, names);
+	if (near)
+		(void)duct_fail(load->err, DUCT_CONFIG, "unknown option \"%.100s\": did you mean \"%s\"?", value->name,
+				near);
+	else
+		(void)duct_fail(load->err, DUCT_CONFIG,
+				"unknown option \"%.100s\": `ductstream options` lists the valid ones", value->name);
+	return located(load, value->line);
+}
+
+static int parse_number(const struct load *load, const struct duct_opt *opt, const struct duct_opt_value *value)
+{
+	static const char *const forms[] = {
+		[DUCT_OPT_INT] = "is not a whole number",
+		[DUCT_OPT_DURATION] = "is not a duration such as 100ms, 1s, 2m or 1h",
+		[DUCT_OPT_SIZE] = "is not a size such as 64KB, 128MiB or 4096 (bytes)",
+	};
+	int64_t number = 0;
+	bool ok = opt->type == DUCT_OPT_INT	   ? duct_parse_int(value->text, &number)
+		  : opt->type == DUCT_OPT_DURATION ? duct_parse_duration_ms(value->text, &number)
+						   : duct_parse_size_bytes(value->text, &number);
+	if (!ok)
+		return refuse(load, opt, value, "%s", forms[opt->type]);
+	if ((opt->min || opt->max) && (number < opt->min || number > opt->max)) {
+		AUTO_BUF struct duct_buf range = {0};
+		int64_t ends[2] = {opt->min, opt->max};
+		for (int i = 0; i < 2; i++) {
+			if (opt->type == DUCT_OPT_INT)
+				duct_buf_printf(&range, "%" PRId64, ends[i]);
+			else if (opt->type == DUCT_OPT_DURATION)
+				duct_put_duration(&range, ends[i]);
+			else
+				duct_put_size(&range, ends[i]);
+			if (i == 0)
+				duct_buf_puts(&range, "..");
+		}
+		return refuse(load, opt, value, "is outside %s", range.data);
+	}
+	*(int64_t *)field(load, opt) = number;
+	return 0;
+}
+
+static int parse_enum(const struct load *load, const struct duct_opt *opt, const struct duct_opt_value *value)
+{
+	AUTO_BUF struct duct_buf all = {0};
+	for (int i = 0; opt->values[i]; i++) {
+		if (strcmp(opt->values[i], value->text) == 0) {
+			*(int *)field(load, opt) = i;
+			return 0;
+		}
+		duct_buf_printf(&all, "%s%s", i ? ", " : "", opt->values[i]);
+	}
+	const char *near = duct_nearest(value->text, opt->values);
+	if (near)
+		return refuse(load, opt, value, "is not one of %s: did you mean \"%s\"?", all.data, near);
+	return refuse(load, opt, value, "is not one of %s", all.data);
+}
+
+struct list {
+	char **items;
+	size_t n, cap;
+};
+
+static void list_add(struct list *list, char *item)
+{
+	list->items = duct_grow(list->items, &list->cap, list->n + 2, sizeof *list->items);
+	list->items[list->n++] = item;
+	list->items[list->n] = NULL;
+}
+
+static void list_free(char **items)
+{
+	for (char **p = items; p && *p; p++)
+		free(*p);
+	free(items);
+}
+
+/* a, b, c; an empty text is an empty list, an empty item is a slip. */
+static const char *split_list(struct list *list, const char *p)
+{
+	while (isspace((unsigned char)*p))
+		p++;
+	while (*p) {
+		const char *end = strchrnul(p, ',');
+		size_t n = (size_t)(end - p);
+		while (n && isspace((unsigned char)p[n - 1]))
+			n--;
+		if (n == 0)
+			return "has an empty item";
+		list_add(list, duct_xstrndup(p, n));
+		if (!*end)
+			break;
+		for (p = end + 1; isspace((unsigned char)*p);)
+			p++;
+		if (!*p)
+			return "has an empty item";
+	}
+	return NULL;
+}
+
+static const char *list_from_json(struct list *list, const char *text)
+{
+	json_t *array = json_loads(text, JSON_DECODE_ANY, NULL);
+	const char *wrong = json_is_array(array) ? NULL : "must be a list";
+	size_t i;
+	json_t *item;
+	json_array_foreach(array, i, item) {
+		if (json_is_string(item))
+			list_add(list, duct_xstrdup(json_string_value(item)));
+		else if (json_is_object(item) || json_is_array(item) || json_is_null(item))
+			wrong = "must be a list of plain texts";
+		else
+			list_add(list, json_dumps(item, JSON_ENCODE_ANY));
+	}
+	json_decref(array);
+	return wrong;
+}
+
+static int parse_list(const struct load *load, const struct duct_opt *opt, const struct duct_opt_value *value)
+{
+	struct list list = {0};
+	list.items = duct_grow(NULL, &list.cap, 1, sizeof *list.items);
+	list.items[0] = NULL;
+	const char *wrong = value->form == DUCT_OPT_JSON ? list_from_json(&list, value->text)
+							 : split_list(&list, value->text);
+	if (wrong) {
+		list_free(list.items);
+		return refuse(load, opt, value, "%s", wrong);
+	}
+	*(char ***)field(load, opt) = list.items;
+	return 0;
+}
+
+static int parse_map(const struct load *load, const struct duct_opt *opt, const struct duct_opt_value *value)
+{
+	json_t *object = json_loads(value->text, JSON_REJECT_DUPLICATES, NULL);
+	bool ok = json_is_object(object);
+	if (ok)
+		*(char **)field(load, opt) = json_dumps(object, JSON_COMPACT | JSON_PRESERVE_ORDER);
+	json_decref(object);
+	return ok ? 0 : refuse(load, opt, value, "must be a map of names to values");
+}
+
+static int parse_value(const struct load *load, const struct duct_opt *opt, const struct duct_opt_value *value)
+{
+	if (value->form == DUCT_OPT_JSON && opt->type != DUCT_OPT_LIST && opt->type != DUCT_OPT_MAP)
+		return refuse(load, opt, value, "must be one value, not a list or a map");
+	switch (opt->type) {
+	case DUCT_OPT_STR:
+		*(char **)field(load, opt) = duct_xstrdup(value->text);
+		return 0;
+	case DUCT_OPT_BOOL:
+		if (!duct_parse_bool(value->text, field(load, opt)))
+			return refuse(load, opt, value, "is neither true nor false");
+		return 0;
+	case DUCT_OPT_INT:
+	case DUCT_OPT_DURATION:
+	case DUCT_OPT_SIZE:
+		return parse_number(load, opt, value);
+	case DUCT_OPT_ENUM:
+		return parse_enum(load, opt, value);
+	case DUCT_OPT_LIST:
+		return parse_list(load, opt, value);
+	case DUCT_OPT_MAP:
+		return parse_map(load, opt, value);
+	}
+	return duct_fail(load->err, DUCT_FATAL, "option \"%s\" has no type", opt->name);
+}
+
+static int given_twice(const struct load *load, const struct duct_opt_value *value, const struct duct_opt_value *before)
+{
+	if (strcmp(value->name, before->name) == 0)
+		(void)duct_fail(load->err, DUCT_CONFIG, "option \"%s\" is given twice", value->name);
+	else
+		(void)duct_fail(load->err, DUCT_CONFIG, "option \"%s\" is given twice: it is the same as \"%s\"",
+				value->name, before->name);
+	if (before->line > 0) {
+		size_t n = strlen(load->err->message);
+		snprintf(load->err->message + n, sizeof load->err->message - n, " (line %d)", before->line);
+	}
+	return located(load, value->line);
+}
+
+/* Every given value into its field; given[i] remembers which value filled opts[i]. */
+static int load_values(const struct load *load, const struct duct_opt_value *values, size_t nvalues,
+		       const struct duct_opt_value **given)
+{
+	for (size_t i = 0; i < nvalues; i++) {
+		const struct duct_opt *opt = find(load->opts, values[i].name);
+		if (opt && opt->alias_of)
+			opt = find(load->opts, opt->alias_of);
+		if (!opt)
+			return unknown_option(load, &values[i]);
+		size_t at = (size_t)(opt - load->opts);
+		if (given[at])
+			return given_twice(load, &values[i], given[at]);
+		given[at] = &values[i];
+		int rc = parse_value(load, opt, &values[i]);
+		if (rc)
+			return rc;
+		if ((opt->flags & DUCT_OPT_REQUIRED) && !*values[i].text)
+			return refuse(load, opt, &values[i], "is empty, but the option is required");
+	}
+	return 0;
+}
+
+static int load_defaults(const struct load *load, const struct duct_opt_value *const *given)
+{
+	for (const struct duct_opt *opt = load->opts; opt->name; opt++) {
+		if (opt->alias_of || given[opt - load->opts])
+			continue;
+		if (opt->flags & DUCT_OPT_REQUIRED) {
+			(void)duct_fail(load->err, DUCT_CONFIG, "option \"%s\" is required: %s", opt->name,
+					opt->summary ? opt->summary : "");
+			return located(load, 0);
+		}
+		if (opt->default_text) {
+			struct duct_opt_value value = {.name = opt->name, .text = opt->default_text};
+			int rc = parse_value(load, opt, &value);
+			if (rc)
+				return rc;
+		}
+	}
+	return 0;
+}
+
+int duct_opts_load_file(void *config, size_t config_size, const struct duct_opt *opts,
+			const struct duct_opt_value *values, size_t nvalues, const char *file, const char *where,
+			struct duct_error *err)
+{
+	struct duct_error own;
+	struct load load = {config, opts, file, where, err ? err : &own};
+	size_t nopts = 0;
+	while (opts[nopts].name)
+		nopts++;
+	AUTO_FREE const struct duct_opt_value **given = duct_xcalloc(nopts + 1, sizeof *given);
+
+	memset(config, 0, config_size);
+	int rc = load_values(&load, values, nvalues, given);
+	if (!rc)
+		rc = load_defaults(&load, given);
+	if (rc)
+		duct_opts_done(config, config_size, opts);
+	return rc;
+}
+
+int duct_opts_load(void *config, size_t config_size, const struct duct_opt *opts, const struct duct_opt_value *values,
+		   size_t nvalues, const char *where, struct duct_error *err)
+{
+	return duct_opts_load_file(config, config_size, opts, values, nvalues, NULL, where, err);
+}
+
+void duct_opts_done(void *config, size_t config_size, const struct duct_opt *opts)
+{
+	if (!config)
+		return;
+	for (; opts->name; opts++) {
+		void *at = (char *)config + opts->offset;
+		if (opts->alias_of)
+			continue;
+		if (opts->type == DUCT_OPT_STR || opts->type == DUCT_OPT_MAP)
+			free(*(char **)at);
+		else if (opts->type == DUCT_OPT_LIST)
+			list_free(*(char ***)at);
+	}
+	memset(config, 0, config_size);
+}
