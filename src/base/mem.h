@@ -25,7 +25,7 @@ static inline void duct_auto_free(void *p)
 }
 #define AUTO_FREE __attribute__((cleanup(duct_auto_free)))
 #define duct_steal(pp)                     \
-	({                                 \
+	__extension__({                    \
 		__typeof__(*(pp)) v_ = *(pp); \
 		*(pp) = NULL;              \
 		v_;                        \
