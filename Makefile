@@ -25,4 +25,4 @@ asan tsan fuzz:
 	@tools/build $@
 
 clean:
-	@rm -rf build build-asan build-tsan build-fuzz build*.lock bin
+	@rm -rf build build-asan build-tsan build-fuzz bin
