@@ -19,7 +19,7 @@ format:
 
 # Writes the generated documents again; ./check fails when they differ from the committed ones.
 docs: all
-	@.cache/venv/bin/python tests/generated.py --write
+	@"$${DUCTSTREAM_CACHE:-.cache}/venv/bin/python" tests/generated.py --write
 
 asan tsan fuzz:
 	@tools/build $@
