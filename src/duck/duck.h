@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include <duckdb.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 /*
@@ -23,6 +24,34 @@ duckdb_connection duck_handle(struct duck_conn *conn);
 
 /* Runs a statement without result. Errors: DATA for conversion, RETRY for I/O, else FATAL. */
 int duck_exec(struct duck_conn *conn, const char *sql, struct duct_error *err);
+
+/* Runs a statement and streams its result: rows are fetched with duckdb_fetch_chunk() on *ret, which the caller destroys
+ * (on success only). A failure while fetching shows as a NULL chunk and duck_result_error(). Classes as above. */
+int duck_query(struct duck_conn *conn, const char *sql, duckdb_result *ret, struct duct_error *err);
+/* After the last chunk: 0 when the result ended well, else the failure. */
+int duck_result_error(struct duck_conn *conn, duckdb_result *result, struct duct_error *err);
+
+/*
+ * Rows for SQL out of C: while a feed is open, `SELECT * FROM duck_feed(ID)` on the same connection yields what
+ * `fill` puts into the chunks, in that order (one caller at a time, but with threads > 1 perhaps on a thread of
+ * DuckDB's). A chunk holds up to duckdb_vector_size() rows and comes cleared; fill sets its size, 0 ends. What the chunk
+ * points to (strings) must live until fill is called again or the statement ends: DuckDB's COPY has copied it by then.
+ * When fill fails, the statement fails, and duck_exec()/duck_query() report fill's own error unchanged. Feeds of
+ * different connections may run at the same time.
+ */
+struct duck_feed {
+	int ncolumns;
+	const char *const *names;
+	const duckdb_logical_type *types;
+	int (*fill)(void *arg, duckdb_data_chunk chunk, struct duct_error *err);
+	void *arg;
+	/* of duck.c */
+	int id;
+	bool failed;
+	struct duct_error error;
+};
+int duck_feed_open(struct duck_conn *conn, struct duck_feed *feed, struct duct_error *err); /* sets feed->id */
+void duck_feed_close(struct duck_conn *conn);						    /* the open one, if any */
 
 const char *duck_version(void); /* "v1.5.5" */
 

@@ -1,0 +1,291 @@
+/* Sessions of the in-process DuckDB, and the table function that feeds rows to it: see duck.h. */
+#include "duck/duck.h"
+
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+enum { MAX_FEEDS = 256 };
+
+struct duck_db {
+	duckdb_database db;
+	_Atomic(struct duck_feed *) feeds[MAX_FEEDS]; /* by id: SQL text never holds an address */
+};
+
+struct duck_conn {
+	struct duck_db *db;
+	duckdb_connection conn;
+	struct duck_feed *feed; /* the open one */
+};
+
+const char *duck_version(void)
+{
+	return duckdb_library_version();
+}
+
+duckdb_connection duck_handle(struct duck_conn *conn)
+{
+	return conn->conn;
+}
+
+static enum duct_class class_of(duckdb_error_type type)
+{
+	switch (type) {
+	case DUCKDB_ERROR_OUT_OF_RANGE:
+	case DUCKDB_ERROR_CONVERSION:
+	case DUCKDB_ERROR_DECIMAL:
+	case DUCKDB_ERROR_DIVIDE_BY_ZERO:
+	case DUCKDB_ERROR_OBJECT_SIZE:
+	case DUCKDB_ERROR_MISMATCH_TYPE:
+	case DUCKDB_ERROR_INVALID_INPUT: return DUCT_DATA;
+	case DUCKDB_ERROR_IO:
+	case DUCKDB_ERROR_HTTP:
+	case DUCKDB_ERROR_NETWORK:
+	case DUCKDB_ERROR_CONNECTION:
+	case DUCKDB_ERROR_OUT_OF_MEMORY: return DUCT_RETRY;
+	case DUCKDB_ERROR_INTERRUPT: return DUCT_CANCELLED;
+	default: return DUCT_FATAL;
+	}
+}
+
+/* The library's message ends in a hint or a copy of the statement after an empty line: the first paragraph says it. */
+static int fail_with(struct duct_error *err, duckdb_error_type type, const char *message)
+{
+	if (!message || !*message)
+		message = "no message";
+	const char *end = strstr(message, "\n\n");
+	int len = end ? (int)(end - message) : (int)strlen(message);
+	int ret = duct_fail(err, class_of(type), "duckdb: %.*s", len, message);
+	for (char *p = err ? err->message : NULL; p && *p; p++)
+		if (*p == '\n')
+			*p = ' ';
+	return ret;
+}
+
+static int conn_error(struct duck_conn *conn, duckdb_error_type type, const char *message, struct duct_error *err)
+{
+	if (conn->feed && conn->feed->failed) {
+		if (err)
+			*err = conn->feed->error;
+		return -(int)conn->feed->error.class;
+	}
+	return fail_with(err, type, message);
+}
+
+/* --- the feed --- */
+
+static struct duck_feed *feed_of(struct duck_db *db, uint64_t id)
+{
+	return id < MAX_FEEDS ? atomic_load(&db->feeds[id]) : NULL;
+}
+
+static void feed_bind(duckdb_bind_info info)
+{
+	struct duck_db *db = duckdb_bind_get_extra_info(info);
+	duckdb_value id = duckdb_bind_get_parameter(info, 0);
+	struct duck_feed *feed = feed_of(db, duckdb_get_uint64(id));
+	duckdb_destroy_value(&id);
+	if (!feed) {
+		duckdb_bind_set_error(info, "there is no open feed of this number");
+		return;
+	}
+	for (int i = 0; i < feed->ncolumns; i++)
+		duckdb_bind_add_result_column(info, feed->names[i], feed->types[i]);
+	duckdb_bind_set_bind_data(info, feed, NULL);
+}
+
+static void feed_init(duckdb_init_info info)
+{
+	duckdb_init_set_max_threads(info, 1); /* position in the file = order of the rows */
+}
+
+static void feed_run(duckdb_function_info info, duckdb_data_chunk chunk)
+{
+	struct duck_feed *feed = duckdb_function_get_bind_data(info);
+	if (feed->failed || feed->fill(feed->arg, chunk, &feed->error) >= 0)
+		return;
+	feed->failed = true;
+	duckdb_function_set_error(info, feed->error.message);
+}
+
+static int register_feed(struct duck_db *db, struct duct_error *err)
+{
+	duckdb_connection conn;
+	if (duckdb_connect(db->db, &conn) == DuckDBError)
+		return duct_fail(err, DUCT_FATAL, "duckdb: cannot connect to the database in memory");
+	duckdb_table_function f = duckdb_create_table_function();
+	duckdb_logical_type id = duckdb_create_logical_type(DUCKDB_TYPE_UBIGINT);
+	duckdb_table_function_set_name(f, "duck_feed");
+	duckdb_table_function_add_parameter(f, id);
+	duckdb_table_function_set_extra_info(f, db, NULL);
+	duckdb_table_function_set_bind(f, feed_bind);
+	duckdb_table_function_set_init(f, feed_init);
+	duckdb_table_function_set_function(f, feed_run);
+	duckdb_state state = duckdb_register_table_function(conn, f);
+	duckdb_destroy_logical_type(&id);
+	duckdb_destroy_table_function(&f);
+	duckdb_disconnect(&conn);
+	return state == DuckDBError ? duct_fail(err, DUCT_FATAL, "duckdb: cannot register the row feed") : 0;
+}
+
+int duck_feed_open(struct duck_conn *conn, struct duck_feed *feed, struct duct_error *err)
+{
+	if (conn->feed)
+		return duct_fail(err, DUCT_FATAL, "duckdb: a feed is already open on this connection");
+	feed->failed = false;
+	for (int i = 0; i < MAX_FEEDS; i++) {
+		struct duck_feed *none = NULL;
+		if (!atomic_compare_exchange_strong(&conn->db->feeds[i], &none, feed))
+			continue;
+		feed->id = i;
+		conn->feed = feed;
+		return 0;
+	}
+	return duct_fail(err, DUCT_RETRY, "duckdb: %d row feeds are open at once, no more fit", MAX_FEEDS);
+}
+
+void duck_feed_close(struct duck_conn *conn)
+{
+	if (!conn->feed)
+		return;
+	atomic_store(&conn->db->feeds[conn->feed->id], NULL);
+	conn->feed = NULL;
+}
+
+/* --- sessions --- */
+
+static int set_option(duckdb_config config, const char *name, const char *value, struct duct_error *err)
+{
+	if (duckdb_set_config(config, name, value) == DuckDBError)
+		return duct_fail(err, DUCT_CONFIG, "duckdb: option \"%s\" does not take \"%s\"", name, value);
+	return 0;
+}
+
+static int configure(duckdb_config config, int threads, int64_t memory_limit_bytes, const char *temp_dir,
+	struct duct_error *err)
+{
+	char number[32];
+	snprintf(number, sizeof number, "%d", threads);
+	int r = set_option(config, "threads", number, err);
+	r = r ? r : set_option(config, "preserve_insertion_order", "true", err);
+	r = r ? r : set_option(config, "autoinstall_known_extensions", "false", err);
+	r = r ? r : set_option(config, "autoload_known_extensions", "false", err);
+	/* Without a folder nothing is spilled: DuckDB's own choice would be in the working folder. */
+	r = r ? r : set_option(config, "temp_directory", temp_dir ? temp_dir : "", err);
+	if (r || memory_limit_bytes <= 0)
+		return r;
+	snprintf(number, sizeof number, "%" PRId64 "B", memory_limit_bytes);
+	return set_option(config, "memory_limit", number, err);
+}
+
+int duck_open(struct duck_db **ret, int threads, int64_t memory_limit_bytes, const char *temp_dir, struct duct_error *err)
+{
+	duckdb_config config;
+	char *message = NULL;
+	if (duckdb_create_config(&config) == DuckDBError)
+		return duct_fail(err, DUCT_FATAL, "duckdb: cannot make a configuration");
+	struct duck_db *db = duct_xcalloc(1, sizeof *db);
+	int r = configure(config, threads, memory_limit_bytes, temp_dir, err);
+	if (!r && duckdb_open_ext(NULL, &db->db, config, &message) == DuckDBError)
+		r = duct_fail(err, DUCT_FATAL, "duckdb: cannot open a database in memory: %s", message ? message : "no message");
+	duckdb_free(message);
+	duckdb_destroy_config(&config);
+	if (!r)
+		r = register_feed(db, err);
+	if (r) {
+		duck_close(db);
+		return r;
+	}
+	*ret = db;
+	return 0;
+}
+
+void duck_close(struct duck_db *db)
+{
+	if (!db)
+		return;
+	duckdb_close(&db->db);
+	free(db);
+}
+
+int duck_connect(struct duck_conn **ret, struct duck_db *db, struct duct_error *err)
+{
+	struct duck_conn *conn = duct_xcalloc(1, sizeof *conn);
+	conn->db = db;
+	if (duckdb_connect(db->db, &conn->conn) == DuckDBError) {
+		free(conn);
+		return duct_fail(err, DUCT_RETRY, "duckdb: cannot connect to the database in memory");
+	}
+	int r = duck_exec(conn, "SET TimeZone = 'UTC'", err);
+	if (r) {
+		duck_disconnect(conn);
+		return r;
+	}
+	*ret = conn;
+	return 0;
+}
+
+void duck_disconnect(struct duck_conn *conn)
+{
+	if (!conn)
+		return;
+	duck_feed_close(conn);
+	duckdb_disconnect(&conn->conn);
+	free(conn);
+}
+
+int duck_exec(struct duck_conn *conn, const char *sql, struct duct_error *err)
+{
+	duckdb_result result;
+	int r = 0;
+	if (duckdb_query(conn->conn, sql, &result) == DuckDBError)
+		r = conn_error(conn, duckdb_result_error_type(&result), duckdb_result_error(&result), err);
+	duckdb_destroy_result(&result);
+	return r;
+}
+
+int duck_result_error(struct duck_conn *conn, duckdb_result *result, struct duct_error *err)
+{
+	const char *message = duckdb_result_error(result);
+	if (!message || !*message)
+		return 0;
+	return conn_error(conn, duckdb_result_error_type(result), message, err);
+}
+
+/* The C API keeps no error type for a statement that cannot be prepared; its message begins with the type's name. */
+static duckdb_error_type type_of_message(const char *message)
+{
+	if (message && strncmp(message, "IO Error", 8) == 0)
+		return DUCKDB_ERROR_IO;
+	if (message && (strncmp(message, "Conversion Error", 16) == 0 || strncmp(message, "Out of Range", 12) == 0))
+		return DUCKDB_ERROR_CONVERSION;
+	if (message && strncmp(message, "Invalid Input", 13) == 0)
+		return DUCKDB_ERROR_INVALID_INPUT;
+	return DUCKDB_ERROR_INVALID;
+}
+
+int duck_query(struct duck_conn *conn, const char *sql, duckdb_result *ret, struct duct_error *err)
+{
+	duckdb_prepared_statement statement = NULL;
+	duckdb_pending_result pending = NULL;
+	duckdb_result result;
+	int r = 0;
+	if (duckdb_prepare(conn->conn, sql, &statement) == DuckDBError) {
+		const char *message = duckdb_prepare_error(statement);
+		r = conn_error(conn, type_of_message(message), message, err);
+	} else if (duckdb_pending_prepared_streaming(statement, &pending) == DuckDBError) {
+		const char *message = duckdb_pending_error(pending);
+		r = conn_error(conn, type_of_message(message), message, err);
+	} else if (duckdb_execute_pending(pending, &result) == DuckDBError) {
+		r = conn_error(conn, duckdb_result_error_type(&result), duckdb_result_error(&result), err);
+		duckdb_destroy_result(&result);
+	} else {
+		*ret = result;
+	}
+	duckdb_destroy_pending(&pending);
+	duckdb_destroy_prepare(&statement);
+	return r;
+}
