@@ -1,6 +1,9 @@
 #ifndef DUCT_CHECKPOINT_H
 #define DUCT_CHECKPOINT_H
 
+#include <stddef.h>
+#include <stdint.h>
+
 #include "record/position.h"
 
 /* How far a destination has come with a flow, as the destination itself proves it. */
@@ -16,6 +19,11 @@ struct duct_checkpoint {
 	/* What the source said about itself when pos was stored, as JSON text that only the source reads (system
 	 * identifier, database, slot, timeline, ...). "" when none. */
 	char source_identity[1024];
+	/* Relations (duct_relation oids) that are complete in the destination; tables published now that are not among
+	 * them are copied first. NULL: the destination cannot tell, all count as complete. Memory of the destination,
+	 * valid until its close or next resume. */
+	const uint32_t *known_oids;
+	size_t nknown;
 };
 
 #endif
