@@ -9,14 +9,15 @@ Values are brought to one spelling by type (values.py) and compared as a multise
 a row that stands twice must stand twice on both sides.
 """
 
+import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import psycopg
 from psycopg.types.string import TextLoader
 
-from . import values
 from .lake import identifier, quoted
+from .source_types import SourceType, lake_type, load_type, source_expression, spell
 
 
 @dataclass
@@ -68,80 +69,62 @@ def _shown(row):
 @dataclass
 class SourceColumn:
     name: str
-    type_name: str  # of the element when it is an array, of the base type when it is a domain
-    is_array: bool
+    type: SourceType
 
 
 def source_columns(database, table):
     """The live columns of a Postgres table, in order; generated columns are not replicated and left out."""
     rows = database.query(
-        f"""
-        WITH RECURSIVE base AS (
-            SELECT a.attnum, a.attname, a.atttypid AS type FROM pg_attribute a
-            WHERE a.attrelid = {quoted(table)}::regclass AND a.attnum > 0
-              AND NOT a.attisdropped AND a.attgenerated = ''
-            UNION ALL
-            SELECT b.attnum, b.attname, t.typbasetype FROM base b JOIN pg_type t ON t.oid = b.type WHERE t.typtype = 'd'
-        )
-        SELECT b.attname, coalesce(e.typname, t.typname), e.oid IS NOT NULL
-        FROM base b JOIN pg_type t ON t.oid = b.type
-        LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
-        WHERE t.typtype <> 'd' ORDER BY b.attnum
-        """
+        f"SELECT attname, atttypid FROM pg_attribute WHERE attrelid = {quoted(table)}::regclass AND attnum > 0"
+        " AND NOT attisdropped AND attgenerated = '' ORDER BY attnum"
     )
     if not rows:
         raise ValueError(f"{table} has no columns")
-    return [SourceColumn(*row) for row in rows]
+    return [SourceColumn(name, load_type(database, oid)) for name, oid in rows]
 
 
-def _spell(function, value):
-    if value is None:
-        return None
-    if isinstance(value, (list, tuple)):
-        return tuple(_spell(function, element) for element in value)
-    return function(value)
+def lake_columns(columns, lake_types):
+    """The columns as the lake holds them: what it stores as plain text is compared as the text Postgres prints."""
+    plain = ("VARCHAR", "JSON")
+    return [
+        replace(column, type=SourceType("scalar", column.type.name))
+        if lake_types.get(column.name) in plain and column.type.kind != "scalar"
+        else column
+        for column in columns
+    ]
 
 
-def _content(columns, spellings, rows):
+def _content(columns, rows, side):
+    types = [column.type for column in columns]
     return Content(
         [column.name for column in columns],
-        [tuple(map(_spell, spellings, row)) for row in rows],
+        [tuple(spell(type_, value, side) for type_, value in zip(types, row)) for row in rows],
     )
 
 
 def fetch_source(database, table, columns=None, where="true"):
     """The content of a Postgres table."""
     columns = columns or source_columns(database, table)
-    spellings = [values.spelling(column.type_name)[0] for column in columns]
-
-    # Scalars as the text of the type's output function (a cast to text would trim char(n) and add to inet);
-    # arrays as lists of texts.
-    def expression(column):
-        name = identifier(column.name)
-        return f"{name}::text[]" if column.is_array else name
-
+    expressions = [source_expression(column.type, identifier(column.name)) for column in columns]
     with database.connect(autocommit=False) as connection:
         for known in psycopg.adapters.types:
             connection.adapters.register_loader(known.oid, TextLoader)
         for setting in ("TimeZone = 'UTC'", "DateStyle = 'ISO'", "IntervalStyle = 'postgres'", "extra_float_digits = 3"):
             connection.execute(f"SET {setting}")
-        rows = connection.execute(
-            f"SELECT {', '.join(map(expression, columns))} FROM {table} WHERE {where}"
-        ).fetchall()
-    return _content(columns, spellings, rows)
+        rows = connection.execute(f"SELECT {', '.join(expressions)} FROM {table} WHERE {where}").fetchall()
+    return _content(columns, rows, side=0)
 
 
 def fetch_lake(lake, table, columns, where="true", at=None):
-    """The content of a lake table: the columns of the source table, each as text or as lists of text."""
+    """The content of a lake table: the columns of the source table, with text leaves."""
     types = lake.columns(table, at)
-    spellings = [values.spelling(column.type_name)[1] for column in columns]
 
     def expression(column):
-        depth = types[column.name].count("[]") if types[column.name].endswith("[]") else 0
-        return f"CAST({identifier(column.name)} AS VARCHAR{'[]' * depth})"
+        depth = re.search(r"(\[\])*$", types[column.name])[0].count("[]")
+        return f"CAST({identifier(column.name)} AS {lake_type(column.type, depth)})"
 
     rows = lake.sql(f"SELECT {', '.join(map(expression, columns))} FROM {lake.source(table, at)} WHERE {where}")
-    return _content(columns, spellings, rows)
+    return _content(columns, rows, side=1)
 
 
 def compare_content(table, source, lake):
@@ -168,10 +151,12 @@ def compare_table(database, lake, table, lake_table=None, ignore=(), where="true
     lake_table = lake_table or table
     columns = [column for column in source_columns(database, table) if column.name not in ignore]
     expected = [column.name for column in columns]
-    found = [name for name in lake.columns(lake_table, at) if name not in ignore]
+    lake_types = lake.columns(lake_table, at)
+    found = [name for name in lake_types if name not in ignore]
     if sorted(expected) != sorted(found):
         structure = f"the source has columns {expected}, the lake has {found}"
         return Difference(table, expected, 0, 0, structure=structure)
+    columns = lake_columns(columns, lake_types)
     return compare_content(
         table,
         fetch_source(database, table, columns, where),

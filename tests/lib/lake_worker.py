@@ -32,7 +32,7 @@ def answer(connection, statement):
             return ("rows", [], [])
         return ("rows", [column[0] for column in result.description], result.fetchall())
     except Exception as error:  # every failure is the caller's to judge
-        return ("error", type(error).__name__, str(error))
+        return ("error", type(error).__name__, str(error).split("\n\nStack Trace")[0])
 
 
 def main():

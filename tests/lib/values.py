@@ -162,6 +162,14 @@ def interval(text):
     return f"{months} {days} {micros}"
 
 
+def point(text):
+    """(1,2) and {'x': 1.0, 'y': 2.0}."""
+    numbers = re.fullmatch(r"[({](?:'?x'?: )?([^,]+), ?(?:'?y'?: )?([^)}]+)[)}]", text)
+    if not numbers:
+        raise ValueError(f"not a point: {text!r}")
+    return " ".join(map(double, numbers.groups()))
+
+
 # Postgres' type name -> how its text is spelled; a pair when the two sides need different functions.
 SPELLING = {
     "bool": boolean,
@@ -185,6 +193,7 @@ SPELLING = {
     "jsonb": json_text,
     "bpchar": trimmed,
     "inet": inet,
+    "point": point,
 }
 
 
