@@ -1,0 +1,231 @@
+/* Changes into batches: see group.h. */
+#include "source/postgres/group.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+
+#include <string.h>
+
+enum { FIRST_SLOTS = 64 };
+
+/* --- tables by oid --- */
+
+static size_t slot_of(const struct postgres_group *g, uint32_t oid)
+{
+	size_t at = (oid * UINT32_C(2654435769)) & (g->nslots - 1);
+	while (g->slots[at] && g->slots[at]->oid != oid)
+		at = (at + 1) & (g->nslots - 1);
+	return at;
+}
+
+static void slots_grow(struct postgres_group *g)
+{
+	struct postgres_table **old = g->slots;
+	size_t n = g->nslots;
+	g->nslots = n ? n * 2 : FIRST_SLOTS;
+	g->slots = duct_xcalloc(g->nslots, sizeof *g->slots);
+	for (size_t i = 0; i < n; i++)
+		if (old[i])
+			g->slots[slot_of(g, old[i]->oid)] = old[i];
+	free(old);
+}
+
+struct postgres_table *postgres_group_table(struct postgres_group *g, uint32_t oid, bool add)
+{
+	if (g->nslots) {
+		size_t at = slot_of(g, oid);
+		if (g->slots[at] || !add)
+			return g->slots[at];
+	}
+	if (!add)
+		return NULL;
+	if ((g->ntables + 1) * 2 > g->nslots)
+		slots_grow(g);
+	struct postgres_table *t = duct_xcalloc(1, sizeof *t);
+	t->oid = oid;
+	g->slots[slot_of(g, oid)] = t;
+	g->ntables++;
+	return t;
+}
+
+void postgres_group_relation(struct postgres_group *g, struct postgres_table *t, struct pg_relation *relation,
+			     const void *raw, size_t raw_len)
+{
+	(void)g;
+	pg_relation_free(t->relation);
+	t->relation = relation;
+	t->open = NULL; /* stays in the list, closed */
+	char *copy = duct_xmalloc(raw_len + 1);
+	memcpy(copy, raw, raw_len);
+	free(t->raw);
+	t->raw = copy;
+	t->raw_len = raw_len;
+}
+
+/* --- transactions --- */
+
+void postgres_group_begin(struct postgres_group *g, uint32_t xid, uint64_t commit_lsn, uint64_t stored_lsn)
+{
+	g->open = true;
+	g->skip = commit_lsn < stored_lsn; /* positions lie between records: it ends at or before stored_lsn */
+	g->partial = false;
+	g->commit_lsn = commit_lsn;
+	g->xid = xid;
+	g->first_seq = g->seq;
+}
+
+/* The batch for the table's next row; NULL when the row is not wanted. */
+static struct duct_batch *batch_for(struct postgres_group *g, struct postgres_table *t)
+{
+	if (t->ignored)
+		return NULL;
+	if (!t->known) {
+		g->unknown_seen = true;
+		return NULL;
+	}
+	if (g->commit_lsn < t->fence)
+		return NULL;
+	if (!t->open) {
+		t->open = duct_batch_new(t->relation->rel, 0);
+		g->batches = duct_grow(g->batches, &g->batches_cap, g->nbatches + 1, sizeof *g->batches);
+		g->batches[g->nbatches++] = t->open;
+		g->bytes += t->open->arena.bytes;
+	}
+	return t->open;
+}
+
+static void row_added(struct postgres_group *g, const struct duct_batch *b, size_t bytes_before)
+{
+	g->seq++;
+	g->rows++;
+	g->bytes += b->arena.bytes - bytes_before;
+	if (!g->first_us)
+		g->first_us = duct_mono_us();
+}
+
+static int truncate_one(struct postgres_group *g, uint32_t oid, struct duct_error *err)
+{
+	struct postgres_table *t = postgres_group_table(g, oid, false);
+	if (!t || !t->relation)
+		return duct_fail(err, DUCT_FATAL, "the stream truncates relation %u which it has not described", oid);
+	struct duct_batch *b = batch_for(g, t);
+	if (!b)
+		return 0;
+	size_t before = b->arena.bytes;
+	pg_append_truncate(b, g->seq + 1);
+	row_added(g, b, before);
+	return 0;
+}
+
+int postgres_group_change(struct postgres_group *g, const struct pgout_message *m, struct duct_error *err)
+{
+	if (!g->open)
+		return duct_fail(err, DUCT_FATAL, "the stream sends a change (%c) outside a transaction", m->kind);
+	if (g->skip)
+		return 0;
+	if (m->kind == 'T') {
+		for (int i = 0; i < m->truncate.noids; i++) {
+			int r = truncate_one(g, m->truncate.oids[i], err);
+			if (r)
+				return r;
+		}
+		return 0;
+	}
+	struct postgres_table *t = postgres_group_table(g, m->change.oid, false);
+	if (!t || !t->relation)
+		return duct_fail(err, DUCT_FATAL, "the stream sends a row of relation %u which it has not described",
+				 m->change.oid);
+	struct duct_batch *b = batch_for(g, t);
+	if (!b)
+		return 0;
+	size_t before = b->arena.bytes;
+	int r = pg_append_change(b, t->relation, m, g->seq + 1, &g->scratch, err);
+	if (r)
+		return duct_wrap(err, "table \"%s\".\"%s\", transaction %u", t->relation->rel->schema,
+				 t->relation->rel->name, g->xid);
+	row_added(g, b, before);
+	return 0;
+}
+
+void postgres_group_commit(struct postgres_group *g, uint64_t end_lsn, int64_t commit_us)
+{
+	g->open = false;
+	if (end_lsn > g->last.lsn)
+		g->last = (struct duct_pos){end_lsn, commit_us};
+	if (g->seq == g->first_seq) /* nothing of it was wanted */
+		return;
+	g->commits = duct_grow(g->commits, &g->commits_cap, g->ncommits + 1, sizeof *g->commits);
+	g->commits[g->ncommits++] = (struct duct_commit){end_lsn, commit_us, g->xid, g->seq};
+	g->partial = false;
+}
+
+static void close_batches(struct postgres_group *g)
+{
+	for (size_t i = 0; i < g->nslots; i++)
+		if (g->slots[i])
+			g->slots[i]->open = NULL;
+}
+
+/* The tables of few batches are found by oid; a walk over all tables for each hand-over would cost with 10,000. */
+static void forget_open(struct postgres_group *g)
+{
+	if (g->nbatches * 8 > g->nslots) {
+		close_batches(g);
+		return;
+	}
+	for (size_t i = 0; i < g->nbatches; i++) {
+		struct postgres_table *t = postgres_group_table(g, g->batches[i]->relation->oid, false);
+		if (t)
+			t->open = NULL;
+	}
+}
+
+struct duct_changes *postgres_group_take(struct postgres_group *g)
+{
+	if (!g->nbatches && !g->ncommits)
+		return NULL;
+	struct duct_changes *c = duct_changes_new();
+	forget_open(g);
+	for (size_t i = 0; i < g->nbatches; i++) {
+		duct_batch_seal(g->batches[i]);
+		duct_changes_add(c, g->batches[i]);
+	}
+	for (size_t i = 0; i < g->ncommits; i++)
+		duct_changes_add_commit(c, &g->commits[i]);
+	c->upto = g->last;
+	uint64_t done = g->ncommits ? g->commits[g->ncommits - 1].last_seq : 0;
+	g->partial = g->open && (g->partial || (g->seq > g->first_seq && g->seq > done));
+	c->ends_commit = !g->partial;
+	g->nbatches = g->ncommits = 0;
+	g->rows = g->bytes = 0;
+	g->first_us = 0;
+	return c;
+}
+
+void postgres_group_reset(struct postgres_group *g)
+{
+	forget_open(g);
+	for (size_t i = 0; i < g->nbatches; i++)
+		duct_batch_unref(g->batches[i]);
+	g->nbatches = g->ncommits = 0;
+	g->rows = g->bytes = 0;
+	g->first_us = 0;
+	g->open = g->skip = g->partial = false;
+}
+
+void postgres_group_done(struct postgres_group *g)
+{
+	postgres_group_reset(g);
+	for (size_t i = 0; i < g->nslots; i++) {
+		if (!g->slots[i])
+			continue;
+		pg_relation_free(g->slots[i]->relation);
+		free(g->slots[i]->raw);
+		free(g->slots[i]);
+	}
+	free(g->slots);
+	free(g->batches);
+	free(g->commits);
+	duct_buf_done(&g->scratch);
+	*g = (struct postgres_group){0};
+}

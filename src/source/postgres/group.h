@@ -1,0 +1,71 @@
+#ifndef DUCT_SOURCE_POSTGRES_GROUP_H
+#define DUCT_SOURCE_POSTGRES_GROUP_H
+
+#include "pg/decode_tuple.h"
+#include "pg/pgoutput.h"
+#include "pg/relation.h"
+#include "record/batch.h"
+
+/*
+ * Gathers the changes of source transactions into batches, one per relation and schema version, until they are taken.
+ * Knows nothing of connections. One thread.
+ */
+
+/* What the reader knows of a table. */
+struct postgres_table {
+	uint32_t oid;
+	bool known;   /* in the destination, or copied and published: its changes are wanted */
+	bool ignored; /* our own state table */
+	uint64_t fence; /* a copy of the table contains all commits that end at or before it: their changes are dropped */
+	struct pg_relation *relation; /* NULL until its first R */
+	char *raw; /* the R message that made it, without the stream's xid */
+	size_t raw_len;
+	struct duct_batch *open; /* in the group's batches */
+};
+
+struct postgres_group {
+	struct postgres_table **slots; /* open addressing by oid */
+	size_t nslots, ntables;
+	struct duct_batch **batches; /* in order of their first row */
+	size_t nbatches, batches_cap;
+	struct duct_commit *commits;
+	size_t ncommits, commits_cap;
+	size_t rows, bytes;
+	struct duct_pos last; /* after the last whole transaction seen, with or without rows */
+	uint64_t seq;	      /* of the last row */
+	uint64_t version;     /* of the last relation */
+	int64_t first_us;     /* when the first row came in, 0: none */
+	struct duct_buf scratch;
+	/* The transaction being gathered. */
+	bool open;	      /* between begin and commit */
+	bool skip;	      /* it is stored already */
+	bool partial;	      /* a part of it was handed over */
+	uint64_t commit_lsn;  /* start of its commit record */
+	uint32_t xid;
+	uint64_t first_seq;   /* seq before its first row */
+	bool unknown_seen;    /* a table that is not known has changed: it is to be copied */
+};
+
+void postgres_group_done(struct postgres_group *group);
+
+/* The entry of a table; with `add` it is made when missing (else NULL). */
+struct postgres_table *postgres_group_table(struct postgres_group *group, uint32_t oid, bool add);
+
+/* A new version of a relation (takes it): later rows go into a new batch. `raw` is copied. */
+void postgres_group_relation(struct postgres_group *group, struct postgres_table *table, struct pg_relation *relation,
+			     const void *raw, size_t raw_len);
+
+void postgres_group_begin(struct postgres_group *group, uint32_t xid, uint64_t commit_lsn, uint64_t stored_lsn);
+/* I, U, D or T inside the transaction. FATAL for a relation without R. */
+int postgres_group_change(struct postgres_group *group, const struct pgout_message *message, struct duct_error *err)
+	DUCT_CHECKED;
+void postgres_group_commit(struct postgres_group *group, uint64_t end_lsn, int64_t commit_us);
+
+/* Everything gathered, sealed; NULL when there are no rows and no commit with rows. ends_commit is false when the open
+ * transaction has rows in it. */
+struct duct_changes *postgres_group_take(struct postgres_group *group);
+
+/* Throws away what was not taken (after a connection was lost); relations stay. Tables must get their R again. */
+void postgres_group_reset(struct postgres_group *group);
+
+#endif

@@ -1,0 +1,133 @@
+/* The options of the Postgres source: one row each. */
+#include "record/position.h"
+#include "source/postgres/config.h"
+
+#include <string.h>
+
+#define C struct postgres_config
+
+static const char *const sync_modes[] = {"add", "sync", NULL};
+static const char *const snapshot_modes[] = {"auto", "never", "only", NULL};
+static const char *const switches[] = {"auto", "off", NULL};
+
+const struct duct_opt duct_source_postgres_opts[] = {
+	OPT(C, dsn, "dsn", DUCT_OPT_STR, NULL, "connection string of the source database",
+	    .flags = DUCT_OPT_REQUIRED | DUCT_OPT_SECRET,
+	    .doc = "Keyword/value or URI form of libpq. The role needs LOGIN and REPLICATION, and SELECT on the tables "
+		   "for the first copy (or pg_read_all_data; with row security also BYPASSRLS)."),
+	OPT(C, slot, "slot", DUCT_OPT_STR, NULL, "name of the replication slot", .flags = DUCT_OPT_REQUIRED,
+	    .doc = "Lower-case letters, digits and underscores, at most 63. One slot serves one flow."),
+	OPT(C, publication, "publication", DUCT_OPT_STR, NULL, "name of the publication", .flags = DUCT_OPT_REQUIRED),
+	OPT(C, create_slot, "create_slot", DUCT_OPT_BOOL, "true", "create the slot at the first start when missing",
+	    .doc = "A slot that is missing later, when the destination already has a position, is never made again "
+		   "silently: changes would be lost."),
+	OPT(C, ensure_publication, "ensure_publication", DUCT_OPT_BOOL, "true", "create the publication when missing",
+	    .doc = "From publication_tables or publication_schemas; without both FOR ALL TABLES, which takes a "
+		   "superuser."),
+	OPT(C, publication_tables, "publication_tables", DUCT_OPT_LIST, NULL,
+	    "tables of the publication (schema.table), when it is created or synchronised"),
+	OPT(C, publication_schemas, "publication_schemas", DUCT_OPT_LIST, NULL,
+	    "schemas whose tables go into the publication, when it is created or synchronised"),
+	OPT(C, publish_via_partition_root, "publish_via_partition_root", DUCT_OPT_BOOL, "false",
+	    "create the publication so that partitions appear as their root",
+	    .doc = "TRUNCATE, ATTACH and DETACH of single partitions are then invisible to any reader of the stream."),
+	OPT(C, validate_replication, "validate_replication", DUCT_OPT_BOOL, "true",
+	    "check wal_level, max_replication_slots and max_wal_senders at start"),
+	OPT(C, batch_size, "batch_size", DUCT_OPT_INT, "100", "records gathered before changes are handed on",
+	    .min = 1, .max = 10000000,
+	    .doc = "Transactions are never cut for it: a batch ends with the transaction that reaches the number."),
+	OPT(C, batch_timeout_ms, "batch_timeout", DUCT_OPT_DURATION, "1s",
+	    "longest wait for more records while changes keep coming", .min = 0, .max = 3600000),
+	OPT(C, status_interval_ms, "status_interval", DUCT_OPT_DURATION, "10s",
+	    "how often the durable position is reported to the server", .min = 100, .max = 3600000),
+	OPT(C, emit_empty, "emit_empty", DUCT_OPT_BOOL, "false", "hand on positions without rows (for scheduled runs)"),
+	OPT(C, resolve_types, "resolve_types", DUCT_OPT_BOOL, "true",
+	    "look unknown types up in pg_type; otherwise their values are text"),
+	OPT(C, sync_publication, "sync_publication", DUCT_OPT_BOOL, "false",
+	    "at start, bring the publication in line with publication_tables and publication_schemas"),
+	OPT(C, sync_publication_mode, "sync_publication_mode", DUCT_OPT_ENUM, "add",
+	    "add missing tables only, or also drop extra ones (sync)", .values = sync_modes),
+	OPT(C, ensure_state, "ensure_state", DUCT_OPT_BOOL, "true",
+	    "keep a row about the slot in a table of the source database, for clean-up and auditing"),
+	OPT(C, state_schema, "state_schema", DUCT_OPT_STR, "ductstream", "schema of that table"),
+	OPT(C, state_table, "state_table", DUCT_OPT_STR, "source_state", "name of that table"),
+	OPT(C, flow_id, "flow_id", DUCT_OPT_STR, NULL, "stable id of the flow in that table; default the flow's name"),
+	OPT(C, snapshot, "snapshot", DUCT_OPT_ENUM, "auto", "copy existing rows before streaming",
+	    .values = snapshot_modes,
+	    .doc = "auto: once, when the destination has nothing yet, and for tables added later. never: stream from the "
+		   "slot's position on. only: copy and end."),
+	OPT(C, snapshot_workers, "snapshot_workers", DUCT_OPT_INT, "1", "parts of the copy read at once", .min = 1,
+	    .max = 256),
+	OPT_ALIAS("parallel_tables", "snapshot_workers"),
+	OPT(C, partition_column, "partition_column", DUCT_OPT_STR, NULL,
+	    "column whose hash cuts tables into parts; default ranges of pages"),
+	OPT(C, partition_count, "partition_count", DUCT_OPT_INT, "1", "number of hash parts of a table", .min = 1,
+	    .max = 100000),
+	OPT(C, snapshot_consistent, "snapshot_consistent", DUCT_OPT_BOOL, "true",
+	    "all parts read the same moment; false only with snapshot=only"),
+	OPT(C, start_lsn, "start_lsn", DUCT_OPT_STR, NULL,
+	    "first position to stream from, when the destination has none yet"),
+	OPT(C, accept_gap, "accept_gap", DUCT_OPT_BOOL, "false",
+	    "go on although changes between the destination's and the slot's position are lost"),
+	OPT(C, max_memory, "max_memory", DUCT_OPT_SIZE, "128MiB",
+	    "memory for changes in flight; larger transactions are handed on in parts", .min = 1 << 20,
+	    .max = INT64_C(1) << 40),
+	OPT(C, work_mem, "work_mem", DUCT_OPT_SIZE, "64MB", "logical_decoding_work_mem of our server process",
+	    .min = 64 << 10, .max = INT64_C(2) << 40),
+	OPT(C, read_pause_us, "read_pause_us", DUCT_OPT_INT, "300",
+	    "microseconds to let data pile up once the socket is empty; 0 = off", .min = 0, .max = 100000),
+	OPT(C, lock_timeout_ms, "lock_timeout", DUCT_OPT_DURATION, "30s",
+	    "longest wait for other transactions when a slot is created or a table locked", .min = 100, .max = 86400000),
+	OPT(C, spool_dir, "spool_dir", DUCT_OPT_STR, NULL,
+	    "folder for large transactions that are still open; default the system's temporary folder"),
+	OPT(C, binary, "binary", DUCT_OPT_ENUM, "auto", "binary values in the stream", .values = switches,
+	    .flags = DUCT_OPT_HIDDEN),
+	OPT(C, streaming, "streaming", DUCT_OPT_ENUM, "auto", "transactions sent while they are open",
+	    .values = switches, .flags = DUCT_OPT_HIDDEN),
+	{0},
+};
+
+static int check_slot_name(const char *slot, struct duct_error *err)
+{
+	size_t n = strlen(slot);
+	if (n < 1 || n > 63 || strspn(slot, "abcdefghijklmnopqrstuvwxyz0123456789_") != n)
+		return duct_fail(err, DUCT_CONFIG,
+				 "slot: \"%s\" is not a slot name: use 1 to 63 lower-case letters, digits and "
+				 "underscores", slot);
+	return 0;
+}
+
+static int check_snapshot(const struct postgres_config *c, struct duct_error *err)
+{
+	if (!c->snapshot_consistent && c->snapshot != POSTGRES_SNAPSHOT_ONLY)
+		return duct_fail(err, DUCT_CONFIG,
+				 "snapshot_consistent: false needs snapshot=only: a stream can only go on from a "
+				 "consistent copy");
+	if (c->partition_column && !c->partition_column[0])
+		return duct_fail(err, DUCT_CONFIG, "partition_column: must not be empty");
+	if (c->partition_count > 1 && !c->partition_column)
+		return duct_fail(err, DUCT_CONFIG,
+				 "partition_count: %lld needs partition_column (without it tables are cut by pages)",
+				 (long long)c->partition_count);
+	return 0;
+}
+
+int postgres_config_check(const void *config, struct duct_error *err)
+{
+	const struct postgres_config *c = config;
+	uint64_t lsn;
+	int r;
+	if ((r = check_slot_name(c->slot, err)))
+		return r;
+	if (!c->publication[0] || strlen(c->publication) > 63)
+		return duct_fail(err, DUCT_CONFIG, "publication: \"%s\" is not a name of 1 to 63 bytes", c->publication);
+	if (!c->state_schema || !c->state_schema[0] || !c->state_table || !c->state_table[0])
+		return duct_fail(err, DUCT_CONFIG, "state_schema and state_table must not be empty");
+	if (c->start_lsn && duct_lsn_parse(c->start_lsn, &lsn, err))
+		return duct_wrap(err, "start_lsn");
+	if (c->sync_publication && !c->publication_tables && !c->publication_schemas)
+		return duct_fail(err, DUCT_CONFIG,
+				 "sync_publication: needs publication_tables or publication_schemas to know what "
+				 "belongs into \"%s\"", c->publication);
+	return check_snapshot(c, err);
+}
