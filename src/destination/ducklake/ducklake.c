@@ -1,0 +1,209 @@
+/* The DuckLake destination: the connector. See ducklake.h for how it works inside. */
+#include "destination/ducklake/ducklake.h"
+
+#include "base/clock.h"
+
+#include <string.h>
+#include <strings.h>
+
+static int check_config(const void *config, struct duct_error *err)
+{
+	const struct ducklake_config *c = config;
+	static const char *const codecs[] = {"uncompressed", "snappy", "gzip", "zstd", "brotli", "lz4", "lz4_raw", NULL};
+	if (strncmp(c->catalog, "sqlite:", 7) != 0 && strncmp(c->catalog, "postgres:", 9) != 0)
+		return duct_fail(err, DUCT_CONFIG, "option \"catalog\" must begin with sqlite: or postgres:");
+	for (int i = 0; codecs[i]; i++)
+		if (strcasecmp(c->compression, codecs[i]) == 0)
+			return 0;
+	const char *near = duct_nearest(c->compression, codecs);
+	return duct_fail(err, DUCT_CONFIG, "option \"compression\": \"%.40s\" is not a Parquet codec%s%s%s", c->compression,
+			 near ? ": did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+}
+
+static void destination_close(void *dest)
+{
+	struct ducklake *d = dest;
+	if (!d)
+		return;
+	if (d->load)
+		ducklake_load_abort(d);
+	group_reset(d, false);
+	mirrors_free(d);
+	lake_index_set_close(d->indexes);
+	duck_disconnect(d->conn);
+	duck_close(d->db);
+	lake_close(d->lake);
+	free(d->known_oids);
+	free(d->touched);
+	free(d->held);
+	free(d->patched);
+	free(d->asides);
+	free(d);
+}
+
+/* Where the key index of this flow and lake lives. malloc. */
+static char *index_folder(const struct ducklake *d)
+{
+	const struct ducklake_config *c = d->config;
+	if (c->index_dir)
+		return duct_xasprintf("%s/%s", c->index_dir, d->ctx->flow);
+	if (strncmp(c->catalog, "sqlite:", 7) == 0)
+		return duct_xasprintf("%s.ductstream/%s", c->catalog + 7, d->ctx->flow);
+	return duct_xasprintf("%s.ductstream/%s", lake_data_path(d->lake), d->ctx->flow);
+}
+
+static int open_lake(struct ducklake *d, struct duct_error *err)
+{
+	const struct ducklake_config *c = d->config;
+	struct lake_config lc = {
+		.catalog = c->catalog,
+		.metadata_schema = c->metadata_schema,
+		.data_path = c->data_path,
+		.flow = d->ctx->flow,
+		.create = c->create_catalog,
+		.create_indexes = c->create_indexes,
+		.busy_timeout_ms = c->busy_timeout_ms,
+	};
+	return lake_open(&d->lake, &lc, d->ctx, err);
+}
+
+/* What others did to mirrored tables while nobody ran the flow. */
+static int look_for_foreign_changes(struct ducklake *d, bool *ret_moved, struct duct_error *err)
+{
+	struct lake_change_note *notes = NULL;
+	size_t n = 0, nrelations;
+	int rc = lake_sync(d->lake, &notes, &n, err);
+	const struct lake_relation *relations = lake_relations(d->lake, &nrelations);
+	for (size_t i = 0; i < n && rc == 0; i++) {
+		bool ours = false;
+		for (size_t k = 0; k < nrelations; k++)
+			ours |= relations[k].table_id == notes[i].table_id;
+		if (!ours)
+			continue;
+		if (notes[i].changes & LAKE_CHANGED_ROWS && d->config->foreign_changes == FOREIGN_STOP)
+			rc = duct_fail(err, DUCT_FATAL,
+				       "rows of mirrored lake table %lld were changed by \"%s\" in snapshot %lld: undo that and copy the "
+				       "table again, or set the destination's option foreign_changes to share",
+				       (long long)notes[i].table_id, notes[i].author[0] ? notes[i].author : "another client",
+				       (long long)notes[i].snapshot_id);
+		*ret_moved = true;
+	}
+	free(notes);
+	return rc;
+}
+
+static int destination_open(void **ret, const void *config, const struct duct_ctx *ctx, struct duct_error *err)
+{
+	struct ducklake *d = duct_xcalloc(1, sizeof *d);
+	d->config = config;
+	d->ctx = ctx;
+	bool moved = false, fresh;
+	int rc = open_lake(d, err);
+	if (rc == 0)
+		rc = look_for_foreign_changes(d, &moved, err);
+	if (rc == 0)
+		rc = duck_open(&d->db, 1, 0, NULL, err);
+	if (rc == 0)
+		rc = duck_connect(&d->conn, d->db, err);
+	if (rc == 0) {
+		AUTO_FREE char *dir = index_folder(d);
+		/* Positions that others moved make every entry doubtful. */
+		rc = lake_index_set_open(&d->indexes, dir, lake_uuid(d->lake), moved ? "" : lake_commit_id(d->lake), &fresh, err);
+	}
+	if (rc < 0) {
+		destination_close(d);
+		return rc;
+	}
+	*ret = d;
+	return 0;
+}
+
+static int destination_resume(void *dest, struct duct_checkpoint *ret, struct duct_error *err)
+{
+	(void)err;
+	struct ducklake *d = dest;
+	lake_checkpoint(d->lake, ret);
+	d->upto = ret->pos;
+	size_t n;
+	const struct lake_relation *relations = lake_relations(d->lake, &n);
+	free(d->known_oids);
+	d->known_oids = duct_xcalloc(n + 1, sizeof *d->known_oids);
+	for (size_t i = 0; i < n; i++)
+		d->known_oids[i] = relations[i].source_oid;
+	ret->known_oids = d->known_oids;
+	ret->nknown = n;
+	return 0;
+}
+
+static int destination_begin_copy(void *dest, const char *source_identity, struct duct_error *err)
+{
+	return lake_begin_copy(((struct ducklake *)dest)->lake, source_identity, err);
+}
+
+static int destination_write(void *dest, struct duct_changes *changes, struct duct_error *err)
+{
+	return group_write(dest, changes, err);
+}
+
+static int64_t flush_interval_us(const struct ducklake *d)
+{
+	if (d->config->flush_interval_ms)
+		return d->config->flush_interval_ms * 1000;
+	return lake_is_sqlite(d->lake) ? 200000 : 100000;
+}
+
+static struct duct_destination_pace destination_pace(void *dest)
+{
+	struct ducklake *d = dest;
+	if (!d->opened_us)
+		return (struct duct_destination_pace){INT64_MAX, false};
+	int64_t due = d->last_commit_us + flush_interval_us(d);
+	return (struct duct_destination_pace){
+		.commit_at_us = due > d->opened_us ? due : d->opened_us,
+		.full = d->pending_rows >= (size_t)d->config->flush_rows ||
+			d->pending_bytes >= (size_t)d->config->flush_bytes,
+	};
+}
+
+static int destination_commit(void *dest, struct duct_commit_result *ret, struct duct_error *err)
+{
+	struct ducklake *d = dest;
+	if (d->partial)
+		return duct_fail(err, DUCT_FATAL, "commit in the middle of a source transaction");
+	return group_commit(d, ret, err);
+}
+
+static void destination_abort(void *dest)
+{
+	struct ducklake *d = dest;
+	if (d->load)
+		ducklake_load_abort(d);
+	/* Files stay: whether the catalog knows them may not be certain. Orphan clean-up finds them. */
+	group_reset(d, false);
+	mirrors_free(d);
+}
+
+const struct duct_destination_ops duct_destination_ducklake = {
+	.name = "ducklake",
+	.summary = "DuckLake 1.0 on a SQLite or Postgres catalog, written natively",
+	.caps = DUCT_DESTINATION_ATOMIC_POS | DUCT_DESTINATION_UPSERT | DUCT_DESTINATION_LOAD,
+	.opts = ducklake_opts,
+	.config_size = sizeof(struct ducklake_config),
+	.check = check_config,
+	.probe = ducklake_probe,
+	.open = destination_open,
+	.resume = destination_resume,
+	.begin_copy = destination_begin_copy,
+	.load_begin = ducklake_load_begin,
+	.loader_open = ducklake_loader_open,
+	.loader_write = ducklake_loader_write,
+	.loader_finish = ducklake_loader_finish,
+	.loader_close = ducklake_loader_close,
+	.load_publish = ducklake_load_publish,
+	.load_abort = ducklake_load_abort,
+	.write = destination_write,
+	.pace = destination_pace,
+	.commit = destination_commit,
+	.abort = destination_abort,
+	.close = destination_close,
+};

@@ -1,0 +1,174 @@
+#ifndef DUCKLAKE_H
+#define DUCKLAKE_H
+
+#include "destination/destination.h"
+#include "duck/duck.h"
+#include "lake/catalog.h"
+#include "lake/index.h"
+#include "lake/parquet.h"
+#include "lake/txn.h"
+
+/*
+ * The DuckLake destination, inside. A *mirror* is one source table and its lake table; the *group* is what was written
+ * since the last commit: for every mirror the net effect per key (fold.h) and the files already written aside. One
+ * commit of the group is one lake snapshot.
+ */
+
+struct ducklake_config {
+	char *catalog, *metadata_schema, *data_path, *schema, *index_dir, *compression;
+	bool create_catalog, create_indexes;
+	int64_t flush_interval_ms, flush_rows, flush_bytes, busy_timeout_ms, delete_file_rows, compression_level;
+	int no_key, foreign_changes;
+};
+extern const struct duct_opt ducklake_opts[];
+enum { NO_KEY_APPEND, NO_KEY_REFUSE };
+enum { FOREIGN_STOP, FOREIGN_SHARE };
+
+/* How rows of a table are found again. */
+enum mirror_mode {
+	MIRROR_KEYED,  /* unique key, never NULL */
+	MIRROR_BAG,    /* whole row, may repeat */
+	MIRROR_APPEND, /* never: inserts and truncates only */
+};
+
+/* A live data file of the lake, as far as marking rows dead needs it. */
+struct mirror_file {
+	int64_t id, record_count, dead_count;
+	bool has_deletes; /* a delete file or marks exist */
+	char *path;
+	struct lake_file lake; /* as listed; path points to `path` */
+};
+
+/* Source column -> lake column, by the source's stable column number. */
+struct mirror_column {
+	int16_t attnum;
+	int64_t column_id;
+	char *name; /* at the source */
+};
+
+struct mirror {
+	struct mirror *next; /* in the hash chain */
+	uint32_t oid;
+	struct duct_relation *rel; /* the newest version met */
+	enum mirror_mode mode;
+	int64_t table_id; /* -1: created by the open group */
+	struct mirror_column *columns;
+	size_t ncolumns, columns_cap;
+	bool relation_changed; /* its row in ductstream_relation must be written with the next commit */
+
+	struct lake_txn_table *t; /* in the open transaction; NULL: not touched by it yet */
+	bool in_group;		  /* member of ducklake.touched */
+	bool truncated;		  /* the open group begins with a truncate */
+	struct fold *fold;	  /* the open group's rows */
+
+	struct lake_index *index; /* NULL until first needed; never for MIRROR_APPEND */
+	struct mirror_file *files; /* by id; loaded with the index */
+	size_t nfiles, files_cap;
+
+	/* Projections of relation versions onto the lake's columns as of the open transaction. */
+	struct mirror_map {
+		const struct duct_relation *rel;
+		int *columns;
+	} *maps;
+	size_t nmaps, maps_cap;
+};
+
+enum { MIRROR_BUCKETS = 4096 };
+
+/* A Parquet file that the open group has written. Its place in `ducklake.asides` is its ordinal in the transaction. */
+struct aside {
+	struct mirror *mirror;
+	char *path;
+	int64_t rows;
+	bool explicit_row_ids;
+	int64_t *dead; /* positions that died again inside the group */
+	size_t ndead, dead_cap;
+};
+
+struct ducklake {
+	const struct ducklake_config *config;
+	const struct duct_ctx *ctx;
+	struct lake *lake;
+	struct duck_db *db;
+	struct duck_conn *conn;
+	struct lake_index_set *indexes;
+	struct mirror *mirrors[MIRROR_BUCKETS];
+	uint32_t *known_oids; /* handed out by resume */
+
+	/* The open group. */
+	struct lake_txn *txn; /* NULL: none */
+	struct mirror **touched;
+	size_t ntouched, touched_cap;
+	struct duct_changes **held; /* what pending rows point into */
+	size_t nheld, held_cap;
+	struct duct_batch **patched; /* rows completed with read-back values */
+	size_t npatched, patched_cap;
+	struct aside *asides;
+	size_t nasides, asides_cap;
+	struct duct_pos upto;
+	bool has_upto, partial;	      /* partial: the last transaction is not complete */
+	size_t pending_bytes, pending_rows;
+	uint64_t source_rows;
+	int64_t opened_us, last_commit_us; /* monotonic; opened_us 0: empty */
+
+	struct ducklake_load *load; /* a copy under way, else NULL */
+};
+
+/* mirror.c */
+struct mirror *mirror_find(struct ducklake *d, uint32_t oid);
+/* The mirror of the relation, brought to this version: plans creating or altering the lake table in the open
+ * transaction. CONFIG/DATA when it cannot be mirrored (no key, retype that does not widen, ...). */
+int mirror_get(struct ducklake *d, struct duct_relation *rel, struct mirror **ret, struct duct_error *err);
+/* The table in the open transaction (begun when there is none); marks the mirror as touched. */
+struct lake_txn_table *mirror_table(struct ducklake *d, struct mirror *m);
+/* For each lake column (as of the open transaction) the column of rel, -1 when rel has none. Owned by the mirror. */
+const int *mirror_map(struct mirror *m, const struct duct_relation *rel);
+/* After a commit: ids of what was created. */
+void mirror_committed(struct ducklake *d, struct mirror *m);
+/* Writes the relation row into the open transaction when it changed. */
+void mirror_store(struct ducklake *d, struct mirror *m);
+void mirrors_free(struct ducklake *d);
+
+/* locate.c: index and files of a mirror. */
+int mirror_load(struct ducklake *d, struct mirror *m, struct duct_error *err); /* index fresh or rebuilt; no-op when done */
+int mirror_unload(struct ducklake *d, struct mirror *m, bool invalidate, struct duct_error *err);
+struct mirror_file *mirror_file(struct mirror *m, int64_t file_id); /* NULL when there is none */
+void mirror_add_file(struct mirror *m, const struct lake_file *file, int64_t dead_count, bool has_deletes);
+void mirror_drop_file(struct mirror *m, int64_t file_id);
+
+/* group.c: the open group. */
+int group_write(struct ducklake *d, struct duct_changes *changes, struct duct_error *err);
+struct lake_txn *group_txn(struct ducklake *d);
+void group_reset(struct ducklake *d, bool unlink_files); /* forget it; files written aside are removed when told so */
+
+/* write.c: pending rows of a mirror become files aside; old rows are looked up. */
+int mirror_write_aside(struct ducklake *d, struct mirror *m, struct duct_error *err);
+void aside_kill(struct ducklake *d, int aside, uint32_t position);
+/* Registers a written file with the open transaction (takes it) and returns its ordinal. */
+int aside_add(struct ducklake *d, struct mirror *m, struct lake_new_file *file);
+/* Compression and so on for a file of this table. */
+struct lake_write_spec ducklake_write_spec(struct ducklake *d, struct mirror *m, bool row_ids);
+
+/* commit.c */
+int group_commit(struct ducklake *d, struct duct_commit_result *ret, struct duct_error *err);
+/* Sends the open transaction; on success the caller applies it to the indexes. */
+int ducklake_send(struct ducklake *d, const struct lake_commit_info *info, struct lake_txn_result *ret, struct duct_error *err);
+
+/* toast.c: fills the unsent values of pending rows. */
+int mirror_fill_unsent(struct ducklake *d, struct mirror *m, struct duct_error *err);
+
+/* load.c: copies. */
+int ducklake_load_begin(void *dest, struct duct_relation *const *relations, size_t n, struct duct_error *err);
+int ducklake_loader_open(void *dest, struct duct_relation *rel, void **ret, struct duct_error *err);
+int ducklake_loader_write(void *loader, const struct duct_batch *batch, struct duct_error *err);
+int ducklake_loader_finish(void *loader, struct duct_error *err);
+void ducklake_loader_close(void *loader);
+int ducklake_load_publish(void *dest, const struct duct_pos *pos, const char *source_identity, bool set_position,
+			  struct duct_commit_result *ret, struct duct_error *err);
+void ducklake_load_abort(void *dest);
+
+/* probe.c */
+int ducklake_probe(const void *config, const struct duct_ctx *ctx, duct_report_fn *report, void *arg,
+		   struct duct_error *err);
+
+#endif

@@ -1,0 +1,75 @@
+#ifndef DUCKLAKE_FOLD_H
+#define DUCKLAKE_FOLD_H
+
+#include "lake/index.h"
+#include "record/batch.h"
+
+/*
+ * Folding: all changes of one table in one lake commit become one net effect per key (DESIGN D2 rule 8):
+ * I.U -> I, I.D -> nothing, U.U -> U, D.I -> U, key change = D(old) + I(new), truncate clears what came before. An unsent
+ * value (unchanged TOAST) takes the earlier version's; what no version in the group sent is read back from the lake.
+ * Pure memory, no I/O.
+ */
+
+/* One key. Net effect: base_present/live = update, !base_present/live = insert, base_present/!live = delete. */
+struct fold_slot {
+	struct lake_key_hash hash;
+	const struct duct_batch *batch; /* pending row; NULL when dead or written aside */
+	uint32_t row;
+	int32_t behind;	      /* earlier version that unsent values come from (fold_version), -1: all are sent */
+	int32_t aside;	      /* file that the live row was written to, -1: none */
+	uint32_t aside_pos;
+	uint32_t nth;	      /* bag: which of the equal base rows */
+	uint32_t next;	      /* slot of the same hash (bag), UINT32_MAX: none */
+	struct lake_place place; /* of the base row, when resolved */
+	bool base_present;    /* the key had a row before the group */
+	bool live;	      /* it has one after it */
+	bool resolved;	      /* place is known and its old row is marked; for !base_present: absence was checked */
+};
+
+struct fold_version {
+	enum { FOLD_ROW, FOLD_BASE, FOLD_ASIDE } kind;
+	const struct duct_batch *batch; /* ROW */
+	uint32_t row;			/* ROW; ASIDE: position */
+	int32_t file;			/* ASIDE: which file; BASE: slot whose base row it is */
+	int32_t behind;			/* ROW: the one before it, -1: complete */
+};
+
+struct fold {
+	struct fold_slot *slots;
+	size_t nslots, slots_cap;
+	uint32_t *table; /* slot + 1 by hash, 0 free */
+	size_t table_size;
+	struct fold_version *versions;
+	size_t nversions, versions_cap;
+	/* Rows of a table without key: no slots, only what is to be written. */
+	struct fold_append {
+		const struct duct_batch *batch;
+		uint32_t row;
+	} *appends;
+	size_t nappends, appends_cap;
+	bool bag, truncated;
+};
+
+struct fold *fold_new(bool bag);
+void fold_free(struct fold *f); /* accepts NULL */
+
+/* Results of one step. */
+enum fold_outcome {
+	FOLD_OK,
+	FOLD_DUPLICATE, /* insert of a key that is live in the group */
+	FOLD_MISSING,	/* update or delete of a key that is dead in the group (or cannot exist after a truncate) */
+};
+
+/* Called when a live row that was written aside is superseded. */
+typedef void fold_kill_fn(void *arg, int32_t aside, uint32_t position);
+
+enum fold_outcome fold_insert(struct fold *f, struct lake_key_hash hash, const struct duct_batch *batch, uint32_t row);
+enum fold_outcome fold_update(struct fold *f, struct lake_key_hash old_hash, struct lake_key_hash new_hash,
+			      const struct duct_batch *batch, uint32_t row, fold_kill_fn *kill, void *arg);
+enum fold_outcome fold_delete(struct fold *f, struct lake_key_hash hash, fold_kill_fn *kill, void *arg);
+void fold_append_row(struct fold *f, const struct duct_batch *batch, uint32_t row);
+/* Everything before is void; keys that come later have no base row. Rows written aside are the caller's to drop. */
+void fold_truncate(struct fold *f);
+
+#endif

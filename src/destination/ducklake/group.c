@@ -1,0 +1,218 @@
+/* The open group: changes are folded per mirror until the commit. See ducklake.h. */
+#include "destination/ducklake/ducklake.h"
+#include "destination/ducklake/fold.h"
+
+#include "base/clock.h"
+#include "lake/key.h"
+
+#include <string.h>
+#include <unistd.h>
+
+struct lake_txn *group_txn(struct ducklake *d)
+{
+	if (!d->txn)
+		d->txn = lake_txn_new(d->lake);
+	return d->txn;
+}
+
+static void release_rows(struct ducklake *d)
+{
+	for (size_t i = 0; i < d->nheld; i++)
+		duct_changes_free(d->held[i]);
+	for (size_t i = 0; i < d->npatched; i++)
+		duct_batch_unref(d->patched[i]);
+	d->nheld = d->npatched = 0;
+	d->pending_bytes = 0;
+	d->pending_rows = 0;
+}
+
+void group_reset(struct ducklake *d, bool unlink_files)
+{
+	release_rows(d);
+	for (size_t i = 0; i < d->nasides; i++) {
+		if (unlink_files)
+			(void)unlink(d->asides[i].path); /* an orphan is harmless */
+		free(d->asides[i].path);
+		free(d->asides[i].dead);
+	}
+	for (size_t i = 0; i < d->ntouched; i++) {
+		struct mirror *m = d->touched[i];
+		fold_free(m->fold);
+		m->fold = NULL;
+		m->t = NULL;
+		m->in_group = m->truncated = false;
+	}
+	lake_txn_free(d->txn);
+	d->txn = NULL;
+	d->nasides = d->ntouched = 0;
+	d->has_upto = d->partial = false;
+	d->source_rows = 0;
+	d->opened_us = 0;
+}
+
+/* Folding of one batch into its mirror. */
+struct folding {
+	struct ducklake *d;
+	struct mirror *m;
+	const struct duct_batch *batch;
+	const int *keys;
+	int nkeys;
+	int *all_columns;
+	uint64_t seed;
+	struct duct_buf scratch;
+};
+
+static void kill_aside(void *arg, int32_t aside, uint32_t position)
+{
+	aside_kill(arg, aside, position);
+}
+
+static struct lake_key_hash hash_new(struct folding *f, uint32_t row)
+{
+	return lake_key_hash_row(f->seed, f->batch->columns, f->keys, f->nkeys, row, &f->scratch);
+}
+
+/* Hash of the row that an update or delete speaks of: the old row when there is one, else the new row's key. */
+static struct lake_key_hash hash_old(struct folding *f, uint32_t row)
+{
+	int32_t old = f->batch->old_row[row];
+	if (old < 0)
+		return hash_new(f, row);
+	return lake_key_hash_row(f->seed, f->batch->old, f->keys, f->nkeys, (uint32_t)old, &f->scratch);
+}
+
+static int drift(struct folding *f, uint32_t row, const char *what, struct duct_error *err)
+{
+	const struct duct_relation *rel = f->batch->relation;
+	AUTO_BUF struct duct_buf key = {0};
+	int32_t old = f->batch->old_row[row];
+	if (old >= 0)
+		lake_key_print(&key, rel, f->batch->old, f->keys, f->nkeys, (uint32_t)old);
+	else
+		lake_key_print(&key, rel, f->batch->columns, f->keys, f->nkeys, row);
+	return duct_fail(err, DUCT_FATAL, "lake and source differ at \"%s\".\"%s\" key (%s): %s; copy the table again",
+			 rel->schema, rel->name, key.data ? key.data : "", what);
+}
+
+static int truncate_mirror(struct folding *f)
+{
+	struct ducklake *d = f->d;
+	lake_txn_truncate(group_txn(d), mirror_table(d, f->m));
+	f->m->truncated = true;
+	fold_truncate(f->m->fold);
+	/* What the group wrote aside for this table is void: all its rows die at birth. */
+	for (size_t i = 0; i < d->nasides; i++) {
+		struct aside *a = &d->asides[i];
+		if (a->mirror != f->m)
+			continue;
+		a->ndead = 0;
+		for (int64_t p = 0; p < a->rows; p++)
+			aside_kill(d, (int)i, (uint32_t)p);
+	}
+	return 0;
+}
+
+static int fold_keyed_row(struct folding *f, uint32_t row, struct duct_error *err)
+{
+	struct fold *fold = f->m->fold;
+	enum fold_outcome outcome = FOLD_OK;
+	switch ((enum duct_op)f->batch->op[row]) {
+	case DUCT_INSERT:
+	case DUCT_READ:
+		outcome = fold_insert(fold, hash_new(f, row), f->batch, row);
+		break;
+	case DUCT_UPDATE:
+		outcome = fold_update(fold, hash_old(f, row), hash_new(f, row), f->batch, row, kill_aside, f->d);
+		break;
+	case DUCT_DELETE:
+		outcome = fold_delete(fold, hash_old(f, row), kill_aside, f->d);
+		break;
+	case DUCT_TRUNCATE:
+		return truncate_mirror(f);
+	}
+	if (outcome == FOLD_DUPLICATE)
+		return drift(f, row, "an inserted row is there already", err);
+	if (outcome == FOLD_MISSING)
+		return drift(f, row, "an updated or deleted row is not there", err);
+	return 0;
+}
+
+static int fold_append_only(struct folding *f, uint32_t row, struct duct_error *err)
+{
+	switch ((enum duct_op)f->batch->op[row]) {
+	case DUCT_INSERT:
+	case DUCT_READ:
+		fold_append_row(f->m->fold, f->batch, row);
+		return 0;
+	case DUCT_TRUNCATE:
+		return truncate_mirror(f);
+	case DUCT_UPDATE:
+	case DUCT_DELETE:
+		break;
+	}
+	return duct_fail(err, DUCT_FATAL, "table \"%s\".\"%s\" has no key, but its source sent an update or delete",
+			 f->batch->relation->schema, f->batch->relation->name);
+}
+
+static int fold_batch(struct ducklake *d, const struct duct_batch *batch, struct duct_error *err)
+{
+	struct folding f = {.d = d, .batch = batch};
+	int rc = mirror_get(d, batch->relation, &f.m, err);
+	if (rc < 0)
+		return rc;
+	(void)mirror_table(d, f.m);
+	const struct duct_relation *rel = batch->relation;
+	f.keys = rel->keys;
+	f.nkeys = rel->nkeys;
+	f.seed = lake_index_set_seed(d->indexes);
+	if (f.m->mode == MIRROR_BAG) {
+		f.all_columns = duct_xmalloc((size_t)(rel->ncolumns + 1) * sizeof *f.all_columns);
+		for (int i = 0; i < rel->ncolumns; i++)
+			f.all_columns[i] = i;
+		f.keys = f.all_columns;
+		f.nkeys = rel->ncolumns;
+	}
+	for (uint32_t row = 0; row < batch->rows && rc == 0; row++)
+		rc = f.m->mode == MIRROR_APPEND ? fold_append_only(&f, row, err) : fold_keyed_row(&f, row, err);
+	free(f.all_columns);
+	duct_buf_done(&f.scratch);
+	return rc;
+}
+
+/* The group has grown past its limit: what is pending goes to files, so that memory can go. */
+static int write_all_aside(struct ducklake *d, struct duct_error *err)
+{
+	for (size_t i = 0; i < d->ntouched; i++) {
+		int rc = mirror_write_aside(d, d->touched[i], err);
+		if (rc < 0)
+			return rc;
+	}
+	release_rows(d);
+	return 0;
+}
+
+int group_write(struct ducklake *d, struct duct_changes *changes, struct duct_error *err)
+{
+	d->held = duct_grow(d->held, &d->held_cap, d->nheld + 1, sizeof *d->held);
+	d->held[d->nheld++] = changes;
+	for (size_t i = 0; i < changes->nbatches; i++) {
+		int rc = fold_batch(d, changes->batches[i], err);
+		if (rc < 0)
+			return rc;
+	}
+	if (!d->opened_us)
+		d->opened_us = duct_mono_us();
+	if (changes->upto.lsn > d->upto.lsn) {
+		d->upto.lsn = changes->upto.lsn;
+		d->has_upto = true;
+	}
+	if (changes->upto.commit_us)
+		d->upto.commit_us = changes->upto.commit_us;
+	d->partial = !changes->ends_commit;
+	d->pending_bytes += changes->bytes;
+	d->pending_rows += changes->rows;
+	d->source_rows += changes->rows;
+	if (d->partial && d->pending_bytes > (size_t)d->config->flush_bytes)
+		return write_all_aside(d, err);
+	return 0;
+}

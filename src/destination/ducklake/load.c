@@ -1,0 +1,312 @@
+/*
+ * Copies: each loader turns one part of a table into files aside, with a thread of its own for the encoding; load_publish
+ * registers the files of all tables in one commit. See destination.h.
+ */
+#include "destination/ducklake/ducklake.h"
+#include "destination/ducklake/fold.h"
+
+#include "base/queue.h"
+
+#include <pthread.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { QUEUE_BYTES = 16 << 20, FILE_ROWS = 4 << 20 };
+
+/* A table that is being copied; fixed by load_begin, read by all loaders. */
+struct load_table {
+	struct mirror *mirror;
+	struct lake_write_spec spec;
+	int *map; /* lake column -> relation column */
+};
+
+struct ducklake_load {
+	struct load_table *tables;
+	size_t ntables;
+	pthread_mutex_t lock; /* guards the list of finished files */
+	struct finished {
+		struct mirror *mirror;
+		struct lake_new_file *file;
+	} *files;
+	size_t nfiles, files_cap;
+};
+
+struct loader {
+	struct ducklake *d;
+	const struct load_table *table;
+	struct duck_conn *conn;
+	struct duct_queue *queue; /* of struct duct_batch *, one reference each */
+	pthread_t thread;
+	bool started;
+	atomic_bool failed;
+	struct duct_error error; /* of the thread, when failed */
+	struct lake_new_file **files;
+	size_t nfiles, files_cap;
+	/* The batch being written. */
+	struct duct_batch *batch;
+	struct lake_row_ref *refs;
+	size_t refs_cap;
+	bool ended;
+};
+
+static int add_load_table(struct ducklake *d, struct duct_relation *rel, struct load_table *t, struct duct_error *err)
+{
+	int rc = mirror_get(d, rel, &t->mirror, err);
+	if (rc < 0)
+		return rc;
+	struct mirror *m = t->mirror;
+	(void)mirror_table(d, m);
+	if (m->table_id >= 0 && !m->truncated) {
+		/* Copied again: what the lake has of it ends with the commit that brings the copy. */
+		lake_txn_truncate(d->txn, m->t);
+		m->truncated = true;
+		fold_truncate(m->fold);
+	}
+	m->relation_changed = true;
+	t->spec = ducklake_write_spec(d, m, false);
+	t->spec.max_rows = FILE_ROWS;
+	const int *map = mirror_map(m, rel);
+	t->map = duct_xmalloc(((size_t)t->spec.ncolumns + 1) * sizeof *map);
+	memcpy(t->map, map, (size_t)t->spec.ncolumns * sizeof *map);
+	return 0;
+}
+
+int ducklake_load_begin(void *dest, struct duct_relation *const *relations, size_t n, struct duct_error *err)
+{
+	struct ducklake *d = dest;
+	if (d->txn || d->load)
+		return duct_fail(err, DUCT_FATAL, "a copy cannot begin inside an open group");
+	struct ducklake_load *load = duct_xcalloc(1, sizeof *load);
+	load->tables = duct_xcalloc(n + 1, sizeof *load->tables);
+	pthread_mutex_init(&load->lock, NULL);
+	d->load = load;
+	for (size_t i = 0; i < n; i++) {
+		int rc = add_load_table(d, relations[i], &load->tables[load->ntables++], err);
+		if (rc < 0) {
+			ducklake_load_abort(d);
+			return rc;
+		}
+	}
+	/* Planning one table may move the columns of another in memory only when it is the same table: now they are fixed. */
+	for (size_t i = 0; i < n; i++)
+		load->tables[i].spec.ncolumns =
+			lake_txn_columns(load->tables[i].mirror->t, &load->tables[i].spec.columns);
+	return 0;
+}
+
+static int loader_next(void *arg, const struct lake_row_ref **rows, const int64_t **row_ids, size_t *n,
+		       struct duct_error *err)
+{
+	struct loader *l = arg;
+	duct_batch_unref(l->batch);
+	l->batch = NULL;
+	*row_ids = NULL;
+	*n = 0;
+	if (duct_ctx_stopped(l->d->ctx))
+		return duct_fail(err, DUCT_CANCELLED, "stopped during the copy");
+	void *item;
+	if (duct_queue_pop(l->queue, &item, -1) < 0) {
+		l->ended = true;
+		return 0;
+	}
+	l->batch = item;
+	l->refs = duct_grow(l->refs, &l->refs_cap, l->batch->rows, sizeof *l->refs);
+	for (uint32_t i = 0; i < l->batch->rows; i++)
+		l->refs[i] = (struct lake_row_ref){l->batch, i};
+	*rows = l->refs;
+	*n = l->batch->rows;
+	return 0;
+}
+
+static const int *loader_map(void *arg, const struct duct_relation *rel)
+{
+	(void)rel; /* all batches of a part have the relation that the copy was planned with */
+	return ((struct loader *)arg)->table->map;
+}
+
+static void *loader_main(void *arg)
+{
+	struct loader *l = arg;
+	struct lake_rows rows = {loader_next, loader_map, l};
+	for (bool more = true; more;) {
+		struct lake_new_file *file;
+		int rc = lake_write_file(l->conn, &l->table->spec, &rows, &file, &more, &l->error);
+		if (rc < 0) {
+			atomic_store(&l->failed, true);
+			duct_queue_close(l->queue);
+			return NULL;
+		}
+		l->files = duct_grow(l->files, &l->files_cap, l->nfiles + 1, sizeof *l->files);
+		l->files[l->nfiles++] = file;
+		if (l->ended)
+			break;
+	}
+	return NULL;
+}
+
+int ducklake_loader_open(void *dest, struct duct_relation *rel, void **ret, struct duct_error *err)
+{
+	struct ducklake *d = dest;
+	const struct load_table *table = NULL;
+	for (size_t i = 0; i < d->load->ntables; i++)
+		if (d->load->tables[i].mirror->oid == rel->oid)
+			table = &d->load->tables[i];
+	if (!table)
+		return duct_fail(err, DUCT_FATAL, "table \"%s\" is not part of this copy", rel->name);
+	struct loader *l = duct_xcalloc(1, sizeof *l);
+	l->d = d;
+	l->table = table;
+	l->queue = duct_queue_new(QUEUE_BYTES);
+	int rc = duck_connect(&l->conn, d->db, err);
+	if (rc < 0) {
+		ducklake_loader_close(l);
+		return rc;
+	}
+	*ret = l;
+	return 0;
+}
+
+/* The thread begins with the first row: empty parts make no file. */
+static int start_thread(struct loader *l, struct duct_error *err)
+{
+	int e = pthread_create(&l->thread, NULL, loader_main, l);
+	if (e)
+		return duct_fail(err, DUCT_RETRY, "start a thread for the copy: %s", strerror(e));
+	l->started = true;
+	return 0;
+}
+
+static int thread_error(struct loader *l, struct duct_error *err)
+{
+	*err = l->error;
+	return -(int)err->class;
+}
+
+int ducklake_loader_write(void *loader, const struct duct_batch *batch, struct duct_error *err)
+{
+	struct loader *l = loader;
+	if (!batch->rows)
+		return 0;
+	int rc = l->started ? 0 : start_thread(l, err);
+	if (rc < 0)
+		return rc;
+	struct duct_batch *ref = duct_batch_ref((struct duct_batch *)batch);
+	while ((rc = duct_queue_push(l->queue, ref, batch->arena.bytes, 1000)) == 0)
+		if (duct_ctx_stopped(l->d->ctx)) {
+			duct_batch_unref(ref);
+			return duct_fail(err, DUCT_CANCELLED, "stopped during the copy");
+		}
+	if (rc > 0)
+		return 0;
+	duct_batch_unref(ref);
+	pthread_join(l->thread, NULL);
+	l->started = false;
+	return thread_error(l, err);
+}
+
+int ducklake_loader_finish(void *loader, struct duct_error *err)
+{
+	struct loader *l = loader;
+	if (!l->started)
+		return atomic_load(&l->failed) ? thread_error(l, err) : 0;
+	duct_queue_close(l->queue);
+	pthread_join(l->thread, NULL);
+	l->started = false;
+	if (atomic_load(&l->failed))
+		return thread_error(l, err);
+	struct ducklake_load *load = l->d->load;
+	pthread_mutex_lock(&load->lock);
+	for (size_t i = 0; i < l->nfiles; i++) {
+		load->files = duct_grow(load->files, &load->files_cap, load->nfiles + 1, sizeof *load->files);
+		load->files[load->nfiles++] = (struct finished){l->table->mirror, l->files[i]};
+	}
+	pthread_mutex_unlock(&load->lock);
+	l->nfiles = 0;
+	return 0;
+}
+
+void ducklake_loader_close(void *loader)
+{
+	struct loader *l = loader;
+	if (!l)
+		return;
+	duct_queue_close(l->queue);
+	if (l->started)
+		pthread_join(l->thread, NULL);
+	void *item;
+	while (duct_queue_pop(l->queue, &item, 0) > 0)
+		duct_batch_unref(item);
+	duct_queue_free(l->queue);
+	duct_batch_unref(l->batch);
+	for (size_t i = 0; i < l->nfiles; i++) {
+		(void)unlink(l->files[i]->path);
+		lake_new_file_free(l->files[i]);
+	}
+	free(l->files);
+	free(l->refs);
+	duck_disconnect(l->conn);
+	free(l);
+}
+
+static void load_free(struct ducklake *d, bool unlink_files)
+{
+	struct ducklake_load *load = d->load;
+	for (size_t i = 0; i < load->nfiles; i++) {
+		if (unlink_files)
+			(void)unlink(load->files[i].file->path);
+		lake_new_file_free(load->files[i].file);
+	}
+	for (size_t i = 0; i < load->ntables; i++)
+		free(load->tables[i].map);
+	pthread_mutex_destroy(&load->lock);
+	free(load->files);
+	free(load->tables);
+	free(load);
+	d->load = NULL;
+}
+
+int ducklake_load_publish(void *dest, const struct duct_pos *pos, const char *source_identity, bool set_position,
+			  struct duct_commit_result *ret, struct duct_error *err)
+{
+	struct ducklake *d = dest;
+	struct ducklake_load *load = d->load;
+	uint64_t rows = 0;
+	for (size_t i = 0; i < load->nfiles; i++) {
+		rows += (uint64_t)load->files[i].file->record_count;
+		aside_add(d, load->files[i].mirror, load->files[i].file);
+	}
+	load->nfiles = 0; /* the transaction owns them */
+	load_free(d, false);
+	for (size_t i = 0; i < d->ntouched; i++)
+		mirror_store(d, d->touched[i]);
+	AUTO_FREE char *message = duct_xasprintf("ductstream %s: copy", d->ctx->flow);
+	struct lake_commit_info info = {.state = DUCT_STATE_STREAMING, .message = message};
+	if (set_position) {
+		info.pos = *pos;
+		info.source_identity = source_identity;
+	}
+	struct lake_txn_result result;
+	lake_index_set_begin(d->indexes);
+	int rc = ducklake_send(d, &info, &result, err);
+	if (rc < 0)
+		return rc;
+	for (size_t i = 0; i < d->ntouched && rc == 0; i++) {
+		mirror_committed(d, d->touched[i]);
+		rc = mirror_unload(d, d->touched[i], true, err);
+	}
+	lake_index_set_end(d->indexes, lake_commit_id(d->lake));
+	*ret = (struct duct_commit_result){result.snapshot_id, rows};
+	if (set_position)
+		d->upto = *pos;
+	group_reset(d, false);
+	return rc;
+}
+
+void ducklake_load_abort(void *dest)
+{
+	struct ducklake *d = dest;
+	if (d->load)
+		load_free(d, true);
+	group_reset(d, true);
+	mirrors_free(d); /* what was planned for them is void */
+}

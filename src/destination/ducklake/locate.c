@@ -1,0 +1,228 @@
+/* Where rows of a mirror are in the lake: its key index and its live files. See ducklake.h. */
+#include "destination/ducklake/ducklake.h"
+#include "lake/key.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+struct mirror_file *mirror_file(struct mirror *m, int64_t file_id)
+{
+	size_t low = 0, high = m->nfiles;
+	while (low < high) {
+		size_t mid = (low + high) / 2;
+		if (m->files[mid].id < file_id)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low < m->nfiles && m->files[low].id == file_id ? &m->files[low] : NULL;
+}
+
+/* File ids only rise, so a new file goes to the end. */
+void mirror_add_file(struct mirror *m, const struct lake_file *file, int64_t dead_count, bool has_deletes)
+{
+	m->files = duct_grow(m->files, &m->files_cap, m->nfiles + 1, sizeof *m->files);
+	struct mirror_file *f = &m->files[m->nfiles++];
+	*f = (struct mirror_file){file->id, file->record_count, dead_count, has_deletes, duct_xstrdup(file->path), *file};
+	f->lake.path = f->path;
+	f->lake.delete_path = f->lake.delete_format = NULL;
+}
+
+void mirror_drop_file(struct mirror *m, int64_t file_id)
+{
+	struct mirror_file *f = mirror_file(m, file_id);
+	if (!f)
+		return;
+	free(f->path);
+	size_t behind = (size_t)(m->files + m->nfiles - f) - 1;
+	memmove(f, f + 1, behind * sizeof *f);
+	m->nfiles--;
+}
+
+static void files_clear(struct mirror *m)
+{
+	for (size_t i = 0; i < m->nfiles; i++)
+		free(m->files[i].path);
+	m->nfiles = 0;
+}
+
+int mirror_unload(struct ducklake *d, struct mirror *m, bool invalidate, struct duct_error *err)
+{
+	(void)d;
+	int rc = 0;
+	if (m->index && invalidate)
+		rc = lake_index_reset(m->index, err);
+	lake_index_close(m->index);
+	m->index = NULL;
+	files_clear(m);
+	return rc;
+}
+
+/* The lake columns that rows are found by: the key, or all of a bag. malloc. */
+static const struct lake_column **key_columns(struct mirror *m, int *ret_n, struct duct_error *err)
+{
+	const struct duct_relation *rel = m->rel;
+	int n = m->mode == MIRROR_BAG ? rel->ncolumns : rel->nkeys;
+	const struct lake_column *columns, **keys = duct_xcalloc((size_t)n + 1, sizeof *keys);
+	int ncolumns = lake_txn_columns(m->t, &columns);
+	const int *map = mirror_map(m, rel);
+	for (int k = 0; k < n; k++) {
+		int wanted = m->mode == MIRROR_BAG ? k : rel->keys[k];
+		for (int i = 0; i < ncolumns; i++)
+			if (map[i] == wanted)
+				keys[k] = &columns[i];
+		if (!keys[k]) {
+			duct_fail(err, DUCT_FATAL, "key column \"%s\" of \"%s\".\"%s\" is not in the lake",
+				  rel->columns[wanted].name, rel->schema, rel->name);
+			free(keys);
+			return NULL;
+		}
+	}
+	*ret_n = n;
+	return keys;
+}
+
+/* One file's rows on their way into the index. */
+struct scan {
+	struct lake_index *index;
+	uint64_t seed;
+	int nkeys;
+	int *keys; /* 0 .. nkeys - 1 */
+	uint32_t file_id;
+	int64_t *dead; /* ascending */
+	size_t ndead;
+	struct duct_buf scratch;
+};
+
+static bool is_dead(const struct scan *s, int64_t position)
+{
+	size_t low = 0, high = s->ndead;
+	while (low < high) {
+		size_t mid = (low + high) / 2;
+		if (s->dead[mid] < position)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low < s->ndead && s->dead[low] == position;
+}
+
+static int index_rows(void *arg, const struct duct_batch *batch, const int64_t *positions, const int64_t *row_ids,
+		      struct duct_error *err)
+{
+	struct scan *s = arg;
+	int rc = lake_index_reserve(s->index, batch->rows, err);
+	if (rc < 0)
+		return rc;
+	for (uint32_t i = 0; i < batch->rows; i++) {
+		if (is_dead(s, positions[i]))
+			continue;
+		struct lake_key_hash hash = lake_key_hash_row(s->seed, batch->columns, s->keys, s->nkeys, i, &s->scratch);
+		lake_index_add(s->index, hash, (struct lake_place){row_ids[i], s->file_id, (uint32_t)positions[i]});
+	}
+	return 0;
+}
+
+static int compare_i64(const void *a, const void *b)
+{
+	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+	return x < y ? -1 : x > y;
+}
+
+/* Positions of the file that are dead: its delete file and its marks. */
+static int read_dead(struct ducklake *d, struct mirror *m, const struct lake_file *file, struct scan *s,
+		     struct duct_error *err)
+{
+	AUTO_FREE int64_t *marks = NULL;
+	size_t nmarks = 0;
+	free(s->dead);
+	s->dead = NULL;
+	s->ndead = 0;
+	int rc = file->delete_path ? lake_read_delete_file(d->conn, file->delete_path, &s->dead, &s->ndead, err) : 0;
+	if (rc == 0 && file->mark_count)
+		rc = lake_list_marks(d->lake, m->table_id, file->id, &marks, &nmarks, err);
+	if (rc < 0 || !nmarks)
+		return rc;
+	s->dead = duct_xrealloc(s->dead, (s->ndead + nmarks) * sizeof *s->dead);
+	memcpy(s->dead + s->ndead, marks, nmarks * sizeof *marks);
+	s->ndead += nmarks;
+	qsort(s->dead, s->ndead, sizeof *s->dead, compare_i64);
+	return 0;
+}
+
+static int rebuild(struct ducklake *d, struct mirror *m, const struct lake_column *const *keys, int nkeys,
+		   const struct lake_file *files, size_t nfiles, struct duct_error *err)
+{
+	struct scan s = {.index = m->index, .seed = lake_index_set_seed(d->indexes), .nkeys = nkeys};
+	s.keys = duct_xmalloc((size_t)(nkeys + 1) * sizeof *s.keys);
+	for (int i = 0; i < nkeys; i++)
+		s.keys[i] = i;
+	int64_t total = 0;
+	for (size_t i = 0; i < nfiles; i++)
+		total += files[i].record_count - files[i].delete_count - files[i].mark_count;
+	int rc = lake_index_reset(m->index, err);
+	if (rc == 0)
+		rc = lake_index_reserve(m->index, (size_t)total, err);
+	for (size_t i = 0; i < nfiles && rc == 0; i++) {
+		s.file_id = (uint32_t)files[i].id;
+		rc = read_dead(d, m, &files[i], &s, err);
+		if (rc == 0 && files[i].record_count)
+			rc = lake_read_file(d->conn, &files[i], keys, nkeys, NULL, 0, index_rows, &s, err);
+	}
+	if (rc == 0)
+		lake_index_set_built(m->index);
+	free(s.keys);
+	free(s.dead);
+	duct_buf_done(&s.scratch);
+	log_debug(d->ctx->log, "key index built", LOG_STR("table", m->rel->name),
+		  LOG_U64("keys", lake_index_count(m->index)));
+	return rc;
+}
+
+static int load_files(struct ducklake *d, struct mirror *m, struct duct_arena *arena, struct lake_file **ret,
+		      size_t *ret_n, struct duct_error *err)
+{
+	*ret_n = 0;
+	if (m->table_id < 0)
+		return 0;
+	int rc = lake_list_files(d->lake, m->table_id, arena, ret, ret_n, err);
+	for (size_t i = 0; i < *ret_n && rc == 0; i++) {
+		const struct lake_file *f = &(*ret)[i];
+		mirror_add_file(m, f, f->delete_count + f->mark_count, f->delete_path || f->mark_count);
+	}
+	return rc;
+}
+
+int mirror_load(struct ducklake *d, struct mirror *m, struct duct_error *err)
+{
+	if (m->index || m->mode == MIRROR_APPEND)
+		return 0;
+	mirror_table(d, m);
+	int nkeys;
+	AUTO_FREE const struct lake_column **keys = key_columns(m, &nkeys, err);
+	if (!keys)
+		return -(int)err->class;
+	AUTO_BUF struct duct_buf fingerprint = {0};
+	duct_buf_puts(&fingerprint, m->mode == MIRROR_BAG ? "bag" : "key");
+	for (int i = 0; i < nkeys; i++)
+		duct_buf_printf(&fingerprint, " %" PRId64, keys[i]->id);
+	if (fingerprint.len > 500)
+		duct_buf_printf(&fingerprint, "%zu", fingerprint.len);
+	struct duct_arena arena;
+	duct_arena_init(&arena);
+	struct lake_file *files = NULL;
+	size_t nfiles;
+	bool built = false;
+	int rc = load_files(d, m, &arena, &files, &nfiles, err);
+	/* A table made by the open group has no id yet; its index gets a name when it is committed. */
+	if (rc == 0 && m->table_id >= 0)
+		rc = lake_index_open(&m->index, d->indexes, m->table_id, fingerprint.data, &built, err);
+	if (rc == 0 && m->index && !built)
+		rc = rebuild(d, m, keys, nkeys, files, nfiles, err);
+	if (rc < 0) {
+		struct duct_error ignored;
+		(void)mirror_unload(d, m, true, &ignored);
+	}
+	duct_arena_done(&arena);
+	return rc;
+}

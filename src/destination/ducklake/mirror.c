@@ -1,0 +1,425 @@
+/* Mirrors: which lake table a source relation is kept in, and how its columns correspond. See ducklake.h. */
+#include "destination/ducklake/ducklake.h"
+#include "destination/ducklake/fold.h"
+
+#include <jansson.h>
+#include <string.h>
+#include <strings.h>
+
+static struct mirror **bucket(struct ducklake *d, uint32_t oid)
+{
+	return &d->mirrors[oid * 2654435761u >> 20 & (MIRROR_BUCKETS - 1)];
+}
+
+struct mirror *mirror_find(struct ducklake *d, uint32_t oid)
+{
+	struct mirror *m = *bucket(d, oid);
+	while (m && m->oid != oid)
+		m = m->next;
+	return m;
+}
+
+static void maps_clear(struct mirror *m)
+{
+	for (size_t i = 0; i < m->nmaps; i++) {
+		duct_relation_unref((struct duct_relation *)m->maps[i].rel);
+		free(m->maps[i].columns);
+	}
+	m->nmaps = 0;
+}
+
+static void mirror_free(struct mirror *m)
+{
+	maps_clear(m);
+	free(m->maps);
+	for (size_t i = 0; i < m->ncolumns; i++)
+		free(m->columns[i].name);
+	free(m->columns);
+	for (size_t i = 0; i < m->nfiles; i++)
+		free(m->files[i].path);
+	free(m->files);
+	fold_free(m->fold);
+	lake_index_close(m->index);
+	duct_relation_unref(m->rel);
+	free(m);
+}
+
+void mirrors_free(struct ducklake *d)
+{
+	for (size_t i = 0; i < MIRROR_BUCKETS; i++)
+		for (struct mirror *m; (m = d->mirrors[i]);) {
+			d->mirrors[i] = m->next;
+			mirror_free(m);
+		}
+}
+
+struct lake_txn_table *mirror_table(struct ducklake *d, struct mirror *m)
+{
+	if (!m->in_group) {
+		d->touched = duct_grow(d->touched, &d->touched_cap, d->ntouched + 1, sizeof *d->touched);
+		d->touched[d->ntouched++] = m;
+		m->in_group = true;
+		if (!m->fold)
+			m->fold = fold_new(m->mode == MIRROR_BAG);
+	}
+	if (!m->t)
+		m->t = lake_txn_table(group_txn(d), m->table_id);
+	return m->t;
+}
+
+/* The stored correspondence: [[attnum, column_id, "name"], ...]. */
+static int parse_columns(struct mirror *m, const char *text, struct duct_error *err)
+{
+	json_t *all = json_loads(text, 0, NULL);
+	size_t i;
+	json_t *entry;
+	json_array_foreach(all, i, entry)
+	{
+		const char *name = json_string_value(json_array_get(entry, 2));
+		if (!name)
+			break;
+		m->columns = duct_grow(m->columns, &m->columns_cap, m->ncolumns + 1, sizeof *m->columns);
+		m->columns[m->ncolumns++] = (struct mirror_column){
+			.attnum = (int16_t)json_integer_value(json_array_get(entry, 0)),
+			.column_id = json_integer_value(json_array_get(entry, 1)),
+			.name = duct_xstrdup(name),
+		};
+	}
+	bool ok = all && m->ncolumns == json_array_size(all);
+	json_decref(all);
+	if (!ok)
+		return duct_fail(err, DUCT_FATAL, "the lake's ductstream_relation row of source table %u is damaged", m->oid);
+	return 0;
+}
+
+void mirror_store(struct ducklake *d, struct mirror *m)
+{
+	if (!m->relation_changed)
+		return;
+	AUTO_BUF struct duct_buf json = {0};
+	duct_buf_putc(&json, '[');
+	for (size_t i = 0; i < m->ncolumns; i++) {
+		duct_buf_printf(&json, "%s[%d,%lld,", i ? "," : "", m->columns[i].attnum, (long long)m->columns[i].column_id);
+		duct_buf_json_string(&json, m->columns[i].name, strlen(m->columns[i].name));
+		duct_buf_putc(&json, ']');
+	}
+	duct_buf_putc(&json, ']');
+	struct lake_relation row = {m->oid, m->rel->schema, m->rel->name, m->table_id, json.data, "streaming"};
+	lake_txn_set_relation(d->txn, &row, mirror_table(d, m));
+}
+
+static struct mirror_column *known_column(struct mirror *m, const struct duct_column *c)
+{
+	for (size_t i = 0; i < m->ncolumns; i++)
+		if (c->attnum > 0 ? m->columns[i].attnum == c->attnum : strcmp(m->columns[i].name, c->name) == 0)
+			return &m->columns[i];
+	return NULL;
+}
+
+static const struct duct_column *column_of(const struct duct_relation *rel, const struct mirror_column *mc)
+{
+	for (int i = 0; i < rel->ncolumns; i++) {
+		const struct duct_column *c = &rel->columns[i];
+		if (c->attnum > 0 ? c->attnum == mc->attnum : strcmp(c->name, mc->name) == 0)
+			return c;
+	}
+	return NULL;
+}
+
+static const struct lake_column *lake_column(struct lake_txn_table *t, int64_t column_id)
+{
+	const struct lake_column *columns;
+	int n = lake_txn_columns(t, &columns);
+	for (int i = 0; i < n; i++)
+		if (columns[i].id == column_id)
+			return &columns[i];
+	return NULL;
+}
+
+static int drop_gone(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, struct duct_error *err)
+{
+	for (size_t i = 0; i < m->ncolumns;) {
+		struct mirror_column *mc = &m->columns[i];
+		if (column_of(rel, mc)) {
+			i++;
+			continue;
+		}
+		int rc = lake_txn_drop_column(group_txn(d), mirror_table(d, m), mc->column_id, err);
+		if (rc < 0)
+			return rc;
+		log_info(d->ctx->log, "column dropped", LOG_STR("table", rel->name), LOG_STR("column", mc->name));
+		free(mc->name);
+		memmove(mc, mc + 1, (--m->ncolumns - i) * sizeof *mc);
+		m->relation_changed = true;
+	}
+	return 0;
+}
+
+static int retype(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, const struct duct_column *c,
+		  const struct lake_column *lc, struct duct_error *err)
+{
+	if (duct_type_equal(&lc->type, &c->type) || duct_type_widens(&c->type, &lc->type))
+		return 0; /* the same, or rows from before a widening */
+	if (duct_type_widens(&lc->type, &c->type)) {
+		log_info(d->ctx->log, "column widened", LOG_STR("table", rel->name), LOG_STR("column", c->name));
+		return lake_txn_retype_column(group_txn(d), mirror_table(d, m), lc->id, &c->type, err);
+	}
+	AUTO_BUF struct duct_buf was = {0}, is = {0};
+	duct_type_print(&was, &lc->type);
+	duct_type_print(&is, &c->type);
+	return duct_fail(err, DUCT_DATA,
+			 "column \"%s\" of \"%s\".\"%s\" changed from %s to %s (%s), which the lake cannot do in place: "
+			 "change it back, or drop the lake table and copy it again",
+			 c->name, rel->schema, rel->name, was.data, is.data, c->source_type ? c->source_type : "?");
+}
+
+static int rename_and_retype(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, struct duct_error *err)
+{
+	for (int i = 0; i < rel->ncolumns; i++) {
+		const struct duct_column *c = &rel->columns[i];
+		struct mirror_column *mc = known_column(m, c);
+		if (!mc)
+			continue;
+		const struct lake_column *lc = lake_column(mirror_table(d, m), mc->column_id);
+		if (!lc)
+			return duct_fail(err, DUCT_CONFIG,
+					 "column \"%s\" of \"%s\".\"%s\" was dropped in the lake by somebody else: copy the table again",
+					 c->name, rel->schema, rel->name);
+		int rc = retype(d, m, rel, c, lc, err);
+		if (rc == 0 && strcmp(mc->name, c->name) != 0) {
+			log_info(d->ctx->log, "column renamed", LOG_STR("table", rel->name), LOG_STR("from", mc->name),
+				 LOG_STR("to", c->name));
+			rc = lake_txn_rename_column(group_txn(d), mirror_table(d, m), mc->column_id, c->name, err);
+			free(mc->name);
+			mc->name = duct_xstrdup(c->name);
+			m->relation_changed = true;
+		}
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
+static void remember_column(struct mirror *m, const struct duct_column *c, int64_t column_id)
+{
+	m->columns = duct_grow(m->columns, &m->columns_cap, m->ncolumns + 1, sizeof *m->columns);
+	m->columns[m->ncolumns++] = (struct mirror_column){c->attnum, column_id, duct_xstrdup(c->name)};
+	m->relation_changed = true;
+}
+
+static int add_new(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, struct duct_error *err)
+{
+	for (int i = 0; i < rel->ncolumns; i++) {
+		const struct duct_column *c = &rel->columns[i];
+		if (known_column(m, c))
+			continue;
+		struct lake_column_def def = {c->name, &c->type, c->missing_value};
+		struct lake_txn_table *t = mirror_table(d, m);
+		int rc = lake_txn_add_column(group_txn(d), t, &def, err);
+		if (rc < 0)
+			return rc;
+		const struct lake_column *columns;
+		int n = lake_txn_columns(t, &columns);
+		remember_column(m, c, columns[n - 1].id);
+		log_info(d->ctx->log, "column added", LOG_STR("table", rel->name), LOG_STR("column", c->name));
+	}
+	return 0;
+}
+
+static const char *lake_schema(const struct ducklake *d, const struct duct_relation *rel)
+{
+	return d->config->schema ? d->config->schema : rel->schema;
+}
+
+static int create_table(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, struct duct_error *err)
+{
+	AUTO_FREE struct lake_column_def *defs = duct_xcalloc((size_t)rel->ncolumns + 1, sizeof *defs);
+	for (int i = 0; i < rel->ncolumns; i++)
+		defs[i] = (struct lake_column_def){rel->columns[i].name, &rel->columns[i].type, NULL};
+	int rc = lake_txn_create_table(group_txn(d), lake_schema(d, rel), rel->name, defs, rel->ncolumns, &m->t, err);
+	if (rc < 0)
+		return duct_wrap(err, "source table \"%s\".\"%s\"", rel->schema, rel->name);
+	const struct lake_column *columns;
+	int n = lake_txn_columns(m->t, &columns);
+	for (int i = 0; i < n && i < rel->ncolumns; i++)
+		remember_column(m, &rel->columns[i], columns[i].id);
+	m->relation_changed = true;
+	mirror_table(d, m);
+	return 0;
+}
+
+/* The stored relation row of this source table; a row of the same name with another oid is a dropped and re-created table. */
+static const struct lake_relation *stored_row(struct ducklake *d, const struct duct_relation *rel)
+{
+	size_t n;
+	const struct lake_relation *rows = lake_relations(d->lake, &n), *named = NULL;
+	for (size_t i = 0; i < n; i++) {
+		if (rows[i].source_oid == rel->oid)
+			return &rows[i];
+		if (strcmp(rows[i].source_schema, rel->schema) == 0 && strcmp(rows[i].source_name, rel->name) == 0)
+			named = &rows[i];
+	}
+	return named;
+}
+
+static int attach(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, struct duct_error *err)
+{
+	const struct lake_relation *row = stored_row(d, rel);
+	const struct lake_table *table = lake_find_table(d->lake, lake_schema(d, rel), rel->name);
+	if (!row && table)
+		return duct_fail(err, DUCT_CONFIG,
+				 "the lake has a table \"%s\".\"%s\" that flow \"%s\" did not make: rename or drop it, or set the "
+				 "destination's option \"schema\"",
+				 table->schema, table->name, d->ctx->flow);
+	m->table_id = -1;
+	if (!row)
+		return create_table(d, m, rel, err);
+	table = lake_table_by_id(d->lake, row->table_id);
+	if (!table)
+		return duct_fail(err, DUCT_CONFIG, "the lake table of \"%s\".\"%s\" was dropped by somebody else: copy it again",
+				 rel->schema, rel->name);
+	if (table->partitioned)
+		return duct_fail(err, DUCT_CONFIG,
+				 "lake table \"%s\".\"%s\" was partitioned by somebody else, which is not supported yet: "
+				 "reset its partitioning",
+				 table->schema, table->name);
+	m->table_id = row->table_id;
+	int rc = parse_columns(m, row->columns, err);
+	if (rc < 0)
+		return rc;
+	if (row->source_oid == rel->oid)
+		return 0;
+	/* Dropped and made again: the old rows go, columns correspond by name, the copy or the stream brings the new rows. */
+	for (size_t i = 0; i < m->ncolumns; i++) {
+		int c = duct_relation_column(rel, m->columns[i].name);
+		m->columns[i].attnum = c >= 0 ? rel->columns[c].attnum : -1;
+	}
+	struct lake_txn_table *t = mirror_table(d, m);
+	lake_txn_truncate(d->txn, t);
+	m->truncated = true;
+	fold_truncate(m->fold);
+	m->relation_changed = true;
+	return 0;
+}
+
+static int follow_name(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, struct duct_error *err)
+{
+	const struct lake_table *table = m->table_id >= 0 ? lake_table_by_id(d->lake, m->table_id) : NULL;
+	const char *schema = lake_schema(d, rel);
+	if (!table || (strcmp(table->schema, schema) == 0 && strcmp(table->name, rel->name) == 0))
+		return 0;
+	log_info(d->ctx->log, "table renamed", LOG_STR("from", table->name), LOG_STR("to", rel->name));
+	m->relation_changed = true;
+	return lake_txn_rename_table(group_txn(d), mirror_table(d, m), schema, rel->name, err);
+}
+
+static bool same_keys(const struct mirror *m, const struct duct_relation *a, const struct duct_relation *b)
+{
+	if (a->nkeys != b->nkeys || (m->mode == MIRROR_BAG && a->ncolumns != b->ncolumns))
+		return false;
+	for (int i = 0; i < a->nkeys; i++)
+		if (a->columns[a->keys[i]].attnum != b->columns[b->keys[i]].attnum)
+			return false;
+	return true;
+}
+
+static enum mirror_mode mode_of(const struct duct_relation *rel)
+{
+	return rel->nkeys ? MIRROR_KEYED : rel->identity == DUCT_IDENTITY_FULL ? MIRROR_BAG : MIRROR_APPEND;
+}
+
+/* Another key: rows of the open group were folded by the old one. */
+static int change_key(struct ducklake *d, struct mirror *m, struct duct_relation *rel, struct duct_error *err)
+{
+	if (m->mode == mode_of(rel) && same_keys(m, m->rel, rel))
+		return 0;
+	if (m->fold && (m->fold->nslots || m->fold->nappends))
+		return duct_fail(err, DUCT_RETRY, "the key of \"%s\".\"%s\" changed between rows of one commit", rel->schema,
+				 rel->name);
+	int rc = mirror_unload(d, m, true, err);
+	m->mode = mode_of(rel);
+	fold_free(m->fold);
+	m->fold = m->in_group ? fold_new(m->mode == MIRROR_BAG) : NULL;
+	return rc;
+}
+
+static int adapt(struct ducklake *d, struct mirror *m, struct duct_relation *rel, struct duct_error *err)
+{
+	int rc = 0;
+	if (m->rel)
+		rc = change_key(d, m, rel, err);
+	if (rc == 0)
+		rc = follow_name(d, m, rel, err);
+	if (rc == 0)
+		rc = drop_gone(d, m, rel, err);
+	if (rc == 0)
+		rc = rename_and_retype(d, m, rel, err);
+	if (rc == 0)
+		rc = add_new(d, m, rel, err);
+	if (rc < 0)
+		return rc;
+	maps_clear(m);
+	duct_relation_unref(m->rel);
+	m->rel = duct_relation_ref(rel);
+	return 0;
+}
+
+int mirror_get(struct ducklake *d, struct duct_relation *rel, struct mirror **ret, struct duct_error *err)
+{
+	struct mirror *m = mirror_find(d, rel->oid);
+	if (m && (m->rel == rel || m->rel->version >= rel->version)) {
+		*ret = m;
+		return 0;
+	}
+	if (mode_of(rel) != MIRROR_KEYED && d->config->no_key == NO_KEY_REFUSE)
+		return duct_fail(err, DUCT_CONFIG,
+				 "source table \"%s\".\"%s\" has no key and option \"no_key\" is \"refuse\": give it a primary key, "
+				 "or set no_key to append",
+				 rel->schema, rel->name);
+	int rc = 0;
+	if (!m) {
+		m = duct_xcalloc(1, sizeof *m);
+		m->oid = rel->oid;
+		m->mode = mode_of(rel);
+		struct mirror **head = bucket(d, rel->oid);
+		m->next = *head;
+		*head = m;
+		rc = attach(d, m, rel, err);
+	}
+	if (rc == 0)
+		rc = adapt(d, m, rel, err);
+	if (rc == 0)
+		*ret = m;
+	return rc;
+}
+
+const int *mirror_map(struct mirror *m, const struct duct_relation *rel)
+{
+	for (size_t i = m->nmaps; i-- > 0;)
+		if (m->maps[i].rel == rel)
+			return m->maps[i].columns;
+	const struct lake_column *columns;
+	int n = lake_txn_columns(m->t, &columns);
+	int *map = duct_xmalloc((size_t)(n + 1) * sizeof *map);
+	for (int i = 0; i < n; i++) {
+		map[i] = -1;
+		for (size_t k = 0; k < m->ncolumns; k++) {
+			if (m->columns[k].column_id != columns[i].id)
+				continue;
+			const struct duct_column *c = column_of(rel, &m->columns[k]);
+			map[i] = c ? (int)(c - rel->columns) : -1;
+		}
+	}
+	m->maps = duct_grow(m->maps, &m->maps_cap, m->nmaps + 1, sizeof *m->maps);
+	m->maps[m->nmaps++] = (struct mirror_map){duct_relation_ref((struct duct_relation *)rel), map};
+	return map;
+}
+
+void mirror_committed(struct ducklake *d, struct mirror *m)
+{
+	m->relation_changed = false;
+	if (m->table_id < 0) {
+		const struct lake_table *table = lake_find_table(d->lake, lake_schema(d, m->rel), m->rel->name);
+		m->table_id = table ? table->id : -1;
+	}
+}

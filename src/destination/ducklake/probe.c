@@ -1,0 +1,62 @@
+/* `ductstream check` for the DuckLake destination: looks at everything, changes nothing. */
+#include "destination/ducklake/ducklake.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* The nearest folder above that exists must be writable, so that the data path can be made. */
+static void probe_folder(const char *path, duct_report_fn *report, void *arg)
+{
+	AUTO_FREE char *p = duct_xstrdup(path);
+	AUTO_FREE char *what = duct_xasprintf("data path \"%s\"", path);
+	struct stat st;
+	while (*p && stat(p, &st) != 0) {
+		char *slash = strrchr(p, '/');
+		if (!slash)
+			break;
+		*slash = 0;
+	}
+	if (access(*p ? p : "/", W_OK | X_OK) == 0) {
+		report(arg, DUCT_FINDING_OK, what, NULL);
+		return;
+	}
+	AUTO_FREE char *problem = duct_xasprintf("%s is not writable: %s", what, strerror(errno));
+	report(arg, DUCT_FINDING_ERROR, problem, "give the user that runs ductstream write permission on it");
+}
+
+int ducklake_probe(const void *config, const struct duct_ctx *ctx, duct_report_fn *report, void *arg,
+		   struct duct_error *err)
+{
+	const struct ducklake_config *c = config;
+	struct lake_config lc = {
+		.catalog = c->catalog,
+		.metadata_schema = c->metadata_schema,
+		.data_path = c->data_path,
+		.flow = ctx->flow,
+		.read_only = true,
+		.busy_timeout_ms = c->busy_timeout_ms,
+	};
+	bool sqlite = strncmp(c->catalog, "sqlite:", 7) == 0;
+	if (sqlite && access(c->catalog + 7, F_OK) != 0) {
+		if (!c->create_catalog)
+			report(arg, DUCT_FINDING_ERROR, "the catalog file does not exist", "set create_catalog to true");
+		else if (!c->data_path)
+			report(arg, DUCT_FINDING_ERROR, "a new catalog needs the option data_path", "set data_path");
+		else
+			report(arg, DUCT_FINDING_OK, "the catalog does not exist yet and will be created", NULL);
+		if (c->data_path)
+			probe_folder(c->data_path, report, arg);
+		return 0;
+	}
+	struct lake *lake = NULL;
+	if (lake_open(&lake, &lc, ctx, err) < 0) {
+		report(arg, DUCT_FINDING_ERROR, err->message, "see the message");
+		return 0;
+	}
+	report(arg, DUCT_FINDING_OK, "catalog opens, format 1.0", NULL);
+	probe_folder(lake_data_path(lake), report, arg);
+	lake_close(lake);
+	return 0;
+}

@@ -1,0 +1,263 @@
+/*
+ * Unsent values (unchanged TOAST): a pending row takes them from an earlier version inside the group, or they are read back
+ * from the file in which the old row stands. Rows are completed into batches of our own. See DESIGN D6.
+ */
+#include "destination/ducklake/ducklake.h"
+#include "destination/ducklake/fold.h"
+
+#include "record/format.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* A pending row that lacks values, and the place of the stored row that has them (when no version in the group does). */
+struct lack {
+	uint32_t slot;
+	bool stored;	  /* a stored row must be read */
+	bool in_aside;
+	int64_t file;	  /* file id, or aside number */
+	int64_t position;
+	struct duct_batch *found; /* one reference; columns = `wanted` */
+	uint32_t found_row;
+};
+
+struct filling {
+	struct ducklake *d;
+	struct mirror *m;
+	struct lack *lacks;
+	size_t n;
+	const struct lake_column *columns; /* of the lake table */
+	int ncolumns;
+	const struct lake_column **wanted;
+	int *wanted_at; /* by lake column: index into wanted, -1 */
+	int nwanted;
+	size_t from, to; /* lacks of the file being read */
+};
+
+static void stored_place(struct filling *f, struct lack *l)
+{
+	const struct fold *fold = f->m->fold;
+	for (int32_t v = fold->slots[l->slot].behind; v >= 0; v = fold->versions[v].behind) {
+		const struct fold_version *version = &fold->versions[v];
+		if (version->kind == FOLD_ROW)
+			continue;
+		l->stored = true;
+		l->in_aside = version->kind == FOLD_ASIDE;
+		l->file = l->in_aside ? version->file : (int64_t)fold->slots[version->file].place.file_id;
+		l->position = l->in_aside ? (int64_t)version->row : (int64_t)fold->slots[version->file].place.position;
+	}
+}
+
+static int compare_lacks(const void *a, const void *b)
+{
+	const struct lack *x = a, *y = b;
+	if (x->stored != y->stored)
+		return x->stored ? -1 : 1;
+	if (x->in_aside != y->in_aside)
+		return x->in_aside ? 1 : -1;
+	if (x->file != y->file)
+		return x->file < y->file ? -1 : 1;
+	return x->position < y->position ? -1 : x->position > y->position;
+}
+
+/* The columns that some row lacks. */
+static void choose_wanted(struct filling *f)
+{
+	f->wanted = duct_xcalloc((size_t)f->ncolumns + 1, sizeof *f->wanted);
+	f->wanted_at = duct_xmalloc(((size_t)f->ncolumns + 1) * sizeof *f->wanted_at);
+	for (int c = 0; c < f->ncolumns; c++) {
+		f->wanted_at[c] = -1;
+		for (size_t i = 0; i < f->n && f->wanted_at[c] < 0; i++) {
+			const struct fold_slot *s = &f->m->fold->slots[f->lacks[i].slot];
+			int at = mirror_map(f->m, s->batch->relation)[c];
+			if (at < 0 || duct_vector_is_sent(&s->batch->columns[at], s->row))
+				continue;
+			f->wanted_at[c] = f->nwanted;
+			f->wanted[f->nwanted++] = &f->columns[c];
+		}
+	}
+}
+
+static int take_found(void *arg, const struct duct_batch *batch, const int64_t *positions, const int64_t *row_ids,
+		      struct duct_error *err)
+{
+	(void)row_ids;
+	(void)err;
+	struct filling *f = arg;
+	size_t i = f->from;
+	for (uint32_t row = 0; row < batch->rows; row++) {
+		while (i < f->to && f->lacks[i].position < positions[row])
+			i++;
+		for (size_t k = i; k < f->to && f->lacks[k].position == positions[row]; k++) {
+			if (f->lacks[k].found)
+				continue;
+			f->lacks[k].found = duct_batch_ref((struct duct_batch *)batch);
+			f->lacks[k].found_row = row;
+		}
+	}
+	return 0;
+}
+
+/* Reads the stored rows of lacks [from, to), which are all in one file. */
+static int read_one_file(struct filling *f, struct duct_error *err)
+{
+	const struct lack *first = &f->lacks[f->from];
+	struct lake_file aside = {.id = -1, .row_id_start = -1, .delete_file_id = -1, .partial_max = -1};
+	const struct lake_file *file = &aside;
+	if (first->in_aside) {
+		aside.path = f->d->asides[first->file].path;
+		aside.record_count = f->d->asides[first->file].rows;
+	} else {
+		struct mirror_file *known = mirror_file(f->m, first->file);
+		if (!known)
+			return duct_fail(err, DUCT_FATAL, "the key index of \"%s\" names data file %lld, which is not live",
+					 f->m->rel->name, (long long)first->file);
+		file = &known->lake;
+	}
+	AUTO_FREE int64_t *positions = duct_xmalloc((f->to - f->from) * sizeof *positions);
+	size_t n = 0;
+	for (size_t i = f->from; i < f->to; i++)
+		if (!n || positions[n - 1] != f->lacks[i].position)
+			positions[n++] = f->lacks[i].position;
+	return lake_read_file(f->d->conn, file, f->wanted, f->nwanted, positions, n, take_found, f, err);
+}
+
+static int read_stored(struct filling *f, struct duct_error *err)
+{
+	qsort(f->lacks, f->n, sizeof *f->lacks, compare_lacks);
+	for (f->from = 0; f->from < f->n && f->lacks[f->from].stored; f->from = f->to) {
+		const struct lack *first = &f->lacks[f->from];
+		for (f->to = f->from + 1; f->to < f->n; f->to++) {
+			const struct lack *l = &f->lacks[f->to];
+			if (!l->stored || l->in_aside != first->in_aside || l->file != first->file)
+				break;
+		}
+		int rc = read_one_file(f, err);
+		if (rc < 0)
+			return duct_wrap(err, "read unchanged values of \"%s\".\"%s\"", f->m->rel->schema, f->m->rel->name);
+	}
+	return 0;
+}
+
+/* The cell of lake column c for a pending row: its own, an earlier version's, or the stored one. */
+static int find_cell(struct filling *f, const struct lack *l, int c, struct duct_cell *ret, const struct duct_type **ret_type,
+		     struct duct_error *err)
+{
+	const struct fold *fold = f->m->fold;
+	const struct fold_slot *s = &fold->slots[l->slot];
+	const struct duct_batch *batch = s->batch;
+	uint32_t row = s->row;
+	for (int32_t v = s->behind;; v = fold->versions[v].behind) {
+		int at = mirror_map(f->m, batch->relation)[c];
+		if (at < 0) {
+			*ret = (struct duct_cell){NULL, 0};
+			*ret_type = &f->columns[c].type;
+			return 0;
+		}
+		if (duct_vector_is_sent(&batch->columns[at], row)) {
+			*ret = duct_vector_cell(&batch->columns[at], row);
+			*ret_type = batch->columns[at].type;
+			return 0;
+		}
+		if (v < 0 || fold->versions[v].kind != FOLD_ROW)
+			break;
+		batch = fold->versions[v].batch;
+		row = fold->versions[v].row;
+	}
+	if (!l->found || f->wanted_at[c] < 0)
+		return duct_fail(err, DUCT_FATAL, "column \"%s\" of \"%s\": an unchanged value is not in the lake",
+				 f->columns[c].name, f->m->rel->name);
+	const struct duct_vector *v = &l->found->columns[f->wanted_at[c]];
+	*ret = duct_vector_cell(v, l->found_row);
+	*ret_type = v->type;
+	return 0;
+}
+
+static int append_cell(struct duct_batch *to, struct duct_vector *v, struct duct_cell cell, const struct duct_type *type,
+		       struct duct_error *err)
+{
+	if (!cell.data) {
+		duct_vector_append_null(to, v);
+		return 0;
+	}
+	AUTO_BUF struct duct_buf cast = {0};
+	if (!duct_type_equal(type, v->type)) {
+		int rc = duct_cell_cast(&cast, type, cell, v->type, err);
+		if (rc < 0)
+			return rc;
+		cell = (struct duct_cell){cast.data ? cast.data : "", (uint32_t)cast.len};
+	}
+	memcpy(duct_vector_append(to, v, cell.len), cell.data, cell.len);
+	return 0;
+}
+
+/* One completed row at the end of `to`, which has the relation of the pending row. */
+static int complete_row(struct filling *f, struct lack *l, struct duct_batch *to, struct duct_error *err)
+{
+	struct fold_slot *s = &f->m->fold->slots[l->slot];
+	const int *map = mirror_map(f->m, to->relation);
+	uint32_t row = duct_batch_add_row(to, DUCT_UPDATE, s->batch->seq[s->row]);
+	int rc = 0;
+	for (int c = 0; c < f->ncolumns && rc == 0; c++) {
+		struct duct_cell cell;
+		const struct duct_type *type;
+		if (map[c] < 0)
+			continue;
+		rc = find_cell(f, l, c, &cell, &type, err);
+		if (rc == 0)
+			rc = append_cell(to, &to->columns[map[c]], cell, type, err);
+	}
+	duct_batch_fill_unset(to); /* columns that the lake does not have any more */
+	if (rc == 0) {
+		s->batch = to;
+		s->row = row;
+		s->behind = -1;
+	}
+	return rc;
+}
+
+static int complete_rows(struct filling *f, struct duct_error *err)
+{
+	struct ducklake *d = f->d;
+	/* Versions behind other rows may show into slots: complete copies first, slots change only for their own row. */
+	struct duct_batch *to = NULL;
+	for (size_t i = 0; i < f->n; i++) {
+		const struct duct_batch *from = f->m->fold->slots[f->lacks[i].slot].batch;
+		if (!to || to->relation != from->relation) {
+			to = duct_batch_new(from->relation, 64);
+			d->patched = duct_grow(d->patched, &d->patched_cap, d->npatched + 1, sizeof *d->patched);
+			d->patched[d->npatched++] = to;
+		}
+		int rc = complete_row(f, &f->lacks[i], to, err);
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
+int mirror_fill_unsent(struct ducklake *d, struct mirror *m, struct duct_error *err)
+{
+	struct fold *fold = m->fold;
+	struct filling f = {.d = d, .m = m};
+	size_t cap = 0;
+	for (size_t i = 0; i < fold->nslots; i++) {
+		if (!fold->slots[i].batch || fold->slots[i].behind < 0)
+			continue;
+		f.lacks = duct_grow(f.lacks, &cap, f.n + 1, sizeof *f.lacks);
+		f.lacks[f.n] = (struct lack){.slot = (uint32_t)i};
+		stored_place(&f, &f.lacks[f.n++]);
+	}
+	if (!f.n)
+		return 0;
+	f.ncolumns = lake_txn_columns(mirror_table(d, m), &f.columns);
+	choose_wanted(&f);
+	int rc = read_stored(&f, err);
+	if (rc == 0)
+		rc = complete_rows(&f, err);
+	for (size_t i = 0; i < f.n; i++)
+		duct_batch_unref(f.lacks[i].found);
+	free(f.lacks);
+	free(f.wanted);
+	free(f.wanted_at);
+	return rc;
+}

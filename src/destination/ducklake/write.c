@@ -1,0 +1,185 @@
+/* Pending rows become Parquet files aside; the old rows of updates and deletes are looked up. See ducklake.h. */
+#include "destination/ducklake/ducklake.h"
+#include "destination/ducklake/fold.h"
+
+#include "lake/key.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void aside_kill(struct ducklake *d, int aside, uint32_t position)
+{
+	struct aside *a = &d->asides[aside];
+	a->dead = duct_grow(a->dead, &a->dead_cap, a->ndead + 1, sizeof *a->dead);
+	a->dead[a->ndead++] = position;
+}
+
+int aside_add(struct ducklake *d, struct mirror *m, struct lake_new_file *file)
+{
+	d->asides = duct_grow(d->asides, &d->asides_cap, d->nasides + 1, sizeof *d->asides);
+	d->asides[d->nasides] = (struct aside){
+		.mirror = m,
+		.path = duct_xstrdup(file->path),
+		.rows = file->record_count,
+		.explicit_row_ids = file->explicit_row_ids,
+	};
+	int ordinal = lake_txn_add_file(d->txn, mirror_table(d, m), file);
+	d->nasides++;
+	return ordinal;
+}
+
+struct lake_write_spec ducklake_write_spec(struct ducklake *d, struct mirror *m, bool row_ids)
+{
+	struct lake_txn_table *t = mirror_table(d, m);
+	const char *codec = m->table_id >= 0 ? lake_option(d->lake, "parquet_compression", m->table_id, -1) : NULL;
+	struct lake_write_spec spec = {
+		.dir = lake_txn_table_path(t),
+		.row_ids = row_ids,
+		.compression = codec ? codec : d->config->compression,
+		.compression_level = (int)d->config->compression_level,
+	};
+	spec.ncolumns = lake_txn_columns(t, &spec.columns);
+	return spec;
+}
+
+static int drifted(struct mirror *m, const struct fold_slot *s, const char *what, struct duct_error *err)
+{
+	AUTO_BUF struct duct_buf key = {0};
+	if (s->batch && m->mode == MIRROR_KEYED)
+		lake_key_print(&key, s->batch->relation, s->batch->columns, s->batch->relation->keys,
+			       s->batch->relation->nkeys, s->row);
+	else
+		duct_buf_printf(&key, "hash %016llx", (unsigned long long)s->hash.high);
+	return duct_fail(err, DUCT_FATAL, "lake and source differ at \"%s\".\"%s\" key (%s): %s; copy the table again",
+			 m->rel->schema, m->rel->name, key.data, what);
+}
+
+/* Finds the base rows of updates and deletes; makes sure that inserted keys are new. */
+static int resolve(struct mirror *m, struct duct_error *err)
+{
+	struct fold *f = m->fold;
+	for (size_t i = 0; i < f->nslots; i++) {
+		struct fold_slot *s = &f->slots[i];
+		if (s->resolved)
+			continue;
+		struct lake_place place;
+		/* After a truncate the lake's rows do not count; a table made by this group has none. */
+		bool there = m->index && !m->truncated && lake_index_get(m->index, s->hash, s->nth, &place);
+		if (s->base_present && !there)
+			return drifted(m, s, "an updated or deleted row is not in the lake", err);
+		if (!s->base_present && there && m->mode == MIRROR_KEYED)
+			return drifted(m, s, "an inserted row is in the lake already", err);
+		if (s->base_present)
+			s->place = place;
+		s->resolved = true;
+	}
+	return 0;
+}
+
+/* Rows for one file: the pending inserts, or the pending updates, of a mirror. */
+struct feed {
+	struct mirror *m;
+	struct lake_row_ref *rows;
+	int64_t *row_ids; /* NULL: inserts */
+	uint32_t *slots;
+	size_t n;
+	bool given;
+};
+
+static int feed_next(void *arg, const struct lake_row_ref **rows, const int64_t **row_ids, size_t *n,
+		     struct duct_error *err)
+{
+	(void)err;
+	struct feed *f = arg;
+	*rows = f->rows;
+	*row_ids = f->row_ids;
+	*n = f->given ? 0 : f->n;
+	f->given = true;
+	return 0;
+}
+
+static const int *feed_map(void *arg, const struct duct_relation *rel)
+{
+	return mirror_map(((struct feed *)arg)->m, rel);
+}
+
+static int write_feed(struct ducklake *d, struct feed *f, bool row_ids, int *ret_aside, struct duct_error *err)
+{
+	struct lake_write_spec spec = ducklake_write_spec(d, f->m, row_ids);
+	struct lake_rows rows = {feed_next, feed_map, f};
+	struct lake_new_file *file;
+	bool more;
+	int rc = lake_write_file(d->conn, &spec, &rows, &file, &more, err);
+	if (rc < 0)
+		return duct_wrap(err, "table \"%s\".\"%s\"", f->m->rel->schema, f->m->rel->name);
+	*ret_aside = aside_add(d, f->m, file);
+	return 0;
+}
+
+/* Writes the pending rows of one kind. */
+static int write_slots(struct ducklake *d, struct mirror *m, bool updates, struct duct_error *err)
+{
+	struct fold *fold = m->fold;
+	size_t n = 0;
+	for (size_t i = 0; i < fold->nslots; i++)
+		n += fold->slots[i].batch && fold->slots[i].base_present == updates;
+	if (!n)
+		return 0;
+	struct feed f = {.m = m, .rows = duct_xmalloc(n * sizeof *f.rows), .slots = duct_xmalloc(n * sizeof *f.slots)};
+	if (updates)
+		f.row_ids = duct_xmalloc(n * sizeof *f.row_ids);
+	for (size_t i = 0; i < fold->nslots; i++) {
+		struct fold_slot *s = &fold->slots[i];
+		if (!s->batch || s->base_present != updates)
+			continue;
+		f.rows[f.n] = (struct lake_row_ref){s->batch, s->row};
+		if (updates)
+			f.row_ids[f.n] = s->place.row_id;
+		f.slots[f.n++] = (uint32_t)i;
+	}
+	int aside, rc = write_feed(d, &f, updates, &aside, err);
+	for (size_t i = 0; i < f.n && rc == 0; i++) {
+		struct fold_slot *s = &fold->slots[f.slots[i]];
+		s->batch = NULL;
+		s->behind = -1;
+		s->aside = aside;
+		s->aside_pos = (uint32_t)i;
+	}
+	free(f.rows);
+	free(f.row_ids);
+	free(f.slots);
+	return rc;
+}
+
+static int write_appends(struct ducklake *d, struct mirror *m, struct duct_error *err)
+{
+	struct fold *fold = m->fold;
+	if (!fold->nappends)
+		return 0;
+	struct feed f = {.m = m, .n = fold->nappends, .rows = duct_xmalloc(fold->nappends * sizeof *f.rows)};
+	for (size_t i = 0; i < f.n; i++)
+		f.rows[i] = (struct lake_row_ref){fold->appends[i].batch, fold->appends[i].row};
+	int aside, rc = write_feed(d, &f, false, &aside, err);
+	free(f.rows);
+	fold->nappends = 0;
+	return rc;
+}
+
+int mirror_write_aside(struct ducklake *d, struct mirror *m, struct duct_error *err)
+{
+	if (!m->fold || (!m->fold->nslots && !m->fold->nappends))
+		return 0;
+	if (m->mode == MIRROR_APPEND)
+		return write_appends(d, m, err);
+	int rc = mirror_load(d, m, err);
+	if (rc == 0)
+		rc = resolve(m, err);
+	if (rc == 0)
+		rc = mirror_fill_unsent(d, m, err);
+	if (rc == 0)
+		rc = write_slots(d, m, false, err);
+	if (rc == 0)
+		rc = write_slots(d, m, true, err);
+	m->fold->nversions = 0;
+	return rc;
+}

@@ -1,0 +1,288 @@
+/* The key index of one table: an ordered hash table in a file. See index.h. */
+#include "lake/index.h"
+
+#include "base/mem.h"
+#include "lake/index_set.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct entry {
+	struct lake_key_hash hash; /* both 0: free */
+	struct lake_place place;
+};
+
+/* First page of the file; entries follow. */
+struct header {
+	char magic[16];
+	uint64_t set_id; /* of the set that it belongs to: a copied file of another set is noticed */
+	int64_t table_id;
+	uint64_t capacity; /* a power of two */
+	uint64_t count;
+	uint64_t built;
+	char fingerprint[512];
+};
+
+enum { HEADER_BYTES = 4096, FIRST_CAPACITY = 1024 };
+static const char magic[16] = "ductstream idx1";
+
+struct lake_index {
+	struct lake_index_set *set;
+	char *path;
+	struct header *head; /* the mapping */
+	struct entry *entries;
+	size_t mapped;
+	uint64_t mask;
+	unsigned shift; /* home slot = high bits of the hash: the order of homes is the order of hashes */
+};
+
+static size_t file_bytes(uint64_t capacity)
+{
+	return HEADER_BYTES + capacity * sizeof(struct entry);
+}
+
+static bool is_free(const struct entry *e)
+{
+	return e->hash.high == 0 && e->hash.low == 0;
+}
+
+static int compare(struct lake_key_hash a, int64_t a_row, const struct entry *b)
+{
+	if (a.high != b->hash.high)
+		return a.high < b->hash.high ? -1 : 1;
+	if (a.low != b->hash.low)
+		return a.low < b->hash.low ? -1 : 1;
+	return a_row < b->place.row_id ? -1 : a_row > b->place.row_id;
+}
+
+static uint64_t home(const struct lake_index *index, struct lake_key_hash hash)
+{
+	return hash.high >> index->shift;
+}
+
+static void unmap(struct lake_index *index)
+{
+	if (index->head)
+		munmap(index->head, index->mapped);
+	index->head = NULL;
+}
+
+/* Maps an open file whose space is allocated. */
+static int map_file(struct lake_index *index, int fd, uint64_t capacity, struct duct_error *err)
+{
+	size_t bytes = file_bytes(capacity);
+	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (p == MAP_FAILED)
+		return duct_fail(err, DUCT_RETRY, "map key index \"%s\": %s", index->path, strerror(errno));
+	madvise(p, bytes, MADV_RANDOM);
+	unmap(index);
+	index->head = p;
+	index->entries = (struct entry *)((char *)p + HEADER_BYTES);
+	index->mapped = bytes;
+	index->mask = capacity - 1;
+	index->shift = 64 - (unsigned)__builtin_ctzll(capacity);
+	return 0;
+}
+
+/* A new, empty file of this capacity, mapped; it replaces the old one under the same name. */
+static int create_file(struct lake_index *index, int64_t table_id, const char *fingerprint, uint64_t capacity,
+		       struct duct_error *err)
+{
+	AUTO_FREE char *temp = duct_xasprintf("%s.new", index->path);
+	int fd = open(temp, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return duct_fail(err, DUCT_RETRY, "create key index \"%s\": %s", temp, strerror(errno));
+	int e = posix_fallocate(fd, 0, (off_t)file_bytes(capacity));
+	int rc = e ? duct_fail(err, DUCT_RETRY, "allocate %zu bytes for key index \"%s\": %s", file_bytes(capacity),
+			       temp, strerror(e))
+		   : map_file(index, fd, capacity, err);
+	close(fd);
+	if (rc == 0 && rename(temp, index->path))
+		rc = duct_fail(err, DUCT_RETRY, "rename key index \"%s\": %s", temp, strerror(errno));
+	if (rc < 0) {
+		unlink(temp);
+		return rc;
+	}
+	struct header *h = index->head;
+	memcpy(h->magic, magic, sizeof magic);
+	h->set_id = lake_index_set_id(index->set);
+	h->table_id = table_id;
+	h->capacity = capacity;
+	strncpy(h->fingerprint, fingerprint, sizeof h->fingerprint - 1);
+	return 0;
+}
+
+/* True when the file is there, whole, ours and of this key; it is mapped then. */
+static bool open_file(struct lake_index *index, int64_t table_id, const char *fingerprint)
+{
+	struct header h;
+	struct stat st;
+	int fd = open(index->path, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	bool ok = fstat(fd, &st) == 0 && pread(fd, &h, sizeof h, 0) == (ssize_t)sizeof h &&
+		  memcmp(h.magic, magic, sizeof magic) == 0 && h.set_id == lake_index_set_id(index->set) &&
+		  h.table_id == table_id && h.capacity >= FIRST_CAPACITY && (h.capacity & (h.capacity - 1)) == 0 &&
+		  h.capacity < (uint64_t)1 << 40 && (size_t)st.st_size == file_bytes(h.capacity) &&
+		  strncmp(h.fingerprint, fingerprint, sizeof h.fingerprint - 1) == 0 && h.built &&
+		  map_file(index, fd, h.capacity, NULL) == 0;
+	close(fd);
+	return ok;
+}
+
+int lake_index_open(struct lake_index **ret, struct lake_index_set *set, int64_t table_id, const char *fingerprint,
+		    bool *ret_built, struct duct_error *err)
+{
+	struct lake_index *index = duct_xcalloc(1, sizeof *index);
+	index->set = set;
+	index->path = duct_xasprintf("%s/%lld.idx", lake_index_set_dir(set), (long long)table_id);
+	*ret_built = open_file(index, table_id, fingerprint);
+	if (!*ret_built) {
+		int rc = create_file(index, table_id, fingerprint, FIRST_CAPACITY, err);
+		if (rc < 0) {
+			lake_index_close(index);
+			return rc;
+		}
+	}
+	*ret = index;
+	return 0;
+}
+
+void lake_index_close(struct lake_index *index)
+{
+	if (!index)
+		return;
+	unmap(index);
+	free(index->path);
+	free(index);
+}
+
+int lake_index_reset(struct lake_index *index, struct duct_error *err)
+{
+	struct header h = *index->head;
+	return create_file(index, h.table_id, h.fingerprint, FIRST_CAPACITY, err);
+}
+
+void lake_index_set_built(struct lake_index *index)
+{
+	index->head->built = 1;
+}
+
+/* Slot of the first entry >= (hash, row_id) on the probe sequence, or of the free slot that ends it. */
+static uint64_t find(const struct lake_index *index, struct lake_key_hash hash, int64_t row_id)
+{
+	uint64_t slot = home(index, hash);
+	for (;; slot = (slot + 1) & index->mask) {
+		const struct entry *e = &index->entries[slot];
+		if (is_free(e))
+			return slot;
+		/* Near the end of the array sequences wrap: an entry whose home is far behind is before us. */
+		uint64_t distance = (slot - home(index, e->hash)) & index->mask;
+		uint64_t ours = (slot - home(index, hash)) & index->mask;
+		if (ours > distance || (ours == distance && compare(hash, row_id, e) <= 0))
+			return slot;
+	}
+}
+
+bool lake_index_get(const struct lake_index *index, struct lake_key_hash hash, unsigned nth, struct lake_place *ret)
+{
+	uint64_t slot = find(index, hash, INT64_MIN);
+	for (;; slot = (slot + 1) & index->mask) {
+		const struct entry *e = &index->entries[slot];
+		if (e->hash.high != hash.high || e->hash.low != hash.low)
+			return false;
+		if (nth-- == 0) {
+			*ret = e->place;
+			return true;
+		}
+	}
+}
+
+void lake_index_add(struct lake_index *index, struct lake_key_hash hash, struct lake_place place)
+{
+	assert(index->head->count < index->head->capacity - 1);
+	struct entry moving = {hash, place};
+	uint64_t slot = find(index, hash, place.row_id);
+	while (!is_free(&index->entries[slot])) { /* shift the rest of the cluster by one */
+		struct entry next = index->entries[slot];
+		index->entries[slot] = moving;
+		moving = next;
+		slot = (slot + 1) & index->mask;
+	}
+	index->entries[slot] = moving;
+	index->head->count++;
+}
+
+static struct entry *lookup(struct lake_index *index, struct lake_key_hash hash, int64_t row_id)
+{
+	struct entry *e = &index->entries[find(index, hash, row_id)];
+	return !is_free(e) && compare(hash, row_id, e) == 0 ? e : NULL;
+}
+
+bool lake_index_move(struct lake_index *index, struct lake_key_hash hash, struct lake_place place)
+{
+	struct entry *e = lookup(index, hash, place.row_id);
+	if (e)
+		e->place = place;
+	return e != NULL;
+}
+
+bool lake_index_remove(struct lake_index *index, struct lake_key_hash hash, int64_t row_id)
+{
+	struct entry *e = lookup(index, hash, row_id);
+	if (!e)
+		return false;
+	uint64_t hole = (uint64_t)(e - index->entries);
+	for (;;) { /* close the hole: shift back what does not stand at its home */
+		uint64_t next = (hole + 1) & index->mask;
+		struct entry *n = &index->entries[next];
+		if (is_free(n) || home(index, n->hash) == next)
+			break;
+		index->entries[hole] = *n;
+		hole = next;
+	}
+	index->entries[hole] = (struct entry){0};
+	index->head->count--;
+	return true;
+}
+
+int lake_index_reserve(struct lake_index *index, size_t more, struct duct_error *err)
+{
+	uint64_t need = index->head->count + more, capacity = index->head->capacity;
+	if (need <= capacity - capacity / 4)
+		return 0;
+	while (need > capacity - capacity / 4)
+		capacity *= 2;
+	struct lake_index old = *index;
+	struct header h = *old.head;
+	index->head = NULL; /* create_file must not unmap the old one yet */
+	int rc = create_file(index, h.table_id, h.fingerprint, capacity, err);
+	if (rc < 0) {
+		unmap(index);
+		*index = old;
+		return rc;
+	}
+	/* In the order of the old slots entries come nearly sorted, so each goes to the end of its cluster. */
+	for (uint64_t i = 0; i < h.capacity; i++)
+		if (!is_free(&old.entries[i]))
+			lake_index_add(index, old.entries[i].hash, old.entries[i].place);
+	index->head->built = h.built;
+	munmap(old.head, old.mapped);
+	return 0;
+}
+
+size_t lake_index_count(const struct lake_index *index)
+{
+	return index->head->count;
+}
+
+size_t lake_index_bytes(const struct lake_index *index)
+{
+	return index->mapped;
+}
