@@ -2,10 +2,10 @@
 #define DUCT_DESTINATION_H
 
 #include "base/ctx.h"
+#include "base/report.h"
 #include "options/options.h"
 #include "record/batch.h"
 #include "record/checkpoint.h"
-#include "source/source.h"
 
 /*
  * A destination connector is a folder that ends in ONE const struct of this type, listed in registry.c. Ownership,

@@ -2,6 +2,7 @@
 #define DUCT_SOURCE_H
 
 #include "base/ctx.h"
+#include "base/report.h"
 #include "options/options.h"
 #include "record/batch.h"
 #include "record/checkpoint.h"
@@ -20,10 +21,6 @@ enum duct_source_caps {
 	DUCT_SOURCE_STREAM = 1 << 0,
 	DUCT_SOURCE_SNAPSHOT = 1 << 1,
 };
-
-/* A finding of `ductstream check`: what was looked at, whether it is in order, and what to do when it is not. */
-enum duct_finding { DUCT_FINDING_OK, DUCT_FINDING_WARN, DUCT_FINDING_ERROR };
-typedef void duct_report_fn(void *arg, enum duct_finding level, const char *what, const char *remedy);
 
 /* One piece of a copy that one worker can read by itself. */
 struct duct_snapshot_part {
