@@ -36,7 +36,7 @@ static void append_i64(struct duct_buf *to, int64_t v)
 
 static void append_decimal(struct duct_buf *to, const struct duct_type *type, const char *p)
 {
-	__int128 v;
+	__extension__ __int128 v;
 	if (type->precision <= 18) {
 		int64_t small;
 		memcpy(&small, p, 8);

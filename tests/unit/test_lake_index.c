@@ -1,0 +1,223 @@
+/* The key index: content against a plain array, bytes independent of the order of insertion, freshness rules. */
+#include "base/mem.h"
+#include "lake/index.h"
+
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static char dir[256];
+
+static int make_dir(void **state)
+{
+	(void)state;
+	snprintf(dir, sizeof dir, "%s/ductstream-index-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
+	return mkdtemp(dir) ? 0 : -1;
+}
+
+static int remove_dir(void **state)
+{
+	(void)state;
+	AUTO_FREE char *command = duct_xasprintf("rm -rf '%s'", dir);
+	return system(command);
+}
+
+static struct lake_index_set *open_set(const char *sub, const char *commit, bool want_fresh)
+{
+	AUTO_FREE char *path = duct_xasprintf("%s/%s", dir, sub);
+	struct lake_index_set *set;
+	struct duct_error err;
+	bool fresh;
+	assert_int_equal(lake_index_set_open(&set, path, "lake", commit, &fresh, &err), 0);
+	assert_int_equal(fresh, want_fresh);
+	return set;
+}
+
+static struct lake_index *open_index(struct lake_index_set *set, int64_t id, const char *fingerprint, bool want_built)
+{
+	struct lake_index *index;
+	struct duct_error err;
+	bool built;
+	assert_int_equal(lake_index_open(&index, set, id, fingerprint, &built, &err), 0);
+	assert_int_equal(built, want_built);
+	return index;
+}
+
+static uint64_t next_random(uint64_t *x)
+{
+	*x ^= *x << 13;
+	*x ^= *x >> 7;
+	*x ^= *x << 17;
+	return *x;
+}
+
+enum { KEYS = 3000 };
+/* Hashes crowd at the ends of the range, so that probe sequences are long and wrap around. */
+static struct lake_key_hash hash_of(unsigned key)
+{
+	uint64_t x = key * 0x9E3779B97F4A7C15u + 1;
+	uint64_t high = key % 3 == 0 ? UINT64_MAX - key % 7 : key % 3 == 1 ? key % 5 : next_random(&x);
+	return (struct lake_key_hash){high, key + 1};
+}
+
+static void test_random_operations(void **state)
+{
+	(void)state;
+	struct lake_index_set *set = open_set("random", "c1", false);
+	struct lake_index *index = open_index(set, 1, "key 1", false);
+	static struct lake_place places[KEYS];
+	static bool there[KEYS];
+	uint64_t seed = 42;
+	size_t count = 0;
+	for (int step = 0; step < 60000; step++) {
+		unsigned key = (unsigned)(next_random(&seed) % KEYS);
+		struct lake_place place = {.row_id = (int64_t)key, .file_id = (uint32_t)step, .position = key};
+		struct duct_error err;
+		assert_int_equal(lake_index_reserve(index, 1, &err), 0);
+		if (!there[key]) {
+			lake_index_add(index, hash_of(key), place);
+			count++;
+		} else if (step % 3) {
+			assert_true(lake_index_remove(index, hash_of(key), place.row_id));
+			assert_false(lake_index_remove(index, hash_of(key), place.row_id));
+			there[key] = false;
+			count--;
+			continue;
+		} else {
+			assert_true(lake_index_move(index, hash_of(key), place));
+		}
+		there[key] = true;
+		places[key] = place;
+	}
+	assert_int_equal(lake_index_count(index), count);
+	for (unsigned key = 0; key < KEYS; key++) {
+		struct lake_place got;
+		assert_int_equal(lake_index_get(index, hash_of(key), 0, &got), there[key]);
+		if (there[key])
+			assert_memory_equal(&got, &places[key], sizeof got);
+	}
+	lake_index_close(index);
+	lake_index_set_close(set);
+}
+
+static void test_equal_hashes(void **state)
+{
+	(void)state;
+	struct lake_index_set *set = open_set("bag", "c1", false);
+	struct lake_index *index = open_index(set, 1, "bag", false);
+	struct lake_key_hash h = {7, 7};
+	for (int64_t row = 9; row >= 0; row--)
+		lake_index_add(index, h, (struct lake_place){row, 1, (uint32_t)row});
+	struct lake_place got;
+	for (unsigned n = 0; n < 10; n++) {
+		assert_true(lake_index_get(index, h, n, &got));
+		assert_int_equal(got.row_id, n);
+	}
+	assert_false(lake_index_get(index, h, 10, &got));
+	assert_true(lake_index_remove(index, h, 4));
+	assert_true(lake_index_get(index, h, 4, &got));
+	assert_int_equal(got.row_id, 5);
+	lake_index_close(index);
+	lake_index_set_close(set);
+}
+
+static char *file_bytes(const char *sub, size_t *size)
+{
+	AUTO_FREE char *path = duct_xasprintf("%s/%s/1.idx", dir, sub);
+	int fd = open(path, O_RDONLY);
+	struct stat st;
+	assert_true(fd >= 0 && fstat(fd, &st) == 0);
+	char *data = duct_xmalloc((size_t)st.st_size);
+	assert_int_equal(read(fd, data, (size_t)st.st_size), st.st_size);
+	close(fd);
+	*size = (size_t)st.st_size;
+	return data;
+}
+
+/* Built in one order, and in another with detours: equal by bytes after the header. */
+static void test_bytes_do_not_depend_on_order(void **state)
+{
+	(void)state;
+	const char *subs[] = {"one", "two"};
+	char *bytes[2];
+	size_t sizes[2];
+	for (int i = 0; i < 2; i++) {
+		struct lake_index_set *set = open_set(subs[i], "c1", false);
+		struct lake_index *index = open_index(set, 1, "key 1", false);
+		struct duct_error err;
+		assert_int_equal(lake_index_reserve(index, 2 * KEYS, &err), 0);
+		for (unsigned k = 0; k < KEYS; k++) {
+			unsigned key = i ? KEYS - 1 - k : k;
+			lake_index_add(index, hash_of(key), (struct lake_place){key, 1, key});
+			if (i && k % 2) {
+				assert_true(lake_index_remove(index, hash_of(key), key));
+				lake_index_add(index, hash_of(key), (struct lake_place){key, 1, key});
+			}
+		}
+		lake_index_close(index);
+		lake_index_set_close(set);
+		bytes[i] = file_bytes(subs[i], &sizes[i]);
+	}
+	assert_int_equal(sizes[0], sizes[1]);
+	assert_memory_equal(bytes[0] + 4096, bytes[1] + 4096, sizes[0] - 4096);
+	free(bytes[0]);
+	free(bytes[1]);
+}
+
+static void test_freshness(void **state)
+{
+	(void)state;
+	struct lake_index_set *set = open_set("fresh", "c1", false);
+	struct lake_index *index = open_index(set, 1, "key 1", false);
+	lake_index_set_begin(set);
+	lake_index_add(index, (struct lake_key_hash){1, 1}, (struct lake_place){1, 1, 1});
+	lake_index_set_built(index);
+	lake_index_set_end(set, "c2");
+	lake_index_close(index);
+	lake_index_set_close(set);
+
+	set = open_set("fresh", "c2", true); /* as of the commit: kept */
+	index = open_index(set, 1, "key 1", true);
+	assert_int_equal(lake_index_count(index), 1);
+	lake_index_close(index);
+	index = open_index(set, 1, "key 2", false); /* other key columns */
+	assert_int_equal(lake_index_count(index), 0);
+	lake_index_set_built(index);
+	lake_index_set_begin(set); /* a crash between begin and end */
+	lake_index_close(index);
+	lake_index_set_close(set);
+
+	set = open_set("fresh", "c2", false);
+	lake_index_set_close(set);
+	set = open_set("fresh", "c1", false); /* the lake is at another commit */
+	lake_index_set_close(set);
+}
+
+static void test_one_owner(void **state)
+{
+	(void)state;
+	struct lake_index_set *set = open_set("owner", "c1", false), *other;
+	AUTO_FREE char *path = duct_xasprintf("%s/owner", dir);
+	struct duct_error err;
+	bool fresh;
+	assert_int_equal(lake_index_set_open(&other, path, "lake", "c1", &fresh, &err), -DUCT_RETRY);
+	lake_index_set_close(set);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_random_operations),
+		cmocka_unit_test(test_equal_hashes),
+		cmocka_unit_test(test_bytes_do_not_depend_on_order),
+		cmocka_unit_test(test_freshness),
+		cmocka_unit_test(test_one_owner),
+	};
+	return cmocka_run_group_tests(tests, make_dir, remove_dir);
+}
