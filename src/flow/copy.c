@@ -1,0 +1,242 @@
+/*
+ * Copies of whole tables: workers take parts from a shared list and write them aside, a keeper thread keeps the source's
+ * connections alive, the applier publishes everything in one commit.
+ */
+#include "flow/engine.h"
+
+#include "base/mem.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <string.h>
+
+enum { TICK_MS = 1000, MAX_WORKERS = 64 };
+
+struct copy {
+	struct flow_engine *e;
+	struct duct_snapshot *snap;
+	struct flow_copy_view *view;
+	atomic_size_t next; /* the first part that nobody took */
+	atomic_bool failed;
+	struct duct_error error; /* of the first failure; read after the threads were joined */
+	struct flow_signal done; /* ends the keeper */
+};
+
+static void copy_fail(struct copy *c, const struct duct_error *error)
+{
+	if (!atomic_exchange(&c->failed, true))
+		c->error = *error;
+}
+
+static bool copy_given_up(struct copy *c)
+{
+	return atomic_load(&c->failed) || flow_stopping(c->e);
+}
+
+static int pump(struct copy *c, void *reader, void *loader, struct flow_table_view *table, struct duct_error *err)
+{
+	struct flow_engine *e = c->e;
+	while (!copy_given_up(c)) {
+		struct duct_batch *batch = NULL;
+		int rc = e->src->part_read(reader, &batch, err);
+		if (rc)
+			return rc;
+		if (!batch)
+			return e->dst->loader_finish(loader, err);
+		uint64_t rows = batch->rows, bytes = batch->arena.bytes;
+		rc = e->dst->loader_write(loader, batch, err);
+		duct_batch_unref(batch);
+		if (rc)
+			return rc;
+		flow_count(&table->rows, rows);
+		flow_count(&table->bytes, bytes);
+		flow_count(&e->counters->copied_rows, rows);
+		flow_count(&e->counters->copied_bytes, bytes);
+	}
+	return duct_fail(err, DUCT_CANCELLED, "given up");
+}
+
+static int copy_part(struct copy *c, struct duct_snapshot_part *part, struct duct_error *err)
+{
+	struct flow_engine *e = c->e;
+	struct flow_table_view *table = &c->view->tables[part->table];
+	void *reader = NULL, *loader = NULL;
+	int rc = e->src->part_open(e->source, c->snap, part, &reader, err);
+	if (!rc)
+		rc = e->dst->loader_open(e->dest, part->relation, &loader, err);
+	if (!rc)
+		rc = pump(c, reader, loader, table, err);
+	if (loader)
+		e->dst->loader_close(loader);
+	if (reader)
+		e->src->part_close(reader);
+	if (rc)
+		return duct_wrap(err, "copy of \"%s\"", table->name);
+	atomic_fetch_sub(&table->parts_left, 1);
+	return 0;
+}
+
+static void *worker(void *arg)
+{
+	struct copy *c = arg;
+	while (!copy_given_up(c)) {
+		size_t i = atomic_fetch_add(&c->next, 1);
+		if (i >= c->snap->nparts)
+			break;
+		struct duct_error err = {0};
+		if (copy_part(c, &c->snap->parts[i], &err))
+			copy_fail(c, &err);
+	}
+	return NULL;
+}
+
+/* Owns the source's instance (but for its parts) while the copy runs. */
+static void *keeper(void *arg)
+{
+	struct copy *c = arg;
+	struct flow_engine *e = c->e;
+	for (;;) {
+		struct pollfd fd = {.fd = c->done.fd, .events = POLLIN};
+		(void)poll(&fd, 1, TICK_MS); /* EINTR: one tick more */
+		if (atomic_load(&c->done.set))
+			return NULL;
+		struct duct_pos durable = flow_position_load(&e->counters->durable);
+		struct duct_error err = {0};
+		if (e->src->tick && e->src->tick(e->source, &durable, &err)) {
+			duct_wrap(&err, "keep the source's connection alive during the copy");
+			copy_fail(c, &err);
+			return NULL;
+		}
+	}
+}
+
+static void run_workers(struct copy *c)
+{
+	pthread_t threads[MAX_WORKERS];
+	size_t wanted = c->snap->workers > 1 ? (size_t)c->snap->workers : 1, started = 0;
+	if (wanted > MAX_WORKERS)
+		wanted = MAX_WORKERS;
+	if (wanted > c->snap->nparts)
+		wanted = c->snap->nparts;
+	for (; started < wanted; started++) {
+		int rc = pthread_create(&threads[started], NULL, worker, c);
+		if (rc) {
+			struct duct_error err;
+			duct_fail(&err, DUCT_RETRY, "start a copy worker: %s", strerror(rc));
+			copy_fail(c, &err);
+			break;
+		}
+	}
+	while (started)
+		pthread_join(threads[--started], NULL);
+}
+
+/* A publish that failed may have happened all the same (its reply was lost): only the destination knows. Where it
+ * cannot say, a first copy counts as published: that leaves the source's slot alone, and the next attempt, which finds
+ * the state COPYING when it was not, begins anew. */
+static bool was_published(struct flow_engine *e, const struct duct_snapshot *snap, bool first)
+{
+	struct duct_checkpoint now = {0};
+	struct duct_error err = {0};
+	if (!first)
+		return false;
+	if (e->dst->resume(e->dest, &now, &err))
+		return true;
+	return now.state == DUCT_STATE_STREAMING && now.pos.lsn >= snap->pos.lsn;
+}
+
+static int load(struct copy *c, bool first, bool *ret_published, struct duct_error *err)
+{
+	struct flow_engine *e = c->e;
+	struct duct_snapshot *snap = c->snap;
+	int rc = e->dst->load_begin(e->dest, snap->relations, snap->nrelations, err);
+	if (rc)
+		return rc;
+	run_workers(c);
+	if (copy_given_up(c)) {
+		flow_engine_calm(e);
+		e->dst->load_abort(e->dest);
+		if (!atomic_load(&c->failed))
+			return duct_fail(err, DUCT_CANCELLED, "stopped during a copy");
+		*err = c->error;
+		return -(int)err->class;
+	}
+	struct duct_commit_result result = {.snapshot_id = -1};
+	rc = e->dst->load_publish(e->dest, &snap->pos, snap->source_identity, first, &result, err);
+	if (rc) {
+		flow_engine_calm(e);
+		e->dst->load_abort(e->dest);
+		*ret_published = was_published(e, snap, first);
+		return rc;
+	}
+	*ret_published = true;
+	if (result.snapshot_id >= 0)
+		atomic_store(&e->counters->snapshot_id, result.snapshot_id);
+	return 0;
+}
+
+static struct flow_copy_view *make_view(const struct duct_snapshot *snap)
+{
+	struct flow_copy_view *view = flow_copy_view_new(snap->nrelations);
+	for (size_t i = 0; i < snap->nrelations; i++)
+		view->tables[i].name = duct_xasprintf("%s.%s", snap->relations[i]->schema, snap->relations[i]->name);
+	for (size_t i = 0; i < snap->nparts; i++) {
+		struct flow_table_view *table = &view->tables[snap->parts[i].table];
+		table->estimated_rows += snap->parts[i].estimated_rows;
+		table->estimated_bytes += snap->parts[i].estimated_bytes;
+		atomic_fetch_add(&table->parts_left, 1);
+	}
+	return view;
+}
+
+static void show(struct flow_engine *e, struct flow_copy_view *view)
+{
+	flow_copy_view_unref(atomic_exchange(&e->new_copy, flow_copy_view_ref(view)));
+	flow_signal_raise(&e->wake);
+}
+
+static int load_kept_alive(struct copy *c, bool first, bool *ret_published, struct duct_error *err)
+{
+	int rc = flow_signal_init(&c->done, err);
+	if (rc)
+		return rc;
+	pthread_t thread;
+	int error = pthread_create(&thread, NULL, keeper, c);
+	if (error) {
+		rc = duct_fail(err, DUCT_RETRY, "start the keeper of a copy: %s", strerror(error));
+	} else {
+		rc = load(c, first, ret_published, err);
+		flow_signal_raise(&c->done);
+		pthread_join(thread, NULL);
+	}
+	flow_signal_done(&c->done);
+	return rc;
+}
+
+int flow_copy(struct flow_engine *e, struct duct_snapshot *snap, bool first, struct duct_error *err)
+{
+	struct copy c = {.e = e, .snap = snap, .view = make_view(snap)};
+	struct duct_pos pos = snap->pos;
+	bool published = false;
+	show(e, c.view);
+	int rc = load_kept_alive(&c, first, &published, err);
+	if (rc)
+		flow_engine_calm(e);
+	else if (first) {
+		flow_position_store(&e->counters->received, &pos);
+		flow_position_store(&e->counters->written, &pos);
+		flow_engine_durable(e, &pos);
+	} else {
+		flow_retry_progress(&e->retry);
+	}
+	struct duct_error done_err = {0};
+	int done_rc = e->src->snapshot_done(e->source, snap, published, &done_err);
+	flow_copy_view_unref(c.view);
+	if (!rc && done_rc) {
+		*err = done_err;
+		return duct_wrap(err, "end of a published copy");
+	}
+	if (done_rc) /* the copy's own failure is returned; what is left behind is found again at the next open */
+		log_warn(e->user->log, "clean-up after a failed copy", LOG_STR("error", done_err.message));
+	return rc;
+}

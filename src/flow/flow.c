@@ -1,0 +1,345 @@
+/*
+ * The engine: supervisor (the caller of flow_run) and applier. The applier makes attempts, each of which opens both
+ * sides, copies when that is due, streams, and closes; the supervisor passes signals on and shows progress.
+ */
+#include "flow/engine.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+enum { DEFAULT_MEMORY_BYTES = 256 << 20, DEFAULT_GIVE_UP_MS = 5 * 60 * 1000, TERMINAL_FD = 2, DATA_FD = 1 };
+
+int flow_signal_init(struct flow_signal *signal, struct duct_error *err)
+{
+	atomic_init(&signal->set, false);
+	signal->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (signal->fd < 0)
+		return duct_fail(err, DUCT_RETRY, "make an event descriptor: %s", strerror(errno));
+	return 0;
+}
+
+void flow_signal_done(struct flow_signal *signal)
+{
+	if (signal->fd >= 0)
+		close(signal->fd);
+	signal->fd = -1;
+}
+
+void flow_signal_raise(struct flow_signal *signal)
+{
+	atomic_store(&signal->set, true);
+	uint64_t one = 1;
+	/* It can only fail when the counter is full, and then the descriptor is readable anyway. */
+	if (write(signal->fd, &one, sizeof one) < 0)
+		return;
+}
+
+void flow_signal_clear(struct flow_signal *signal)
+{
+	uint64_t count;
+	/* The flag goes last: who sees it set again raised it after this read, or will find the descriptor readable. */
+	if (read(signal->fd, &count, sizeof count) < 0)
+		count = 0;
+	atomic_store(&signal->set, false);
+}
+
+void flow_engine_phase(struct flow_engine *e, enum flow_phase phase)
+{
+	atomic_store(&e->counters->phase, phase);
+}
+
+void flow_engine_durable(struct flow_engine *e, const struct duct_pos *pos)
+{
+	flow_position_store(&e->counters->durable, pos);
+	flow_retry_progress(&e->retry);
+}
+
+void flow_engine_calm(struct flow_engine *e)
+{
+	flow_signal_clear(&e->source_stop);
+	flow_signal_clear(&e->dest_stop);
+	if (flow_aborting(e)) { /* it came before the clearing; one that comes now raises them itself */
+		flow_signal_raise(&e->source_stop);
+		flow_signal_raise(&e->dest_stop);
+	}
+}
+
+bool flow_engine_reached_head(struct flow_engine *e, uint64_t lsn)
+{
+	return e->have_head && lsn >= e->head.lsn;
+}
+
+/* The first copy, when the destination has none. Returns 1 when the source wants to end with it. */
+static int first_copy(struct flow_engine *e, const struct duct_checkpoint *from, struct duct_error *err)
+{
+	flow_engine_phase(e, FLOW_COPYING);
+	if (flow_stopping(e))
+		return duct_fail(err, DUCT_CANCELLED, "stopped before the first copy");
+	int rc = e->dst->begin_copy(e->dest, from->source_identity, err);
+	if (rc)
+		return rc;
+	struct duct_snapshot *snap = NULL;
+	if (!e->src->snapshot)
+		return 0;
+	rc = e->src->snapshot(e->source, &snap, err);
+	if (rc < 0 || !snap)
+		return rc;
+	bool only = snap->only;
+	rc = flow_copy(e, snap, true, err);
+	return rc ? rc : only;
+}
+
+/* Streams, and copies the tables that the source meets on the way. */
+static int stream_and_copy(struct flow_engine *e, struct duct_error *err)
+{
+	for (;;) {
+		int rc = flow_stream(e, err);
+		if (rc != 1)
+			return rc;
+		flow_engine_phase(e, FLOW_COPYING);
+		if (flow_stopping(e))
+			return duct_fail(err, DUCT_CANCELLED, "stopped before new tables were copied");
+		struct duct_snapshot *snap = NULL;
+		rc = e->src->snapshot(e->source, &snap, err);
+		if (rc < 0)
+			return rc;
+		if (snap && (rc = flow_copy(e, snap, false, err)))
+			return rc;
+	}
+}
+
+static int work(struct flow_engine *e, struct duct_error *err)
+{
+	const struct flow_destination *to = &e->spec->destinations[0];
+	int rc = e->dst->open(&e->dest, to->config, &e->dest_ctx, err);
+	if (rc)
+		return rc;
+	struct duct_checkpoint from = {0};
+	rc = e->dst->resume(e->dest, &from, err);
+	if (rc)
+		return rc;
+	flow_position_store(&e->counters->durable, &from.pos);
+	flow_position_store(&e->counters->written, &from.pos);
+	flow_position_store(&e->counters->received, &from.pos);
+	e->streamed = from.state == DUCT_STATE_STREAMING;
+	rc = e->src->open(&e->source, e->spec->source_config, &e->source_ctx, &from, err);
+	if (rc)
+		return rc;
+	if (from.state != DUCT_STATE_STREAMING) {
+		rc = first_copy(e, &from, err);
+		if (rc < 0)
+			return rc;
+		e->streamed = true;
+		e->complete = rc == 1;
+		if (e->complete)
+			return 0;
+	}
+	if (e->options->until_caught_up && !e->have_head) {
+		rc = e->src->head(e->source, &e->head, err);
+		if (rc)
+			return rc;
+		e->have_head = true;
+	}
+	return stream_and_copy(e, err);
+}
+
+/* One attempt, from opening both sides to closing them. */
+static int attempt(struct flow_engine *e, struct duct_error *err)
+{
+	flow_engine_phase(e, FLOW_OPENING);
+	int rc = work(e, err);
+	flow_engine_calm(e);
+	struct duct_pos durable = flow_position_load(&e->counters->durable);
+	if (e->source)
+		e->src->close(e->source, &durable);
+	if (e->dest)
+		e->dst->close(e->dest);
+	e->source = e->dest = NULL;
+	return rc;
+}
+
+static void wait_out(struct flow_engine *e, int64_t us)
+{
+	flow_engine_phase(e, FLOW_WAITING);
+	int64_t until = duct_mono_us() + us;
+	while (!flow_stopping(e)) {
+		int64_t left = until - duct_mono_us();
+		if (left <= 0)
+			break;
+		struct pollfd fd = {.fd = e->source_stop.fd, .events = POLLIN};
+		(void)poll(&fd, 1, (int)((left + 999) / 1000)); /* EINTR: the loop looks again */
+	}
+}
+
+/* What the end of an attempt means once somebody asked for the end of the run. */
+static int stopped(struct flow_engine *e, int rc, struct duct_error *err)
+{
+	int phase = atomic_load(&e->counters->phase);
+	if (rc == 0 && (e->complete || (!e->options->until_caught_up && !flow_aborting(e))))
+		return 0;
+	if (flow_aborting(e))
+		return duct_fail(err, DUCT_CANCELLED, "aborted: what was not durable comes again with the next run");
+	if (rc < 0 && rc != -DUCT_CANCELLED && rc != -DUCT_RETRY)
+		return rc;
+	if (!e->streamed)
+		return duct_fail(err, DUCT_CANCELLED, "stopped before streaming had begun: a first copy starts over");
+	if (phase == FLOW_COPYING)
+		return duct_fail(err, DUCT_CANCELLED, "stopped during the copy of new tables: it starts over");
+	if (e->options->until_caught_up)
+		return duct_fail(err, DUCT_CANCELLED, "stopped before it had caught up: the next run goes on from here");
+	return phase == FLOW_STREAMING ? rc : 0; /* else nothing was received that could be lost */
+}
+
+static int attempts(struct flow_engine *e, struct duct_error *err)
+{
+	for (int number = 1;; number++) {
+		int64_t started = duct_mono_us();
+		int rc = attempt(e, err);
+		if (flow_stopping(e))
+			return stopped(e, rc, err);
+		if (rc != -DUCT_RETRY)
+			return rc;
+		int64_t wait = flow_retry_failed(&e->retry, started, duct_mono_us());
+		if (wait < 0)
+			return duct_wrap(err, "given up after %d attempts", number);
+		flow_count(&e->counters->retries, 1);
+		log_warn(e->user->log, "attempt failed", LOG_I64("attempt", number), LOG_STR("error", err->message),
+			 LOG_I64("again_in_ms", wait / 1000));
+		wait_out(e, wait);
+		if (flow_stopping(e))
+			return stopped(e, -DUCT_CANCELLED, err);
+	}
+}
+
+static void *applier(void *arg)
+{
+	struct flow_engine *e = arg;
+	e->rc = attempts(e, &e->err);
+	atomic_store(&e->finished, true);
+	flow_signal_raise(&e->wake);
+	return NULL;
+}
+
+static void pass_on_stop(struct flow_engine *e)
+{
+	atomic_store(&e->stopping, true);
+	flow_signal_raise(&e->source_stop);
+	/* While streaming the destination goes on: it makes durable what was received. */
+	if (atomic_load(&e->counters->phase) != FLOW_STREAMING)
+		flow_signal_raise(&e->dest_stop);
+}
+
+static void pass_on_abort(struct flow_engine *e)
+{
+	atomic_store(&e->stopping, true);
+	atomic_store(&e->aborting, true);
+	flow_signal_raise(&e->source_stop);
+	flow_signal_raise(&e->dest_stop);
+}
+
+static void supervise(struct flow_engine *e, struct flow_progress *progress)
+{
+	while (!atomic_load(&e->finished)) {
+		flow_progress_set_copy(progress, atomic_exchange(&e->new_copy, NULL));
+		int timeout_ms = flow_progress_tick(progress, duct_mono_us());
+		struct pollfd fds[] = {
+			{.fd = e->wake.fd, .events = POLLIN},
+			{.fd = flow_stopping(e) ? -1 : e->user->stop_fd, .events = POLLIN},
+			{.fd = e->options->abort && !flow_aborting(e) ? e->options->abort_fd : -1, .events = POLLIN},
+		};
+		(void)poll(fds, DUCT_LEN(fds), timeout_ms); /* EINTR: the loop looks again */
+		flow_signal_clear(&e->wake);
+		if (!flow_stopping(e) && duct_ctx_stopped(e->user))
+			pass_on_stop(e);
+		if (e->options->abort && !flow_aborting(e) && atomic_load(e->options->abort))
+			pass_on_abort(e);
+	}
+}
+
+static struct flow_progress *make_progress(struct flow_engine *e)
+{
+	enum flow_display display = FLOW_DISPLAY_NONE;
+	if (e->options->output == FLOW_OUTPUT_JSON)
+		display = FLOW_DISPLAY_JSON;
+	else if (e->options->output == FLOW_OUTPUT_AUTO)
+		display = isatty(TERMINAL_FD) ? FLOW_DISPLAY_TERMINAL : FLOW_DISPLAY_LINES;
+	return flow_progress_new(e->spec->name, display, display == FLOW_DISPLAY_JSON ? DATA_FD : TERMINAL_FD,
+				 e->counters);
+}
+
+static int supervised_run(struct flow_engine *e, struct duct_error *err)
+{
+	pthread_t thread;
+	int rc = pthread_create(&thread, NULL, applier, e);
+	if (rc)
+		return duct_fail(err, DUCT_RETRY, "start the applier thread: %s", strerror(rc));
+	struct flow_progress *progress = make_progress(e);
+	supervise(e, progress);
+	pthread_join(thread, NULL);
+	flow_progress_set_copy(progress, atomic_exchange(&e->new_copy, NULL));
+	flow_progress_end(progress, duct_mono_us(), e->caught_up, e->rc ? duct_class_name(-e->rc) : "done");
+	flow_progress_free(progress);
+	if (e->rc && err)
+		*err = e->err;
+	return e->rc;
+}
+
+static int check_spec(const struct flow_spec *spec, struct duct_error *err)
+{
+	if (spec->ndestinations != 1)
+		return duct_fail(err, DUCT_CONFIG,
+				 "flow \"%s\" has %zu destinations: one destination per flow works today; make a flow "
+				 "of its own (with its own slot) for each",
+				 spec->name, spec->ndestinations);
+	if (!(spec->source->caps & DUCT_SOURCE_STREAM))
+		return duct_fail(err, DUCT_CONFIG, "source \"%s\" of flow \"%s\" cannot stream", spec->source->name,
+				 spec->name);
+	return 0;
+}
+
+static uint64_t seed(const void *salt)
+{
+	return (uint64_t)duct_wall_us() ^ (uint64_t)getpid() << 40 ^ (uint64_t)(uintptr_t)salt;
+}
+
+int flow_run(const struct flow_spec *spec, const struct flow_options *options, const struct duct_ctx *ctx,
+	     struct duct_error *err)
+{
+	int rc = check_spec(spec, err);
+	if (rc)
+		return rc;
+	struct flow_counters own;
+	struct flow_engine e = {
+		.spec = spec, .options = options, .user = ctx, .src = spec->source, .dst = spec->destinations[0].ops,
+		.counters = options->counters ? options->counters : &own,
+		.source_stop.fd = -1, .dest_stop.fd = -1, .wake.fd = -1,
+	};
+	flow_counters_init(e.counters);
+	int64_t memory = options->max_memory_bytes ? options->max_memory_bytes : DEFAULT_MEMORY_BYTES;
+	e.queue_bytes = (size_t)memory / 4;
+	int64_t give_up_ms = options->give_up_ms;
+	if (!give_up_ms && options->until_caught_up)
+		give_up_ms = DEFAULT_GIVE_UP_MS;
+	flow_retry_init(&e.retry, give_up_ms * 1000, seed(&e));
+	if ((rc = flow_signal_init(&e.source_stop, err)) || (rc = flow_signal_init(&e.dest_stop, err)) ||
+	    (rc = flow_signal_init(&e.wake, err)))
+		goto out;
+	e.source_ctx = e.dest_ctx = *ctx;
+	e.source_ctx.stop = &e.source_stop.set;
+	e.source_ctx.stop_fd = e.source_stop.fd;
+	e.dest_ctx.stop = &e.dest_stop.set;
+	e.dest_ctx.stop_fd = e.dest_stop.fd;
+	rc = supervised_run(&e, err);
+out:
+	flow_signal_done(&e.source_stop);
+	flow_signal_done(&e.dest_stop);
+	flow_signal_done(&e.wake);
+	return rc;
+}
