@@ -34,6 +34,12 @@ static int located(const struct load *load, int line)
 	return duct_wrap(load->err, "%s", load->where);
 }
 
+/* Also a connection string that stands in the wrong place. */
+static bool may_be_shown(const struct duct_opt *opt, const char *text)
+{
+	return !(opt->flags & DUCT_OPT_SECRET) && !strstr(text, "://") && !strcasestr(text, "password");
+}
+
 /* A refusal of a value: shows it unless it is a secret. */
 static DUCT_PRINTF(4, 5) int refuse(const struct load *load, const struct duct_opt *opt,
 				    const struct duct_opt_value *value, const char *fmt, ...)
@@ -43,7 +49,7 @@ static DUCT_PRINTF(4, 5) int refuse(const struct load *load, const struct duct_o
 	va_start(ap, fmt);
 	vsnprintf(rule, sizeof rule, fmt, ap);
 	va_end(ap);
-	if (opt->flags & DUCT_OPT_SECRET)
+	if (!may_be_shown(opt, value->text))
 		(void)duct_fail(load->err, DUCT_CONFIG, "option \"%s\": the value (hidden) %s", opt->name, rule);
 	else
 		(void)duct_fail(load->err, DUCT_CONFIG, "option \"%s\": \"%.100s\" %s", opt->name, value->text, rule);
