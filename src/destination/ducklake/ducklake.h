@@ -119,6 +119,8 @@ struct mirror *mirror_find(struct ducklake *d, uint32_t oid);
 /* The mirror of the relation, brought to this version: plans creating or altering the lake table in the open
  * transaction. CONFIG/DATA when it cannot be mirrored (no key, retype that does not widen, ...). */
 int mirror_get(struct ducklake *d, struct duct_relation *rel, struct mirror **ret, struct duct_error *err);
+/* Whether this version of the relation finds its rows by another key than the mirror does now. */
+bool mirror_changes_key(const struct mirror *m, const struct duct_relation *rel);
 /* The table in the open transaction (begun when there is none); marks the mirror as touched. */
 struct lake_txn_table *mirror_table(struct ducklake *d, struct mirror *m);
 /* For each lake column (as of the open transaction) the column of rel, -1 when rel has none. Owned by the mirror. */

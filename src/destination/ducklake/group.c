@@ -191,12 +191,29 @@ static int write_all_aside(struct ducklake *d, struct duct_error *err)
 	return 0;
 }
 
+/* Rows of another key cannot be folded with what is open: that is committed first. */
+static int commit_before_new_key(struct ducklake *d, const struct duct_changes *changes, struct duct_error *err)
+{
+	for (size_t i = 0; i < changes->nbatches && d->ntouched && !d->partial; i++) {
+		struct mirror *m = mirror_find(d, changes->batches[i]->relation->oid);
+		struct duct_commit_result ignored;
+		if (m && m->in_group && mirror_changes_key(m, changes->batches[i]->relation))
+			return group_commit(d, &ignored, err);
+	}
+	return 0;
+}
+
 int group_write(struct ducklake *d, struct duct_changes *changes, struct duct_error *err)
 {
+	int rc = commit_before_new_key(d, changes, err);
+	if (rc < 0) {
+		duct_changes_free(changes);
+		return rc;
+	}
 	d->held = duct_grow(d->held, &d->held_cap, d->nheld + 1, sizeof *d->held);
 	d->held[d->nheld++] = changes;
 	for (size_t i = 0; i < changes->nbatches; i++) {
-		int rc = fold_batch(d, changes->batches[i], err);
+		rc = fold_batch(d, changes->batches[i], err);
 		if (rc < 0)
 			return rc;
 	}

@@ -328,14 +328,21 @@ static enum mirror_mode mode_of(const struct duct_relation *rel)
 	return rel->nkeys ? MIRROR_KEYED : rel->identity == DUCT_IDENTITY_FULL ? MIRROR_BAG : MIRROR_APPEND;
 }
 
-/* Another key: rows of the open group were folded by the old one. */
+bool mirror_changes_key(const struct mirror *m, const struct duct_relation *rel)
+{
+	return m->rel && m->rel->version < rel->version && (m->mode != mode_of(rel) || !same_keys(m, m->rel, rel));
+}
+
+/* Another key: the index is built anew by it. */
 static int change_key(struct ducklake *d, struct mirror *m, struct duct_relation *rel, struct duct_error *err)
 {
-	if (m->mode == mode_of(rel) && same_keys(m, m->rel, rel))
+	if (!mirror_changes_key(m, rel))
 		return 0;
 	if (m->fold && (m->fold->nslots || m->fold->nappends))
-		return duct_fail(err, DUCT_RETRY, "the key of \"%s\".\"%s\" changed between rows of one commit", rel->schema,
-				 rel->name);
+		return duct_fail(err, DUCT_FATAL,
+				 "the key of \"%s\".\"%s\" changed in the middle of a transaction that also changes its rows, "
+				 "which cannot be followed: copy the table again",
+				 rel->schema, rel->name);
 	int rc = mirror_unload(d, m, true, err);
 	m->mode = mode_of(rel);
 	fold_free(m->fold);
