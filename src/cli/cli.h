@@ -1,0 +1,76 @@
+#ifndef CLI_CLI_H
+#define CLI_CLI_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/buf.h"
+#include "base/error.h"
+#include "flow/flow_file.h"
+
+/*
+ * The command line: one const struct cli_command per command, one file each, listed in cli.c. A command gets its
+ * arguments without its own name, reads them with cli_flags_parse(), writes its results to stdout, and returns 0, an
+ * exit code above 0 that it has explained itself, or -class with *err filled: cli_main() prints that, once.
+ */
+struct cli_command {
+	const char *name; /* may be two words: "lake verify" */
+	const char *usage, *summary;
+	const char *help; /* below the usage; the screen has at most 24 lines of 80 columns */
+	int (*run)(int argc, char **argv, struct duct_error *err);
+};
+extern const struct cli_command cli_run, cli_check, cli_options, cli_health, cli_lake_snapshots, cli_lake_verify,
+	cli_version, cli_help;
+extern const struct cli_command *const cli_commands[]; /* NULL-terminated */
+
+/* The whole program; returns the exit code. */
+int cli_main(int argc, char **argv);
+
+/* The command with that name among the words; *ret_used says how many words it took. NULL with *err filled. */
+const struct cli_command *cli_find(int argc, char **argv, int *ret_used, struct duct_error *err);
+void cli_print_help(const struct cli_command *command);
+
+/* ---- flags.c */
+
+/* A long option, written with one or two dashes. Exactly one of on and text is set: text takes a value. */
+struct cli_flag {
+	const char *name;
+	bool *on;
+	const char **text;
+};
+
+/*
+ * Flags and positional arguments in any order; "--" ends the flags. --json and --help are known to every command: the
+ * first sets cli_json, the second is handled by cli_main(). positional[] gets what remains; fewer than `least` or more
+ * than `most` are an error that names `what`. Returns their number or -CONFIG.
+ */
+int cli_flags_parse(int argc, char **argv, const struct cli_flag *flags, const char **positional, int least, int most,
+		    const char *what, struct duct_error *err) DUCT_CHECKED;
+extern bool cli_json; /* machine-readable output was asked for */
+
+/* ---- output.c */
+
+/* Writes the buffer to stdout; RETRY when that fails (full disk, closed pipe). */
+int cli_print(const struct duct_buf *text, struct duct_error *err) DUCT_CHECKED;
+
+/* "ductstream: error: ..." or one JSON line, on stderr. */
+void cli_print_error(const struct duct_error *err);
+
+/* True when the locale of the terminal writes UTF-8. */
+bool cli_utf8(void);
+
+/* ,"key":"value" for JSON objects; NULL gives null. */
+void cli_json_field(struct duct_buf *to, const char *key, const char *value);
+
+/* ---- load.c */
+
+/* The flow file with the connectors of this program. accept_gap: the operator accepts lost changes (source option). */
+int cli_load_flow(struct flow_file **ret, const char *path, bool accept_gap, struct duct_error *err) DUCT_CHECKED;
+
+static inline void cli_auto_flow(struct flow_file **flow)
+{
+	flow_file_free(*flow);
+}
+#define AUTO_FLOW __attribute__((cleanup(cli_auto_flow)))
+
+#endif

@@ -1,0 +1,27 @@
+#ifndef CLI_SIGNALS_H
+#define CLI_SIGNALS_H
+
+#include <pthread.h>
+
+#include "base/ctx.h"
+#include "base/error.h"
+
+/*
+ * SIGINT, SIGTERM and SIGHUP as flags and event descriptors. The first asks to stop (ctx->stop, stop_fd), the second to
+ * stop without draining (abort, abort_fd), the third ends the process at once, which is as safe as a crash: exactly once
+ * does not depend on an orderly end. The signals are blocked in all threads and read by one thread here, so that no
+ * other call is interrupted; a child must empty its signal mask before exec.
+ */
+struct cli_signals {
+	struct duct_ctx ctx; /* ready for a flow; `flow` is to be set */
+	atomic_bool stop, abort;
+	int stop_fd, abort_fd;
+	int signal_fd, end_fd;
+	pthread_t thread;
+};
+
+/* Called before other threads start. */
+int cli_signals_start(struct cli_signals *signals, const struct duct_log *log, struct duct_error *err) DUCT_CHECKED;
+void cli_signals_end(struct cli_signals *signals);
+
+#endif

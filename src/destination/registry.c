@@ -1,0 +1,19 @@
+/* The destinations this program was built with: adding one is a line here. */
+#include "destination/destination.h"
+
+#include <string.h>
+
+extern const struct duct_destination_ops duct_destination_ducklake;
+
+const struct duct_destination_ops *const duct_destinations[] = {
+	&duct_destination_ducklake,
+	NULL,
+};
+
+const struct duct_destination_ops *duct_destination_find(const char *name)
+{
+	for (size_t i = 0; duct_destinations[i]; i++)
+		if (strcmp(duct_destinations[i]->name, name) == 0)
+			return duct_destinations[i];
+	return NULL;
+}
