@@ -240,11 +240,22 @@ void duck_disconnect(struct duck_conn *conn)
 int duck_exec(struct duck_conn *conn, const char *sql, struct duct_error *err)
 {
 	duckdb_result result;
-	int r = 0;
-	if (duckdb_query(conn->conn, sql, &result) == DuckDBError)
-		r = conn_error(conn, duckdb_result_error_type(&result), duckdb_result_error(&result), err);
-	duckdb_destroy_result(&result);
+	int r = duck_query(conn, sql, &result, err);
+	if (!r)
+		duckdb_destroy_result(&result);
 	return r;
+}
+
+int duck_query(struct duck_conn *conn, const char *sql, duckdb_result *ret, struct duct_error *err)
+{
+	duckdb_result result;
+	if (duckdb_query(conn->conn, sql, &result) == DuckDBError) {
+		int r = conn_error(conn, duckdb_result_error_type(&result), duckdb_result_error(&result), err);
+		duckdb_destroy_result(&result);
+		return r;
+	}
+	*ret = result;
+	return 0;
 }
 
 int duck_result_error(struct duck_conn *conn, duckdb_result *result, struct duct_error *err)
@@ -267,7 +278,7 @@ static duckdb_error_type type_of_message(const char *message)
 	return DUCKDB_ERROR_INVALID;
 }
 
-int duck_query(struct duck_conn *conn, const char *sql, duckdb_result *ret, struct duct_error *err)
+int duck_stream(struct duck_conn *conn, const char *sql, duckdb_result *ret, struct duct_error *err)
 {
 	duckdb_prepared_statement statement = NULL;
 	duckdb_pending_result pending = NULL;

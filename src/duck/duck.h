@@ -25,10 +25,11 @@ duckdb_connection duck_handle(struct duck_conn *conn);
 /* Runs a statement without result. Errors: DATA for conversion, RETRY for I/O, else FATAL. */
 int duck_exec(struct duck_conn *conn, const char *sql, struct duct_error *err);
 
-/* Runs a statement and streams its result: rows are fetched with duckdb_fetch_chunk() on *ret, which the caller destroys
- * (on success only). A failure while fetching shows as a NULL chunk and duck_result_error(). Classes as above. */
+/* Runs a statement and gives its result, which the caller destroys (on success only); chunks by duckdb_fetch_chunk().
+ * duck_query() holds the whole result in memory. duck_stream() produces it while it is fetched: after a NULL chunk
+ * duck_result_error() says whether that was the end (0) or a failure. Error classes as above. */
 int duck_query(struct duck_conn *conn, const char *sql, duckdb_result *ret, struct duct_error *err);
-/* After the last chunk: 0 when the result ended well, else the failure. */
+int duck_stream(struct duck_conn *conn, const char *sql, duckdb_result *ret, struct duct_error *err);
 int duck_result_error(struct duck_conn *conn, duckdb_result *result, struct duct_error *err);
 
 /*

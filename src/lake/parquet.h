@@ -16,14 +16,18 @@ struct lake_row_ref {
 };
 
 /*
- * Where rows come from: each call hands over up to any number of rows (*n = 0 ends). Memory handed over stays valid until the
- * next call. row_ids is NULL unless spec->row_ids.
+ * Where rows come from: each call hands over any number of rows (*n = 0 ends). The arrays handed over stay valid until the
+ * next call; batches are kept alive by references that the writer takes itself for as long as it needs them. row_ids is
+ * NULL unless spec->row_ids. Rows that were handed over are always written: a file ends only where next() would be
+ * called again, so hand over some thousand rows at a time when max_rows or max_bytes matter. With DuckDB threads > 1 next()
+ * may be called on a thread of DuckDB's, one call at a time.
  */
 struct lake_rows {
 	int (*next)(void *arg, const struct lake_row_ref **ret_rows, const int64_t **ret_row_ids, size_t *ret_n,
 		    struct duct_error *err);
 	/* For a relation (version) met in the rows: column index in the relation for each lake column, -1: the value is
-	 * the column's initial default when it has one, else NULL. A differing type that widens is cast. */
+	 * the column's initial default when it has one, else NULL. A differing type that widens is cast. The array stays
+	 * valid until lake_write_file() returns. */
 	const int *(*map)(void *arg, const struct duct_relation *rel);
 	void *arg;
 };
@@ -36,15 +40,18 @@ struct lake_write_spec {
 	const char *compression;	   /* "zstd", "snappy", ... */
 	int compression_level;		   /* 0: default */
 	int64_t row_group_rows;		   /* 0: chosen from the width of the first rows, at most 122880 and 32 MB */
-	uint64_t max_rows, max_bytes;	   /* close the file after about so much (checked between chunks); 0: no limit.
-					      Then *ret_more is true when rows are left */
+	uint64_t max_rows, max_bytes;	   /* close the file after about so much (bytes: of the file; checked before
+					      each next()); 0: no limit. Then *ret_more is true: call again with the
+					      same lake_rows for the next file */
 };
 
 /*
  * Writes one file named ducklake-<uuidv7>.parquet: rows in the given order, so that position = order. The file AND every new
  * folder up to the first old one are fsynced before it returns. All columns OPTIONAL with field ids. Statistics as
  * DuckDB's RETURN_STATS gives them, with the corrections of the ducklake-types reference (loose bounds instead of NULL
- * for long non-ASCII strings are allowed; NULL min/max and contains_nan -1 are always safe). On failure nothing is left on disk.
+ * for long non-ASCII strings are allowed; NULL min/max and contains_nan -1 are always safe). On failure no file is left on
+ * disk (folders may be). Errors of next() come out unchanged but for the prefix. A value that is not UTF-8 where it must be is DATA, an unsent
+ * (TOAST) value FATAL. *ret is NULL when there was no row at all (so the call after a *ret_more may bring none).
  */
 int lake_write_file(struct duck_conn *conn, const struct lake_write_spec *spec, const struct lake_rows *rows,
 		    struct lake_new_file **ret, bool *ret_more, struct duct_error *err);
