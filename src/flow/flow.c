@@ -154,6 +154,7 @@ static int work(struct flow_engine *e, struct duct_error *err)
 static int attempt(struct flow_engine *e, struct duct_error *err)
 {
 	flow_engine_phase(e, FLOW_OPENING);
+	e->undrained = false;
 	int rc = work(e, err);
 	flow_engine_calm(e);
 	struct duct_pos durable = flow_position_load(&e->counters->durable);
@@ -194,7 +195,7 @@ static int stopped(struct flow_engine *e, int rc, struct duct_error *err)
 		return duct_fail(err, DUCT_CANCELLED, "stopped during the copy of new tables: it starts over");
 	if (e->options->until_caught_up)
 		return duct_fail(err, DUCT_CANCELLED, "stopped before it had caught up: the next run goes on from here");
-	return phase == FLOW_STREAMING ? rc : 0; /* else nothing was received that could be lost */
+	return e->undrained ? rc : 0; /* else all that was received is durable */
 }
 
 static int attempts(struct flow_engine *e, struct duct_error *err)
