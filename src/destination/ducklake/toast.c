@@ -200,7 +200,7 @@ static int complete_row(struct filling *f, struct lack *l, struct duct_batch *to
 	int rc = 0;
 	for (int c = 0; c < f->ncolumns && rc == 0; c++) {
 		struct duct_cell cell;
-		const struct duct_type *type;
+		const struct duct_type *type = NULL;
 		if (map[c] < 0)
 			continue;
 		rc = find_cell(f, l, c, &cell, &type, err);
