@@ -80,7 +80,7 @@ static struct duct_batch *batch_for(struct postgres_group *g, struct postgres_ta
 	if (t->ignored)
 		return NULL;
 	if (!t->known) {
-		g->unknown_seen = true;
+		g->unknown_seen |= !t->asked;
 		return NULL;
 	}
 	if (g->commit_lsn < t->fence)
@@ -106,7 +106,7 @@ static void row_added(struct postgres_group *g, const struct duct_batch *b, size
 static int truncate_one(struct postgres_group *g, uint32_t oid, struct duct_error *err)
 {
 	struct postgres_table *t = postgres_group_table(g, oid, false);
-	if (!t || !t->relation)
+	if (!t || (!t->relation && !t->ignored))
 		return duct_fail(err, DUCT_FATAL, "the stream truncates relation %u which it has not described", oid);
 	struct duct_batch *b = batch_for(g, t);
 	if (!b)
@@ -132,7 +132,7 @@ int postgres_group_change(struct postgres_group *g, const struct pgout_message *
 		return 0;
 	}
 	struct postgres_table *t = postgres_group_table(g, m->change.oid, false);
-	if (!t || !t->relation)
+	if (!t || (!t->relation && !t->ignored))
 		return duct_fail(err, DUCT_FATAL, "the stream sends a row of relation %u which it has not described",
 				 m->change.oid);
 	struct duct_batch *b = batch_for(g, t);

@@ -16,6 +16,7 @@ struct postgres_table {
 	uint32_t oid;
 	bool known;   /* in the destination, or copied and published: its changes are wanted */
 	bool ignored; /* our own state table */
+	bool asked;   /* unknown, and the publication no longer names it */
 	uint64_t fence; /* a copy of the table contains all commits that end at or before it: their changes are dropped */
 	struct pg_relation *relation; /* NULL until its first R */
 	char *raw; /* the R message that made it, without the stream's xid */

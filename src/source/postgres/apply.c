@@ -1,0 +1,196 @@
+/* The messages of the stream: transactions at once, streamed ones through the spool. */
+#include "source/postgres/postgres.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+
+#include <string.h>
+
+enum { REPLAY_LOOK = 1024 }; /* messages between two looks at the clock */
+
+/* --- relations --- */
+
+static bool table_agrees(const struct pg_table *t, const struct pgout_relation *m)
+{
+	int found = 0;
+	for (int i = 0; i < m->ncolumns; i++)
+		for (int k = 0; k < t->ncolumns; k++)
+			if (strcmp(m->columns[i].name, t->columns[k].name) == 0 && m->columns[i].typid == t->columns[k].typid &&
+			    m->columns[i].typmod == t->columns[k].typmod)
+				found++;
+	return found == m->ncolumns && m->identity == t->identity;
+}
+
+/* Catalog facts beside an R: those read at the start when they still agree at the first R, else those of now. */
+static int build_relation(struct postgres_source *src, const struct postgres_table *t, const struct pgout_relation *m,
+			  struct pg_relation **ret, struct duct_error *err)
+{
+	const struct pg_table *facts = src->primed && !t->relation ? pg_tables_find(src->primed, m->oid) : NULL;
+	struct pg_tables *fresh = NULL;
+	int r = 0;
+	if (!facts || !table_agrees(facts, m)) {
+		if ((r = pg_tables_load(&fresh, src->sql, &m->oid, 1, err)))
+			return duct_wrap(err, "relation \"%s\".\"%s\"", m->schema, m->name);
+		facts = pg_tables_find(fresh, m->oid);
+	}
+	if (src->config->resolve_types) {
+		AUTO_FREE uint32_t *types = duct_xcalloc((size_t)m->ncolumns + 1, sizeof *types);
+		for (int i = 0; i < m->ncolumns; i++)
+			types[i] = m->columns[i].typid;
+		r = pg_catalog_load(src->catalog, src->sql, types, (size_t)m->ncolumns, t->relation != NULL, err);
+	}
+	if (!r)
+		r = pg_relation_from_message(ret, m, facts, src->catalog, src->group.version + 1, err);
+	pg_tables_free(fresh);
+	return r;
+}
+
+static int apply_relation(struct postgres_source *src, const struct pgout_message *m, const char *raw, size_t raw_len,
+			  struct duct_error *err)
+{
+	struct postgres_table *t = postgres_group_table(&src->group, m->relation.oid, true);
+	if (t->ignored || (t->raw && t->raw_len == raw_len && memcmp(t->raw, raw, raw_len) == 0))
+		return 0;
+	struct pg_relation *rel = NULL;
+	int r = build_relation(src, t, &m->relation, &rel, err);
+	if (r)
+		return r;
+	if (src->config->snapshot == POSTGRES_SNAPSHOT_NEVER)
+		t->known = true;
+	if (rel->stream_text && !src->no_binary && src->config->binary == POSTGRES_SWITCH_AUTO) {
+		log_debug(src->ctx->log, "the stream goes on in text form", LOG_STR("reason", rel->stream_text_reason));
+		src->no_binary = src->restart = true;
+	}
+	if (t->relation && duct_relation_equal(t->relation->rel, rel->rel)) {
+		pg_relation_free(rel); /* ANALYZE, GRANT, an index, another table's publication */
+		return 0;
+	}
+	src->group.version++;
+	postgres_group_relation(&src->group, t, rel, raw, raw_len);
+	return 0;
+}
+
+/* --- streamed transactions --- */
+
+static int replay_start(struct postgres_source *src, const struct pgout_message *m)
+{
+	if (m->commit.commit_lsn < src->start_lsn) { /* is stored */
+		postgres_spool_drop(src->spool, m->xid);
+		return 0;
+	}
+	postgres_group_begin(&src->group, m->xid, m->commit.commit_lsn, src->start_lsn);
+	postgres_replay_begin(&src->replay, src->spool, m->xid);
+	pgout_reset(&src->replay_decoder);
+	src->replay_decoder.in_stream = true;
+	src->replay_commit.xid = m->xid;
+	src->replay_commit.commit_lsn = m->commit.commit_lsn;
+	src->replay_commit.end_lsn = m->commit.end_lsn;
+	src->replay_commit.commit_us = m->commit.commit_us;
+	src->replay_held = NULL;
+	src->replaying = true;
+	return 0;
+}
+
+static void replay_end(struct postgres_source *src)
+{
+	postgres_replay_done(&src->replay);
+	postgres_spool_drop(src->spool, src->replay_commit.xid);
+	postgres_group_commit(&src->group, src->replay_commit.end_lsn, src->replay_commit.commit_us);
+	src->replaying = false;
+}
+
+static bool is_change(char kind)
+{
+	return kind == 'I' || kind == 'U' || kind == 'D' || kind == 'T';
+}
+
+int postgres_replay_some(struct postgres_source *src, struct duct_error *err)
+{
+	for (unsigned n = 1;; n++) {
+		const char *data = src->replay_held;
+		size_t len = src->replay_held_len;
+		struct pgout_message m;
+		int r;
+		if (!data) {
+			if ((r = postgres_replay_next(&src->replay, &data, &len, err)) < 0)
+				return r;
+			if (!r) {
+				replay_end(src);
+				return 0;
+			}
+			/* A part is cut before the row that would be too much, so that the last one never is empty. */
+			if (src->group.bytes >= src->part_bytes && is_change(data[0])) {
+				src->replay_held = data;
+				src->replay_held_len = len;
+				return 0;
+			}
+		}
+		src->replay_held = NULL;
+		if (n % REPLAY_LOOK == 0) {
+			if (duct_ctx_stopped(src->ctx))
+				return duct_fail(err, DUCT_CANCELLED, "stopped");
+			if ((r = postgres_tick(src, &src->durable, err)))
+				return r;
+		}
+		if ((r = pgout_decode(&src->replay_decoder, data, len, &m, err)))
+			return r;
+		if (m.kind == 'R')
+			r = apply_relation(src, &m, data + 5, len - 5, err);
+		else if (is_change(m.kind))
+			r = postgres_group_change(&src->group, &m, err);
+		if (r)
+			return r;
+	}
+}
+
+/* --- the stream --- */
+
+static int apply_commit(struct postgres_source *src, const struct pgout_message *m, struct duct_error *err)
+{
+	if (!src->group.open)
+		return duct_fail(err, DUCT_FATAL, "the stream ends a transaction that it has not begun");
+	if (src->group.skip != (m->commit.end_lsn <= src->start_lsn))
+		return duct_fail(err, DUCT_FATAL, "the end of transaction %u does not fit its beginning", src->group.xid);
+	postgres_group_commit(&src->group, m->commit.end_lsn, m->commit.commit_us);
+	return 0;
+}
+
+int postgres_apply(struct postgres_source *src, const char *data, size_t len, struct duct_error *err)
+{
+	struct pgout_message m;
+	int r = pgout_decode(&src->decoder, data, len, &m, err);
+	if (r)
+		return r;
+	bool change = is_change(m.kind);
+	if (src->stream_xid && (change || m.kind == 'R' || m.kind == 'Y'))
+		return postgres_spool_append(src->spool, src->stream_xid, m.xid, !change, data, len, err);
+	if (change)
+		return postgres_group_change(&src->group, &m, err);
+	switch (m.kind) {
+	case 'B':
+		postgres_group_begin(&src->group, m.xid, m.begin.final_lsn, src->start_lsn);
+		return 0;
+	case 'C':
+		return apply_commit(src, &m, err);
+	case 'R':
+		return apply_relation(src, &m, data + 1, len - 1, err);
+	case 'S':
+		src->stream_xid = m.xid;
+		postgres_spool_start(src->spool, m.xid, m.stream_start.first);
+		return 0;
+	case 'E':
+		src->stream_xid = 0;
+		return 0;
+	case 'A':
+		postgres_spool_abort(src->spool, m.xid, m.stream_abort.subxid);
+		return 0;
+	case 'c':
+		return replay_start(src, &m);
+	case 'O': /* origin: not kept */
+	case 'M': /* messages: reserved */
+	case 'Y': /* types are looked up with their relation */
+		return 0;
+	default:
+		return duct_fail(err, DUCT_FATAL, "the stream sends two-phase message '%c' that was not asked for", m.kind);
+	}
+}

@@ -1,0 +1,477 @@
+/*
+ * The copy: a slot with an exported snapshot, a keeper session that imports it, locks the tables and exports it again,
+ * and a plan of parts. Parts of one copy read one snapshot; page ranges of different snapshots are never mixed.
+ */
+#include "source/postgres/copy.h"
+
+#include "base/buf.h"
+#include "base/killpoint.h"
+#include "base/mem.h"
+#include "pg/copy.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum {
+	PAGE = 8192,
+	LOCK_CHUNK = 500, /* tables in one LOCK statement */
+	MAX_SESSIONS = 256,
+};
+static const int64_t part_bytes_max = INT64_C(128) << 20, part_bytes_big = INT64_C(64) << 20;
+
+void postgres_copy_free(struct postgres_copy *copy)
+{
+	if (!copy)
+		return;
+	void *session;
+	while (copy->idle && duct_queue_pop(copy->idle, &session, 0) == 1)
+		pg_session_close(session);
+	if (copy->idle)
+		duct_queue_free(copy->idle);
+	pg_session_close(copy->keeper);
+	pg_session_close(copy->temporary);
+	for (size_t i = 0; i < copy->snap.nparts; i++)
+		free(copy->plans[i].sql);
+	for (size_t i = 0; i < copy->snap.nrelations; i++) {
+		duct_relation_unref(copy->snap.relations[i]);
+		pg_relation_free(copy->relations[i]);
+	}
+	free(copy->relations);
+	free(copy->snap.relations);
+	free(copy->snap.parts);
+	free(copy->plans);
+	free(copy);
+}
+
+/* --- parts --- */
+
+static void add_part(struct postgres_copy *copy, int table, const char *sql, int64_t rows, int64_t bytes)
+{
+	struct duct_snapshot *s = &copy->snap;
+	s->parts = duct_grow(s->parts, &copy->parts_cap, s->nparts + 1, sizeof *s->parts);
+	copy->plans = duct_grow(copy->plans, &copy->plans_cap, s->nparts + 1, sizeof *copy->plans);
+	copy->plans[s->nparts] = (struct postgres_part){copy->relations[table], duct_xstrdup(sql), (uint64_t)s->nparts << 40};
+	s->parts[s->nparts] = (struct duct_snapshot_part){
+		.relation = s->relations[table],
+		.table = table,
+		.estimated_rows = rows > 0 ? (uint64_t)rows : 0,
+		.estimated_bytes = (uint64_t)bytes,
+	};
+	s->nparts++;
+}
+
+static void put_copy(struct duct_buf *sql, const struct pg_relation *rel, const struct pg_storage *from, const char *filter,
+		     const char *where)
+{
+	sql->len = 0;
+	duct_buf_puts(sql, "copy (select ");
+	pg_copy_select(sql, rel);
+	duct_buf_puts(sql, " from only ");
+	duct_buf_sql_ident(sql, from->schema);
+	duct_buf_putc(sql, '.');
+	duct_buf_sql_ident(sql, from->name);
+	if (where[0] || filter)
+		duct_buf_puts(sql, " where ");
+	duct_buf_puts(sql, where);
+	if (filter)
+		duct_buf_printf(sql, "%s(%s)", where[0] ? " and " : "", filter);
+	duct_buf_puts(sql, ") to stdout (format binary)");
+}
+
+static void plan_hashes(struct postgres_source *src, struct postgres_copy *copy, int table, const struct pg_storage *from,
+			const char *filter)
+{
+	AUTO_BUF struct duct_buf sql = {0}, where = {0}, column = {0};
+	int64_t n = src->config->partition_count;
+	duct_buf_sql_ident(&column, src->config->partition_column);
+	for (int64_t i = 0; i < n; i++) {
+		where.len = 0;
+		duct_buf_printf(&where, "coalesce(pg_catalog.hashtext(%s::text)::bigint & 2147483647, 0) %% %lld = %lld",
+				column.data, (long long)n, (long long)i);
+		put_copy(&sql, copy->relations[table], from, filter, where.data);
+		add_part(copy, table, sql.data, from->estimated_rows / n, from->total_bytes / n);
+	}
+}
+
+/* (b,0) does not exist, so it is a clean exclusive bound; the last range has none. */
+static void plan_pages(struct postgres_source *src, struct postgres_copy *copy, int table, const struct pg_storage *from,
+		       const char *filter)
+{
+	AUTO_BUF struct duct_buf sql = {0};
+	char where[128];
+	int64_t pages = from->heap_bytes / PAGE, n = (from->total_bytes + part_bytes_max - 1) / part_bytes_max;
+	if (from->total_bytes >= part_bytes_big && src->config->snapshot_workers > 1 && n < src->config->snapshot_workers * 2)
+		n = src->config->snapshot_workers * 2;
+	if (n > pages)
+		n = pages;
+	if (n < 1 || !src->config->snapshot_consistent)
+		n = 1; /* without a common snapshot a row could move from one range to another */
+	for (int64_t i = 0; i < n; i++) {
+		int at = 0;
+		where[0] = 0;
+		if (i > 0)
+			at = snprintf(where, sizeof where, "ctid >= '(%lld,0)'::pg_catalog.tid", (long long)(pages * i / n));
+		if (i < n - 1)
+			snprintf(where + at, sizeof where - (size_t)at, "%sctid < '(%lld,0)'::pg_catalog.tid", i ? " and " : "",
+				 (long long)(pages * (i + 1) / n));
+		put_copy(&sql, copy->relations[table], from, filter, where);
+		add_part(copy, table, sql.data, from->estimated_rows / n, from->total_bytes / n);
+	}
+}
+
+static void plan_storage(struct postgres_source *src, struct postgres_copy *copy, int table, const struct pg_storage *from,
+			 const char *filter)
+{
+	const struct postgres_config *c = src->config;
+	if (from->kind == 'f')
+		return;
+	if (c->partition_column && c->partition_count > 1 &&
+	    duct_relation_column(copy->relations[table]->rel, c->partition_column) >= 0)
+		plan_hashes(src, copy, table, from, filter);
+	else
+		plan_pages(src, copy, table, from, filter);
+}
+
+static int plan_table(struct postgres_source *src, struct postgres_copy *copy, int table, const struct pg_published *pub,
+		      struct duct_error *err)
+{
+	if (pub->kind != 'p') {
+		const struct pg_storage self = {pub->oid, pub->schema, pub->name, pub->kind, pub->heap_bytes, pub->total_bytes,
+						pub->estimated_rows};
+		plan_storage(src, copy, table, &self, pub->row_filter);
+		return 0;
+	}
+	struct pg_storage_list *leaves;
+	int r = pg_storage_read(&leaves, copy->keeper, pub->oid, err);
+	if (r)
+		return r;
+	for (size_t i = 0; i < leaves->ntables; i++)
+		plan_storage(src, copy, table, &leaves->tables[i], pub->row_filter);
+	pg_storage_free(leaves);
+	return 0;
+}
+
+/* --- tables --- */
+
+static int check_readable(struct postgres_source *src, const struct pg_published *t, struct duct_error *err)
+{
+	if (!t->can_select)
+		return duct_fail(err, DUCT_CONFIG,
+				 "role \"%s\" may not read table \"%s\".\"%s\": GRANT SELECT on it and USAGE on its schema, or the "
+				 "role pg_read_all_data", src->server.user, t->schema, t->name);
+	if (t->row_security)
+		return duct_fail(err, DUCT_CONFIG,
+				 "row security hides rows of table \"%s\".\"%s\" from role \"%s\": ALTER ROLE \"%s\" BYPASSRLS "
+				 "(the stream carries all rows, the copy must too)",
+				 t->schema, t->name, src->server.user, src->server.user);
+	return 0;
+}
+
+/* Is this table part of the copy? */
+static bool table_wanted(struct postgres_source *src, const struct postgres_copy *copy, uint32_t oid)
+{
+	const struct postgres_table *t = postgres_group_table(&src->group, oid, false);
+	if (t && t->ignored)
+		return false;
+	return copy->kind == POSTGRES_COPY_FIRST || !t || !t->known;
+}
+
+static int lock_tables(struct postgres_copy *copy, struct pg_published *const *tables, size_t n, struct duct_error *err)
+{
+	AUTO_BUF struct duct_buf sql = {0};
+	for (size_t i = 0; i < n;) {
+		sql.len = 0;
+		duct_buf_puts(&sql, "lock table ");
+		for (size_t k = 0; k < LOCK_CHUNK && i < n; k++, i++) {
+			duct_buf_puts(&sql, k ? ", " : "");
+			duct_buf_sql_ident(&sql, tables[i]->schema);
+			duct_buf_putc(&sql, '.');
+			duct_buf_sql_ident(&sql, tables[i]->name);
+		}
+		duct_buf_puts(&sql, " in access share mode");
+		int r = pg_exec(copy->keeper, sql.data, NULL, err);
+		if (r)
+			return duct_wrap(err, "locking the tables of the copy");
+	}
+	return 0;
+}
+
+/* A rewrite between the slot's moment and our lock leaves a heap that the snapshot sees as empty. */
+static int check_rewritten(struct postgres_copy *copy, struct duct_error *err)
+{
+	AUTO_BUF struct duct_buf sql = {0};
+	AUTO_PGRESULT PGresult *res = NULL;
+	duct_buf_puts(&sql,
+		      "with recursive t(oid) as (select c.oid from pg_catalog.pg_class c where c.oid in (0");
+	for (size_t i = 0; i < copy->snap.nrelations; i++)
+		duct_buf_printf(&sql, ",%u", copy->relations[i]->rel->oid);
+	duct_buf_puts(&sql,
+		      ") union all select i.inhrelid from t join pg_catalog.pg_class p on p.oid = t.oid and p.relkind = 'p' join "
+		      "pg_catalog.pg_inherits i on i.inhparent = t.oid) select c.relname from t join pg_catalog.pg_class c on c.oid = "
+		      "t.oid where c.relkind = 'r' and c.relfilenode is distinct from pg_catalog.pg_relation_filenode(c.oid) limit 1");
+	int r = pg_exec(copy->keeper, sql.data, &res, err);
+	if (!r && PQntuples(res))
+		r = duct_fail(err, DUCT_RETRY, "table \"%s\" was rewritten while the copy began", PQgetvalue(res, 0, 0));
+	return r;
+}
+
+static int add_relations(struct postgres_source *src, struct postgres_copy *copy, struct pg_published *const *tables,
+			 size_t n, struct duct_error *err)
+{
+	AUTO_FREE uint32_t *oids = duct_xcalloc(n + 1, sizeof *oids);
+	AUTO_FREE uint32_t *types = NULL;
+	size_t ntypes;
+	struct pg_tables *facts = NULL;
+	for (size_t i = 0; i < n; i++)
+		oids[i] = tables[i]->oid;
+	int r = pg_tables_load(&facts, copy->keeper, oids, n, err);
+	if (r)
+		return r;
+	types = pg_tables_types(facts, &ntypes);
+	if (src->config->resolve_types)
+		r = pg_catalog_load(src->catalog, copy->keeper, types, ntypes, true, err);
+	for (size_t i = 0; !r && i < n; i++) {
+		const struct pg_table *t = pg_tables_find(facts, oids[i]);
+		size_t names = 0;
+		while (tables[i]->columns && tables[i]->columns[names])
+			names++;
+		if (!t) {
+			r = duct_fail(err, DUCT_RETRY, "table \"%s\".\"%s\" went away while the copy began", tables[i]->schema,
+				      tables[i]->name);
+			break;
+		}
+		struct pg_relation *rel;
+		if ((r = pg_relation_from_table(&rel, t, src->catalog, tables[i]->columns, names, src->group.version + 1, err)))
+			break;
+		src->group.version++;
+		copy->relations[copy->snap.nrelations] = rel;
+		copy->snap.relations[copy->snap.nrelations++] = duct_relation_ref(rel->rel);
+	}
+	pg_tables_free(facts);
+	return r;
+}
+
+static int plan(struct postgres_source *src, struct postgres_copy *copy, struct duct_error *err)
+{
+	const char *const publications[] = {src->config->publication, NULL};
+	bool rows = copy->kind == POSTGRES_COPY_ADDED || src->config->snapshot != POSTGRES_SNAPSHOT_NEVER;
+	struct pg_published_list *list;
+	int r = pg_published_read(&list, copy->keeper, publications, err);
+	if (r)
+		return r;
+	AUTO_FREE struct pg_published **wanted = duct_xcalloc(list->ntables + 1, sizeof *wanted);
+	size_t n = 0, max = copy->kind == POSTGRES_COPY_ADDED ? POSTGRES_FENCED_MAX : SIZE_MAX;
+	for (size_t i = 0; i < list->ntables && n < max && !r; i++) {
+		if (!table_wanted(src, copy, list->tables[i].oid))
+			continue;
+		wanted[n++] = &list->tables[i];
+		if (rows)
+			r = check_readable(src, &list->tables[i], err);
+	}
+	copy->relations = duct_xcalloc(n + 1, sizeof *copy->relations);
+	copy->snap.relations = duct_xcalloc(n + 1, sizeof *copy->snap.relations);
+	if (!r && rows)
+		r = lock_tables(copy, wanted, n, err);
+	if (!r)
+		duct_kill_point("setup-lock");
+	if (!r)
+		r = add_relations(src, copy, wanted, n, err);
+	if (!r && rows)
+		r = check_rewritten(copy, err);
+	for (size_t i = 0; i < n && !r && rows; i++)
+		r = plan_table(src, copy, (int)i, wanted[i], err);
+	for (size_t i = 0; i < copy->snap.nparts; i++)
+		copy->snap.parts[i].impl = &copy->plans[i];
+	pg_published_free(list);
+	if (!r)
+		duct_kill_point("setup-parts");
+	return r;
+}
+
+/* --- the keeper --- */
+
+static int keeper_open(struct postgres_source *src, struct postgres_copy *copy, const char *snapshot, struct duct_error *err)
+{
+	AUTO_PGRESULT PGresult *res = NULL;
+	int r = postgres_open_session(src, false, &copy->keeper, err);
+	if (!r)
+		r = pg_exec(copy->keeper, "begin isolation level repeatable read read only", NULL, err);
+	if (!r && snapshot[0])
+		r = pg_execf(copy->keeper, NULL, err, "set transaction snapshot '%s'", snapshot);
+	if (!r && snapshot[0] && src->config->snapshot_consistent)
+		r = pg_exec(copy->keeper, "select pg_catalog.pg_export_snapshot()", &res, err);
+	if (r)
+		return duct_wrap(err, "the session that keeps the copy's snapshot");
+	if (res)
+		snprintf(copy->snapshot_name, sizeof copy->snapshot_name, "%s", PQgetvalue(res, 0, 0));
+	duct_kill_point("setup-keeper");
+	return 0;
+}
+
+/* A slot that lasts only as long as it is needed for a snapshot with a position. */
+static int temporary_slot(struct postgres_source *src, struct postgres_copy *copy, struct postgres_new_slot *slot,
+			  struct duct_error *err)
+{
+	char name[64];
+	int r = postgres_open_session(src, true, &copy->temporary, err);
+	if (r)
+		return r;
+	snprintf(name, sizeof name, "%.40s_copy_%d", src->config->slot, PQbackendPID(copy->temporary->conn));
+	return postgres_slot_create(src, copy->temporary, name, true, POSTGRES_EXPORT_SNAPSHOT, slot, err);
+}
+
+/* The slot of a first copy, or of a stream without copy. */
+static int first_slot(struct postgres_source *src, struct postgres_copy *copy, struct postgres_new_slot *slot,
+		      struct duct_error *err)
+{
+	const struct postgres_config *c = src->config;
+	struct pg_slot old;
+	int r = pg_slot_read(&old, src->sql, c->slot, err);
+	if (r)
+		return r;
+	if (old.exists && (r = postgres_slot_usable(src, &old, err)))
+		return r;
+	if (old.exists && c->snapshot == POSTGRES_SNAPSHOT_NEVER) {
+		*slot = (struct postgres_new_slot){.lsn = old.confirmed_lsn};
+		return 0;
+	}
+	if (old.exists) { /* open() made sure that it is ours */
+		if ((r = postgres_slot_drop(src, c->slot, err)))
+			return r;
+		duct_kill_point("setup-slot-dropped");
+	}
+	if (!src->repl && (r = postgres_open_session(src, true, &src->repl, err)))
+		return r;
+	r = postgres_slot_create(src, src->repl, c->slot, false,
+				 c->snapshot == POSTGRES_SNAPSHOT_NEVER ? POSTGRES_NO_SNAPSHOT : POSTGRES_EXPORT_SNAPSHOT, slot,
+				 err);
+	if (r)
+		return r;
+	copy->made_slot = true;
+	duct_kill_point("setup-slot");
+	postgres_state_write(src, "copying", slot->lsn, 0);
+	duct_kill_point("setup-slot-state");
+	return 0;
+}
+
+/* Unknown tables that the publication does not name (any more) are not asked about at each of their changes. */
+static void forget_unknown(struct postgres_source *src)
+{
+	for (size_t i = 0; i < src->group.nslots; i++)
+		if (src->group.slots[i] && !src->group.slots[i]->known)
+			src->group.slots[i]->asked = true;
+	src->group.unknown_seen = false;
+}
+
+static int prepare(struct postgres_source *src, struct postgres_copy *copy, struct duct_error *err)
+{
+	const struct postgres_config *c = src->config;
+	struct postgres_new_slot slot = {0};
+	int r = copy->kind == POSTGRES_COPY_ADDED || c->snapshot == POSTGRES_SNAPSHOT_ONLY
+			? temporary_slot(src, copy, &slot, err)
+			: first_slot(src, copy, &slot, err);
+	if (r || (r = keeper_open(src, copy, slot.snapshot, err)))
+		return r;
+	pg_session_close(copy->temporary);
+	copy->temporary = NULL;
+	if (!src->started) { /* idle for the whole copy otherwise */
+		pg_session_close(src->repl);
+		src->repl = NULL;
+	}
+	uint64_t start = 0;
+	if (c->start_lsn && (r = duct_lsn_parse(c->start_lsn, &start, err)))
+		return r;
+	if (c->snapshot == POSTGRES_SNAPSHOT_NEVER && start > slot.lsn)
+		slot.lsn = start;
+	copy->snap.pos = (struct duct_pos){.lsn = slot.lsn};
+	if ((r = plan(src, copy, err)))
+		return r;
+	struct postgres_identity id = src->identity;
+	id.nfenced = 0;
+	for (size_t i = 0; copy->kind == POSTGRES_COPY_ADDED && i < copy->snap.nrelations; i++)
+		id.fenced[id.nfenced++] = copy->relations[i]->rel->oid;
+	id.fence = id.nfenced ? slot.lsn : 0;
+	return postgres_identity_write(&id, copy->snap.source_identity, sizeof copy->snap.source_identity, err);
+}
+
+static int undo_slot(struct postgres_source *src, const struct postgres_copy *copy, struct duct_error *err)
+{
+	if (!copy->made_slot)
+		return 0;
+	pg_session_close(src->repl); /* it may hold the slot */
+	src->repl = NULL;
+	src->sql->stop_fd = -1; /* also after a stop */
+	int r = postgres_slot_drop(src, src->config->slot, err);
+	src->sql->stop_fd = src->ctx->stop_fd;
+	if (!r)
+		postgres_state_write(src, "dropped", 0, 0);
+	return r;
+}
+
+int postgres_snapshot(void *source, struct duct_snapshot **ret, struct duct_error *err)
+{
+	struct postgres_source *src = source;
+	*ret = NULL;
+	if (src->copy_wanted == POSTGRES_COPY_NONE && !src->group.unknown_seen)
+		return 0;
+	struct postgres_copy *copy = duct_xcalloc(1, sizeof *copy);
+	copy->kind = src->copy_wanted != POSTGRES_COPY_NONE ? src->copy_wanted : POSTGRES_COPY_ADDED;
+	copy->idle = duct_queue_new(MAX_SESSIONS);
+	copy->snap.workers = (int)src->config->snapshot_workers;
+	copy->snap.only = copy->kind == POSTGRES_COPY_FIRST && src->config->snapshot == POSTGRES_SNAPSHOT_ONLY;
+	copy->snap.impl = copy;
+	int r = prepare(src, copy, err);
+	if (r) {
+		struct duct_error ignored;
+		if (undo_slot(src, copy, &ignored))
+			log_debug(src->ctx->log, "slot left behind", LOG_STR("reason", ignored.message));
+		postgres_copy_free(copy);
+		return r;
+	}
+	if (copy->kind == POSTGRES_COPY_ADDED && !copy->snap.nrelations) {
+		forget_unknown(src);
+		postgres_copy_free(copy);
+		return 0;
+	}
+	*ret = &copy->snap;
+	return 0;
+}
+
+static void published_first(struct postgres_source *src, const struct postgres_copy *copy)
+{
+	src->start_lsn = copy->snap.pos.lsn;
+	src->durable = copy->snap.pos;
+	src->handed = copy->snap.pos.lsn;
+	src->group.last = copy->snap.pos;
+	src->copy_wanted = POSTGRES_COPY_NONE;
+	if (!copy->snap.only)
+		postgres_state_write(src, "running", copy->made_slot ? copy->snap.pos.lsn : 0, copy->snap.pos.lsn);
+}
+
+int postgres_snapshot_done(void *source, struct duct_snapshot *snap, bool published, struct duct_error *err)
+{
+	struct postgres_source *src = source;
+	struct postgres_copy *copy = snap->impl;
+	int r = 0;
+	if (published) {
+		src->identity.nfenced = 0;
+		src->identity.fence = 0;
+		for (size_t i = 0; i < snap->nrelations; i++) {
+			struct postgres_table *t = postgres_group_table(&src->group, snap->relations[i]->oid, true);
+			t->known = true;
+			t->fence = snap->pos.lsn;
+			if (copy->kind == POSTGRES_COPY_ADDED)
+				src->identity.fenced[src->identity.nfenced++] = t->oid;
+		}
+		if (copy->kind == POSTGRES_COPY_ADDED)
+			src->identity.fence = snap->pos.lsn;
+		else
+			published_first(src, copy);
+		src->group.unknown_seen = false; /* the next look at the publication finds what is still missing */
+		src->polled_us = 0;
+	} else {
+		r = undo_slot(src, copy, err);
+	}
+	postgres_copy_free(copy);
+	return r;
+}

@@ -1,0 +1,136 @@
+/* Reading one part of a copy: any thread, on a connection of its own. */
+#include "base/mem.h"
+#include "pg/copy.h"
+#include "source/postgres/copy.h"
+
+#include <string.h>
+
+enum { BATCH_ROWS = 8192, BATCH_BYTES = 4 << 20 };
+
+struct part_reader {
+	struct pg_session *session;
+	struct postgres_copy *copy;
+	const struct postgres_part *plan;
+	const struct duct_ctx *ctx;
+	struct pg_copy parser;
+	bool done;
+};
+
+static int open_session(struct postgres_source *src, struct postgres_copy *copy, struct pg_session **ret,
+			struct duct_error *err)
+{
+	void *idle = NULL;
+	if (duct_queue_pop(copy->idle, &idle, 0) == 1) {
+		*ret = idle;
+		return 0;
+	}
+	struct pg_session *s = NULL;
+	int r = postgres_open_session(src, false, &s, err);
+	if (!r)
+		r = pg_exec(s, "begin isolation level repeatable read read only", NULL, err);
+	if (!r && copy->snapshot_name[0])
+		r = pg_execf(s, NULL, err, "set transaction snapshot '%s'", copy->snapshot_name);
+	if (r) {
+		pg_session_close(s);
+		return duct_wrap(err, "a worker of the copy");
+	}
+	*ret = s;
+	return 0;
+}
+
+int postgres_part_open(void *source, struct duct_snapshot *snap, struct duct_snapshot_part *part, void **ret_reader,
+		       struct duct_error *err)
+{
+	struct postgres_source *src = source;
+	struct part_reader *p = duct_xcalloc(1, sizeof *p);
+	p->copy = snap->impl;
+	p->plan = part->impl;
+	p->ctx = src->ctx;
+	AUTO_PGRESULT PGresult *res = NULL;
+	int r = open_session(src, p->copy, &p->session, err);
+	if (!r)
+		r = pg_exec(p->session, p->plan->sql, &res, err);
+	if (!r && PQresultStatus(res) != PGRES_COPY_OUT)
+		r = duct_fail(err, DUCT_FATAL, "the server does not answer COPY with data");
+	if (r) {
+		const struct duct_relation *rel = part->relation;
+		postgres_part_close(p);
+		return duct_wrap(err, "copy of \"%s\".\"%s\"", rel->schema, rel->name);
+	}
+	*ret_reader = p;
+	return 0;
+}
+
+static int copy_ended(struct part_reader *p, struct duct_error *err)
+{
+	AUTO_PGRESULT PGresult *res = PQgetResult(p->session->conn);
+	if (PQresultStatus(res) != PGRES_COMMAND_OK)
+		return pg_fail(err, p->session, res, "copy");
+	for (PGresult *more; (more = PQgetResult(p->session->conn));)
+		PQclear(more);
+	p->done = true;
+	return pg_copy_finish(&p->parser, err);
+}
+
+/* The next bytes of the COPY: 1 with *ret, 0 at its end. */
+static int next_bytes(struct part_reader *p, char **ret, int *ret_len, struct duct_error *err)
+{
+	for (;;) {
+		int n = PQgetCopyData(p->session->conn, ret, 1);
+		if (n > 0) {
+			*ret_len = n;
+			return 1;
+		}
+		if (n == -1)
+			return copy_ended(p, err);
+		if (n < 0)
+			return pg_fail(err, p->session, NULL, "copy");
+		if (duct_ctx_stopped(p->ctx))
+			return duct_fail(err, DUCT_CANCELLED, "stopped");
+		int r = pg_wait(p->session, 1000, err);
+		if (r < 0)
+			return r;
+		if (!PQconsumeInput(p->session->conn))
+			return pg_fail(err, p->session, NULL, "copy");
+	}
+}
+
+int postgres_part_read(void *reader, struct duct_batch **ret, struct duct_error *err)
+{
+	struct part_reader *p = reader;
+	struct duct_batch *batch = NULL;
+	int r = 0;
+	*ret = NULL;
+	while (!p->done && (!batch || (batch->rows < BATCH_ROWS && batch->arena.bytes < BATCH_BYTES))) {
+		char *data = NULL;
+		int len = 0;
+		if ((r = next_bytes(p, &data, &len, err)) <= 0)
+			break;
+		if (!batch)
+			batch = duct_batch_new(p->plan->relation->rel, 0);
+		r = pg_copy_feed(&p->parser, p->plan->relation, batch, p->plan->first_seq, data, (size_t)len, err);
+		PQfreemem(data);
+		if (r)
+			break;
+	}
+	if (r < 0 || !batch || !batch->rows) {
+		duct_batch_unref(batch);
+		return r < 0 ? duct_wrap(err, "copy of \"%s\".\"%s\"", p->plan->relation->rel->schema,
+					 p->plan->relation->rel->name) : 0;
+	}
+	duct_batch_seal(batch);
+	*ret = batch;
+	return 0;
+}
+
+void postgres_part_close(void *reader)
+{
+	struct part_reader *p = reader;
+	if (!p)
+		return;
+	/* a session whose COPY was not read to its end is of no more use; without a common snapshot neither */
+	if (!p->session || !p->done || !p->copy->snapshot_name[0] || duct_queue_push(p->copy->idle, p->session, 1, 0) != 1)
+		pg_session_close(p->session);
+	pg_copy_done(&p->parser);
+	free(p);
+}

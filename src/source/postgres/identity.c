@@ -1,0 +1,147 @@
+/* Whose positions are these, and is anything missing: see identity.h. */
+#include "source/postgres/identity.h"
+
+#include "base/buf.h"
+#include "record/position.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+
+static void json_member(struct duct_buf *b, const char *key, const char *value)
+{
+	duct_buf_printf(b, "%s\"%s\":", b->len > 1 ? "," : "", key);
+	duct_buf_json_string(b, value, strlen(value));
+}
+
+int postgres_identity_write(const struct postgres_identity *id, char *to, size_t size, struct duct_error *err)
+{
+	AUTO_BUF struct duct_buf b = {0};
+	char lsn[DUCT_LSN_LEN];
+	duct_buf_putc(&b, '{');
+	json_member(&b, "system", id->system_id);
+	json_member(&b, "database", id->database);
+	json_member(&b, "slot", id->slot);
+	duct_buf_printf(&b, ",\"database_oid\":%u,\"timeline\":%d", id->database_oid, id->timeline);
+	if (id->nfenced) {
+		duct_buf_printf(&b, ",\"fence\":\"%s\",\"fenced\":[", duct_lsn_format(lsn, id->fence));
+		for (size_t i = 0; i < id->nfenced; i++)
+			duct_buf_printf(&b, "%s%u", i ? "," : "", id->fenced[i]);
+		duct_buf_putc(&b, ']');
+	}
+	duct_buf_putc(&b, '}');
+	if (b.len >= size)
+		return duct_fail(err, DUCT_FATAL, "the identity of the source takes %zu bytes, %zu are there", b.len, size);
+	memcpy(to, b.data, b.len + 1);
+	return 0;
+}
+
+static void copy_text(char *to, size_t size, const json_t *object, const char *key)
+{
+	const char *s = json_string_value(json_object_get(object, key));
+	snprintf(to, size, "%s", s ? s : "");
+}
+
+int postgres_identity_read(struct postgres_identity *ret, const char *json, struct duct_error *err)
+{
+	*ret = (struct postgres_identity){0};
+	if (!json[0])
+		return 0;
+	json_error_t why;
+	json_t *o = json_loads(json, 0, &why);
+	if (!json_is_object(o)) {
+		json_decref(o);
+		return duct_fail(err, DUCT_FATAL, "the identity stored by the destination cannot be read: %s", why.text);
+	}
+	copy_text(ret->system_id, sizeof ret->system_id, o, "system");
+	copy_text(ret->database, sizeof ret->database, o, "database");
+	copy_text(ret->slot, sizeof ret->slot, o, "slot");
+	ret->database_oid = (uint32_t)json_integer_value(json_object_get(o, "database_oid"));
+	ret->timeline = (int)json_integer_value(json_object_get(o, "timeline"));
+	const char *fence = json_string_value(json_object_get(o, "fence"));
+	int r = fence ? duct_lsn_parse(fence, &ret->fence, err) : 0;
+	const json_t *list = json_object_get(o, "fenced");
+	for (size_t i = 0; fence && i < json_array_size(list) && i < POSTGRES_FENCED_MAX; i++)
+		ret->fenced[ret->nfenced++] = (uint32_t)json_integer_value(json_array_get(list, i));
+	json_decref(o);
+	return r ? duct_fail(err, DUCT_FATAL, "the identity stored by the destination has a bad fence") : 0;
+}
+
+int postgres_identity_compare(const struct postgres_identity *stored, const struct postgres_identity *now,
+			      struct duct_error *err)
+{
+	if (stored->system_id[0] && strcmp(stored->system_id, now->system_id) != 0)
+		return duct_fail(err, DUCT_CONFIG,
+				 "another server: the destination's position belongs to system %s, the dsn leads to system "
+				 "%s (a new cluster, an upgraded or a logically restored one); positions of one mean nothing "
+				 "on the other: correct the dsn, or start a new flow with its own copy",
+				 stored->system_id, now->system_id);
+	if (stored->database_oid && stored->database_oid != now->database_oid)
+		return duct_fail(err, DUCT_CONFIG,
+				 "another database: the destination's position belongs to database \"%s\" (oid %u), the dsn "
+				 "leads to \"%s\" (oid %u): correct the dsn, or start a new flow with its own copy",
+				 stored->database, stored->database_oid, now->database, now->database_oid);
+	if (stored->slot[0] && strcmp(stored->slot, now->slot) != 0)
+		return duct_fail(err, DUCT_CONFIG,
+				 "another slot: the destination's position was reached through slot \"%s\", the options name "
+				 "\"%s\": correct the option slot, or start a new flow with its own copy",
+				 stored->slot, now->slot);
+	return 0;
+}
+
+int postgres_timeline_check(const char *history, int tli, int now, uint64_t lsn, struct duct_error *err)
+{
+	char a[DUCT_LSN_LEN], b[DUCT_LSN_LEN];
+	if (now < tli)
+		return duct_fail(err, DUCT_CONFIG,
+				 "the source is on timeline %d, the destination's position %s on the later timeline %d: the "
+				 "source was restored to an older state or an old primary came back; connect to the right "
+				 "server or copy afresh", now, duct_lsn_format(a, lsn), tli);
+	for (const char *line = history; line && *line;) {
+		unsigned id, hi, lo;
+		if (sscanf(line, "%u %X/%X", &id, &hi, &lo) == 3 && (int)id == tli) {
+			uint64_t left = (uint64_t)hi << 32 | lo;
+			if (lsn <= left)
+				return 0;
+			return duct_fail(err, DUCT_CONFIG,
+					 "the destination has changes up to %s of timeline %d, but the server left that "
+					 "timeline at %s (failover or restore): it has rows that the source lost; copy afresh",
+					 duct_lsn_format(a, lsn), tli, duct_lsn_format(b, left));
+		}
+		line = strchr(line, '\n');
+		line += line != NULL;
+	}
+	return duct_fail(err, DUCT_CONFIG,
+			 "the destination's position is on timeline %d, which is no ancestor of the server's timeline %d: "
+			 "the source was restored from elsewhere; copy afresh", tli, now);
+}
+
+int postgres_gap_check(const struct postgres_gap_facts *f, struct duct_error *err)
+{
+	char stored[DUCT_LSN_LEN], other[DUCT_LSN_LEN], noted[DUCT_LSN_LEN];
+	duct_lsn_format(stored, f->stored);
+	if (f->stored > f->flush)
+		return duct_fail(err, DUCT_CONFIG,
+				 "the source is older than the destination: the destination has changes up to %s, the "
+				 "server's log ends at %s; the source was restored to an older state and the destination has "
+				 "rows that the source lost: copy afresh", stored, duct_lsn_format(other, f->flush));
+	if (f->confirmed <= f->stored)
+		return 0;
+	duct_lsn_format(other, f->confirmed);
+	if (f->last_lsn > f->stored)
+		(void)duct_fail(err, DUCT_CONFIG,
+				"the destination was restored to an older state: it is at %s, but we had confirmed %s to the "
+				"server, and slot \"%s\" begins at %s; the changes between are lost to it: copy afresh, or go "
+				"on without them with --accept-gap", stored, duct_lsn_format(noted, f->last_lsn), f->slot, other);
+	else if (f->restart >= f->stored)
+		(void)duct_fail(err, DUCT_CONFIG,
+				"slot \"%s\" was made again: it begins at %s, after the destination's position %s; the changes "
+				"between are lost to it: copy afresh, or go on without them with --accept-gap",
+				f->slot, other, stored);
+	else
+		(void)duct_fail(err, DUCT_CONFIG,
+				"slot \"%s\" was advanced by somebody else to %s, past the destination's position %s (or the "
+				"destination was restored to an older state); the changes between are lost to it: copy afresh, "
+				"or go on without them with --accept-gap", f->slot, other, stored);
+	return 1;
+}

@@ -1,0 +1,53 @@
+#ifndef DUCT_SOURCE_POSTGRES_IDENTITY_H
+#define DUCT_SOURCE_POSTGRES_IDENTITY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+/*
+ * What a source says about itself, kept by the destination beside the position: whose positions they are. Also the
+ * fence of the last copy of added tables: the destination stores it in the commit that publishes them, so that after a
+ * crash the changes which that copy contains are not applied again.
+ */
+enum { POSTGRES_FENCED_MAX = 40 }; /* so that the text fits */
+
+struct postgres_identity {
+	char system_id[24], database[64], slot[64];
+	uint32_t database_oid;
+	int timeline;
+	uint64_t fence; /* 0: none */
+	uint32_t fenced[POSTGRES_FENCED_MAX];
+	size_t nfenced;
+};
+
+/* JSON; `size` is that of the destination's field. */
+int postgres_identity_write(const struct postgres_identity *identity, char *to, size_t size, struct duct_error *err) DUCT_CHECKED;
+
+/* "" gives a zeroed identity. FATAL when it cannot be read. */
+int postgres_identity_read(struct postgres_identity *ret, const char *json, struct duct_error *err) DUCT_CHECKED;
+
+/* Another server, database or slot than the stored one: CONFIG, each with its sentence. Fields that the stored identity
+ * leaves empty are not compared. */
+int postgres_identity_compare(const struct postgres_identity *stored, const struct postgres_identity *now,
+			      struct duct_error *err) DUCT_CHECKED;
+
+/*
+ * A position stored on timeline `tli` against the history file of the server's timeline (lines "tli <tab> switch point
+ * <tab> reason"): CONFIG when the position lies beyond the point where the server left that timeline, or when the
+ * timeline is not an ancestor.
+ */
+int postgres_timeline_check(const char *history, int tli, int now, uint64_t lsn, struct duct_error *err) DUCT_CHECKED;
+
+/* What is known of a slot and of a stored position, for the sentence about a gap. */
+struct postgres_gap_facts {
+	const char *slot;
+	uint64_t stored, confirmed, restart, flush; /* flush: end of WAL on the server */
+	uint64_t last_lsn;			    /* we noted that we confirmed this, 0: nothing noted */
+};
+/* 0 when the stored position can be continued, 1 when a gap was found (*err says which, CONFIG) that accept_gap may
+ * jump over, -CONFIG when it cannot. */
+int postgres_gap_check(const struct postgres_gap_facts *facts, struct duct_error *err) DUCT_CHECKED;
+
+#endif

@@ -1,0 +1,129 @@
+#ifndef DUCT_SOURCE_POSTGRES_H
+#define DUCT_SOURCE_POSTGRES_H
+
+#include "pg/server.h"
+#include "pg/session.h"
+#include "source/postgres/config.h"
+#include "source/postgres/group.h"
+#include "source/postgres/identity.h"
+#include "source/postgres/spool.h"
+#include "source/source.h"
+
+/*
+ * The Postgres source. Everything here runs on the flow's reader thread, except part readers (copy_part.c), which use
+ * the immutable plan of a copy and connections of their own.
+ */
+
+/* Why and for whom a copy is made. */
+enum postgres_copy_kind { POSTGRES_COPY_NONE, POSTGRES_COPY_FIRST, POSTGRES_COPY_ADDED };
+
+struct postgres_source {
+	const struct postgres_config *config;
+	const struct duct_ctx *ctx;
+	char flow_id[128];
+	struct pg_session *sql;	 /* catalog and bookkeeping */
+	struct pg_session *repl; /* the stream; before it starts, commands about the slot */
+	struct pg_server server;
+	struct postgres_identity identity;
+	struct pg_catalog *catalog;
+	enum postgres_copy_kind copy_wanted;
+	bool slot_made;	     /* by this instance */
+	bool state_ready;    /* the state table can be written */
+
+	/* The stream. */
+	bool started;
+	bool no_binary;	     /* a type cannot be sent in binary form */
+	bool restart;	     /* begin the stream again as soon as nothing is half handed over */
+	struct pg_tables *primed; /* the published tables when the stream began */
+	struct pgout decoder;
+	struct postgres_group group;
+	struct postgres_spool *spool;
+	uint32_t stream_xid; /* of the block we are in */
+	uint64_t start_lsn;  /* where streaming begins: everything up to it is durable in the destination */
+	uint64_t received;   /* end of WAL the server told of */
+	struct duct_pos idle; /* last keep-alive outside a transaction */
+	uint64_t handed;     /* position of the last changes handed over */
+	uint64_t wanted;     /* head() was asked: positions up to it are handed over at once */
+	struct duct_pos durable;
+	size_t part_bytes;   /* larger transactions are handed over in parts */
+	char *held;	     /* a frame that begins the next part; libpq's memory */
+	int held_len;
+	struct postgres_replay replay;
+	struct pgout replay_decoder;
+	bool replaying;
+	struct { uint32_t xid; uint64_t commit_lsn, end_lsn; int64_t commit_us; } replay_commit;
+	const char *replay_held;
+	size_t replay_held_len;
+
+	int64_t feedback_us; /* when the server was last told */
+	int64_t feedback_every_us;
+	int64_t polled_us;   /* when the publication's tables were last compared */
+	int64_t idle_handed_us;
+	int64_t state_us;
+	uint64_t state_lsn;  /* in the state table */
+	uint64_t row_lsn;    /* position of the last changes with rows */
+};
+
+/* --- setup.c: what must exist before the slot --- */
+int postgres_validate(struct postgres_source *src, struct duct_error *err) DUCT_CHECKED;
+int postgres_setup_publication(struct postgres_source *src, struct duct_error *err) DUCT_CHECKED;
+int postgres_setup_state(struct postgres_source *src, struct duct_error *err) DUCT_CHECKED;
+
+/* The row about us in the state table. */
+struct postgres_state_row {
+	bool exists;
+	char slot[64];
+	uint64_t slot_lsn; /* consistent point of the slot when we made it, 0: unknown */
+	uint64_t last_lsn; /* what we last confirmed, as far as written down */
+};
+int postgres_state_read(struct postgres_source *src, struct postgres_state_row *ret, struct duct_error *err) DUCT_CHECKED;
+/* Best effort: the row is for people and for clearer sentences. slot_lsn, last_lsn 0: keep. */
+void postgres_state_write(struct postgres_source *src, const char *state, uint64_t slot_lsn, uint64_t last_lsn);
+
+/* Published tables (oids), without our state table. Caller frees. */
+int postgres_published_oids(struct postgres_source *src, uint32_t **ret, size_t *ret_n, struct duct_error *err) DUCT_CHECKED;
+
+/* --- slot.c --- */
+enum postgres_export { POSTGRES_NO_SNAPSHOT, POSTGRES_EXPORT_SNAPSHOT };
+struct postgres_new_slot {
+	uint64_t lsn;
+	char snapshot[64];
+};
+/* Makes a slot on a replication session; answers the server of the running stream meanwhile. RETRY with the blockers
+ * when lock_timeout passes. */
+int postgres_slot_create(struct postgres_source *src, struct pg_session *session, const char *name, bool temporary,
+			 enum postgres_export snapshot, struct postgres_new_slot *ret, struct duct_error *err) DUCT_CHECKED;
+int postgres_slot_drop(struct postgres_source *src, const char *name, struct duct_error *err) DUCT_CHECKED;
+/* Wrong plugin or database, lost, in use by another process. */
+int postgres_slot_usable(struct postgres_source *src, const struct pg_slot *slot, struct duct_error *err) DUCT_CHECKED;
+int postgres_open_session(struct postgres_source *src, bool replication, struct pg_session **ret, struct duct_error *err)
+	DUCT_CHECKED;
+
+/* --- copy.c, copy_part.c --- */
+int postgres_snapshot(void *source, struct duct_snapshot **ret, struct duct_error *err);
+int postgres_snapshot_done(void *source, struct duct_snapshot *snap, bool published, struct duct_error *err);
+int postgres_part_open(void *source, struct duct_snapshot *snap, struct duct_snapshot_part *part, void **ret_reader,
+		       struct duct_error *err);
+int postgres_part_read(void *reader, struct duct_batch **ret, struct duct_error *err);
+void postgres_part_close(void *reader);
+
+/* --- stream.c --- */
+int postgres_stream_start(struct postgres_source *src, uint64_t lsn, struct duct_error *err) DUCT_CHECKED;
+int postgres_read(void *source, const struct duct_pos *durable, struct duct_changes **ret, int timeout_ms,
+		  struct duct_error *err);
+int postgres_tick(void *source, const struct duct_pos *durable, struct duct_error *err);
+/* Tells the server; `ask` wants its position back at once. */
+int postgres_feedback(struct postgres_source *src, bool ask, struct duct_error *err) DUCT_CHECKED;
+void postgres_stream_stop(struct postgres_source *src);
+
+/* --- apply.c: messages --- */
+/* One message of the stream outside replay. */
+int postgres_apply(struct postgres_source *src, const char *data, size_t len, struct duct_error *err) DUCT_CHECKED;
+/* Goes on with the replay of a committed streamed transaction until it ends or a part is full. */
+int postgres_replay_some(struct postgres_source *src, struct duct_error *err) DUCT_CHECKED;
+
+/* --- probe.c --- */
+int postgres_probe(const void *config, const struct duct_ctx *ctx, duct_report_fn *report, void *arg,
+		   struct duct_error *err);
+
+#endif
