@@ -22,7 +22,6 @@ struct pg_session;
 enum pg_codec {
 	PG_TEXT_ONLY, /* only the text form can be decoded: reg*, types without send function, unknown ones */
 	PG_TEXT,      /* the bytes are the value in both forms */
-	PG_TEXT_CHECKED, /* the same of a SQL_ASCII database: refused unless valid UTF-8 */
 	PG_BPCHAR,
 	PG_CHAR1,
 	PG_ENUM,
@@ -82,12 +81,14 @@ struct pg_mapping {
 	enum pg_codec codec;
 	uint8_t ndims; /* PG_ARRAY: dimensions a value must have */
 	char delim;    /* PG_ARRAY, in text */
+	bool check_utf8; /* of a SQL_ASCII database: refused unless valid UTF-8 */
 	bool sendless; /* the type has no binary output function: COPY BINARY fails, a stream sends it as text */
 	/* COPY BINARY must select the column by its text form (pg_copy_select does it) and decode it as text. */
 	bool copy_text;
 	/* A stream with the option `binary` would carry something that cannot be decoded or dies on the server. */
 	bool stream_text;
 	uint16_t nchildren;
+	uint32_t width; /* of type, 0: variable */
 	uint32_t oid; /* as declared, a domain's own */
 	const char *type_name; /* for people: "numeric(12,2)", "shop.mood[]" */
 	struct duct_type type;

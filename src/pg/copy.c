@@ -1,0 +1,167 @@
+/* COPY in binary: see copy.h.
+ *
+ * Header: "PGCOPY\n\377\r\n\0", u32 flags, u32 length of the extension, extension. Rows: i16 columns, each i32 length
+ * (-1: NULL) and bytes. End: i16 -1. */
+#include "pg/copy.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/reader.h"
+#include "pg/decode_tuple.h"
+
+enum { SIGNATURE_LEN = 11, FIXED_HEADER = 19, MAX_EXTENSION = 1 << 20 };
+static const char signature[] = "PGCOPY\n\377\r\n";
+
+void pg_copy_select(struct duct_buf *to, const struct pg_relation *rel)
+{
+	for (int i = 0; i < rel->rel->ncolumns; i++) {
+		AUTO_BUF struct duct_buf name = {0};
+		duct_buf_sql_ident(&name, rel->rel->columns[i].name);
+		if (i)
+			duct_buf_puts(to, ", ");
+		/* format() uses the type's output function, as COPY and the stream do; a cast to text need not. */
+		if (rel->mappings[i].copy_text || rel->mappings[i].sendless)
+			duct_buf_printf(to, "CASE WHEN %s IS DISTINCT FROM NULL THEN format('%%s', %s) END", name.data, name.data);
+		else
+			duct_buf_puts(to, name.data);
+	}
+}
+
+void pg_copy_done(struct pg_copy *c)
+{
+	duct_buf_done(&c->pending);
+	duct_buf_done(&c->scratch);
+}
+
+static int corrupt(struct duct_error *err, const struct pg_copy *c, const char *why)
+{
+	return duct_fail(err, DUCT_FATAL, "copy stream: %s (after %llu rows)", why, (unsigned long long)c->rows);
+}
+
+/* 1: read, 0: more bytes are needed */
+static int read_header(struct pg_copy *c, struct duct_reader *r, struct duct_error *err)
+{
+	struct duct_reader head = *r;
+	size_t have = duct_reader_left(r);
+	if (memcmp(r->at, signature, have < SIGNATURE_LEN ? have : SIGNATURE_LEN) != 0)
+		return corrupt(err, c, "it does not begin with the signature of the binary format");
+	if (have < FIXED_HEADER)
+		return 0;
+	(void)duct_read_bytes(&head, SIGNATURE_LEN);
+	uint32_t flags = duct_read_u32(&head), extension = duct_read_u32(&head);
+	if (flags >> 16)
+		return corrupt(err, c, "its header has flags that are not known");
+	if (extension > MAX_EXTENSION)
+		return corrupt(err, c, "the extension of its header is too long");
+	if (duct_reader_left(&head) < extension)
+		return 0;
+	(void)duct_read_bytes(&head, extension);
+	*r = head;
+	c->state = PG_COPY_ROWS;
+	return 1;
+}
+
+/* Whether all of a row is there; false also at a malformed length, which append_row reports. */
+static bool row_complete(struct duct_reader r, int ncolumns, bool *ret_bad)
+{
+	for (int i = 0; i < ncolumns; i++) {
+		if (duct_reader_left(&r) < 4)
+			return false;
+		int32_t n = duct_read_i32(&r);
+		if (n < -1) {
+			*ret_bad = true;
+			return false;
+		}
+		if (n > 0 && duct_reader_left(&r) < (size_t)n)
+			return false;
+		(void)duct_read_bytes(&r, n > 0 ? (size_t)n : 0);
+	}
+	return true;
+}
+
+static int append_row(struct pg_copy *c, const struct pg_relation *rel, struct duct_batch *b, uint64_t seq, struct duct_reader *r,
+		      struct duct_error *err)
+{
+	(void)duct_batch_add_row(b, DUCT_READ, seq);
+	for (int i = 0; i < rel->rel->ncolumns; i++) {
+		const struct pg_mapping *m = &rel->mappings[i];
+		int32_t n = duct_read_i32(r);
+		if (n < 0) {
+			duct_vector_append_null(b, &b->columns[i]);
+			continue;
+		}
+		const char *data = duct_read_bytes(r, (size_t)n);
+		char format = m->copy_text || m->sendless ? 't' : 'b';
+		int rc = pg_decode_into(m, format, data, (size_t)n, b, &b->columns[i], &c->scratch, err);
+		if (rc < 0) {
+			pg_batch_undo_row(b);
+			return duct_wrap(err, "column \"%s\"", rel->rel->columns[i].name);
+		}
+	}
+	c->rows++;
+	return 0;
+}
+
+/* Takes as many rows as are complete; r is left at the first byte that was not used. */
+static int take(struct pg_copy *c, const struct pg_relation *rel, struct duct_batch *b, uint64_t first_seq, struct duct_reader *r,
+		struct duct_error *err)
+{
+	if (c->state == PG_COPY_HEADER) {
+		int rc = read_header(c, r, err);
+		if (rc <= 0)
+			return rc;
+	}
+	while (c->state == PG_COPY_ROWS && duct_reader_left(r) >= 2) {
+		struct duct_reader row = *r;
+		int n = duct_read_i16(&row);
+		bool bad = false;
+		if (n == -1) {
+			c->state = PG_COPY_DONE;
+			*r = row;
+			break;
+		}
+		if (n != rel->rel->ncolumns)
+			return corrupt(err, c, "a row has another number of columns than was asked for");
+		if (!row_complete(row, n, &bad)) {
+			if (bad)
+				return corrupt(err, c, "a value has a negative length");
+			break;
+		}
+		int rc = append_row(c, rel, b, first_seq + c->rows, &row, err);
+		if (rc < 0)
+			return rc;
+		*r = row;
+	}
+	if (c->state == PG_COPY_DONE && duct_reader_left(r))
+		return corrupt(err, c, "bytes follow its end");
+	return 0;
+}
+
+int pg_copy_feed(struct pg_copy *c, const struct pg_relation *rel, struct duct_batch *b, uint64_t first_seq, const void *data,
+		 size_t len, struct duct_error *err)
+{
+	bool gathered = c->pending.len > 0;
+	if (gathered)
+		duct_buf_append(&c->pending, data, len);
+	struct duct_reader r = gathered ? duct_reader_over(c->pending.data, c->pending.len) : duct_reader_over(data, len);
+	if (!duct_reader_left(&r))
+		return 0;
+	int rc = take(c, rel, b, first_seq, &r, err);
+	if (rc < 0)
+		return rc;
+	size_t left = duct_reader_left(&r);
+	if (gathered && left)
+		memmove(c->pending.data, r.at, left);
+	else if (left)
+		duct_buf_append(&c->pending, r.at, left);
+	c->pending.len = left;
+	return 0;
+}
+
+int pg_copy_finish(const struct pg_copy *c, struct duct_error *err)
+{
+	if (c->state == PG_COPY_DONE)
+		return 0;
+	return duct_fail(err, DUCT_RETRY, "copy stream: it ended in the middle (after %llu rows)", (unsigned long long)c->rows);
+}
