@@ -204,6 +204,11 @@ bool lake_index_get(const struct lake_index *index, struct lake_key_hash hash, u
 	}
 }
 
+void lake_index_prefetch(const struct lake_index *index, struct lake_key_hash hash)
+{
+	__builtin_prefetch(&index->entries[home(index, hash)]);
+}
+
 void lake_index_add(struct lake_index *index, struct lake_key_hash hash, struct lake_place place)
 {
 	assert(index->head->count < index->head->capacity - 1);

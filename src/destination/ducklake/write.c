@@ -54,12 +54,16 @@ static int drifted(struct mirror *m, const struct fold_slot *s, const char *what
 			 m->rel->schema, m->rel->name, key.data, what);
 }
 
+enum { PREFETCH = 12 };
+
 /* Finds the base rows of updates and deletes; makes sure that inserted keys are new. */
 static int resolve(struct mirror *m, struct duct_error *err)
 {
 	struct fold *f = m->fold;
 	for (size_t i = 0; i < f->nslots; i++) {
 		struct fold_slot *s = &f->slots[i];
+		if (m->index && i + PREFETCH < f->nslots)
+			lake_index_prefetch(m->index, f->slots[i + PREFETCH].hash);
 		if (s->resolved)
 			continue;
 		struct lake_place place;
