@@ -1,0 +1,18 @@
+#ifndef DUCT_KILLPOINT_H
+#define DUCT_KILLPOINT_H
+
+/*
+ * Places where a crash test ends the process as kill -9 would. When the environment variable DUCT_KILL_POINT is
+ * "name:N", the N-th call with that name raises SIGKILL; otherwise a call costs one load and one branch. Thread-safe.
+ *
+ * Points of src/lake:
+ *   commit-begin      files are written, nothing of the catalog transaction was sent
+ *   commit-statement  SQLite: after each statement inside the transaction
+ *   commit-sent       Postgres: the whole string was sent, no result was read
+ *   commit-done       the transaction is durable, nobody was told
+ *   copy-begun        the checkpoint says "copying", nobody was told
+ *   epoch-raised      older owners are fenced, the model is not read yet
+ */
+void duct_kill_point(const char *name);
+
+#endif

@@ -1,0 +1,504 @@
+/* Opening a catalog and asking it: see catalog.h. */
+#include "lake/catalog.h"
+
+#include "base/killpoint.h"
+#include "lake/lake.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+static const uint64_t CREATE_LOCK = 0x6475637473747265; /* before a catalog has its identity */
+
+/* --- data_path --- */
+
+static bool is_remote(const char *path)
+{
+	const char *colon = strstr(path, "://");
+	return colon && colon > path && !memchr(path, '/', (size_t)(colon - path));
+}
+
+/* Absolute, without "//" and "." parts, with trailing slash; symbolic links are kept: the catalog's text counts. */
+static char *normal_folder(const char *path)
+{
+	AUTO_BUF struct duct_buf to = {0};
+	char cwd[PATH_MAX];
+	if (*path != '/' && getcwd(cwd, sizeof cwd))
+		duct_buf_puts(&to, cwd);
+	duct_buf_putc(&to, '/');
+	while (*path) {
+		size_t n = strcspn(path, "/");
+		if (n && !(n == 1 && *path == '.')) {
+			if (to.data[to.len - 1] != '/')
+				duct_buf_putc(&to, '/');
+			duct_buf_append(&to, path, n);
+		}
+		path += n + (path[n] == '/');
+	}
+	if (to.data[to.len - 1] != '/')
+		duct_buf_putc(&to, '/');
+	return duct_steal(&to.data);
+}
+
+static bool same_folder(const char *a, const char *b)
+{
+	AUTO_FREE char *na = normal_folder(a), *nb = normal_folder(b);
+	if (strcmp(na, nb) == 0)
+		return true;
+	struct stat sa, sb;
+	return stat(na, &sa) == 0 && stat(nb, &sb) == 0 && sa.st_dev == sb.st_dev && sa.st_ino == sb.st_ino;
+}
+
+static int make_folder(const char *path, struct duct_error *err)
+{
+	AUTO_FREE char *part = duct_xstrdup(path);
+	for (char *slash = strchr(part + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+		*slash = 0;
+		if (mkdir(part, 0777) && errno != EEXIST)
+			return duct_fail(err, DUCT_CONFIG, "data_path \"%s\": cannot be created: %s", path,
+				strerror(errno));
+		*slash = '/';
+	}
+	struct stat st;
+	if (stat(path, &st) || !S_ISDIR(st.st_mode))
+		return duct_fail(err, DUCT_CONFIG, "data_path \"%s\": is not a directory", path);
+	if (access(path, W_OK | X_OK))
+		return duct_fail(err, DUCT_CONFIG, "data_path \"%s\": cannot be written: %s", path, strerror(errno));
+	return 0;
+}
+
+static int wanted_folder(const struct lake_config *config, char **ret, struct duct_error *err)
+{
+	if (!config->data_path || !*config->data_path)
+		return duct_fail(err, DUCT_CONFIG, "catalog \"%s\": data_path is needed to create it",
+			strncmp(config->catalog, "postgres:", 9) == 0 ? "postgres" : config->catalog);
+	if (is_remote(config->data_path))
+		return duct_fail(err, DUCT_CONFIG, "data_path \"%s\": only a local directory can be written",
+			config->data_path);
+	*ret = normal_folder(config->data_path);
+	int made = make_folder(*ret, err);
+	if (made)
+		free(duct_steal(ret));
+	return made;
+}
+
+/* --- what the catalog says about itself --- */
+
+struct identity {
+	char version[32], encrypted[16], *data_path;
+};
+
+static int take_identity(void *arg, int set, const char *const *v, struct duct_error *err)
+{
+	(void)set, (void)err;
+	struct identity *id = arg;
+	if (strcmp(v[0], "version") == 0) {
+		snprintf(id->version, sizeof id->version, "%s", v[1]);
+	} else if (strcmp(v[0], "encrypted") == 0) {
+		snprintf(id->encrypted, sizeof id->encrypted, "%s", v[1]);
+	} else if (strcmp(v[0], "data_path") == 0) {
+		free(id->data_path);
+		id->data_path = duct_xstrdup(v[1]);
+	}
+	return 0;
+}
+
+static int check_identity(struct lake *lake, const struct lake_config *config, struct identity *id,
+	struct duct_error *err)
+{
+	if (lake_queryf(lake->db, take_identity, id, err,
+		    "SELECT key, value FROM @ducklake_metadata WHERE scope IS NULL AND value IS NOT NULL"))
+		return -(int)err->class;
+	if (strcmp(id->version, "1.0") != 0)
+		return duct_fail(err, DUCT_CONFIG, "the catalog has DuckLake version \"%s\": only \"1.0\" is supported",
+			id->version);
+	if (strcasecmp(id->encrypted, "true") == 0)
+		return duct_fail(err, DUCT_CONFIG, "the catalog is encrypted (encrypted = \"true\"): such a lake "
+			"cannot be written");
+	if (!id->data_path || !*id->data_path)
+		return duct_fail(err, DUCT_CONFIG, "the catalog has no data_path");
+	if (is_remote(id->data_path))
+		return duct_fail(err, DUCT_CONFIG, "the catalog's data_path \"%s\" is not a local directory: only "
+			"local lakes can be written", id->data_path);
+	if (config->data_path && *config->data_path && !same_folder(config->data_path, id->data_path))
+		return duct_fail(err, DUCT_CONFIG, "data_path \"%s\" is not the catalog's own, which is \"%s\": leave "
+			"it out or give that one", config->data_path, id->data_path);
+	lake->data_path = normal_folder(id->data_path);
+	return lake->read_only ? 0 : make_folder(lake->data_path, err);
+}
+
+/* --- opening --- */
+
+static int open_database(struct lake *lake, const struct lake_config *config, struct duct_error *err)
+{
+	const char *catalog = config->catalog;
+	if (strncmp(catalog, "sqlite:", 7) == 0 && catalog[7])
+		return lake_sqlite_open(&lake->db, catalog + 7, config->create, config->read_only,
+			config->busy_timeout_ms, lake->ctx, err);
+	if (strncmp(catalog, "postgres:", 9) == 0 || strncmp(catalog, "postgresql:", 11) == 0) {
+		const char *dsn = strchr(catalog, ':') + 1;
+		const char *schema = config->metadata_schema && *config->metadata_schema ? config->metadata_schema :
+			"public";
+		return lake_postgres_open(&lake->db, strncmp(dsn, "//", 2) == 0 ? catalog : dsn, schema, lake->ctx,
+			err);
+	}
+	return duct_fail(err, DUCT_CONFIG, "catalog: must be \"sqlite:PATH\" or \"postgres:CONNECTION\"");
+}
+
+static int find_or_create(struct lake *lake, const struct lake_config *config, struct duct_error *err)
+{
+	bool there;
+	if (lake_has_table(lake->db, "ducklake_metadata", &there, err))
+		return -(int)err->class;
+	if (there)
+		return 0;
+	const char *where = lake->db->sqlite ? config->catalog : "the Postgres database";
+	if (!config->create || config->read_only)
+		return duct_fail(err, DUCT_CONFIG, "there is no DuckLake catalog in %s%s%s%s: create it first", where,
+			lake->db->sqlite ? "" : ", schema \"", lake->db->sqlite ? "" : lake->db->schema,
+			lake->db->sqlite ? "" : "\"");
+	AUTO_FREE char *data_path = NULL;
+	if (wanted_folder(config, &data_path, err))
+		return -(int)err->class;
+	lake->db->lock_key = CREATE_LOCK;
+	return lake_create_catalog(lake->db, data_path, err);
+}
+
+static int take_uuid(void *arg, int set, const char *const *v, struct duct_error *err)
+{
+	(void)set, (void)err;
+	struct lake *lake = arg;
+	snprintf(lake->uuid, sizeof lake->uuid, "%s", v[0]);
+	return 0;
+}
+
+static int join(struct lake *lake, struct duct_error *err)
+{
+	lake->db->lock_key = CREATE_LOCK;
+	if (!lake->read_only && lake_create_own_tables(lake->db, err))
+		return -(int)err->class;
+	if (lake_has_table(lake->db, "ductstream_relation", &lake->has_own_tables, err))
+		return -(int)err->class;
+	if (lake->has_own_tables &&
+		lake_queryf(lake->db, take_uuid, lake, err, "SELECT uuid FROM @ductstream_lake"))
+		return -(int)err->class;
+	lake->db->lock_key = XXH64(lake->uuid, strlen(lake->uuid), 0) | 1;
+	return 0;
+}
+
+static int take_epoch(void *arg, int set, const char *const *v, struct duct_error *err)
+{
+	(void)set, (void)err;
+	if (v[0] && v[0][0] >= '0' && v[0][0] <= '9')
+		*(int64_t *)arg = lake_int(v[0], 0);
+	return 0;
+}
+
+/* The number comes back from the very statement that raised it: another opener may raise it again at once. */
+static int raise_epoch(struct lake *lake, struct duct_error *err)
+{
+	AUTO_BUF struct duct_buf sql = {0};
+	duct_buf_puts(&sql, lake->db->sqlite ? "BEGIN IMMEDIATE;" : "BEGIN;"
+		"SELECT set_config('synchronous_commit', 'on', true) "
+		"WHERE current_setting('synchronous_commit') <> 'remote_apply';");
+	lake_sqlf(&sql, lake->db, "INSERT INTO @ductstream_checkpoint AS c (flow, epoch, seq, state, lsn, commit_us) "
+		"VALUES (");
+	duct_buf_sql_literal(&sql, lake->flow);
+	duct_buf_puts(&sql, ", 1, 0, 'none', 0, 0) ON CONFLICT (flow) DO UPDATE SET epoch = c.epoch + 1 "
+		"RETURNING epoch; COMMIT");
+	int ret = lake->db->ops->query(lake->db, sql.data, take_epoch, &lake->mark.epoch, err);
+	if (ret)
+		lake->db->ops->reset(lake->db);
+	duct_kill_point("epoch-raised");
+	return ret;
+}
+
+/* Changes by others since our last commit are news, also those made while we were down. */
+static int first_look(struct lake *lake, struct duct_error *err)
+{
+	if (lake->has_own_tables) {
+		struct lake_mark_row row;
+		if (lake_read_mark(lake, false, &row, err))
+			return -(int)err->class;
+		lake->base = row.snapshot_id;
+	}
+	return lake_refresh(lake, true, false, err);
+}
+
+static int open_lake(struct lake *lake, const struct lake_config *config, struct duct_error *err)
+{
+	struct identity id = {0};
+	if (open_database(lake, config, err) || find_or_create(lake, config, err))
+		return -(int)err->class;
+	int ret = check_identity(lake, config, &id, err);
+	free(id.data_path);
+	if (ret || join(lake, err))
+		return -(int)err->class;
+	if (!lake->read_only && raise_epoch(lake, err))
+		return duct_wrap(err, "take over flow \"%s\"", lake->flow);
+	if (!lake->read_only && config->create_indexes && lake_create_indexes(lake->db, err))
+		return -(int)err->class;
+	return first_look(lake, err);
+}
+
+int lake_open(struct lake **ret, const struct lake_config *config, const struct duct_ctx *ctx, struct duct_error *err)
+{
+	struct lake *lake = duct_xcalloc(1, sizeof *lake);
+	lake->ctx = ctx;
+	lake->flow = duct_xstrdup(config->flow ? config->flow : "");
+	lake->read_only = config->read_only;
+	lake->base = -1;
+	lake->mark.snapshot_id = -1;
+	duct_arena_init(&lake->options_arena);
+	if (open_lake(lake, config, err)) {
+		lake_close(lake);
+		/* Nobody has the file but another process for long: waiting longer is the operator's decision. */
+		if (err->class == DUCT_RETRY && strncmp(config->catalog, "sqlite:", 7) == 0 &&
+			(err->vendor_code & 0xff) == 5)
+			err->class = DUCT_CONFIG;
+		return -(int)err->class;
+	}
+	*ret = lake;
+	return 0;
+}
+
+void lake_close(struct lake *lake)
+{
+	if (!lake)
+		return;
+	lake_db_close(lake->db);
+	lake_model_free(lake->model);
+	duct_arena_done(&lake->options_arena);
+	free(lake->options);
+	free(lake->notes);
+	free(lake->keyed_marks);
+	free(lake->flow);
+	free(lake->data_path);
+	free(lake);
+}
+
+/* --- asking --- */
+
+bool lake_is_sqlite(const struct lake *lake)
+{
+	return lake->db->sqlite;
+}
+
+const char *lake_data_path(const struct lake *lake)
+{
+	return lake->data_path;
+}
+
+const char *lake_uuid(const struct lake *lake)
+{
+	return lake->uuid;
+}
+
+static const char *option_in(const struct lake *lake, const char *key, const char *scope, int64_t id)
+{
+	for (size_t i = 0; i < lake->noptions; i++) {
+		const struct lake_option_row *o = &lake->options[i];
+		bool here = scope ? o->scope && strcmp(o->scope, scope) == 0 && o->scope_id == id : !o->scope;
+		if (here && strcmp(o->key, key) == 0)
+			return o->value;
+	}
+	return NULL;
+}
+
+const char *lake_option(const struct lake *lake, const char *key, int64_t table_id, int64_t schema_id)
+{
+	const char *value = option_in(lake, key, "table", table_id);
+	if (!value)
+		value = option_in(lake, key, "schema", schema_id);
+	return value ? value : option_in(lake, key, NULL, 0);
+}
+
+void lake_checkpoint(const struct lake *lake, struct duct_checkpoint *ret)
+{
+	*ret = lake->mark.checkpoint;
+}
+
+int64_t lake_snapshot_id(const struct lake *lake)
+{
+	return lake->model->head;
+}
+
+const char *lake_commit_id(const struct lake *lake)
+{
+	return lake->mark.commit_id;
+}
+
+const struct lake_table *lake_find_table(const struct lake *lake, const char *schema, const char *name)
+{
+	for (size_t i = 0; i < lake->model->ntables; i++) {
+		const struct lake_table *t = &lake->model->tables[i];
+		if (lake_same_name(t->name, name) && lake_same_name(t->schema, schema))
+			return t;
+	}
+	return NULL;
+}
+
+const struct lake_table *lake_table_by_id(const struct lake *lake, int64_t table_id)
+{
+	return lake_model_table(lake->model, table_id);
+}
+
+const struct lake_relation *lake_relations(const struct lake *lake, size_t *ret_n)
+{
+	*ret_n = lake->model->nrelations;
+	return lake->model->relations;
+}
+
+/* One query outside of any transaction, with one new connection when the old one was lost meanwhile. */
+static int ask(struct lake *lake, const char *sql, lake_row_fn *fn, void *arg, struct duct_error *err)
+{
+	int ret = lake->db->ops->query(lake->db, sql, fn, arg, err);
+	if (ret && err->class == DUCT_RETRY && lake->db->ops->lost(lake->db))
+		ret = lake->db->ops->reconnect(lake->db, err) ? -(int)err->class :
+			lake->db->ops->query(lake->db, sql, fn, arg, err);
+	return ret;
+}
+
+struct file_list {
+	struct duct_arena *arena;
+	const char *data_path, *table_path;
+	struct lake_file *files;
+	size_t n, cap;
+};
+
+static char *join_path(const struct file_list *list, const char *path, bool relative)
+{
+	size_t base = relative ? strlen(list->table_path) : 0, n = strlen(path);
+	char *whole = duct_arena_alloc(list->arena, base + n + 1);
+	memcpy(whole, list->table_path, base);
+	memcpy(whole + base, path, n + 1);
+	return whole;
+}
+
+static int take_file(void *arg, int set, const char *const *v, struct duct_error *err)
+{
+	(void)set, (void)err;
+	struct file_list *list = arg;
+	list->files = duct_grow(list->files, &list->cap, list->n + 1, sizeof *list->files);
+	list->files[list->n++] = (struct lake_file){
+		.id = lake_int(v[0], -1),
+		.path = join_path(list, v[1], lake_bool(v[2])),
+		.record_count = lake_int(v[3], 0),
+		.size_bytes = lake_int(v[4], 0),
+		.begin_snapshot = lake_int(v[5], 0),
+		.row_id_start = lake_int(v[6], -1),
+		.partial_max = lake_int(v[7], -1),
+		.has_mapping = v[8] != NULL,
+		.delete_file_id = lake_int(v[9], -1),
+		.delete_path = v[10] ? join_path(list, v[10], lake_bool(v[11])) : NULL,
+		.delete_format = v[12] ? duct_arena_strdup(list->arena, v[12]) : NULL,
+		.delete_count = lake_int(v[13], 0),
+		.mark_count = lake_int(v[14], 0),
+	};
+	return 0;
+}
+
+int lake_list_files(struct lake *lake, int64_t table_id, struct duct_arena *arena, struct lake_file **ret, size_t *ret_n,
+	struct duct_error *err)
+{
+	const struct lake_table *t = lake_model_table(lake->model, table_id);
+	if (!t)
+		return duct_fail(err, DUCT_FATAL, "table %lld is not in the lake", (long long)table_id);
+	AUTO_BUF struct duct_buf sql = {0};
+	long long id = table_id, head = lake->model->head;
+	lake_sqlf(&sql, lake->db, "SELECT d.data_file_id, d.path, d.path_is_relative, d.record_count, "
+		"d.file_size_bytes, d.begin_snapshot, d.row_id_start, d.partial_max, d.mapping_id, x.delete_file_id, "
+		"x.path, x.path_is_relative, x.format, x.delete_count, %s FROM @ducklake_data_file d "
+		"LEFT JOIN @ducklake_delete_file x ON x.data_file_id = d.data_file_id AND x.table_id = d.table_id "
+		"AND x.begin_snapshot <= %lld AND (x.end_snapshot IS NULL OR x.end_snapshot > %lld) ",
+		t->has_delete_table ? "m.n" : "0", head, head);
+	if (t->has_delete_table)
+		lake_sqlf(&sql, lake->db, "LEFT JOIN (SELECT file_id, count(*) AS n "
+			"FROM @ducklake_inlined_delete_%lld WHERE begin_snapshot <= %lld GROUP BY file_id) m "
+			"ON m.file_id = d.data_file_id ", id, head);
+	duct_buf_printf(&sql, "WHERE d.table_id = %lld AND d.begin_snapshot <= %lld "
+		"AND (d.end_snapshot IS NULL OR d.end_snapshot > %lld) ORDER BY d.data_file_id", id, head, head);
+	struct file_list list = {.arena = arena, .data_path = lake->data_path, .table_path = t->path};
+	int result = ask(lake, sql.data, take_file, &list, err);
+	if (!result) {
+		*ret = duct_arena_dup(arena, list.files, list.n * sizeof *list.files);
+		*ret_n = list.n;
+	}
+	free(list.files);
+	return result;
+}
+
+struct number_list {
+	int64_t *numbers;
+	size_t n, cap;
+};
+
+static int take_number(void *arg, int set, const char *const *v, struct duct_error *err)
+{
+	(void)set, (void)err;
+	struct number_list *list = arg;
+	list->numbers = duct_grow(list->numbers, &list->cap, list->n + 1, sizeof *list->numbers);
+	list->numbers[list->n++] = lake_int(v[0], -1);
+	return 0;
+}
+
+int lake_list_marks(struct lake *lake, int64_t table_id, int64_t file_id, int64_t **ret, size_t *ret_n,
+	struct duct_error *err)
+{
+	const struct lake_table *t = lake_model_table(lake->model, table_id);
+	struct number_list list = {0};
+	if (t && t->has_delete_table) {
+		AUTO_BUF struct duct_buf sql = {0};
+		lake_sqlf(&sql, lake->db, "SELECT row_id FROM @ducklake_inlined_delete_%lld WHERE file_id = %lld "
+			"AND begin_snapshot <= %lld ORDER BY row_id", (long long)table_id, (long long)file_id,
+			(long long)lake->model->head);
+		if (ask(lake, sql.data, take_number, &list, err)) {
+			free(list.numbers);
+			return -(int)err->class;
+		}
+	}
+	*ret = list.numbers;
+	*ret_n = list.n;
+	return 0;
+}
+
+struct snapshot_list {
+	struct duct_arena *arena;
+	struct lake_snapshot_row *rows;
+	size_t n, cap;
+};
+
+static int take_snapshot(void *arg, int set, const char *const *v, struct duct_error *err)
+{
+	(void)set, (void)err;
+	struct snapshot_list *list = arg;
+	const char *text[5];
+	for (int i = 0; i < 5; i++)
+		text[i] = v[1 + i] ? duct_arena_strdup(list->arena, v[1 + i]) : NULL;
+	list->rows = duct_grow(list->rows, &list->cap, list->n + 1, sizeof *list->rows);
+	list->rows[list->n++] =
+		(struct lake_snapshot_row){lake_int(v[0], -1), text[0], text[1], text[2], text[3], text[4]};
+	return 0;
+}
+
+int lake_list_snapshots(struct lake *lake, int limit, struct duct_arena *arena, struct lake_snapshot_row **ret,
+	size_t *ret_n, struct duct_error *err)
+{
+	AUTO_BUF struct duct_buf sql = {0};
+	lake_sqlf(&sql, lake->db, "SELECT s.snapshot_id, s.snapshot_time, c.changes_made, c.author, c.commit_message, "
+		"c.commit_extra_info FROM @ducklake_snapshot s LEFT JOIN @ducklake_snapshot_changes c "
+		"ON c.snapshot_id = s.snapshot_id ORDER BY s.snapshot_id DESC LIMIT %d", limit > 0 ? limit : INT_MAX);
+	struct snapshot_list list = {.arena = arena};
+	int result = ask(lake, sql.data, take_snapshot, &list, err);
+	if (!result) {
+		*ret = duct_arena_dup(arena, list.rows, list.n * sizeof *list.rows);
+		*ret_n = list.n;
+	}
+	free(list.rows);
+	return result;
+}

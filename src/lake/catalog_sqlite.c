@@ -1,0 +1,249 @@
+/*
+ * A catalog in a SQLite file: WAL, synchronous FULL, one transaction at a time taken with BEGIN IMMEDIATE, so that the
+ * head read inside it cannot be overtaken. Only libsqlite3 touches the file: any other open() and close() of it in this
+ * process would drop SQLite's POSIX locks.
+ */
+#include "base/killpoint.h"
+#include "lake/session.h"
+
+#include <sqlite3.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct sqlite_db {
+	struct lake_db base;
+	sqlite3 *handle;
+	char *path;
+	int64_t busy_timeout_ms;
+};
+
+static struct sqlite_db *of(struct lake_db *db)
+{
+	return (struct sqlite_db *)db;
+}
+
+static enum duct_class class_of(int code)
+{
+	switch (code & 0xff) {
+	case SQLITE_BUSY:
+	case SQLITE_LOCKED:
+	case SQLITE_FULL:
+	case SQLITE_IOERR:
+	case SQLITE_INTERRUPT:
+		return DUCT_RETRY;
+	case SQLITE_PERM:
+	case SQLITE_READONLY:
+	case SQLITE_CANTOPEN:
+	case SQLITE_AUTH:
+	case SQLITE_NOTADB:
+		return DUCT_CONFIG;
+	default:
+		return DUCT_FATAL;
+	}
+}
+
+static int failed(struct sqlite_db *db, struct duct_error *err)
+{
+	int code = sqlite3_extended_errcode(db->handle);
+	int ret;
+	if ((code & 0xff) == SQLITE_BUSY)
+		ret = duct_fail(err, DUCT_RETRY,
+			"catalog \"%s\": locked by another process for longer than %lld ms", db->path,
+			(long long)db->busy_timeout_ms);
+	else
+		ret = duct_fail(err, class_of(code), "catalog \"%s\": %s", db->path, sqlite3_errmsg(db->handle));
+	err->vendor_code = code;
+	return ret;
+}
+
+/* Steps one statement to its end, handing out its rows. */
+static int drain(struct sqlite_db *db, sqlite3_stmt *stmt, int set, lake_row_fn *fn, void *arg, struct duct_error *err)
+{
+	int ncols = sqlite3_column_count(stmt);
+	const char *few[16];
+	const char **values = ncols <= (int)DUCT_LEN(few) ? few : duct_xcalloc((size_t)ncols, sizeof *values);
+	int ret = 0, code;
+	while (!ret && (code = sqlite3_step(stmt)) == SQLITE_ROW) {
+		for (int i = 0; i < ncols; i++)
+			values[i] = (const char *)sqlite3_column_text(stmt, i);
+		if (fn)
+			ret = fn(arg, set, values, err);
+	}
+	if (!ret && code != SQLITE_DONE)
+		ret = failed(db, err);
+	if (values != few)
+		free(values);
+	return ret;
+}
+
+static int query(struct lake_db *base, const char *sql, lake_row_fn *fn, void *arg, struct duct_error *err)
+{
+	struct sqlite_db *db = of(base);
+	int ret = 0, set = 0;
+	while (!ret && *sql) {
+		sqlite3_stmt *stmt;
+		if (sqlite3_prepare_v2(db->handle, sql, -1, &stmt, &sql) != SQLITE_OK)
+			return failed(db, err);
+		if (!stmt) /* only blanks were left */
+			break;
+		bool has_rows = sqlite3_column_count(stmt) > 0;
+		ret = drain(db, stmt, set, fn, arg, err);
+		set += has_rows;
+		sqlite3_finalize(stmt);
+	}
+	return ret;
+}
+
+static int begin_write(struct lake_db *base, struct duct_error *err)
+{
+	return query(base, "BEGIN IMMEDIATE", NULL, NULL, err);
+}
+
+static void reset(struct lake_db *base)
+{
+	struct sqlite_db *db = of(base);
+	/* A failed COMMIT or a full disk may have ended it already; there is nothing to do about a failing ROLLBACK. */
+	if (!sqlite3_get_autocommit(db->handle))
+		(void)sqlite3_exec(db->handle, "ROLLBACK", NULL, NULL, NULL);
+}
+
+static int insert_marks(struct sqlite_db *db, const struct lake_step *step, const char *table, struct duct_error *err)
+{
+	AUTO_BUF struct duct_buf sql = {0};
+	duct_buf_printf(&sql, "INSERT INTO %s (file_id, row_id, begin_snapshot) VALUES (?, ?, %lld)", table,
+		(long long)step->snapshot_id);
+	sqlite3_stmt *stmt;
+	if (sqlite3_prepare_v2(db->handle, sql.data, -1, &stmt, NULL) != SQLITE_OK)
+		return failed(db, err);
+	int ret = 0;
+	for (size_t i = 0; i < step->nmarks && !ret; i++) {
+		sqlite3_bind_int64(stmt, 1, step->marks[i].file_id);
+		for (size_t k = 0; k < step->marks[i].n && !ret; k++) {
+			sqlite3_bind_int64(stmt, 2, step->marks[i].positions[k]);
+			if (sqlite3_step(stmt) != SQLITE_DONE)
+				ret = failed(db, err);
+			sqlite3_reset(stmt);
+		}
+	}
+	sqlite3_finalize(stmt);
+	return ret;
+}
+
+static int take_count(void *arg, int set, const char *const *values, struct duct_error *err)
+{
+	(void)set, (void)err;
+	*(int64_t *)arg = lake_int(values[0], -1);
+	return 0;
+}
+
+static int run_step(struct sqlite_db *db, const struct lake_step *step, const char *sql, bool *ret_count_ok,
+	struct duct_error *err)
+{
+	*ret_count_ok = true;
+	if (step->kind == LAKE_STEP_MARKS)
+		return insert_marks(db, step, sql, err);
+	int64_t count = -1;
+	int ret = query(&db->base, sql, step->kind == LAKE_STEP_COUNT ? take_count : NULL, &count, err);
+	if (step->kind == LAKE_STEP_CHANGED)
+		count = sqlite3_changes64(db->handle);
+	if (!ret && step->kind != LAKE_STEP_PLAIN)
+		*ret_count_ok = count == step->expect;
+	return ret;
+}
+
+static enum lake_outcome run(struct lake_db *base, const struct lake_script *script, size_t *ret_step,
+	struct duct_error *err)
+{
+	struct sqlite_db *db = of(base);
+	*ret_step = 0;
+	if (sqlite3_get_autocommit(db->handle) && begin_write(base, err))
+		return LAKE_RUN_FAILED;
+	for (size_t i = 0; i < script->n; i++) {
+		*ret_step = i;
+		bool count_ok;
+		if (run_step(db, &script->steps[i], script->text.data + script->steps[i].at, &count_ok, err)) {
+			reset(base);
+			return LAKE_RUN_FAILED;
+		}
+		if (!count_ok) {
+			reset(base);
+			return LAKE_RUN_COUNT;
+		}
+		duct_kill_point("commit-statement");
+	}
+	*ret_step = script->n;
+	if (query(base, "COMMIT", NULL, NULL, err)) {
+		reset(base);
+		return LAKE_RUN_FAILED;
+	}
+	return LAKE_RUN_OK;
+}
+
+static bool lost(const struct lake_db *db)
+{
+	(void)db;
+	return false;
+}
+
+static int reconnect(struct lake_db *db, struct duct_error *err)
+{
+	(void)db, (void)err;
+	return 0;
+}
+
+static void close_db(struct lake_db *base)
+{
+	struct sqlite_db *db = of(base);
+	reset(base);
+	sqlite3_close(db->handle);
+	free(db->path);
+	free(base->prefix);
+	free(db);
+}
+
+static const struct lake_db_ops sqlite_ops = {
+	.query = query,
+	.begin_write = begin_write,
+	.run = run,
+	.reset = reset,
+	.lost = lost,
+	.reconnect = reconnect,
+	.close = close_db,
+};
+
+static int set_up(struct sqlite_db *db, bool read_only, struct duct_error *err)
+{
+	sqlite3_busy_timeout(db->handle, (int)db->busy_timeout_ms);
+	/* The first statement that reads the file finds out whether it is a database and whether it is locked. */
+	int ret = query(&db->base, read_only ? "PRAGMA query_only = 1; SELECT count(*) FROM sqlite_master" :
+		"PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL", NULL, NULL, err);
+	if (ret && (err->vendor_code & 0xff) == SQLITE_BUSY)
+		err->class = DUCT_CONFIG, ret = -DUCT_CONFIG;
+	return ret;
+}
+
+int lake_sqlite_open(struct lake_db **ret, const char *path, bool create, bool read_only, int64_t busy_timeout_ms,
+	const struct duct_ctx *ctx, struct duct_error *err)
+{
+	struct sqlite_db *db = duct_xcalloc(1, sizeof *db);
+	db->base = (struct lake_db){.ops = &sqlite_ops, .ctx = ctx, .sqlite = true, .prefix = duct_xstrdup("")};
+	db->path = duct_xstrdup(path);
+	db->busy_timeout_ms = busy_timeout_ms > 0 ? busy_timeout_ms : 5000;
+	int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
+	int code = sqlite3_open_v2(path, &db->handle, flags | (create && !read_only ? SQLITE_OPEN_CREATE : 0), NULL);
+	int result;
+	if (code == SQLITE_OK)
+		result = set_up(db, read_only, err);
+	else if ((code & 0xff) == SQLITE_CANTOPEN && !create)
+		result = duct_fail(err, DUCT_CONFIG, "catalog \"%s\": cannot be opened: there is no such file, or no "
+			"permission", path);
+	else
+		result = duct_fail(err, DUCT_CONFIG, "catalog \"%s\": cannot be opened: %s", path,
+			sqlite3_errmsg(db->handle));
+	if (result) {
+		close_db(&db->base);
+		return result;
+	}
+	*ret = &db->base;
+	return 0;
+}

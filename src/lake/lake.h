@@ -1,0 +1,146 @@
+#ifndef LAKE_LAKE_H
+#define LAKE_LAKE_H
+
+#include "lake/catalog.h"
+#include "lake/session.h"
+
+/* Inside of the folder: what `struct lake` holds, and the parts that catalog.c and txn*.c share. */
+
+struct lake_schema {
+	int64_t id;
+	const char *name, *path; /* path absolute with trailing slash */
+};
+
+struct lake_inlined_table {
+	int64_t table_id;
+	const char *name;
+};
+
+struct lake_view_name {
+	int64_t schema_id;
+	const char *name;
+};
+
+/* Everything as of one snapshot. Strings live in the arena, except min and max of column statistics: these are malloc'd,
+ * because they change with nearly every commit. */
+struct lake_model {
+	struct duct_arena arena;
+	int64_t head, schema_version, next_catalog_id, next_file_id;
+	struct lake_schema *schemas;
+	size_t nschemas, schemas_cap;
+	struct lake_table *tables; /* by id */
+	size_t ntables, tables_cap;
+	struct lake_inlined_table *inlined;
+	size_t ninlined, inlined_cap;
+	struct lake_view_name *views;
+	size_t nviews, views_cap;
+	struct lake_relation *relations;
+	size_t nrelations, relations_cap;
+};
+struct lake_model *lake_model_new(void);
+void lake_model_free(struct lake_model *model); /* accepts NULL */
+struct lake_table *lake_model_table(const struct lake_model *model, int64_t table_id);
+const struct lake_schema *lake_model_schema(const struct lake_model *model, const char *name);
+
+/* Type of a ducklake_column.column_type without its children; false: not one that we write. */
+bool lake_parse_column_type(const char *text, struct duct_type *ret);
+/* The inverse, children left out. */
+void lake_print_column_type(struct duct_buf *to, const struct duct_type *type);
+
+/* A column row as the catalog has it, in the order of the table. */
+struct lake_column_row {
+	int64_t id, parent; /* parent -1: a root column */
+	const char *name, *type, *initial_default;
+	bool nulls_allowed;
+};
+/* Builds root columns with their trees out of the rows of one table. */
+void lake_build_columns(struct duct_arena *arena, const struct lake_column_row *rows, size_t n, struct lake_column **ret,
+	int *ret_n);
+/* Type of a node (root or nested) of a table; NULL when there is none. */
+const struct duct_type *lake_node_type(const struct lake_column *columns, int ncolumns, int64_t column_id);
+
+/* Names compare without case for ASCII letters only, as DuckDB does it. */
+bool lake_same_name(const char *a, const char *b);
+/* Non-empty and valid UTF-8; else CONFIG. `what` is "table", "column", ... */
+int lake_check_name(const char *what, const char *name, struct duct_error *err);
+/* The folder of an object: its name when it is plain and not too long, else its uuid; with trailing slash. */
+char *lake_path_part(struct duct_arena *arena, const char *name, const char *uuid);
+/* `path` below `base` when relative, with trailing slash. */
+char *lake_join_folder(struct duct_arena *arena, const char *base, const char *path, bool relative);
+
+struct lake_option_row {
+	const char *key, *value, *scope;
+	int64_t scope_id;
+};
+
+/* The flow's row in ductstream_checkpoint. */
+struct lake_mark_row {
+	bool exists;
+	int64_t epoch, seq, snapshot_id; /* snapshot_id -1: NULL */
+	char commit_id[37];
+	struct duct_checkpoint checkpoint;
+};
+
+struct lake {
+	struct lake_db *db;
+	const struct duct_ctx *ctx;
+	char *flow, *data_path;
+	char uuid[37];
+	bool read_only, has_own_tables;
+	struct lake_model *model;
+	struct duct_arena options_arena;
+	struct lake_option_row *options;
+	size_t noptions, options_cap;
+	struct lake_mark_row mark; /* as of the last read or commit */
+	int64_t base;		   /* changes up to this snapshot are in `notes`, were handed out, or are our own */
+	struct lake_change_note *notes;
+	size_t nnotes, notes_cap;
+	int64_t *keyed_marks; /* tables whose deletes table was given its unique index by this process */
+	size_t nkeyed_marks, keyed_marks_cap;
+};
+
+/*
+ * Reads what changed since lake->base into model, options, mark and notes, as one consistent view; inside the write
+ * transaction when one is open (SQLite). The model is read again only when head moved or `whole` is set. A snapshot
+ * that bears our own commit id makes no notes. A row of another epoch is FATAL (fenced).
+ */
+int lake_refresh(struct lake *lake, bool whole, bool in_write, struct duct_error *err);
+
+/* Reads the flow's row only; with lock: waits for whoever is changing it. */
+int lake_read_mark(struct lake *lake, bool lock, struct lake_mark_row *ret, struct duct_error *err);
+int lake_fenced(const struct lake *lake, int64_t epoch, struct duct_error *err);
+void lake_add_note(struct lake *lake, int64_t table_id, unsigned changes, int64_t snapshot_id, const char *author);
+
+const char *lake_state_name(enum duct_flow_state state);
+
+/* create.c */
+int lake_create_catalog(struct lake_db *db, const char *data_path, struct duct_error *err);
+int lake_create_own_tables(struct lake_db *db, struct duct_error *err);
+int lake_create_indexes(struct lake_db *db, struct duct_error *err);
+/* Whether a table is there in the metadata schema. */
+int lake_has_table(struct lake_db *db, const char *name, bool *ret, struct duct_error *err);
+
+/* load.c */
+struct lake_evidence { /* what tells deaths from flushed marks: tables whose delete files or ended files are new */
+	struct lake_death {
+		int64_t table_id, snapshot_id; /* snapshot_id -1: a delete file, of some snapshot after base */
+	} *deaths;
+	size_t n, cap;
+};
+/* SQL of the model's queries and the function that takes their rows. */
+struct lake_load {
+	struct lake_model *model;
+	const char *data_path;
+	struct lake_column_row *rows; /* of the table being read */
+	size_t nrows, rows_cap;
+	int64_t rows_table;
+	struct lake_evidence evidence;
+};
+void lake_load_sql(struct duct_buf *to, const struct lake *lake, int64_t base);
+int lake_load_row(void *load, int set, const char *const *values, struct duct_error *err);
+void lake_load_finish(struct lake_load *load);
+
+/* "'sql" helpers of txn and catalog: the clock of a SQLite catalog as snapshot_time text. */
+void lake_sqlite_now(char to[40]);
+
+#endif

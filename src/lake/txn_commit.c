@@ -1,0 +1,461 @@
+/*
+ * Sends a planned commit. Two numbers decide what happened, whatever the network did: the checkpoint row's seq (moved by
+ * nobody but the owner of the epoch, by one per commit) and the snapshot's primary key. Before anything is sent a second
+ * time the row is read again: seq already moved means that the first one was committed.
+ */
+#include "lake/txn.h"
+
+#include "base/clock.h"
+#include "base/killpoint.h"
+#include "base/uuid.h"
+#include "lake/txn_plan.h"
+
+#include <inttypes.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { MOST_ATTEMPTS = 20, MOST_RECONNECTS = 6 };
+
+struct commit {
+	struct lake_txn *txn;
+	struct lake *lake;
+	const struct lake_commit_info *info;
+	int64_t expected_seq;
+	bool position_only;
+	bool done_before; /* found committed after its outcome was unknown; the model has been read again */
+};
+
+/* Waits, or less when the stop comes. */
+static void pause_ms(const struct lake *lake, int ms)
+{
+	struct pollfd fd = {.fd = lake->ctx->stop_fd, .events = POLLIN};
+	(void)poll(&fd, 1, ms); /* either way the caller looks at the stop flag */
+}
+
+static int stopped(const struct lake *lake, struct duct_error *err)
+{
+	return duct_ctx_stopped(lake->ctx) ? duct_fail(err, DUCT_CANCELLED, "commit: stopped") : 0;
+}
+
+/* --- others' changes --- */
+
+static bool note_hits(const struct lake_change_note *note, const struct lake_txn_table *t)
+{
+	if (t->is_new || note->table_id != t->id)
+		return false;
+	if (note->changes & (LAKE_CHANGED_SCHEMA | LAKE_CHANGED_ROWS))
+		return true;
+	return (note->changes & LAKE_CHANGED_FILES) && (t->nmarks || t->ndeletes || t->ended.n);
+}
+
+/* Names that the plan takes may have been taken meanwhile, tables may be gone. */
+static bool plan_is_stale(const struct lake_txn *txn)
+{
+	const struct lake_model *model = txn->lake->model;
+	for (size_t i = 0; i < txn->ntables; i++) {
+		const struct lake_txn_table *t = txn->tables[i];
+		if (!t->is_new && !lake_model_table(model, t->id))
+			return true;
+		if (!t->is_new && !t->renamed)
+			continue;
+		const struct lake_table *other = lake_find_table(txn->lake, t->schema, t->name);
+		bool renamed_too = false;
+		for (size_t k = 0; other && k < txn->ntables; k++)
+			renamed_too |= !txn->tables[k]->is_new && txn->tables[k]->id == other->id;
+		if (other && !renamed_too)
+			return true;
+	}
+	for (size_t i = 0; i < txn->nschemas; i++) {
+		const struct lake_schema *made = lake_model_schema(model, txn->schemas[i].name);
+		if (made && strcmp(made->path, txn->schemas[i].path) != 0)
+			return true;
+	}
+	return false;
+}
+
+static bool others_interfere(const struct lake_txn *txn)
+{
+	for (size_t n = 0; n < txn->lake->nnotes; n++)
+		for (size_t i = 0; i < txn->ntables; i++)
+			if (note_hits(&txn->lake->notes[n], txn->tables[i]))
+				return true;
+	return plan_is_stale(txn);
+}
+
+/* --- the row --- */
+
+/* After a refresh: 0 our commit is not there and may be sent, 1 it is there, -class it can never be. */
+static int judge_row(struct commit *c, struct duct_error *err)
+{
+	const struct lake_mark_row *row = &c->lake->mark;
+	if (row->seq == c->expected_seq + 1) {
+		if (c->position_only || strcmp(row->commit_id, c->txn->commit_id) == 0)
+			return 1;
+		return duct_fail(err, DUCT_FATAL, "flow \"%s\": another commit (%s) moved the checkpoint under the same "
+			"epoch", c->lake->flow, row->commit_id);
+	}
+	if (row->seq != c->expected_seq)
+		return duct_fail(err, DUCT_FATAL, "flow \"%s\": the checkpoint row was changed by hand: seq is %" PRId64
+			", expected %" PRId64, c->lake->flow, row->seq, c->expected_seq);
+	if (c->info->pos.lsn && row->checkpoint.pos.lsn > c->info->pos.lsn) {
+		char stored[DUCT_LSN_LEN], wanted[DUCT_LSN_LEN];
+		return duct_fail(err, DUCT_FATAL, "flow \"%s\": the stored position %s is beyond %s", c->lake->flow,
+			duct_lsn_format(stored, row->checkpoint.pos.lsn), duct_lsn_format(wanted, c->info->pos.lsn));
+	}
+	return 0;
+}
+
+/* Looks at the catalog as it is now. in_write: inside the write transaction of a SQLite catalog. */
+static int look(struct commit *c, bool in_write, struct duct_error *err)
+{
+	if (lake_refresh(c->lake, false, in_write, err))
+		return -(int)err->class;
+	int judged = judge_row(c, err);
+	if (judged == 1)
+		c->done_before = true;
+	return judged;
+}
+
+/*
+ * The connection broke with a commit under way. The old server process may still be working on it: the row lock, which
+ * it takes first, makes us wait for it; should it begin even later, its compare-and-set fails or ours does.
+ */
+static int look_after_loss(struct commit *c, struct duct_error *err)
+{
+	struct duct_error last;
+	for (int attempt = 0, wait = 100; attempt < MOST_RECONNECTS; attempt++, wait *= 2) {
+		if (stopped(c->lake, err))
+			return -(int)err->class;
+		struct lake_mark_row row;
+		if (c->lake->db->ops->reconnect(c->lake->db, &last) == 0 &&
+			lake_read_mark(c->lake, true, &row, &last) == 0) {
+			int looked = look(c, false, &last);
+			if (looked >= 0 || last.class != DUCT_RETRY) {
+				*err = last;
+				return looked;
+			}
+		}
+		if (last.class != DUCT_RETRY) {
+			*err = last;
+			return -(int)err->class;
+		}
+		pause_ms(c->lake, wait);
+	}
+	return duct_fail(err, DUCT_RETRY, "the connection was lost while committing and whether it was committed is not "
+		"known yet: %s", last.message);
+}
+
+/* --- one attempt --- */
+
+static bool is_race(const struct lake_step *step, const struct duct_error *err)
+{
+	static const char *const keys[] = {"ducklake_snapshot_pkey", "ducklake_snapshot_changes_pkey",
+		"ducklake_data_file_pkey", "ducklake_delete_file_pkey"};
+	if (strcmp(err->sqlstate, "40001") == 0 || strcmp(err->sqlstate, "40P01") == 0)
+		return true;
+	if (strcmp(err->sqlstate, "23505") != 0)
+		return false;
+	if (step && step->role == LAKE_ROLE_HEAD)
+		return true;
+	for (size_t i = 0; i < DUCT_LEN(keys); i++)
+		if (strcmp(err->constraint, keys[i]) == 0)
+			return true;
+	return false;
+}
+
+enum next { NEXT_DONE, NEXT_AGAIN, NEXT_LOOK, NEXT_FAIL };
+
+static enum next send_once(struct commit *c, struct duct_error *err)
+{
+	struct lake_script script = {0};
+	lake_txn_render(c->txn, c->info, c->expected_seq, &script);
+	duct_kill_point("commit-begin");
+	size_t at;
+	enum lake_outcome outcome = c->lake->db->ops->run(c->lake->db, &script, &at, err);
+	const struct lake_step *step = at < script.n ? &script.steps[at] : NULL;
+	enum next next = NEXT_FAIL;
+	switch (outcome) {
+	case LAKE_RUN_OK:
+		next = NEXT_DONE;
+		break;
+	case LAKE_RUN_UNKNOWN:
+		next = err->class == DUCT_RETRY ? NEXT_LOOK : NEXT_FAIL;
+		break;
+	case LAKE_RUN_COUNT:
+		next = step->role == LAKE_ROLE_ASSERT ? NEXT_FAIL : NEXT_AGAIN;
+		duct_fail(err, next == NEXT_FAIL ? DUCT_FATAL : DUCT_RETRY, "commit: %s", step->what);
+		break;
+	case LAKE_RUN_FAILED:
+		if (is_race(step, err))
+			next = NEXT_AGAIN;
+		else if (step && step->what && (strcmp(err->sqlstate, "23505") == 0 || (err->vendor_code & 0xff) == 19))
+			duct_fail(err, DUCT_FATAL, "commit: %s", step->what);
+		else
+			duct_wrap(err, "commit");
+		break;
+	}
+	lake_script_done(&script);
+	return next;
+}
+
+/* What has to be read before sending: nothing on the first try on Postgres, where the head is asserted by the commit. */
+static int prepare(struct commit *c, int attempt, struct duct_error *err)
+{
+	struct lake *lake = c->lake;
+	if (lake->db->ops->begin_write(lake->db, err))
+		return duct_wrap(err, "commit");
+	if (!attempt && !lake->db->sqlite)
+		return 0;
+	return look(c, lake->db->sqlite, err);
+}
+
+static int attempts(struct commit *c, struct duct_error *err)
+{
+	struct lake *lake = c->lake;
+	for (int attempt = 0; attempt < MOST_ATTEMPTS; attempt++) {
+		if (stopped(lake, err))
+			return -(int)err->class;
+		int prepared = prepare(c, attempt, err);
+		if (prepared)
+			return prepared == 1 ? 0 : prepared;
+		if (others_interfere(c->txn))
+			return 1;
+		switch (send_once(c, err)) {
+		case NEXT_DONE:
+			return 0;
+		case NEXT_FAIL:
+			return -(int)err->class;
+		case NEXT_LOOK:
+			prepared = look_after_loss(c, err);
+			if (prepared)
+				return prepared == 1 ? 0 : prepared;
+			break;
+		case NEXT_AGAIN:
+			/* Apart from each other by the clock's noise; the advisory lock orders our own processes. */
+			if (attempt)
+				pause_ms(lake, 1 + (int)(duct_mono_us() % (5 * attempt + 1)));
+			break;
+		}
+	}
+	return duct_fail(err, DUCT_RETRY, "commit: other writers were first %d times in a row", MOST_ATTEMPTS);
+}
+
+/* --- afterwards --- */
+
+static void apply_column_stats(struct lake_table *known, const struct lake_stats_change *change)
+{
+	int at = 0;
+	while (at < known->ncolumn_stats && known->column_stats[at].column_id != change->column_id)
+		at++;
+	struct lake_table_column_stats *row = known->column_stats + at;
+	if (change->action == LAKE_STATS_INSERT && at == known->ncolumn_stats) {
+		known->column_stats = duct_xrealloc(known->column_stats,
+			((size_t)at + 1) * 2 * sizeof *known->column_stats);
+		row = known->column_stats + at;
+		*row = (struct lake_table_column_stats){.column_id = change->column_id, .has_row = true};
+		known->ncolumn_stats++;
+	}
+	char *old_min = (char *)row->min, *old_max = (char *)row->max;
+	if (change->action == LAKE_STATS_DELETE) {
+		*row = known->column_stats[--known->ncolumn_stats];
+	} else {
+		row->contains_null = change->contains_null;
+		row->contains_nan = change->contains_nan;
+		row->min = duct_xstrdup(change->min); /* may point into the old text */
+		row->max = duct_xstrdup(change->max);
+	}
+	free(old_min);
+	free(old_max);
+}
+
+static void apply_to_model(struct commit *c)
+{
+	struct lake_txn *txn = c->txn;
+	struct lake_model *model = c->lake->model;
+	model->head = txn->snapshot_id;
+	model->next_file_id = txn->next_file_id;
+	for (size_t i = 0; i < txn->ntables; i++) {
+		struct lake_txn_table *t = txn->tables[i];
+		struct lake_table *known = lake_model_table(model, t->id);
+		if (!known)
+			continue;
+		known->has_delete_table |= t->nmarks > 0;
+		if (!t->nfiles)
+			continue;
+		known->has_stats = true;
+		known->record_count = t->record_count;
+		known->next_row_id = t->next_row_id;
+		known->file_size_bytes = t->file_size_bytes;
+		for (size_t s = 0; s < t->nstats; s++)
+			apply_column_stats(known, &t->stats[s]);
+	}
+}
+
+static void apply_to_mark(struct commit *c)
+{
+	struct lake_mark_row *row = &c->lake->mark;
+	row->seq = c->expected_seq + 1;
+	row->checkpoint.state = c->info->state;
+	if (c->info->pos.lsn)
+		row->checkpoint.pos = c->info->pos;
+	if (c->info->source_identity)
+		snprintf(row->checkpoint.source_identity, sizeof row->checkpoint.source_identity, "%s",
+			c->info->source_identity);
+	if (!c->position_only) {
+		memcpy(row->commit_id, c->txn->commit_id, sizeof row->commit_id);
+		row->snapshot_id = c->txn->snapshot_id;
+	}
+}
+
+static void remember_keyed_marks(struct commit *c)
+{
+	struct lake *lake = c->lake;
+	for (size_t i = 0; i < c->txn->ntables; i++) {
+		const struct lake_txn_table *t = c->txn->tables[i];
+		bool known = !t->nmarks;
+		for (size_t k = 0; k < lake->nkeyed_marks; k++)
+			known |= lake->keyed_marks[k] == t->id;
+		if (known)
+			continue;
+		lake->keyed_marks = duct_grow(lake->keyed_marks, &lake->keyed_marks_cap, lake->nkeyed_marks + 1,
+			sizeof *lake->keyed_marks);
+		lake->keyed_marks[lake->nkeyed_marks++] = t->id;
+	}
+}
+
+static int bring_up_to_date(struct commit *c, struct duct_error *err)
+{
+	struct lake_txn *txn = c->txn;
+	remember_keyed_marks(c);
+	if (c->done_before)
+		return 0;
+	apply_to_mark(c);
+	if (!c->position_only) {
+		c->lake->base = txn->snapshot_id;
+		if (!txn->has_ddl)
+			apply_to_model(c);
+	}
+	if (!txn->has_ddl && !txn->nrelations)
+		return 0;
+	return lake_refresh(c->lake, true, false, err) ? duct_wrap(err, "after the commit") : 0;
+}
+
+/* The numbers that the committed attempt gave. When an attempt before the last one was the lucky one, on another head,
+ * its numbers are not those of the last rendering: then they are looked up. */
+static int take_number_pair(void *arg, int set, const char *const *v, struct duct_error *err)
+{
+	(void)set, (void)err;
+	struct lake_txn_file_result *result = arg;
+	result->file_id = lake_int(v[0], -1);
+	result->row_id_start = lake_int(v[1], -1);
+	return 0;
+}
+
+static int look_up_numbers(struct commit *c, struct lake_txn_file_result *results, struct duct_error *err)
+{
+	for (size_t i = 0; i < c->txn->nfiles; i++) {
+		const struct txn_file *f = &c->txn->files[i];
+		const char *name = strrchr(f->file->path, '/');
+		AUTO_BUF struct duct_buf sql = {0};
+		results[i] = (struct lake_txn_file_result){-1, -1};
+		lake_sqlf(&sql, c->lake->db, "SELECT data_file_id, row_id_start FROM @ducklake_data_file "
+			"WHERE begin_snapshot = %lld AND (path = ", (long long)c->lake->mark.snapshot_id);
+		duct_buf_sql_literal(&sql, f->file->path);
+		duct_buf_puts(&sql, " OR path = ");
+		duct_buf_sql_literal(&sql, name ? name + 1 : f->file->path);
+		duct_buf_putc(&sql, ')');
+		if (c->lake->db->ops->query(c->lake->db, sql.data, take_number_pair, &results[i], err))
+			return -(int)err->class;
+	}
+	return 0;
+}
+
+static int give_result(struct commit *c, struct lake_txn_result *ret, struct duct_error *err)
+{
+	struct lake_txn *txn = c->txn;
+	struct lake_txn_file_result *results = duct_arena_alloc(&txn->arena, (txn->nfiles + 1) * sizeof *results);
+	if (c->done_before && !c->position_only && c->lake->mark.snapshot_id != txn->snapshot_id) {
+		if (look_up_numbers(c, results, err))
+			return -(int)err->class;
+		txn->snapshot_id = c->lake->mark.snapshot_id;
+	} else {
+		for (size_t i = 0; i < txn->nfiles; i++)
+			results[i] = (struct lake_txn_file_result){txn->files[i].id, txn->files[i].row_id_start};
+	}
+	*ret = (struct lake_txn_result){
+		.snapshot_id = c->position_only ? -1 : txn->snapshot_id,
+		.ntables = (int64_t)txn->ntables,
+		.files = results,
+		.nfiles = txn->nfiles,
+	};
+	return 0;
+}
+
+static int check_plan(const struct lake_txn *txn, const struct lake_commit_info *info, struct duct_error *err)
+{
+	if (txn->lake->read_only)
+		return duct_fail(err, DUCT_FATAL, "commit: the lake was opened for reading only");
+	for (size_t i = 0; i < txn->nfiles; i++)
+		if (!txn->files[i].file)
+			return duct_fail(err, DUCT_FATAL, "commit: file %zu was taken back", i);
+	const struct duct_pos *stored = &txn->lake->mark.checkpoint.pos;
+	if (info->pos.lsn && stored->lsn > info->pos.lsn) {
+		char a[DUCT_LSN_LEN], b[DUCT_LSN_LEN];
+		return duct_fail(err, DUCT_FATAL, "flow \"%s\": the stored position %s is beyond %s", txn->lake->flow,
+			duct_lsn_format(a, stored->lsn), duct_lsn_format(b, info->pos.lsn));
+	}
+	return 0;
+}
+
+int lake_txn_commit(struct lake_txn *txn, const struct lake_commit_info *info, struct lake_txn_result *ret,
+	struct duct_error *err)
+{
+	struct lake *lake = txn->lake;
+	if (check_plan(txn, info, err))
+		return -(int)err->class;
+	struct commit c = {
+		.txn = txn,
+		.lake = lake,
+		.info = info,
+		.expected_seq = lake->mark.seq,
+		.position_only = lake_txn_is_position_only(txn),
+	};
+	duct_uuid_v4(txn->commit_id);
+	int result = attempts(&c, err);
+	if (result || c.done_before)
+		lake->db->ops->reset(lake->db);
+	if (result)
+		return result;
+	duct_kill_point("commit-done");
+	if (bring_up_to_date(&c, err))
+		return -(int)err->class;
+	return give_result(&c, ret, err);
+}
+
+int lake_begin_copy(struct lake *lake, const char *source_identity, struct duct_error *err)
+{
+	if (lake->read_only)
+		return duct_fail(err, DUCT_FATAL, "the lake was opened for reading only");
+	struct lake_script script = {0};
+	struct duct_buf *to = lake_script_step(&script, LAKE_STEP_CHANGED, 1, NULL);
+	lake_sqlf(to, lake->db, "UPDATE @ductstream_checkpoint SET seq = seq + 1, state = 'copying', lsn = 0, "
+		"commit_us = 0, source_identity = ");
+	duct_buf_sql_literal(to, source_identity ? source_identity : "");
+	duct_buf_puts(to, " WHERE flow = ");
+	duct_buf_sql_literal(to, lake->flow);
+	duct_buf_printf(to, " AND epoch = %lld", (long long)lake->mark.epoch);
+	size_t at;
+	enum lake_outcome outcome = lake->db->ops->run(lake->db, &script, &at, err);
+	/* Saying it twice is the same as once: after a loss it is simply said again. */
+	if (outcome == LAKE_RUN_UNKNOWN && lake->db->ops->reconnect(lake->db, err) == 0)
+		outcome = lake->db->ops->run(lake->db, &script, &at, err);
+	lake_script_done(&script);
+	struct lake_mark_row row;
+	if (outcome == LAKE_RUN_COUNT)
+		return lake_read_mark(lake, false, &row, err) ? -(int)err->class : lake_fenced(lake, row.epoch, err);
+	if (outcome != LAKE_RUN_OK)
+		return duct_wrap(err, "begin the copy");
+	duct_kill_point("copy-begun");
+	return lake_refresh(lake, false, false, err);
+}

@@ -1,0 +1,94 @@
+#ifndef LAKE_TXN_PLAN_H
+#define LAKE_TXN_PLAN_H
+
+#include "lake/lake.h"
+#include "lake/stats.h"
+#include "lake/txn.h"
+
+/* Inside of a txn: what txn.c plans, txn_render.c turns into a script, and txn_commit.c sends. */
+
+struct txn_column {
+	struct lake_column column; /* as it will be */
+	bool added, dropped, changed;
+};
+
+struct txn_ids { /* a growing list of ids in malloc memory */
+	int64_t *ids;
+	size_t n, cap;
+};
+
+struct lake_txn_table {
+	struct lake_txn *txn;
+	int64_t id; /* of a new table: given by the last rendering */
+	bool is_new, renamed, moved, altered, truncated;
+	const char *schema, *name; /* as they will be */
+	const char *uuid;	   /* new tables only */
+	const char *part;	   /* path in its row: below the schema's */
+	const char *path;	   /* absolute */
+	struct txn_column *columns;
+	size_t ncolumns, columns_cap;
+	struct lake_column *live; /* what lake_txn_columns() hands out */
+	int nlive;
+	int64_t next_column_id;
+	struct txn_ids ended;
+	struct lake_marks *marks;
+	size_t nmarks, marks_cap;
+	size_t nfiles, ndeletes;
+	/* by the last rendering, for the model after the commit */
+	int64_t record_count, next_row_id, file_size_bytes;
+	struct lake_stats_change *stats;
+	size_t nstats;
+};
+
+struct txn_schema {
+	const char *name, *uuid, *part, *path;
+	int64_t id; /* by the last rendering; -1: somebody else has made it meanwhile */
+};
+
+struct txn_file {
+	struct lake_new_file *file; /* NULL once taken */
+	struct lake_txn_table *table;
+	int64_t id, row_id_start;
+};
+
+struct txn_delete {
+	struct lake_txn_table *table;
+	int64_t file_id;
+	int on_new_file;
+	char *path;
+	int64_t count, size_bytes, footer_size;
+};
+
+struct txn_relation {
+	struct lake_relation relation;
+	struct lake_txn_table *table; /* NULL: the row is removed */
+};
+
+struct lake_txn {
+	struct lake *lake;
+	struct duct_arena arena;
+	struct lake_txn_table **tables;
+	size_t ntables, tables_cap;
+	struct txn_schema *schemas;
+	size_t nschemas, schemas_cap;
+	struct txn_file *files;
+	size_t nfiles, files_cap;
+	struct txn_delete *deletes;
+	size_t ndeletes, deletes_cap;
+	struct txn_relation *relations;
+	size_t nrelations, relations_cap;
+	struct lake_txn_file_result *results;
+	char commit_id[37];
+	/* by the last rendering */
+	int64_t snapshot_id, schema_version, next_catalog_id, next_file_id;
+	bool has_ddl;
+};
+
+/* True when it makes no snapshot: only the checkpoint (and relation rows) move. */
+bool lake_txn_is_position_only(const struct lake_txn *txn);
+
+/* Renders the commit on top of the lake's model as it is now. `expected_seq`: of the checkpoint row. */
+void lake_txn_render(struct lake_txn *txn, const struct lake_commit_info *info, int64_t expected_seq,
+	struct lake_script *script);
+
+#endif
