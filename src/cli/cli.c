@@ -9,38 +9,48 @@ const struct cli_command *const cli_commands[] = {
 	&cli_lake_verify, &cli_version, &cli_help,	  NULL,
 };
 
-static int unknown_command(const char *word, const char *const *names, struct duct_error *err)
+static void unknown_command(const char *one, const char *two, struct duct_error *err)
 {
-	const char *near = duct_nearest(word, names);
+	const char *names[32] = {0};
+	for (size_t i = 0; cli_commands[i] && i + 1 < DUCT_LEN(names); i++)
+		names[i] = cli_commands[i]->name;
+	const char *near = duct_nearest(two, names), *shown = near ? two : one;
+	near = near ? near : duct_nearest(one, names);
 	if (near)
-		return duct_fail(err, DUCT_CONFIG, "unknown command \"%.60s\": did you mean \"%s\"?", word, near);
-	return duct_fail(err, DUCT_CONFIG, "unknown command \"%.60s\": `ductstream help` lists the commands", word);
+		(void)duct_fail(err, DUCT_CONFIG, "unknown command \"%.60s\": did you mean \"%s\"?", shown, near);
+	else
+		(void)duct_fail(err, DUCT_CONFIG, "unknown command \"%.60s\": `ductstream help` lists the commands", shown);
+}
+
+/* "lake" alone, or with a second word that does not exist. */
+static bool is_group(const char *word, struct duct_buf *ret_members)
+{
+	size_t n = strlen(word);
+	for (size_t i = 0; cli_commands[i]; i++) {
+		const char *name = cli_commands[i]->name;
+		if (strncmp(name, word, n) == 0 && name[n] == ' ')
+			duct_buf_printf(ret_members, "%s\"%s\"", ret_members->len ? " or " : "", name);
+	}
+	return ret_members->len > 0;
 }
 
 const struct cli_command *cli_find(int argc, char **argv, int *ret_used, struct duct_error *err)
 {
-	const char *names[32] = {0};
-	size_t n = 0;
-	bool group = false;
-	AUTO_BUF struct duct_buf two = {0};
-	duct_buf_printf(&two, "%s %s", argv[0], argc > 1 && argv[1][0] != '-' ? argv[1] : "");
+	AUTO_BUF struct duct_buf two = {0}, members = {0};
+	bool has_second = argc > 1 && argv[1][0] != '-';
+	duct_buf_printf(&two, "%s%s%s", argv[0], has_second ? " " : "", has_second ? argv[1] : "");
 	for (size_t i = 0; cli_commands[i]; i++) {
-		const char *name = cli_commands[i]->name, *space = strchr(name, ' ');
-		names[n++] = name;
-		if (strcmp(name, argv[0]) == 0 || strcmp(name, two.data) == 0) {
-			*ret_used = space ? 2 : 1;
+		const char *name = cli_commands[i]->name;
+		bool of_two = strchr(name, ' ') != NULL;
+		if (strcmp(name, of_two ? two.data : argv[0]) == 0) {
+			*ret_used = of_two ? 2 : 1;
 			return cli_commands[i];
 		}
-		if (space && strlen(argv[0]) == (size_t)(space - name) && strncmp(name, argv[0], strlen(argv[0])) == 0)
-			group = true;
 	}
-	if (group && two.data[two.len - 1] == ' ')
-		(void)duct_fail(err, DUCT_CONFIG, "\"%s\" needs a second word: `ductstream help` lists the commands",
-				argv[0]);
-	else if (group || !duct_nearest(argv[0], names))
-		(void)unknown_command(group ? two.data : argv[0], names, err);
+	if (is_group(argv[0], &members) && !has_second)
+		(void)duct_fail(err, DUCT_CONFIG, "\"%s\" is not a whole command: %s", argv[0], members.data);
 	else
-		(void)unknown_command(argv[0], names, err);
+		unknown_command(members.len ? two.data : argv[0], two.data, err);
 	return NULL;
 }
 
