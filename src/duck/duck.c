@@ -77,16 +77,16 @@ static int conn_error(struct duck_conn *conn, duckdb_error_type type, const char
 
 /* --- the feed --- */
 
-static struct duck_feed *feed_of(struct duck_db *db, uint64_t id)
+static struct duck_feed *feed_of(struct duck_db *db, int64_t id)
 {
-	return id < MAX_FEEDS ? atomic_load(&db->feeds[id]) : NULL;
+	return id >= 0 && id < MAX_FEEDS ? atomic_load(&db->feeds[id]) : NULL;
 }
 
 static void feed_bind(duckdb_bind_info info)
 {
 	struct duck_db *db = duckdb_bind_get_extra_info(info);
 	duckdb_value id = duckdb_bind_get_parameter(info, 0);
-	struct duck_feed *feed = feed_of(db, duckdb_get_uint64(id));
+	struct duck_feed *feed = feed_of(db, duckdb_get_int64(id));
 	duckdb_destroy_value(&id);
 	if (!feed) {
 		duckdb_bind_set_error(info, "there is no open feed of this number");
@@ -117,7 +117,7 @@ static int register_feed(struct duck_db *db, struct duct_error *err)
 	if (duckdb_connect(db->db, &conn) == DuckDBError)
 		return duct_fail(err, DUCT_FATAL, "duckdb: cannot connect to the database in memory");
 	duckdb_table_function f = duckdb_create_table_function();
-	duckdb_logical_type id = duckdb_create_logical_type(DUCKDB_TYPE_UBIGINT);
+	duckdb_logical_type id = duckdb_create_logical_type(DUCKDB_TYPE_BIGINT);
 	duckdb_table_function_set_name(f, "duck_feed");
 	duckdb_table_function_add_parameter(f, id);
 	duckdb_table_function_set_extra_info(f, db, NULL);
