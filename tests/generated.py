@@ -9,7 +9,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from lib.paths import ROOT, program  # noqa: E402
 
 # Path in the project -> the command whose output it is. A word "ductstream" at the front is the program under test.
-GENERATED = {}
+GENERATED = {
+    f"docs/reference/options/{of}-{name}.md": ["ductstream", "options", f"{of}/{name}", "--markdown"]
+    for of, name in [("source", "postgres"), ("destination", "ducklake"), ("flow", "config")]
+}
 
 
 def output(command):
