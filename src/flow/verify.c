@@ -1,9 +1,297 @@
-/* Comparing source and lake by content: see verify.h. */
-#include "flow/verify.h"
+/*
+ * Comparing source and lake by content: see verify.h. First all keys are compared in buckets of their hash, without
+ * waiting: equal sums are proof. The keys of buckets that differ are then looked at one by one, each time after the lake
+ * has passed a mark that was set after the source was read; a difference that does not move is real.
+ */
+#include "flow/verify_internal.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { MAX_LOOKS = 20, MAX_KEYS = 1000000, MAX_ATTEMPTS = 5, AGAIN_MS = 300, DEFAULT_SHOWN = 10 };
+
+struct outcome {
+	uint64_t source_rows, lake_rows;
+	size_t undecided;
+	bool capped; /* more differs than was looked at */
+	struct verify_suspects suspects;
+};
+
+int verify_pause(struct verify *v, int timeout_ms, struct duct_error *err)
+{
+	struct pollfd fd = {.fd = v->ctx->stop_fd, .events = POLLIN};
+	(void)poll(&fd, 1, timeout_ms); /* EINTR: the caller looks again */
+	return duct_ctx_stopped(v->ctx) ? duct_fail(err, DUCT_CANCELLED, "stopped") : 0;
+}
+
+/* Reads both sides once. Files that went away under the reader are read again from a newer snapshot. */
+static int look(struct verify *v, struct verify_table *t, bool wait, struct verify_digest *source,
+		struct verify_digest *lake, struct duct_error *err)
+{
+	const bool *wanted = lake->wanted;
+	int rc = verify_source_read(v, t, source, err);
+	if (!rc && wait)
+		rc = verify_wait_for_lake(v, err);
+	for (int attempt = 1; !rc; attempt++) {
+		rc = verify_lake_read(v, t, lake, err);
+		if (rc != -DUCT_RETRY || attempt == MAX_ATTEMPTS)
+			break;
+		verify_digest_done(lake);
+		verify_digest_init(lake, wanted);
+		rc = verify_pause(v, AGAIN_MS, err);
+	}
+	return rc;
+}
+
+/* Marks the buckets that differ, as far as their keys fit in memory. Returns how many differ. */
+static size_t choose(const struct verify_digest *source, const struct verify_digest *lake, bool *wanted, bool *ret_capped)
+{
+	size_t different = 0;
+	uint64_t keys = 0;
+	*ret_capped = false;
+	for (size_t i = 0; i < VERIFY_BUCKETS; i++) {
+		const struct verify_sum *a = &source->buckets[i], *b = &lake->buckets[i];
+		wanted[i] = false;
+		if (a->a == b->a && a->b == b->b && a->count == b->count)
+			continue;
+		different++;
+		keys += a->count + b->count;
+		wanted[i] = keys <= MAX_KEYS || different == 1;
+		*ret_capped |= !wanted[i];
+	}
+	return different;
+}
+
+/* One comparison of all buckets. Returns how many differ, -class. */
+static int compare_buckets(struct verify *v, struct verify_table *t, bool wait, bool *wanted, struct outcome *to,
+			   struct duct_error *err)
+{
+	struct verify_digest source, lake;
+	verify_digest_init(&source, NULL);
+	verify_digest_init(&lake, NULL);
+	int rc = look(v, t, wait, &source, &lake, err);
+	if (!rc) {
+		rc = (int)choose(&source, &lake, wanted, &to->capped);
+		to->source_rows = source.rows;
+		to->lake_rows = lake.rows;
+	}
+	verify_digest_done(&source);
+	verify_digest_done(&lake);
+	return rc;
+}
+
+static int compare_keys(struct verify *v, struct verify_table *t, const bool *wanted, struct outcome *to,
+			struct duct_error *err)
+{
+	int rc = 0;
+	for (int n = 0; n < MAX_LOOKS && !rc; n++) {
+		struct verify_digest source, lake;
+		verify_digest_init(&source, wanted);
+		verify_digest_init(&lake, wanted);
+		rc = look(v, t, true, &source, &lake, err);
+		if (!rc) {
+			verify_suspects_look(&to->suspects, &source, &lake);
+			to->source_rows = source.rows;
+			to->lake_rows = lake.rows;
+		}
+		verify_digest_done(&source);
+		verify_digest_done(&lake);
+		if (!rc && verify_suspects_settled(&to->suspects))
+			return 0;
+	}
+	for (size_t i = 0; i < to->suspects.n && !rc; i++)
+		to->undecided += to->suspects.list[i].looks < VERIFY_LOOKS;
+	return rc;
+}
+
+static int compare_table(struct verify *v, struct verify_table *t, struct outcome *to, struct duct_error *err)
+{
+	AUTO_FREE bool *wanted = duct_xcalloc(VERIFY_BUCKETS, sizeof *wanted);
+	int rc = compare_buckets(v, t, false, wanted, to, err);
+	if (rc > 0 && to->capped) /* a lake that is merely behind */
+		rc = compare_buckets(v, t, true, wanted, to, err);
+	return rc > 0 ? compare_keys(v, t, wanted, to, err) : rc;
+}
+
+/* Findings. */
+
+static void write_out(struct verify *v, const struct duct_buf *text)
+{
+	for (size_t at = 0; at < text->len;) {
+		ssize_t n = write(v->options->fd, text->data + at, text->len - at);
+		if (n < 0 && errno != EINTR)
+			return; /* the result is the exit code, too */
+		at += n > 0 ? (size_t)n : 0;
+	}
+}
+
+static const char *const kind_names[] = {
+	[VERIFY_MISSING] = "missing in the lake", [VERIFY_EXTRA] = "only in the lake", [VERIFY_CONTENT] = "other content"};
+static const char *const kind_words[] = {
+	[VERIFY_MISSING] = "missing", [VERIFY_EXTRA] = "extra", [VERIFY_CONTENT] = "content"};
+
+static size_t shown_keys(struct verify *v, const struct outcome *o)
+{
+	size_t most = v->options->max_shown > 0 ? (size_t)v->options->max_shown : DEFAULT_SHOWN;
+	return o->suspects.n < most ? o->suspects.n : most;
+}
+
+static void print_json(struct verify *v, const char *name, const struct outcome *o)
+{
+	AUTO_BUF struct duct_buf to = {0};
+	size_t real = o->suspects.n - o->undecided;
+	duct_buf_puts(&to, "{\"event\":\"table\",\"table\":");
+	duct_buf_json_string(&to, name, strlen(name));
+	duct_buf_printf(&to,
+			",\"identical\":%s,\"source_rows\":%llu,\"lake_rows\":%llu,\"different_keys\":%zu,"
+			"\"undecided_keys\":%zu,\"complete\":%s,\"differences\":[",
+			o->suspects.n || o->capped ? "false" : "true", (unsigned long long)o->source_rows,
+			(unsigned long long)o->lake_rows, real, o->undecided, o->capped ? "false" : "true");
+	for (size_t i = 0; i < shown_keys(v, o); i++) {
+		const struct verify_suspect *s = &o->suspects.list[i];
+		duct_buf_puts(&to, i ? ",{\"key\":" : "{\"key\":");
+		duct_buf_json_string(&to, s->text, strlen(s->text));
+		duct_buf_printf(&to, ",\"kind\":\"%s\",\"looks\":%d}", kind_words[s->kind], s->looks);
+	}
+	duct_buf_puts(&to, "]}\n");
+	write_out(v, &to);
+}
+
+static void print_text(struct verify *v, const char *name, const struct outcome *o)
+{
+	AUTO_BUF struct duct_buf to = {0};
+	duct_buf_printf(&to, "%s: ", name);
+	if (!o->suspects.n && !o->capped) {
+		flow_format_count(&to, o->source_rows);
+		duct_buf_puts(&to, " rows, identical\n");
+	} else {
+		flow_format_count(&to, o->source_rows);
+		duct_buf_puts(&to, " rows at the source, ");
+		flow_format_count(&to, o->lake_rows);
+		duct_buf_printf(&to, " in the lake, %s%zu keys differ", o->capped ? "at least " : "",
+				o->suspects.n - o->undecided);
+		if (o->undecided)
+			duct_buf_printf(&to, ", %zu kept changing", o->undecided);
+		duct_buf_putc(&to, '\n');
+	}
+	size_t shown = shown_keys(v, o);
+	for (size_t i = 0; i < shown; i++)
+		duct_buf_printf(&to, "  %s: %s\n", o->suspects.list[i].text, kind_names[o->suspects.list[i].kind]);
+	if (o->suspects.n > shown)
+		duct_buf_printf(&to, "  and %zu more\n", o->suspects.n - shown);
+	write_out(v, &to);
+}
+
+/* Tables. */
+
+static bool is_wanted(const struct verify *v, const char *name)
+{
+	if (!v->options->tables)
+		return true;
+	for (const char *const *t = v->options->tables; *t; t++)
+		if (strcmp(*t, name) == 0)
+			return true;
+	return false;
+}
+
+static bool is_our_own(const struct verify *v, const struct pg_published *p)
+{
+	return v->from->state_schema && v->from->state_table && strcmp(p->schema, v->from->state_schema) == 0 &&
+	       strcmp(p->name, v->from->state_table) == 0;
+}
+
+static int verify_one(struct verify *v, const struct pg_published *p, const char *name, struct duct_error *err)
+{
+	struct verify_table t = {.published = p};
+	struct outcome o = {0};
+	const struct pg_table *facts = pg_tables_find(v->facts, p->oid);
+	size_t names = 0;
+	while (p->columns && p->columns[names])
+		names++;
+	duct_arena_init(&t.arena);
+	int rc = facts ? pg_relation_from_table(&t.relation, facts, v->catalog, p->columns, names, 1, err)
+		       : duct_fail(err, DUCT_RETRY, "table \"%s\" went away during the comparison", name);
+	if (!rc)
+		rc = verify_lake_columns(v, &t, err);
+	if (!rc)
+		rc = compare_table(v, &t, &o, err);
+	if (!rc) {
+		bool differs = o.suspects.n > o.undecided;
+		v->different += differs;
+		v->undecided += !differs && (o.undecided || o.capped);
+		if (v->options->json)
+			print_json(v, name, &o);
+		else
+			print_text(v, name, &o);
+	}
+	verify_suspects_done(&o.suspects);
+	pg_relation_free(t.relation);
+	duct_arena_done(&t.arena);
+	return rc;
+}
+
+static int check_names(struct verify *v, struct duct_error *err)
+{
+	for (const char *const *t = v->options->tables; t && *t; t++) {
+		bool found = false;
+		for (size_t i = 0; i < v->published->ntables && !found; i++) {
+			const struct pg_published *p = &v->published->tables[i];
+			AUTO_FREE char *name = duct_xasprintf("%s.%s", p->schema, p->name);
+			found = strcmp(name, *t) == 0;
+		}
+		if (!found)
+			return duct_fail(err, DUCT_CONFIG, "table \"%s\" is not in publication \"%s\"", *t,
+					 v->from->publication);
+	}
+	return 0;
+}
+
+static int verify_all(struct verify *v, struct duct_error *err)
+{
+	int rc = verify_source_open(v, err);
+	if (!rc)
+		rc = verify_lake_open(v, err);
+	if (!rc)
+		rc = check_names(v, err);
+	size_t compared = 0;
+	for (size_t i = 0; !rc && i < v->published->ntables; i++) {
+		const struct pg_published *p = &v->published->tables[i];
+		AUTO_FREE char *name = duct_xasprintf("%s.%s", p->schema, p->name);
+		if (is_our_own(v, p) || !is_wanted(v, name))
+			continue;
+		compared++;
+		rc = verify_one(v, p, name, err);
+	}
+	if (rc)
+		return rc;
+	if (v->different)
+		return duct_fail(err, DUCT_DATA, "%zu of %zu tables differ", v->different, compared);
+	if (v->undecided)
+		return duct_fail(err, DUCT_RETRY, "rows of %zu of %zu tables kept changing on both sides: try again when they do less",
+				 v->undecided, compared);
+	return 0;
+}
 
 int flow_verify(const struct flow_spec *spec, const struct flow_verify_options *options, const struct duct_ctx *ctx,
 		struct duct_error *err)
 {
-	(void)options, (void)ctx;
-	return duct_fail(err, DUCT_CONFIG, "flow \"%s\": the comparison is not built into this version", spec->name);
+	if (strcmp(spec->source->name, "postgres") != 0 || spec->ndestinations != 1 ||
+	    strcmp(spec->destinations[0].ops->name, "ducklake") != 0)
+		return duct_fail(err, DUCT_CONFIG, "flow \"%s\": only a postgres source and one ducklake destination can be compared",
+				 spec->name);
+	struct verify v = {
+		.spec = spec, .options = options, .ctx = ctx,
+		.from = spec->source_config, .to = spec->destinations[0].config,
+	};
+	int rc = verify_all(&v, err);
+	duck_disconnect(v.conn);
+	duck_close(v.db);
+	lake_close(v.lake);
+	pg_catalog_free(v.catalog);
+	pg_tables_free(v.facts);
+	pg_published_free(v.published);
+	pg_session_close(v.session);
+	return rc;
 }

@@ -1,0 +1,212 @@
+/* The lake's side of a comparison: live files without their deleted rows. */
+#include "flow/verify_internal.h"
+
+#include <jansson.h>
+#include <string.h>
+
+int verify_lake_open(struct verify *v, struct duct_error *err)
+{
+	const struct ducklake_config *c = v->to;
+	const struct lake_config config = {
+		.catalog = c->catalog, .metadata_schema = c->metadata_schema, .data_path = c->data_path,
+		.flow = v->spec->name, .read_only = true, .busy_timeout_ms = c->busy_timeout_ms,
+	};
+	int rc = lake_open(&v->lake, &config, v->ctx, err);
+	if (!rc)
+		rc = duck_open(&v->db, 1, 0, NULL, err);
+	return rc ? rc : duck_connect(&v->conn, v->db, err);
+}
+
+static const struct lake_relation *relation_of(struct verify *v, uint32_t oid)
+{
+	size_t n;
+	const struct lake_relation *all = lake_relations(v->lake, &n);
+	for (size_t i = 0; i < n; i++)
+		if (all[i].source_oid == oid)
+			return &all[i];
+	return NULL;
+}
+
+static const struct lake_column *lake_column(const struct lake_table *table, int64_t id)
+{
+	for (int i = 0; table && i < table->ncolumns; i++)
+		if (table->columns[i].id == id)
+			return &table->columns[i];
+	return NULL;
+}
+
+/* The lake column of a source column: rows of the mirror's list are [attnum, column_id, name]. -1: none. */
+static int64_t mirrored(const json_t *mirror, const struct duct_column *column)
+{
+	for (size_t i = 0; i < json_array_size(mirror); i++) {
+		const json_t *row = json_array_get(mirror, i);
+		const char *name = json_string_value(json_array_get(row, 2));
+		if (column->attnum > 0 ? json_integer_value(json_array_get(row, 0)) == column->attnum
+				       : name && strcmp(name, column->name) == 0)
+			return json_integer_value(json_array_get(row, 1));
+	}
+	return -1;
+}
+
+static bool is_text(const struct duct_type *type)
+{
+	return type->kind == DUCT_VARCHAR || type->kind == DUCT_JSON;
+}
+
+static int add_column(struct verify_table *t, const struct lake_table *table, const json_t *mirror, int i,
+		      struct duct_error *err)
+{
+	const struct duct_column *from = &t->relation->rel->columns[i];
+	const struct lake_column *lake = lake_column(table, mirrored(mirror, from));
+	if (!lake)
+		return duct_fail(err, DUCT_DATA, "column \"%s\" is not in the lake", from->name);
+	struct verify_column *c = &t->columns[t->ncolumns++];
+	*c = (struct verify_column){.source = i, .lake = lake, .column_id = lake->id, .key = from->key};
+	c->type = duct_type_copy(&t->arena, &lake->type);
+	c->cast = !duct_type_equal(&from->type, &c->type) && !(is_text(&from->type) && is_text(&c->type));
+	return 0;
+}
+
+int verify_lake_columns(struct verify *v, struct verify_table *t, struct duct_error *err)
+{
+	const struct lake_relation *relation = relation_of(v, t->published->oid);
+	const struct lake_table *table = relation ? lake_table_by_id(v->lake, relation->table_id) : NULL;
+	if (!table)
+		return duct_fail(err, DUCT_DATA, "table \"%s\".\"%s\" is not in the lake", t->published->schema,
+				 t->published->name);
+	const struct duct_relation *rel = t->relation->rel;
+	t->table_id = table->id;
+	t->keyed = rel->nkeys > 0;
+	t->ncolumns = 0;
+	t->columns = duct_arena_zalloc(&t->arena, (size_t)rel->ncolumns * sizeof *t->columns + 1);
+	json_t *mirror = json_loads(relation->columns ? relation->columns : "[]", 0, NULL);
+	int rc = 0;
+	for (int i = 0; i < rel->ncolumns && !rc; i++)
+		rc = add_column(t, table, mirror, i, err);
+	json_decref(mirror);
+	return rc ? duct_wrap(err, "table \"%s\".\"%s\"", t->published->schema, t->published->name) : 0;
+}
+
+/* The model is new after each sync: the columns are looked up in it again. */
+static int find_columns(struct verify *v, struct verify_table *t, struct duct_error *err)
+{
+	struct lake_change_note *notes = NULL;
+	size_t n;
+	int rc = lake_sync(v->lake, &notes, &n, err);
+	free(notes);
+	if (rc)
+		return rc;
+	const struct lake_table *table = lake_table_by_id(v->lake, t->table_id);
+	for (int i = 0; i < t->ncolumns; i++) {
+		struct verify_column *c = &t->columns[i];
+		c->lake = lake_column(table, c->column_id);
+		if (!c->lake || !duct_type_equal(&c->lake->type, &c->type))
+			return duct_fail(err, DUCT_RETRY, "lake table of \"%s\" was altered during the comparison",
+					 t->published->name);
+	}
+	return 0;
+}
+
+struct lake_read {
+	struct verify_table *t;
+	struct verify_digest *to;
+	struct verify_row_scratch scratch;
+	int64_t *dead; /* ascending */
+	size_t ndead;
+};
+
+static bool is_dead(const struct lake_read *r, int64_t position)
+{
+	for (size_t low = 0, high = r->ndead; low < high;) {
+		size_t mid = low + (high - low) / 2;
+		if (r->dead[mid] == position)
+			return true;
+		if (r->dead[mid] < position)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return false;
+}
+
+static int add_rows(void *arg, const struct duct_batch *batch, const int64_t *positions, const int64_t *row_ids,
+		    struct duct_error *err)
+{
+	struct lake_read *r = arg;
+	(void)row_ids;
+	for (uint32_t i = 0; i < batch->rows; i++) {
+		if (is_dead(r, positions[i]))
+			continue;
+		int rc = verify_add_row(r->to, r->t, batch, i, false, &r->scratch, err);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+static int compare_positions(const void *a, const void *b)
+{
+	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+	return x < y ? -1 : x > y;
+}
+
+/* Delete file and marks together. */
+static int read_dead(struct verify *v, struct lake_read *r, const struct lake_file *file, struct duct_error *err)
+{
+	AUTO_FREE int64_t *deleted = NULL, *marks = NULL;
+	size_t ndeleted = 0, nmarks = 0;
+	int rc = 0;
+	if (file->delete_path)
+		rc = lake_read_delete_file(v->conn, file->delete_path, &deleted, &ndeleted, err);
+	if (!rc && file->mark_count)
+		rc = lake_list_marks(v->lake, r->t->table_id, file->id, &marks, &nmarks, err);
+	if (rc)
+		return rc;
+	r->ndead = ndeleted + nmarks;
+	r->dead = duct_xrealloc(r->dead, (r->ndead + 1) * sizeof *r->dead);
+	if (ndeleted)
+		memcpy(r->dead, deleted, ndeleted * sizeof *r->dead);
+	if (nmarks)
+		memcpy(r->dead + ndeleted, marks, nmarks * sizeof *r->dead);
+	qsort(r->dead, r->ndead, sizeof *r->dead, compare_positions);
+	return 0;
+}
+
+static int read_files(struct verify *v, struct lake_read *r, struct duct_arena *arena, struct duct_error *err)
+{
+	struct verify_table *t = r->t;
+	struct lake_file *files;
+	size_t n;
+	const struct lake_column **columns = duct_arena_zalloc(arena, (size_t)t->ncolumns * sizeof *columns + 1);
+	for (int i = 0; i < t->ncolumns; i++)
+		columns[i] = t->columns[i].lake;
+	int rc = lake_list_files(v->lake, t->table_id, arena, &files, &n, err);
+	for (size_t i = 0; i < n && !rc; i++) {
+		if (duct_ctx_stopped(v->ctx))
+			return duct_fail(err, DUCT_CANCELLED, "stopped");
+		rc = read_dead(v, r, &files[i], err);
+		if (!rc)
+			rc = lake_read_file(v->conn, &files[i], columns, t->ncolumns, NULL, 0, add_rows, r, err);
+	}
+	return rc;
+}
+
+int verify_lake_read(struct verify *v, struct verify_table *t, struct verify_digest *to, struct duct_error *err)
+{
+	struct lake_read r = {.t = t, .to = to};
+	struct duct_arena arena;
+	duct_arena_init(&arena);
+	int rc = find_columns(v, t, err);
+	if (!rc)
+		rc = read_files(v, &r, &arena, err);
+	duct_arena_done(&arena);
+	free(r.dead);
+	duct_buf_done(&r.scratch.key);
+	duct_buf_done(&r.scratch.row);
+	duct_buf_done(&r.scratch.cast);
+	duct_buf_done(&r.scratch.text);
+	if (rc)
+		return duct_wrap(err, "read \"%s\".\"%s\" in the lake", t->published->schema, t->published->name);
+	verify_digest_finish(to);
+	return 0;
+}
