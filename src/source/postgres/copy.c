@@ -260,7 +260,7 @@ static int plan(struct postgres_source *src, struct postgres_copy *copy, struct 
 	if (r)
 		return r;
 	AUTO_FREE struct pg_published **wanted = duct_xcalloc(list->ntables + 1, sizeof *wanted);
-	size_t n = 0, max = copy->kind == POSTGRES_COPY_ADDED ? POSTGRES_FENCED_MAX : SIZE_MAX;
+	size_t n = 0, max = copy->kind == POSTGRES_COPY_ADDED ? POSTGRES_FENCED_MAX - src->identity.nfences : SIZE_MAX;
 	for (size_t i = 0; i < list->ntables && n < max && !r; i++) {
 		if (!table_wanted(src, copy, list->tables[i].oid))
 			continue;
@@ -387,10 +387,11 @@ static int prepare(struct postgres_source *src, struct postgres_copy *copy, stru
 	if ((r = plan(src, copy, err)))
 		return r;
 	struct postgres_identity id = src->identity;
-	id.nfenced = 0;
-	for (size_t i = 0; copy->kind == POSTGRES_COPY_ADDED && i < copy->snap.nrelations; i++)
-		id.fenced[id.nfenced++] = copy->relations[i]->rel->oid;
-	id.fence = id.nfenced ? slot.lsn : 0;
+	if (copy->kind == POSTGRES_COPY_ADDED)
+		for (size_t i = 0; i < copy->snap.nrelations; i++)
+			id.fences[id.nfences++] = (struct postgres_fence){copy->relations[i]->rel->oid, slot.lsn};
+	else
+		id.nfences = 0;
 	return postgres_identity_write(&id, copy->snap.source_identity, sizeof copy->snap.source_identity, err);
 }
 
@@ -454,18 +455,14 @@ int postgres_snapshot_done(void *source, struct duct_snapshot *snap, bool publis
 	struct postgres_copy *copy = snap->impl;
 	int r = 0;
 	if (published) {
-		src->identity.nfenced = 0;
-		src->identity.fence = 0;
 		for (size_t i = 0; i < snap->nrelations; i++) {
 			struct postgres_table *t = postgres_group_table(&src->group, snap->relations[i]->oid, true);
 			t->known = true;
 			t->fence = snap->pos.lsn;
 			if (copy->kind == POSTGRES_COPY_ADDED)
-				src->identity.fenced[src->identity.nfenced++] = t->oid;
+				src->identity.fences[src->identity.nfences++] = (struct postgres_fence){t->oid, t->fence};
 		}
-		if (copy->kind == POSTGRES_COPY_ADDED)
-			src->identity.fence = snap->pos.lsn;
-		else
+		if (copy->kind == POSTGRES_COPY_FIRST)
 			published_first(src, copy);
 		src->group.unknown_seen = false; /* the next look at the publication finds what is still missing */
 		src->polled_us = 0;

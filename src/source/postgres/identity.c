@@ -23,12 +23,16 @@ int postgres_identity_write(const struct postgres_identity *id, char *to, size_t
 	json_member(&b, "database", id->database);
 	json_member(&b, "slot", id->slot);
 	duct_buf_printf(&b, ",\"database_oid\":%u,\"timeline\":%d", id->database_oid, id->timeline);
-	if (id->nfenced) {
-		duct_buf_printf(&b, ",\"fence\":\"%s\",\"fenced\":[", duct_lsn_format(lsn, id->fence));
-		for (size_t i = 0; i < id->nfenced; i++)
-			duct_buf_printf(&b, "%s%u", i ? "," : "", id->fenced[i]);
-		duct_buf_putc(&b, ']');
+	for (size_t i = 0; i < id->nfences; i++) {
+		if (i && id->fences[i].lsn == id->fences[i - 1].lsn) {
+			duct_buf_printf(&b, ",%u", id->fences[i].oid);
+			continue;
+		}
+		duct_buf_puts(&b, i ? "],[" : ",\"fences\":[[");
+		duct_buf_printf(&b, "\"%s\",%u", duct_lsn_format(lsn, id->fences[i].lsn), id->fences[i].oid);
 	}
+	if (id->nfences)
+		duct_buf_puts(&b, "]]");
 	duct_buf_putc(&b, '}');
 	if (b.len >= size)
 		return duct_fail(err, DUCT_FATAL, "the identity of the source takes %zu bytes, %zu are there", b.len, size);
@@ -40,6 +44,26 @@ static void copy_text(char *to, size_t size, const json_t *object, const char *k
 {
 	const char *s = json_string_value(json_object_get(object, key));
 	snprintf(to, size, "%s", s ? s : "");
+}
+
+/* [[position, oid, oid ...] ...] */
+static int read_fences(struct postgres_identity *id, const json_t *groups, struct duct_error *err)
+{
+	for (size_t i = 0; i < json_array_size(groups); i++) {
+		const json_t *group = json_array_get(groups, i);
+		const char *text = json_string_value(json_array_get(group, 0));
+		uint64_t lsn;
+		int r = duct_lsn_parse(text ? text : "", &lsn, err);
+		if (r)
+			return r;
+		for (size_t k = 1; k < json_array_size(group); k++) {
+			if (id->nfences == POSTGRES_FENCED_MAX)
+				return duct_fail(err, DUCT_FATAL, "more fences than fit");
+			id->fences[id->nfences++] = (struct postgres_fence){
+				(uint32_t)json_integer_value(json_array_get(group, k)), lsn};
+		}
+	}
+	return 0;
 }
 
 int postgres_identity_read(struct postgres_identity *ret, const char *json, struct duct_error *err)
@@ -58,13 +82,18 @@ int postgres_identity_read(struct postgres_identity *ret, const char *json, stru
 	copy_text(ret->slot, sizeof ret->slot, o, "slot");
 	ret->database_oid = (uint32_t)json_integer_value(json_object_get(o, "database_oid"));
 	ret->timeline = (int)json_integer_value(json_object_get(o, "timeline"));
-	const char *fence = json_string_value(json_object_get(o, "fence"));
-	int r = fence ? duct_lsn_parse(fence, &ret->fence, err) : 0;
-	const json_t *list = json_object_get(o, "fenced");
-	for (size_t i = 0; fence && i < json_array_size(list) && i < POSTGRES_FENCED_MAX; i++)
-		ret->fenced[ret->nfenced++] = (uint32_t)json_integer_value(json_array_get(list, i));
+	int r = read_fences(ret, json_object_get(o, "fences"), err);
 	json_decref(o);
 	return r ? duct_fail(err, DUCT_FATAL, "the identity stored by the destination has a bad fence") : 0;
+}
+
+void postgres_identity_prune(struct postgres_identity *id, uint64_t durable_lsn)
+{
+	size_t n = 0;
+	for (size_t i = 0; i < id->nfences; i++)
+		if (id->fences[i].lsn > durable_lsn)
+			id->fences[n++] = id->fences[i];
+	id->nfences = n;
 }
 
 int postgres_identity_compare(const struct postgres_identity *stored, const struct postgres_identity *now,

@@ -8,18 +8,25 @@
 
 /*
  * What a source says about itself, kept by the destination beside the position: whose positions they are. Also the
- * fence of the last copy of added tables: the destination stores it in the commit that publishes them, so that after a
- * crash the changes which that copy contains are not applied again.
+ * fences of copies of added tables: the destination stores them in the commit that publishes the tables, so that after a
+ * crash the changes which the copy contains are not applied again.
  */
-enum { POSTGRES_FENCED_MAX = 40 }; /* so that the text fits */
+enum {
+	POSTGRES_FENCED_MAX = 36,      /* tables, so that the text fits */
+	POSTGRES_FENCED_BEFORE = 10, /* a further copy begins only with so few left */
+};
+
+struct postgres_fence {
+	uint32_t oid;
+	uint64_t lsn; /* the table's copy contains all commits that end at or before it */
+};
 
 struct postgres_identity {
 	char system_id[24], database[64], slot[64];
 	uint32_t database_oid;
 	int timeline;
-	uint64_t fence; /* 0: none */
-	uint32_t fenced[POSTGRES_FENCED_MAX];
-	size_t nfenced;
+	struct postgres_fence fences[POSTGRES_FENCED_MAX]; /* rising */
+	size_t nfences;
 };
 
 /* JSON; `size` is that of the destination's field. */
@@ -27,6 +34,9 @@ int postgres_identity_write(const struct postgres_identity *identity, char *to, 
 
 /* "" gives a zeroed identity. FATAL when it cannot be read. */
 int postgres_identity_read(struct postgres_identity *ret, const char *json, struct duct_error *err) DUCT_CHECKED;
+
+/* Forgets the fences that a durable position has passed. */
+void postgres_identity_prune(struct postgres_identity *identity, uint64_t durable_lsn);
 
 /* Another server, database or slot than the stored one: CONFIG, each with its sentence. Fields that the stored identity
  * leaves empty are not compared. */

@@ -116,11 +116,11 @@ static int open_streaming(struct postgres_source *src, const struct duct_checkpo
 	if (r || (r = postgres_identity_compare(&stored, &src->identity, err)) || (r = check_timeline(src, &stored, lsn, err)))
 		return r;
 	src->start_lsn = lsn;
-	src->identity.fence = stored.fence;
-	src->identity.nfenced = stored.nfenced;
-	memcpy(src->identity.fenced, stored.fenced, sizeof stored.fenced);
-	for (size_t i = 0; i < stored.nfenced; i++)
-		postgres_group_table(&src->group, stored.fenced[i], true)->fence = stored.fence;
+	postgres_identity_prune(&stored, lsn);
+	src->identity.nfences = stored.nfences;
+	memcpy(src->identity.fences, stored.fences, sizeof stored.fences);
+	for (size_t i = 0; i < stored.nfences; i++)
+		postgres_group_table(&src->group, stored.fences[i].oid, true)->fence = stored.fences[i].lsn;
 	if (!slot->exists) {
 		if ((r = slot_missing(src, lsn, err)))
 			return r;
@@ -229,7 +229,7 @@ static void postgres_close(void *source, const struct duct_pos *durable)
 		src->durable = *durable;
 	if (src->started && src->sql && PQstatus(src->sql->conn) == CONNECTION_OK) {
 		src->sql->stop_fd = -1;
-		postgres_state_write(src, "stopped", 0, src->row_lsn && src->durable.lsn > src->state_lsn ? src->durable.lsn : 0);
+		postgres_state_write(src, "stopped", 0, src->durable.lsn > src->state_lsn ? src->durable.lsn : 0);
 	}
 	if (src->spool)
 		postgres_stream_stop(src);

@@ -392,9 +392,8 @@ static bool copy_due(struct postgres_source *src)
 {
 	if (!src->group.unknown_seen || src->config->snapshot != POSTGRES_SNAPSHOT_AUTO || !group_empty(src))
 		return false;
-	if (src->identity.nfenced && src->durable.lsn < src->identity.fence)
-		return false; /* one copy at a time: its fence must be passed first */
-	return true;
+	postgres_identity_prune(&src->identity, src->durable.lsn);
+	return src->identity.nfences <= POSTGRES_FENCED_BEFORE; /* else the stream has to pass some first */
 }
 
 int postgres_read(void *source, const struct duct_pos *durable, struct duct_changes **ret, int timeout_ms,
