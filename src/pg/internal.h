@@ -45,6 +45,7 @@ static inline void pg_put_bool(struct duct_buf *to, bool v) /* a present boolean
 }
 
 __extension__ typedef __int128 pg_int128;
+__extension__ typedef unsigned __int128 pg_uint128;
 
 /* One item of a one-dimensional array's text; `at` is behind '{' or ','. Returns the delimiter's place, NULL when there
  * is none. */

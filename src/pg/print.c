@@ -10,13 +10,47 @@
 
 enum { MAX_FLOAT_DIGITS = 17, DBASE_DIGITS = 4, MAX_QUERY_DEPTH = 1000 };
 
+/* Whether digits * 10^k is exactly odd * 2^e. */
+static bool same_number(uint64_t digits, int k, uint64_t odd, int e)
+{
+	enum { MAX_POWER = 24 }; /* 5^24 alone has more bits than a double */
+	pg_uint128 a = digits, b = odd, *scaled = k < 0 ? &b : &a;
+	if (abs(k) > MAX_POWER)
+		return false;
+	for (int i = 0; i < abs(k); i++)
+		*scaled *= 5;
+	e -= k;
+	for (; a && !(a & 1); e--)
+		a >>= 1;
+	return a == b && e == 0;
+}
+
+/* A decimal exactly between two doubles reads back as the even one, but Postgres does not print it for either. */
+static bool is_midpoint(const char *text, double v)
+{
+	int e;
+	uint64_t m = (uint64_t)ldexp(frexp(v, &e), 53), digits = 0;
+	const char *p = text;
+	int k = 0;
+	for (; *p != 'e'; p++) {
+		if (*p == '.')
+			continue;
+		digits = digits * 10 + (uint64_t)(*p - '0');
+		k -= p > text;
+	}
+	k += atoi(p + 1);
+	e -= 53;
+	return same_number(digits, k, 2 * m + 1, e - 1) ||
+	       (m == 1ULL << 52 ? same_number(digits, k, 4 * m - 1, e - 2) : same_number(digits, k, 2 * m - 1, e - 1));
+}
+
 /* The shortest digits that read back as v, not negative and finite; returns the decimal exponent of the first digit. */
 static int shortest(double v, char *digits)
 {
 	char text[40];
 	for (int n = 1; n <= MAX_FLOAT_DIGITS; n++) {
 		(void)snprintf(text, sizeof text, "%.*e", n - 1, v);
-		if (strtod(text, NULL) == v)
+		if (strtod(text, NULL) == v && !is_midpoint(text, v))
 			break;
 	}
 	char *e = strchr(text, 'e');

@@ -6,7 +6,8 @@
 /* $1 oid[]: the types and all they are made of. */
 #define PG_SQL_TYPES                                                                                                  \
 	"WITH RECURSIVE w(oid) AS (SELECT unnest($1::oid[]) UNION SELECT x.n FROM w JOIN pg_type t ON t.oid = w.oid " \
-	"CROSS JOIN LATERAL (SELECT t.typelem WHERE t.typelem <> 0 AND t.typsend = 'array_send'::regproc "            \
+	"CROSS JOIN LATERAL (SELECT t.typelem WHERE t.typelem <> 0 AND (t.typsend = 'array_send'::regproc "           \
+	"OR t.oid IN (22, 30)) "                                                                                      \
 	"UNION ALL SELECT t.typbasetype WHERE t.typbasetype <> 0 "                                                    \
 	"UNION ALL SELECT a.atttypid FROM pg_attribute a WHERE t.typtype = 'c' AND a.attrelid = t.typrelid "          \
 	"AND a.attnum > 0 AND NOT a.attisdropped "                                                                    \
