@@ -73,7 +73,7 @@ const struct duct_opt duct_source_postgres_opts[] = {
 	    "memory for changes in flight; larger transactions are handed on in parts", .min = 1 << 20,
 	    .max = INT64_C(1) << 40),
 	OPT(C, work_mem, "work_mem", DUCT_OPT_SIZE, "64MB", "logical_decoding_work_mem of our server process",
-	    .min = 64 << 10, .max = INT64_C(2) << 40),
+	    .min = 64000, .max = INT64_C(2) << 40),
 	OPT(C, read_pause_us, "read_pause_us", DUCT_OPT_INT, "300",
 	    "microseconds to let data pile up once the socket is empty; 0 = off", .min = 0, .max = 100000),
 	OPT(C, lock_timeout_ms, "lock_timeout", DUCT_OPT_DURATION, "30s",

@@ -9,6 +9,12 @@
 #include <stdio.h>
 #include <string.h>
 
+/* The server's kB are 1024 bytes, and fewer than 64 it refuses; ours are 1000 ("64kB" must work). */
+static int64_t work_mem_kb(int64_t bytes)
+{
+	return bytes < 64 << 10 ? 64 : bytes / 1024;
+}
+
 int postgres_open_session(struct postgres_source *src, bool replication, struct pg_session **ret, struct duct_error *err)
 {
 	const struct postgres_config *c = src->config;
@@ -16,7 +22,7 @@ int postgres_open_session(struct postgres_source *src, bool replication, struct 
 		"-c lock_timeout=%lldms%s", (long long)c->lock_timeout_ms,
 		replication ? "" : " -c row_security=off -c enable_tidscan=on -c default_transaction_read_only=off");
 	AUTO_FREE char *all = replication ? duct_xasprintf("%s -c logical_decoding_work_mem=%lldkB", settings,
-							   (long long)(c->work_mem / 1024))
+							   (long long)work_mem_kb(c->work_mem))
 					  : duct_xstrdup(settings);
 	const struct pg_session_options options = {
 		.dsn = c->dsn,
