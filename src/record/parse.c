@@ -58,7 +58,7 @@ static bool parse_fixed(const char *text, size_t len, int scale, duct_i128 *ret)
 	bool negative = take(&t, "-");
 	if (!negative)
 		(void)take(&t, "+"); /* optional */
-	duct_i128 v = 0, limit = duct_power10(38);
+	duct_i128 v = 0, limit = duct_power10(37);
 	int places = -1;
 	bool digits = false;
 	for (; t.at < t.end; t.at++) {
@@ -74,15 +74,15 @@ static bool parse_fixed(const char *text, size_t len, int scale, duct_i128 *ret)
 				return false;
 			continue;
 		}
+		if (v >= limit)
+			return false;
 		v = v * 10 + (*t.at - '0');
 		places += places >= 0;
-		if (v >= limit)
-			return false;
 	}
 	for (places = places < 0 ? 0 : places; places < scale; places++) {
-		v *= 10;
 		if (v >= limit)
 			return false;
+		v *= 10;
 	}
 	*ret = negative ? -v : v;
 	return digits;
