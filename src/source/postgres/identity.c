@@ -164,7 +164,7 @@ int postgres_gap_check(const struct postgres_gap_facts *f, struct duct_error *er
 				"on without them with --accept-gap", stored, duct_lsn_format(noted, f->last_lsn), f->slot, other);
 	else if (f->restart >= f->stored)
 		(void)duct_fail(err, DUCT_CONFIG,
-				"slot \"%s\" was made again: it begins at %s, after the destination's position %s; the changes "
+				"slot \"%s\" was made again (or advanced) by somebody else: it begins at %s, after the destination's position %s; the changes "
 				"between are lost to it: copy afresh, or go on without them with --accept-gap",
 				f->slot, other, stored);
 	else
