@@ -10,8 +10,8 @@ from lib.paths import ROOT, program  # noqa: E402
 
 # Path in the project -> the command whose output it is. A word "ductstream" at the front is the program under test.
 GENERATED = {
-    f"docs/reference/options/{of}-{name}.md": ["ductstream", "options", f"{of}/{name}", "--markdown"]
-    for of, name in [("source", "postgres"), ("destination", "ducklake"), ("flow", "config")]
+    f"docs/reference/options/{name}.md": ["ductstream", "options", name, "--markdown"]
+    for name in ("postgres", "ducklake", "config")
 }
 
 

@@ -55,13 +55,14 @@ static const char *put_duckdb(struct health *h)
 /* DUCTSTREAM_EXTENSIONS, else the folder beside the library's. Missing ones are only needed for maintenance. */
 static void put_extensions(struct health *h, const char *duckdb_path)
 {
-	const char *folder = getenv("DUCTSTREAM_EXTENSIONS"), *slash = strrchr(duckdb_path, '/');
-	AUTO_FREE char *beside = slash ? duct_xasprintf("%.*s/../extensions", (int)(slash - duckdb_path), duckdb_path)
-				       : duct_xstrdup("extensions");
-	AUTO_FREE char *real = realpath(folder && *folder ? folder : beside, NULL);
+	const char *given = getenv("DUCTSTREAM_EXTENSIONS"), *slash = strrchr(duckdb_path, '/');
+	AUTO_FREE char *folder = given && *given ? duct_xstrdup(given)
+				 : slash ? duct_xasprintf("%.*s/../extensions", (int)(slash - duckdb_path), duckdb_path)
+					 : duct_xstrdup("extensions");
+	AUTO_FREE char *real = realpath(folder, NULL);
 	for (size_t i = 0; i < DUCT_LEN(extensions); i++) {
 		AUTO_FREE char *name = duct_xasprintf("extension %s", extensions[i]);
-		AUTO_FREE char *path = duct_xasprintf("%s/%s.duckdb_extension", real ? real : beside, extensions[i]);
+		AUTO_FREE char *path = duct_xasprintf("%s/%s.duckdb_extension", real ? real : folder, extensions[i]);
 		bool found = access(path, R_OK) == 0;
 		put_line(h, name, found ? "found" : "missing", path,
 			 found ? NULL

@@ -1,0 +1,249 @@
+"""The command line: help, refusals, exit codes, machine-readable output, and that no secret is ever printed."""
+
+import json
+import os
+import signal
+import subprocess
+
+import pytest
+import yaml
+
+from lib.child import popen
+from lib.flow import EXIT_CANCELLED, EXIT_CONFIG, EXIT_DONE
+from lib.paths import program
+
+SECRET = "hunter2-hidden"
+COMMANDS = ["run", "check", "options", "health", "lake snapshots", "lake verify", "version", "help"]
+
+
+def ductstream(*words, **environment):
+    """(exit code, stdout, stderr); the secret must be in neither."""
+    done = subprocess.run(
+        [program(), *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "LC_ALL": "C.UTF-8", **environment},
+    )
+    assert SECRET not in done.stdout + done.stderr
+    return done.returncode, done.stdout, done.stderr
+
+
+def flow_file(folder, source=None, destination=None, **top):
+    path = folder / "flow.yaml"
+    content = {
+        "name": "shop",
+        "source": {"type": "postgres", "options": {"slot": "shop", "publication": "shop", **(source or {})}},
+        "destinations": [
+            {
+                "name": "lake",
+                "type": "ducklake",
+                "options": {"catalog": f"sqlite:{folder}/c.sqlite", "data_path": f"{folder}/d", **(destination or {})},
+            }
+        ],
+        **top,
+    }
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return str(path)
+
+
+def test_help_fits_a_screen():
+    code, overview, _ = ductstream()
+    assert code == EXIT_DONE
+    assert overview == ductstream("help")[1] == ductstream("--help")[1] == ductstream("-h")[1]
+    for name in COMMANDS:
+        assert f"\n  {name} " in overview
+        code, text, _ = ductstream("help", *name.split())
+        assert code == EXIT_DONE
+        assert text.startswith(f"usage: ductstream {name}")
+        assert text == ductstream(*name.split(), "--help")[1]
+        assert text == ductstream(*name.split(), "-h")[1]
+    for text in [overview] + [ductstream("help", *name.split())[1] for name in COMMANDS]:
+        assert len(text.splitlines()) <= 24
+        assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["rnu"], 'unknown command "rnu": did you mean "run"?'),
+        (["lake", "verfy"], 'unknown command "lake verfy": did you mean "lake verify"?'),
+        (["lak", "verify"], 'unknown command "lak verify": did you mean "lake verify"?'),
+        (["lake"], '"lake" is not a whole command: "lake snapshots" or "lake verify"'),
+        (["nothing"], 'unknown command "nothing": `ductstream help` lists the commands'),
+        (["help", "chekc"], 'unknown command "chekc": did you mean "check"?'),
+        (["run"], "an argument is missing: a flow file expected"),
+        (["run", "a", "b"], "one argument too many: a flow file expected"),
+        (["version", "a"], "this command takes no arguments"),
+        (["run", "a", "--until-cought-up"], 'unknown flag "--until-cought-up": did you mean "--until-caught-up"?'),
+        (["run", "a", f"-passwd={SECRET}"], 'unknown flag "-passwd": add --help for the ones this command takes'),
+        (["run", "a", "---quiet"], 'unknown flag "---quiet": did you mean "--quiet"?'),
+        (["run", "a", "--quiet=1"], 'flag "--quiet" takes no value'),
+        (["run", "a", "--log-level"], 'flag "--log-level" needs a value'),
+        (["run", "a", "--log-level=loud"], 'flag "--log-level": "loud" is none of debug, info, warn, error'),
+        (["run", "/nowhere/flow.yaml"], "/nowhere/flow.yaml: cannot be opened: No such file or directory"),
+        (["options", "postgrs"], 'unknown connector "postgrs": did you mean "postgres"?'),
+        (["lake", "snapshots"], "name a flow file, or a catalog with --catalog"),
+        (["lake", "snapshots", "--catalog", "x", "--limit", "0"], 'flag "--limit": "0" is outside 1..1000000'),
+        (["lake", "snapshots", "--limit=1", "--limit=2"], 'flag "--limit" is given twice'),
+        (["lake", "verify", "a", "--tables", "a,,b"], 'flag "--tables": a name between commas is empty'),
+        (["lake", "verify", "a", "--timeout", "5"], 'flag "--timeout": "5" is not a duration such as 30s or 5m'),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
+)
+def test_refusals(words, message):
+    assert ductstream(*words) == (EXIT_CONFIG, "", f"ductstream: error: {message}\n")
+    code, out, err = ductstream(*words, "-json")
+    if "needs a value" not in message:
+        assert (code, out) == (EXIT_CONFIG, "")
+        assert json.loads(err) == {"level": "error", "class": "config", "message": message}
+
+
+def test_flags_in_any_form_and_order(tmp_path):
+    missing = "/nowhere/flow.yaml: cannot be opened"
+    for words in (
+        ["run", "--until-caught-up", "/nowhere/flow.yaml"],
+        ["run", "/nowhere/flow.yaml", "-until-caught-up", "-log-level", "debug"],
+        ["run", "--log-level=debug", "--", "/nowhere/flow.yaml"],
+    ):
+        assert missing in ductstream(*words)[2]
+    assert "-x: cannot be opened" in ductstream("run", "--", "-x")[2]
+
+
+def test_version_health_and_options():
+    code, text, _ = ductstream("version")
+    assert code == EXIT_DONE and text.startswith("ductstream ")
+    assert json.loads(ductstream("version", "--json")[1])["version"] == text.split()[1]
+    assert ductstream("--version")[1] == text
+
+    code, text, _ = ductstream("health", "--json")
+    parts = {part["part"]: part for part in map(json.loads, text.splitlines())}
+    assert code == EXIT_DONE
+    assert parts["libduckdb"]["version"] == "v1.5.5" and parts["libduckdb"]["path"].endswith("libduckdb.so")
+    assert {"ductstream", "libpq", "sqlite", "lmdb", "extension ducklake"} <= set(parts)
+    missing = {p["part"]: p for p in map(json.loads, ductstream("health", "-json", DUCTSTREAM_EXTENSIONS="/nowhere")[1].splitlines())}
+    assert missing["extension ducklake"]["version"] == "missing" and missing["extension ducklake"]["problem"]
+
+    code, text, _ = ductstream("options", "postgres")
+    assert code == EXIT_DONE and "  slot (text, required)\n" in text
+    assert max(map(len, text.splitlines()[1:])) <= 80
+    [only] = json.loads(ductstream("options", "destination/ducklake", "--json")[1])
+    assert (only["of"], only["name"]) == ("destination", "ducklake")
+    assert {"catalog", "data_path"} <= {option["name"] for option in only["options"]}
+
+
+def test_flow_file_errors_name_the_place_and_hide_secrets(tmp_path):
+    dsn = f"host=/nowhere password={SECRET}"
+    cases = [
+        ({"source": {"dsn": dsn, "slto": "x"}}, 'unknown option "slto": did you mean "slot"?'),
+        ({"source": {"dsn": [dsn]}}, "the value (hidden) must be one value"),
+        ({"source": {"dsn": {"password": SECRET}}}, "the value (hidden) must be one value"),
+        ({"source": {"dsn": dsn, "batch_size": 0}}, '"0" is outside 1..10000000'),
+        ({"source": {"dsn": dsn, "snapshot": f"postgres://u:{SECRET}@h/d"}}, "the value (hidden) is not one of"),
+        ({"source": {"dsn": dsn}, "destination": {"catalog": f"postgres:password={SECRET} port=x", "no_key": "?"}}, "no_key"),
+    ]
+    for arguments, message in cases:
+        path = flow_file(tmp_path, **arguments)
+        for command in ("run", "check"):
+            code, out, err = ductstream(command, path)
+            assert (code, out) == (EXIT_CONFIG, "") and message in err and path in err
+    path = flow_file(tmp_path, {"dsn": "${DUCT_TEST_MISSING}"})
+    assert 'environment variable "DUCT_TEST_MISSING" is not set' in ductstream("run", path)[2]
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        f"host=/nowhere port=1 user=me dbname=d password={SECRET}",
+        f"postgresql://me:{SECRET}@127.0.0.1:1/d?connect_timeout=1",
+        f"postgresql://me:{SECRET}@127.0.0.1:1/d?nonsense=1",
+        f"host=/nowhere password='{SECRET}",
+        f"host=/nowhere passwrod={SECRET}",
+    ],
+    ids=["pairs", "uri", "uri-unknown", "open-quote", "mistyped"],
+)
+def test_secrets_stay_hidden_when_servers_refuse(tmp_path, dsn):
+    for arguments in (
+        {"source": {"dsn": dsn}},
+        {"source": {"dsn": "host=/nowhere"}, "destination": {"catalog": f"postgres:{dsn}"}},
+    ):
+        path = flow_file(tmp_path, config={"give_up_after": "1s"}, **arguments)
+        for words in (["check"], ["lake", "snapshots"], ["lake", "verify"], ["run", "--until-caught-up"]):
+            for more in ([], ["--json"]):
+                code, out, err = ductstream(*words, path, *more, *(["--log-level=debug"] if words == ["run"] else []))
+                assert code != EXIT_DONE or words == ["lake", "snapshots"], out + err
+    code, out, err = ductstream("lake", "snapshots", "--catalog", f"postgres:{dsn}")
+    assert code != EXIT_DONE and err.count("\n") == 1
+
+
+def test_check_reports_findings(tmp_path, database, sqlite_lake):
+    database.sql("CREATE TABLE t (id int PRIMARY KEY)")
+    path = flow_file(tmp_path, {"dsn": database.dsn})
+    code, out, err = ductstream("check", path)
+    assert code == EXIT_DONE and err == "", out + err
+    assert out.startswith("source postgres (postgres)\n  ✓ ") and "\ndestination lake (ducklake)\n" in out
+    assert out.splitlines()[-1].startswith('flow "shop": ')
+    code, ascii_out, _ = ductstream("check", path, LC_ALL="C")
+    assert "\n  + " in ascii_out and "✓" not in ascii_out and "→" not in ascii_out
+
+    lines = [json.loads(line) for line in ductstream("check", path, "--json")[1].splitlines()]
+    assert {line["of"] for line in lines[:-1]} == {"source", "destination"}
+    assert lines[-1]["summary"] is True and lines[-1]["errors"] == 0
+    assert lines[-1]["ok"] == sum(line["finding"] == "ok" for line in lines[:-1])
+    assert database.query("SELECT count(*) FROM pg_publication") == [(0,)], "check changes nothing"
+
+    path = flow_file(tmp_path, {"dsn": database.dsn + "_missing"})
+    code, out, err = ductstream("check", path)
+    assert code == EXIT_CONFIG and "  ✗ " in out and "it will not run" in out and err == ""
+
+
+def test_snapshots_of_a_lake(database, sqlite_lake, make_flow):
+    database.sql("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)")
+    flow = make_flow(database, sqlite_lake)
+    flow.run_until_caught_up()
+    code, out, _ = ductstream("lake", "snapshots", str(flow.path), "--json")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert code == EXIT_DONE
+    ids = [row["snapshot_id"] for row in rows]
+    assert ids == sorted(ids, reverse=True) and ids[-1] == 0
+    assert rows[0]["author"] == "ductstream" and "inserted_into_table" in rows[0]["changes"]
+    assert json.loads(rows[0]["extra"])["flow"] == "shop"
+    one = ductstream("lake", "snapshots", "--catalog", sqlite_lake.catalog, "--limit", "1", "--json")[1]
+    assert [json.loads(line)["snapshot_id"] for line in one.splitlines()] == ids[:1]
+    assert ductstream("lake", "snapshots", str(flow.path))[1].split()[0] == str(ids[0])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda s: s.name)
+def test_first_signal_stops_in_order(database, sqlite_lake, make_flow, number):
+    database.sql("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)")
+    flow = make_flow(database, sqlite_lake)
+    run = flow.start("--json")
+    confirmed = "SELECT 1 FROM pg_replication_slots WHERE slot_name = 'shop' AND active"
+    run.wait_for(lambda: database.query(confirmed), what="streaming")
+    database.sql("INSERT INTO t VALUES (2)")
+    run.wait_for(lambda: '"streaming"' in run.stdout or '"commit' in run.stdout or len(run.json_lines()) > 1, what="progress")
+    run.signal(number)
+    assert run.wait(60) == EXIT_DONE, run.describe()
+    assert all("{" == line[0] for line in run.stderr.splitlines())
+    assert '"event":"stopping"' in run.stderr
+
+
+def test_second_and_third_signal(tmp_path):
+    """A run that cannot get at its source waits and tries again: every signal ends it."""
+    path = flow_file(tmp_path, {"dsn": "host=/nowhere"})
+    for count in (1, 2):
+        process = popen([program(), "run", path, "--until-caught-up"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        first = process.stderr.readline()
+        assert first
+        for _ in range(count):
+            process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=30)
+        assert process.returncode == EXIT_CANCELLED, first + err
+
+
+def test_output_that_cannot_be_written():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([program(), "options", "postgres"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 4
+    assert done.stderr == "ductstream: error: standard output cannot be written: No space left on device\n"

@@ -1,0 +1,111 @@
+"""Every flow of examples/flows does what its first comment says, with nothing but environment variables set."""
+
+import subprocess
+
+import pytest
+
+from lib.child import popen
+from lib.compare import assert_same
+from lib.lake import OfficialLake
+from lib.paths import ROOT, program
+
+FLOWS = sorted((ROOT / "examples" / "flows").glob("*.yaml"))
+COPIED = {
+    "postgres-to-ducklake": ["public.orders", "public.customers", "public.events", "public.measurements_1"],
+    "postgres-to-ducklake-postgres-catalog": ["public.orders", "public.customers", "public.events"],
+    "postgres-snapshot-only": ["public.orders", "public.customers", "public.events"],
+    "postgres-append-only": ["public.orders", "public.customers", "public.events"],
+    "postgres-partitioned-root": ["public.orders", "public.measurements"],
+}
+STREAMS = set(COPIED) - {"postgres-snapshot-only"}
+
+
+@pytest.fixture
+def shop(database, server, request, tmp_path):
+    """A source, its environment and where its lake is."""
+    database.sql(
+        """CREATE TABLE orders (id int PRIMARY KEY, what text);
+        CREATE TABLE customers (id int PRIMARY KEY, name text);
+        CREATE TABLE events (at int, what text);
+        ALTER TABLE events REPLICA IDENTITY FULL;
+        CREATE TABLE measurements (id int PRIMARY KEY, v float8) PARTITION BY RANGE (id);
+        CREATE TABLE measurements_1 PARTITION OF measurements FOR VALUES FROM (0) TO (1000);
+        INSERT INTO orders SELECT i, 'order ' || i FROM generate_series(1, 100) i;
+        INSERT INTO customers VALUES (1, 'Ann'), (2, NULL);
+        INSERT INTO events VALUES (1, 'one'), (1, 'one'), (2, NULL);
+        INSERT INTO measurements VALUES (1, 0.5), (2, 'NaN')"""
+    )
+    catalog = server.database(database.name + "_catalog")
+    yield {
+        "DUCTSTREAM_SOURCE_DSN": database.dsn,
+        "DUCTSTREAM_CATALOG_DSN": catalog.dsn,
+        "DUCTSTREAM_LAKE": str(tmp_path),
+    }
+    catalog.drop()
+
+
+def command(environment, *words):
+    process = popen(
+        [program(), *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={"PATH": "/usr/bin:/bin", **environment},
+    )
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+def open_lake(flow, environment):
+    catalog = f"sqlite:{environment['DUCTSTREAM_LAKE']}/catalog.sqlite"
+    if "postgres-catalog" in flow.stem:
+        catalog = f"postgres:{environment['DUCTSTREAM_CATALOG_DSN']}"
+    return OfficialLake(catalog, f"{environment['DUCTSTREAM_LAKE']}/data")
+
+
+def change(database):
+    database.sql(
+        """BEGIN;
+        INSERT INTO orders VALUES (101, 'new');
+        UPDATE orders SET what = 'changed' WHERE id = 1;
+        DELETE FROM orders WHERE id = 2;
+        INSERT INTO events VALUES (3, 'three');
+        INSERT INTO measurements VALUES (3, 1.5);
+        COMMIT"""
+    )
+
+
+@pytest.mark.parametrize("flow", FLOWS, ids=lambda path: path.stem)
+def test_example(flow, shop, database):
+    code, out, err = command(shop, "check", str(flow))
+    assert code == 0, out + err
+    code, out, err = command(shop, "run", str(flow), "--until-caught-up")
+    assert code == 0, err
+
+    if flow.stem in STREAMS:
+        change(database)
+        code, out, err = command(shop, "run", str(flow), "--until-caught-up")
+        assert code == 0, err
+    elif flow.stem == "postgres-without-snapshot":
+        database.sql("INSERT INTO orders VALUES (101, 'new'); UPDATE orders SET what = 'newer' WHERE id = 101")
+        code, out, err = command(shop, "run", str(flow), "--until-caught-up")
+        assert code == 0, err
+    elif flow.stem == "postgres-snapshot-only":
+        assert database.query("SELECT slot_name FROM pg_replication_slots WHERE database = current_database()") == []
+
+    lake = open_lake(flow, shop)
+    try:
+        for table in COPIED.get(flow.stem, []):
+            assert_same(database, lake, table)
+        if flow.stem == "postgres-without-snapshot":
+            assert lake.sql("SELECT id, what FROM lake.public.orders") == [(101, "newer")]
+        if flow.stem == "postgres-selected-tables":
+            assert lake.sql("SELECT count(*), min(what), max(id) FROM lake.shop.orders") == [(100, "order 1", 100)]
+            tables = lake.sql("SELECT table_name FROM information_schema.tables WHERE table_schema = 'shop' ORDER BY 1")
+            assert tables == [("customers",), ("orders",)]
+    finally:
+        lake.close()
+
+
+def test_every_example_is_expected():
+    assert {path.stem for path in FLOWS} == {*COPIED, "postgres-without-snapshot", "postgres-selected-tables"}
