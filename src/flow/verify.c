@@ -196,7 +196,7 @@ static bool is_wanted(const struct verify *v, const char *name)
 	return false;
 }
 
-static bool is_our_own(const struct verify *v, const struct pg_published *p)
+bool verify_is_own(const struct verify *v, const struct pg_published *p)
 {
 	return v->from->state_schema && v->from->state_table && strcmp(p->schema, v->from->state_schema) == 0 &&
 	       strcmp(p->name, v->from->state_table) == 0;
@@ -259,7 +259,7 @@ static int verify_all(struct verify *v, struct duct_error *err)
 	for (size_t i = 0; !rc && i < v->published->ntables; i++) {
 		const struct pg_published *p = &v->published->tables[i];
 		AUTO_FREE char *name = duct_xasprintf("%s.%s", p->schema, p->name);
-		if (is_our_own(v, p) || !is_wanted(v, name))
+		if (verify_is_own(v, p) || !is_wanted(v, name))
 			continue;
 		compared++;
 		rc = verify_one(v, p, name, err);

@@ -113,6 +113,9 @@ int verify_lake_columns(struct verify *v, struct verify_table *t, struct duct_er
 int verify_lake_read(struct verify *v, struct verify_table *t, struct verify_digest *to, struct duct_error *err)
 	DUCT_CHECKED;
 
+/* The source's state table: it may be published, but it is not mirrored. */
+bool verify_is_own(const struct verify *v, const struct pg_published *p);
+
 /* Waits on the stop for that long; CANCELLED when it comes. */
 int verify_pause(struct verify *v, int timeout_ms, struct duct_error *err) DUCT_CHECKED;
 

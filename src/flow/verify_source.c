@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "pg/copy.h"
 
+#include <stdio.h>
 #include <string.h>
 
 enum { BATCH_ROWS = 4096, POLL_MS = 200, PEEK_MS = 2000, DEFAULT_TIMEOUT_MS = 60000, PEEKED = 10000 };
@@ -138,12 +139,18 @@ static int nothing_is_pending(struct verify *v, bool *ret, struct duct_error *er
 	AUTO_PGRESULT PGresult *res = NULL;
 	AUTO_BUF struct duct_buf quoted = {0};
 	duct_buf_sql_ident(&quoted, v->from->publication);
+	/* The source's own state table is written when a flow stops. Its oid as it stands in a message: */
+	char own[16] = "";
+	for (size_t i = 0; i < v->published->ntables; i++)
+		if (verify_is_own(v, &v->published->tables[i]))
+			snprintf(own, sizeof own, "%08x", v->published->tables[i].oid);
 	struct duct_error busy; /* the flow may have come back */
 	if (pg_query(v->session,
-		     "select pg_catalog.count(*) filter (where pg_catalog.get_byte(c.data, 0) in (73, 85, 68, 84)), "
+		     "select pg_catalog.count(*) filter (where pg_catalog.get_byte(c.data, 0) in (73, 85, 68, 84) "
+		     "and pg_catalog.encode(pg_catalog.substr(c.data, 2, 4), 'hex') <> $3), "
 		     "pg_catalog.count(*) from pg_catalog.pg_logical_slot_peek_binary_changes($1, null, 10000, "
 		     "'proto_version', '1', 'publication_names', $2) c",
-		     2, (const char *const[]){v->from->slot, quoted.data}, &res, &busy))
+		     3, (const char *const[]){v->from->slot, quoted.data, own}, &res, &busy))
 		return 0;
 	*ret = pg_get_i64(res, 0, 0) == 0 && pg_get_i64(res, 0, 1) < PEEKED;
 	return 0;
