@@ -2,13 +2,11 @@
 
 import os
 import re
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 from lib.flow import Flow
-from lib.lake import OfficialLake
+from lib.lake import LakeHome
 from lib.pg import Postgres
 
 LONG = os.environ.get("DUCT_LONG") == "1"
@@ -54,28 +52,10 @@ def database(server, request):
     created.drop()
 
 
-@dataclass
-class LakeHome:
-    """Where a lake is. open() gives an OfficialLake, which the fixture closes."""
-
-    catalog: str
-    data_path: Path
-    _opened: list
-
-    def open(self, options=""):
-        lake = OfficialLake(self.catalog, self.data_path, options)
-        self._opened.append(lake)
-        return lake
-
-    def close(self):
-        while self._opened:
-            self._opened.pop().close()
-
-
 @pytest.fixture
 def sqlite_lake(tmp_path):
     """A lake that does not exist yet, on a SQLite catalog."""
-    home = LakeHome(f"sqlite:{tmp_path}/lake.sqlite", tmp_path / "data", [])
+    home = LakeHome(f"sqlite:{tmp_path}/lake.sqlite", tmp_path / "data")
     yield home
     home.close()
 
@@ -84,7 +64,7 @@ def sqlite_lake(tmp_path):
 def postgres_lake(server, request, tmp_path):
     """A lake that does not exist yet, on a Postgres catalog in a database of its own."""
     created = server.database("lake_" + _name_of(request))
-    home = LakeHome(f"postgres:{created.dsn}", tmp_path / "data", [])
+    home = LakeHome(f"postgres:{created.dsn}", tmp_path / "data")
     yield home
     home.close()
     created.drop()

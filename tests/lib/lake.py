@@ -4,6 +4,7 @@ import pickle
 import selectors
 import subprocess
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import child
@@ -28,6 +29,21 @@ def identifier(name):
     return '"' + name.replace('"', '""') + '"'
 
 
+_idle = []  # workers that lakes were closed on: starting one costs more than most tests do
+
+
+def _worker():
+    while _idle:
+        worker = _idle.pop()
+        if worker.poll() is None:
+            return worker
+    return child.popen(
+        [sys.executable, Path(__file__).with_name("lake_worker.py"), EXTENSIONS],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+
+
 class OfficialLake:
     """Attaches a DuckLake catalog as `lake` and makes it the default.
 
@@ -38,11 +54,7 @@ class OfficialLake:
 
     def __init__(self, catalog, data_path=None, options="", timeout_s=120):
         self.timeout_s = timeout_s
-        self._worker = child.popen(
-            [sys.executable, Path(__file__).with_name("lake_worker.py"), EXTENSIONS],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
+        self._worker = _worker()
         wanted = ([f"DATA_PATH {quoted(str(data_path))}"] if data_path else []) + ([options] if options else [])
         try:
             self.sql("SET TimeZone = 'UTC'")
@@ -63,15 +75,29 @@ class OfficialLake:
         return self._worker.pid
 
     def close(self):
-        """Ends the process; nothing of an open transaction stays."""
-        if self._worker.poll() is None:
-            self._worker.stdin.close()
-            try:
-                self._worker.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                self._worker.kill()
-                self._worker.wait()
-        self._worker.stdout.close()
+        """Detaches; nothing of an open transaction stays. The process serves the next lake, or ends when it cannot."""
+        worker, self._worker = self._worker, None
+        if worker is None:
+            return
+        if worker.poll() is None and self._detached(worker):
+            _idle.append(worker)
+            return
+        worker.kill()
+        worker.wait()
+        worker.stdin.close()
+        worker.stdout.close()
+
+    def _detached(self, worker):
+        """Brings a worker back to how it began; False when that fails."""
+        self._worker = worker
+        try:
+            self._ask("ROLLBACK", 10)  # an error when nothing is open
+            done = [self._ask(text, 10)[0] for text in ("USE memory", f"DETACH DATABASE IF EXISTS {NAME}")]
+        except (LakeError, OSError):
+            return False
+        finally:
+            self._worker = None
+        return done == ["rows", "rows"]
 
     def kill(self):
         """kill -9, for tests of a client that dies."""
@@ -81,6 +107,8 @@ class OfficialLake:
     # --- requests ---
 
     def _ask(self, statement, timeout_s):
+        if self._worker is None:
+            raise LakeError("Ended", "the lake is closed")
         if self._worker.poll() is not None:
             raise LakeError("Ended", f"the lake's process has ended with {self._worker.returncode}")
         pickle.dump(statement, self._worker.stdin)
@@ -147,3 +175,21 @@ class OfficialLake:
 
     def count(self, table, at=None):
         return self.value(f"SELECT count(*) FROM {self.source(table, at)}")
+
+
+@dataclass
+class LakeHome:
+    """Where a lake is. open() gives an OfficialLake, which the fixture closes."""
+
+    catalog: str
+    data_path: Path
+    _opened: list = field(default_factory=list)
+
+    def open(self, options=""):
+        lake = OfficialLake(self.catalog, self.data_path, options)
+        self._opened.append(lake)
+        return lake
+
+    def close(self):
+        while self._opened:
+            self._opened.pop().close()

@@ -204,6 +204,12 @@ class Postgres:
             known = self._connections[db] = self.connect(db)
         return known
 
+    def forget(self, db):
+        """Closes the connection that sql() and query() use for a database."""
+        known = self._connections.pop(db, None)
+        if known is not None:
+            known.close()
+
     def _forget_connections(self):
         for connection in self._connections.values():
             connection.close()
@@ -227,11 +233,8 @@ class Postgres:
             self.sql(f'CREATE DATABASE "{name}"')
         return Database(self, name)
 
-    def drop_database(self, name):
-        """Drops the database with its slots; the flow that used them must have ended."""
-        known = self._connections.pop(name, None)
-        if known is not None:
-            known.close()
+    def drop_slots(self, name):
+        """Drops a database's slots; the flow that used them must have ended."""
         slots = f"SELECT slot_name FROM pg_replication_slots WHERE database = '{name}'"
         self.sql(
             "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots "
@@ -240,6 +243,11 @@ class Postgres:
         wait_until(lambda: not self.query(slots + " AND active"), 30, f"the slots of {name} to be released")
         for (slot,) in self.query(slots):
             self.query(f"SELECT pg_drop_replication_slot('{slot}')")
+
+    def drop_database(self, name):
+        """Drops the database with its slots; the flow that used them must have ended."""
+        self.forget(name)
+        self.drop_slots(name)
         self.sql(f'DROP DATABASE "{name}" WITH (FORCE)')
 
     def lsn(self):
@@ -282,3 +290,8 @@ class Database:
 
     def drop(self):
         self.server.drop_database(self.name)
+
+    def drop_slots(self):
+        """Drops its slots and closes the connection that sql() and query() use."""
+        self.server.drop_slots(self.name)
+        self.server.forget(self.name)
