@@ -74,15 +74,9 @@ static void put_field(struct duct_buf *to, bool json, const struct duct_field *f
 {
 	put_key(to, json, field->key);
 	switch (field->type) {
-	case DUCT_FIELD_STR:
-		put_string(to, json, field->str);
-		break;
-	case DUCT_FIELD_I64:
-		duct_buf_printf(to, "%" PRId64, field->i64);
-		break;
-	case DUCT_FIELD_U64:
-		duct_buf_printf(to, "%" PRIu64, field->u64);
-		break;
+	case DUCT_FIELD_STR: put_string(to, json, field->str); break;
+	case DUCT_FIELD_I64: duct_buf_printf(to, "%" PRId64, field->i64); break;
+	case DUCT_FIELD_U64: duct_buf_printf(to, "%" PRIu64, field->u64); break;
 	case DUCT_FIELD_LSN:
 		duct_buf_printf(to, json ? "\"%X/%X\"" : "%X/%X", (unsigned)(field->u64 >> 32), (unsigned)field->u64);
 		break;
@@ -121,7 +115,8 @@ static void write_whole(const char *data, size_t n)
 	}
 }
 
-void duct_log_write(const struct duct_log *log, enum duct_level level, const char *event, const struct duct_field *fields)
+void duct_log_write(const struct duct_log *log, enum duct_level level, const char *event,
+		    const struct duct_field *fields)
 {
 	if ((int)level < atomic_load_explicit(&lowest_level, memory_order_relaxed))
 		return;

@@ -78,8 +78,9 @@ static int print_summary(struct report *r, const char *flow, struct duct_error *
 		duct_buf_printf(&r->out, ",\"ok\":%d,\"warnings\":%d,\"errors\":%d}\n", r->counts[DUCT_FINDING_OK],
 				warnings, errors);
 	} else if (errors || warnings) {
-		duct_buf_printf(&r->out, "flow \"%s\": %d error%s, %d warning%s: %s\n", flow, errors, errors == 1 ? "" : "s",
-				warnings, warnings == 1 ? "" : "s", errors ? "it will not run" : "it can run");
+		duct_buf_printf(&r->out, "flow \"%s\": %d error%s, %d warning%s: %s\n", flow, errors,
+				errors == 1 ? "" : "s", warnings, warnings == 1 ? "" : "s",
+				errors ? "it will not run" : "it can run");
 	} else {
 		duct_buf_printf(&r->out, "flow \"%s\": everything is in order\n", flow);
 	}

@@ -5,8 +5,8 @@
 #include <string.h>
 
 const struct cli_command *const cli_commands[] = {
-	&cli_run,	  &cli_check,	    &cli_options, &cli_health, &cli_lake_snapshots,
-	&cli_lake_verify, &cli_version, &cli_help,	  NULL,
+	&cli_run,	  &cli_check,	&cli_options, &cli_health, &cli_lake_snapshots,
+	&cli_lake_verify, &cli_version, &cli_help,    NULL,
 };
 
 static void unknown_command(const char *one, const char *two, struct duct_error *err)
@@ -19,7 +19,8 @@ static void unknown_command(const char *one, const char *two, struct duct_error 
 	if (near)
 		(void)duct_fail(err, DUCT_CONFIG, "unknown command \"%.60s\": did you mean \"%s\"?", shown, near);
 	else
-		(void)duct_fail(err, DUCT_CONFIG, "unknown command \"%.60s\": `ductstream help` lists the commands", shown);
+		(void)duct_fail(err, DUCT_CONFIG, "unknown command \"%.60s\": `ductstream help` lists the commands",
+				shown);
 }
 
 /* "lake" alone, or with a second word that does not exist. */
@@ -102,5 +103,5 @@ int cli_main(int argc, char **argv)
 	if (rc >= 0)
 		return rc;
 	cli_print_error(&err);
-	return duct_class_exit_code((enum duct_class)-rc);
+	return duct_class_exit_code((enum duct_class) - rc);
 }

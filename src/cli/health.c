@@ -1,6 +1,6 @@
 #include <dlfcn.h>
-#include <lmdb.h>
 #include <libpq-fe.h>
+#include <lmdb.h>
 #include <sqlite3.h>
 #include <stdlib.h>
 #include <string.h>

@@ -15,7 +15,8 @@ static int lake_of_flow(const struct flow_spec *spec, struct lake_config *to, st
 		if (strcmp(spec->destinations[i].ops->name, "ducklake") != 0)
 			continue;
 		if (found)
-			return duct_fail(err, DUCT_CONFIG, "flow \"%s\" has two lakes: name one with --catalog", spec->name);
+			return duct_fail(err, DUCT_CONFIG, "flow \"%s\" has two lakes: name one with --catalog",
+					 spec->name);
 		found = spec->destinations[i].config;
 	}
 	if (!found)
@@ -77,8 +78,10 @@ static int run(int argc, char **argv, struct duct_error *err)
 {
 	const char *path = NULL, *catalog = NULL, *schema = NULL, *limit_text = NULL;
 	int64_t limit = 20;
-	const struct cli_flag flags[] = {
-		{"catalog", NULL, &catalog}, {"metadata-schema", NULL, &schema}, {"limit", NULL, &limit_text}, {0}};
+	const struct cli_flag flags[] = {{"catalog", NULL, &catalog},
+					 {"metadata-schema", NULL, &schema},
+					 {"limit", NULL, &limit_text},
+					 {0}};
 	int n = cli_flags_parse(argc, argv, flags, &path, 0, 1, "a flow file", err);
 	if (n < 0)
 		return n;

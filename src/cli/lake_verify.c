@@ -27,8 +27,10 @@ static int read_options(int argc, char **argv, const char **ret_path, struct flo
 {
 	const char *tables = NULL, *timeout = NULL, *shown_text = NULL;
 	int64_t shown = 10;
-	const struct cli_flag flags[] = {
-		{"tables", NULL, &tables}, {"timeout", NULL, &timeout}, {"max-shown", NULL, &shown_text}, {0}};
+	const struct cli_flag flags[] = {{"tables", NULL, &tables},
+					 {"timeout", NULL, &timeout},
+					 {"max-shown", NULL, &shown_text},
+					 {0}};
 	int rc = cli_flags_parse(argc, argv, flags, ret_path, 1, 1, "a flow file", err);
 	if (rc < 0)
 		return rc;

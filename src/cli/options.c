@@ -63,8 +63,8 @@ static void put_markdown(struct duct_buf *to, const struct connector *c, bool fi
 	duct_buf_printf(to, config ? "# Options of a flow's `%s`\n\n" : "# Options of the `%s` ", c->name);
 	if (!config)
 		duct_buf_printf(to, "%s\n\n", c->of);
-	duct_buf_printf(to, "%c%s.\n\n<!-- Written by `make docs`; do not edit. -->\n\n", toupper((unsigned char)*c->summary),
-			c->summary + 1);
+	duct_buf_printf(to, "%c%s.\n\n<!-- Written by `make docs`; do not edit. -->\n\n",
+			toupper((unsigned char)*c->summary), c->summary + 1);
 	duct_opts_markdown(to, c->opts);
 }
 

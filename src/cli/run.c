@@ -23,8 +23,10 @@ static int run(int argc, char **argv, struct duct_error *err)
 	const char *path, *level_text = NULL;
 	enum duct_level level = DUCT_INFO;
 	const struct cli_flag flags[] = {
-		{"until-caught-up", &until_caught_up, NULL}, {"accept-gap", &accept_gap, NULL},
-		{"quiet", &quiet, NULL},		     {"log-level", NULL, &level_text},
+		{"until-caught-up", &until_caught_up, NULL},
+		{"accept-gap", &accept_gap, NULL},
+		{"quiet", &quiet, NULL},
+		{"log-level", NULL, &level_text},
 		{0},
 	};
 	int rc = cli_flags_parse(argc, argv, flags, &path, 1, 1, "a flow file", err);
@@ -45,7 +47,9 @@ static int run(int argc, char **argv, struct duct_error *err)
 	signals.ctx.flow = flow->spec.name;
 	struct flow_options options = {
 		.until_caught_up = until_caught_up,
-		.output = quiet ? FLOW_OUTPUT_NONE : cli_json ? FLOW_OUTPUT_JSON : FLOW_OUTPUT_AUTO,
+		.output = quiet	     ? FLOW_OUTPUT_NONE
+			  : cli_json ? FLOW_OUTPUT_JSON
+				     : FLOW_OUTPUT_AUTO,
 		.max_memory_bytes = flow->config.max_memory_bytes,
 		.give_up_ms = flow->config.give_up_ms,
 		.abort = &signals.abort,

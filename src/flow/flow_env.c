@@ -10,9 +10,10 @@ static int expand_one(struct duct_buf *to, const char **at, flow_getenv_fn *env,
 	const char *end = strchr(name, '}');
 	bool has_default = strncmp(name + n, ":-", 2) == 0;
 	if (n == 0 || (name[0] >= '0' && name[0] <= '9') || !end || (!has_default && name[n] != '}'))
-		return duct_fail(err, DUCT_CONFIG,
-				 "\"${\" begins no environment reference: write ${NAME} or ${NAME:-default}, or $${ for "
-				 "the characters themselves");
+		return duct_fail(
+			err, DUCT_CONFIG,
+			"\"${\" begins no environment reference: write ${NAME} or ${NAME:-default}, or $${ for "
+			"the characters themselves");
 	AUTO_FREE char *variable = duct_xstrndup(name, n);
 	const char *value = env(variable);
 	if (has_default && (!value || !*value))

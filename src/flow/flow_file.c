@@ -81,10 +81,11 @@ static const struct flow_node *need(const struct load *l, const struct flow_node
 	const struct flow_node *n = child(map, key);
 	struct flow_node wanted = {.kind = kind};
 	if (!n)
-		(void)duct_fail(l->err, DUCT_CONFIG, "%s:%d: %s: key \"%s\" is missing", l->file, map->line, where, key);
+		(void)duct_fail(l->err, DUCT_CONFIG, "%s:%d: %s: key \"%s\" is missing", l->file, map->line, where,
+				key);
 	else if (n->kind != kind)
-		(void)duct_fail(l->err, DUCT_CONFIG, "%s:%d: %s: \"%s\" must be %s, not %s", l->file, n->line, where, key,
-				kind_name(&wanted), kind_name(n));
+		(void)duct_fail(l->err, DUCT_CONFIG, "%s:%d: %s: \"%s\" must be %s, not %s", l->file, n->line, where,
+				key, kind_name(&wanted), kind_name(n));
 	else
 		return n;
 	return NULL;
@@ -193,7 +194,8 @@ static int override_value(const struct load *l, const struct duct_source_ops *op
 	if (!name)
 		return 0;
 	if (!is_option(ops->opts, name))
-		return duct_fail(l->err, DUCT_CONFIG, "%s: source \"%s\" has no option \"%s\"", l->file, ops->name, name);
+		return duct_fail(l->err, DUCT_CONFIG, "%s: source \"%s\" has no option \"%s\"", l->file, ops->name,
+				 name);
 	size_t i = 0;
 	while (i < *n && strcmp(values[i].name, name) != 0)
 		i++;
@@ -287,8 +289,8 @@ static int load_destinations(const struct load *l, const struct flow_node *root)
 	for (const struct flow_node *d = list->first; d; d = d->next)
 		n++;
 	if (n == 0 || n > MOST_DESTINATIONS)
-		return duct_fail(l->err, DUCT_CONFIG, "%s:%d: %zu destinations: a flow has 1 to %d", l->file, list->line,
-				 n, MOST_DESTINATIONS);
+		return duct_fail(l->err, DUCT_CONFIG, "%s:%d: %zu destinations: a flow has 1 to %d", l->file,
+				 list->line, n, MOST_DESTINATIONS);
 	l->flow->destinations = duct_arena_zalloc(&l->flow->arena, n * sizeof *l->flow->destinations);
 	l->flow->spec.destinations = l->flow->destinations;
 	int rc = 0;
@@ -319,8 +321,8 @@ static int load_extras(const struct load *l, const struct flow_node *root)
 			return -DUCT_CONFIG;
 		if (!duct_parse_int(n->text, &l->flow->parallelism) || l->flow->parallelism < 1 ||
 		    l->flow->parallelism > 256)
-			return duct_fail(l->err, DUCT_CONFIG, "%s:%d: parallelism \"%.100s\" is outside 1..256", l->file,
-					 n->line, n->text);
+			return duct_fail(l->err, DUCT_CONFIG, "%s:%d: parallelism \"%.100s\" is outside 1..256",
+					 l->file, n->line, n->text);
 	}
 	n = child(root, "config");
 	if (n && n->kind != FLOW_NODE_NULL && !(n = need(l, root, "flow", "config", FLOW_NODE_MAP)))
@@ -328,17 +330,20 @@ static int load_extras(const struct load *l, const struct flow_node *root)
 	struct duct_opt_value *values;
 	size_t nvalues;
 	int rc = option_values(l, n, "config", &values, &nvalues);
-	return rc ? rc : duct_opts_load_file(&l->flow->config, sizeof l->flow->config, flow_file_config_opts, values,
-					     nvalues, l->file, "config", l->err);
+	return rc ? rc
+		  : duct_opts_load_file(&l->flow->config, sizeof l->flow->config, flow_file_config_opts, values,
+					nvalues, l->file, "config", l->err);
 }
 
 static int load_tree(const struct load *l, const struct flow_node *root)
 {
-	static const char *const known[] = {"name", "source", "destinations", "wire_format", "parallelism", "config",
-					    NULL};
+	static const char *const known[] = {"name",   "source", "destinations", "wire_format", "parallelism",
+					    "config", NULL};
 	if (root->kind != FLOW_NODE_MAP)
-		return duct_fail(l->err, DUCT_CONFIG, "%s:%d: a flow file is a map with name, source and destinations, "
-						      "not %s", l->file, root->line, kind_name(root));
+		return duct_fail(l->err, DUCT_CONFIG,
+				 "%s:%d: a flow file is a map with name, source and destinations, "
+				 "not %s",
+				 l->file, root->line, kind_name(root));
 	int rc = check_keys(l, root, "flow", known);
 	rc = rc ? rc : need_name(l, root, "flow", &l->flow->spec.name);
 	if (rc)

@@ -54,8 +54,8 @@ static bool is_null(const char *s)
 static int refuse_extras(struct parse *p, const yaml_event_t *event, const yaml_char_t *anchor, const yaml_char_t *tag)
 {
 	if (anchor)
-		return duct_fail(p->err, DUCT_CONFIG, "%s:%d: anchors (&) are not accepted: write the value out", p->file,
-				 line_of(event));
+		return duct_fail(p->err, DUCT_CONFIG, "%s:%d: anchors (&) are not accepted: write the value out",
+				 p->file, line_of(event));
 	if (tag)
 		return duct_fail(p->err, DUCT_CONFIG, "%s:%d: tags (!) are not accepted: leave \"%.40s\" away", p->file,
 				 line_of(event), (const char *)tag);
@@ -69,7 +69,8 @@ static int scalar_node(struct parse *p, const yaml_event_t *event, struct flow_n
 	if (rc)
 		return rc;
 	if (strlen(text) != event->data.scalar.length)
-		return duct_fail(p->err, DUCT_CONFIG, "%s:%d: a value contains a NUL character", p->file, line_of(event));
+		return duct_fail(p->err, DUCT_CONFIG, "%s:%d: a value contains a NUL character", p->file,
+				 line_of(event));
 	bool plain = event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
 	struct flow_node *node = new_node(p, plain && is_null(text) ? FLOW_NODE_NULL : FLOW_NODE_TEXT, event);
 	node->plain = plain;
@@ -155,8 +156,8 @@ static int any_node(struct parse *p, const yaml_event_t *event, struct flow_node
 	if (event->type == YAML_SCALAR_EVENT)
 		return scalar_node(p, event, ret);
 	if (event->type == YAML_ALIAS_EVENT)
-		return duct_fail(p->err, DUCT_CONFIG, "%s:%d: aliases (*) are not accepted: write the value out", p->file,
-				 line_of(event));
+		return duct_fail(p->err, DUCT_CONFIG, "%s:%d: aliases (*) are not accepted: write the value out",
+				 p->file, line_of(event));
 	if (p->depth == FLOW_YAML_MAX_DEPTH)
 		return duct_fail(p->err, DUCT_CONFIG, "%s:%d: more than %d levels", p->file, line_of(event),
 				 FLOW_YAML_MAX_DEPTH);
@@ -248,8 +249,8 @@ void flow_node_json(struct duct_buf *to, const struct flow_node *node)
 	if (node->kind == FLOW_NODE_NULL) {
 		duct_buf_puts(to, "null");
 	} else if (node->kind == FLOW_NODE_TEXT) {
-		if (node->plain && (is_json_number(node->text) || strcmp(node->text, "true") == 0 ||
-				    strcmp(node->text, "false") == 0))
+		if (node->plain &&
+		    (is_json_number(node->text) || strcmp(node->text, "true") == 0 || strcmp(node->text, "false") == 0))
 			duct_buf_puts(to, node->text);
 		else
 			duct_buf_json_string(to, node->text, strlen(node->text));

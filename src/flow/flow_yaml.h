@@ -21,9 +21,9 @@ enum flow_node_kind { FLOW_NODE_TEXT, FLOW_NODE_NULL, FLOW_NODE_LIST, FLOW_NODE_
 struct flow_node {
 	enum flow_node_kind kind;
 	int line;
-	bool plain;	   /* TEXT: not quoted, so it may mean a number or a boolean */
-	const char *text;  /* TEXT */
-	const char *key;   /* inside a map */
+	bool plain;			/* TEXT: not quoted, so it may mean a number or a boolean */
+	const char *text;		/* TEXT */
+	const char *key;		/* inside a map */
 	struct flow_node *first, *next; /* children; next sibling */
 };
 

@@ -178,7 +178,8 @@ static const char *list_from_json(struct list *list, const char *text)
 	const char *wrong = json_is_array(array) ? NULL : "must be a list";
 	size_t i;
 	json_t *item;
-	json_array_foreach(array, i, item) {
+	json_array_foreach(array, i, item)
+	{
 		if (json_is_string(item))
 			list_add(list, duct_xstrdup(json_string_value(item)));
 		else if (json_is_object(item) || json_is_array(item) || json_is_null(item))
@@ -195,8 +196,8 @@ static int parse_list(const struct load *load, const struct duct_opt *opt, const
 	struct list list = {0};
 	list.items = duct_grow(NULL, &list.cap, 1, sizeof *list.items);
 	list.items[0] = NULL;
-	const char *wrong = value->form == DUCT_OPT_JSON ? list_from_json(&list, value->text)
-							 : split_list(&list, value->text);
+	const char *wrong =
+		value->form == DUCT_OPT_JSON ? list_from_json(&list, value->text) : split_list(&list, value->text);
 	if (wrong) {
 		list_free(list.items);
 		return refuse(load, opt, value, "%s", wrong);
@@ -220,23 +221,17 @@ static int parse_value(const struct load *load, const struct duct_opt *opt, cons
 	if (value->form == DUCT_OPT_JSON && opt->type != DUCT_OPT_LIST && opt->type != DUCT_OPT_MAP)
 		return refuse(load, opt, value, "must be one value, not a list or a map");
 	switch (opt->type) {
-	case DUCT_OPT_STR:
-		*(char **)field(load, opt) = duct_xstrdup(value->text);
-		return 0;
+	case DUCT_OPT_STR: *(char **)field(load, opt) = duct_xstrdup(value->text); return 0;
 	case DUCT_OPT_BOOL:
 		if (!duct_parse_bool(value->text, field(load, opt)))
 			return refuse(load, opt, value, "is neither true nor false");
 		return 0;
 	case DUCT_OPT_INT:
 	case DUCT_OPT_DURATION:
-	case DUCT_OPT_SIZE:
-		return parse_number(load, opt, value);
-	case DUCT_OPT_ENUM:
-		return parse_enum(load, opt, value);
-	case DUCT_OPT_LIST:
-		return parse_list(load, opt, value);
-	case DUCT_OPT_MAP:
-		return parse_map(load, opt, value);
+	case DUCT_OPT_SIZE: return parse_number(load, opt, value);
+	case DUCT_OPT_ENUM: return parse_enum(load, opt, value);
+	case DUCT_OPT_LIST: return parse_list(load, opt, value);
+	case DUCT_OPT_MAP: return parse_map(load, opt, value);
 	}
 	return duct_fail(load->err, DUCT_FATAL, "option \"%s\" has no type", opt->name);
 }

@@ -54,10 +54,15 @@ struct duct_opt {
 	const char *summary;  /* one line, lower case, no full stop */
 	const char *doc;      /* more sentences for the reference; may be NULL */
 };
-#define OPT(config, field, name_, type_, default_, summary_, ...)                                            \
-	{.name = (name_), .type = (type_), .offset = offsetof(config, field), .default_text = (default_),   \
-	 .summary = (summary_), ##__VA_ARGS__}
-#define OPT_ALIAS(name_, target) {.name = (name_), .alias_of = (target)}
+#define OPT(config, field, name_, type_, default_, summary_, ...) \
+	{ \
+		.name = (name_), .type = (type_), .offset = offsetof(config, field), .default_text = (default_), \
+		.summary = (summary_), ##__VA_ARGS__ \
+	}
+#define OPT_ALIAS(name_, target) \
+	{ \
+		.name = (name_), .alias_of = (target) \
+	}
 
 /* A value as it stands in a flow file: the text, or for lists and maps JSON text. */
 struct duct_opt_value {
@@ -75,8 +80,9 @@ struct duct_opt_value {
 int duct_opts_load(void *config, size_t config_size, const struct duct_opt *opts, const struct duct_opt_value *values,
 		   size_t nvalues, const char *where, struct duct_error *err) DUCT_CHECKED;
 /* The same for values of a file: messages begin with "FILE:LINE: where: ". file NULL is duct_opts_load. */
-int duct_opts_load_file(void *config, size_t config_size, const struct duct_opt *opts, const struct duct_opt_value *values,
-			size_t nvalues, const char *file, const char *where, struct duct_error *err) DUCT_CHECKED;
+int duct_opts_load_file(void *config, size_t config_size, const struct duct_opt *opts,
+			const struct duct_opt_value *values, size_t nvalues, const char *file, const char *where,
+			struct duct_error *err) DUCT_CHECKED;
 
 void duct_opts_done(void *config, size_t config_size, const struct duct_opt *opts);
 

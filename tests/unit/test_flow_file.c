@@ -19,7 +19,8 @@ struct source_config {
 };
 
 static const struct duct_opt source_opts[] = {
-	OPT(struct source_config, dsn, "dsn", DUCT_OPT_STR, NULL, "connection", .flags = DUCT_OPT_REQUIRED | DUCT_OPT_SECRET),
+	OPT(struct source_config, dsn, "dsn", DUCT_OPT_STR, NULL, "connection",
+	    .flags = DUCT_OPT_REQUIRED | DUCT_OPT_SECRET),
 	OPT(struct source_config, slot, "slot", DUCT_OPT_STR, NULL, "slot"),
 	OPT(struct source_config, map, "map", DUCT_OPT_MAP, NULL, "map"),
 	OPT(struct source_config, tables, "tables", DUCT_OPT_LIST, NULL, "tables"),
@@ -37,20 +38,26 @@ static int check_source(const void *config, struct duct_error *err)
 struct destination_config {
 	char *catalog;
 };
-static const struct duct_opt destination_opts[] = {
-	OPT(struct destination_config, catalog, "catalog", DUCT_OPT_STR, NULL, "catalog", .flags = DUCT_OPT_REQUIRED), {0}};
+static const struct duct_opt destination_opts[] = {OPT(struct destination_config, catalog, "catalog", DUCT_OPT_STR,
+						       NULL, "catalog", .flags = DUCT_OPT_REQUIRED),
+						   {0}};
 
-static const struct duct_source_ops postgres = {
-	.name = "postgres", .opts = source_opts, .config_size = sizeof(struct source_config), .check = check_source};
-static const struct duct_destination_ops ducklake = {
-	.name = "ducklake", .opts = destination_opts, .config_size = sizeof(struct destination_config)};
+static const struct duct_source_ops postgres = {.name = "postgres",
+						.opts = source_opts,
+						.config_size = sizeof(struct source_config),
+						.check = check_source};
+static const struct duct_destination_ops ducklake = {.name = "ducklake",
+						     .opts = destination_opts,
+						     .config_size = sizeof(struct destination_config)};
 static const struct duct_source_ops *const sources[] = {&postgres, NULL};
 static const struct duct_destination_ops *const destinations[] = {&ducklake, NULL};
 
 static const char *environment(const char *name)
 {
-	static const char *const all[][2] = {
-		{"DSN", "host=h password=hunter2"}, {"EMPTY", ""}, {"SYNTAX", "a: b\n- {c"}, {"N", "7"}};
+	static const char *const all[][2] = {{"DSN", "host=h password=hunter2"},
+					     {"EMPTY", ""},
+					     {"SYNTAX", "a: b\n- {c"},
+					     {"N", "7"}};
 	for (size_t i = 0; i < DUCT_LEN(all); i++)
 		if (strcmp(all[i][0], name) == 0)
 			return all[i][1];
@@ -70,26 +77,27 @@ static int parse(struct flow_file **ret, const char *text, struct duct_error *er
 	return rc;
 }
 
-static const char whole[] = "# a comment\n"
-			    "name: shop-1\n"
-			    "source:\n"
-			    "  type: postgres\n"
-			    "  options:\n"
-			    "    dsn: ${DSN}\n"
-			    "    slot: \"${SYNTAX}\"\n"
-			    "    tables:\n"
-			    "      - public.a\n"
-			    "      - 'b,${NONE:-c d}'\n"
-			    "    map: {one: 1, two: \"2\", three: true, four: 007, five: [null, -1.5e3], six: 'true'}\n"
-			    "    batch_size: ${N}0\n"
-			    "destinations:\n"
-			    "  - {name: lake, type: ducklake, options: {catalog: 'sqlite:$${x}$y${EMPTY:-z}${EMPTY}'}}\n"
-			    "  - name: two\n"
-			    "    type: ducklake\n"
-			    "    options: {catalog: x}\n"
-			    "wire_format: arrow\n"
-			    "parallelism: 2\n"
-			    "config: {max_memory: 64MiB, give_up_after: 5m}\n";
+static const char whole[] =
+	"# a comment\n"
+	"name: shop-1\n"
+	"source:\n"
+	"  type: postgres\n"
+	"  options:\n"
+	"    dsn: ${DSN}\n"
+	"    slot: \"${SYNTAX}\"\n"
+	"    tables:\n"
+	"      - public.a\n"
+	"      - 'b,${NONE:-c d}'\n"
+	"    map: {one: 1, two: \"2\", three: true, four: 007, five: [null, -1.5e3], six: 'true'}\n"
+	"    batch_size: ${N}0\n"
+	"destinations:\n"
+	"  - {name: lake, type: ducklake, options: {catalog: 'sqlite:$${x}$y${EMPTY:-z}${EMPTY}'}}\n"
+	"  - name: two\n"
+	"    type: ducklake\n"
+	"    options: {catalog: x}\n"
+	"wire_format: arrow\n"
+	"parallelism: 2\n"
+	"config: {max_memory: 64MiB, give_up_after: 5m}\n";
 
 static void loads_everything(void **state)
 {
@@ -105,8 +113,9 @@ static void loads_everything(void **state)
 	assert_string_equal(source->tables[0], "public.a");
 	assert_string_equal(source->tables[1], "b,c d");
 	assert_null(source->tables[2]);
-	assert_string_equal(source->map, "{\"one\":1,\"two\":\"2\",\"three\":true,\"four\":\"007\",\"five\":[null,-1500.0],"
-					 "\"six\":\"true\"}");
+	assert_string_equal(source->map,
+			    "{\"one\":1,\"two\":\"2\",\"three\":true,\"four\":\"007\",\"five\":[null,-1500.0],"
+			    "\"six\":\"true\"}");
 	assert_int_equal(source->batch_size, 70);
 	assert_false(source->accept_gap);
 	assert_int_equal(flow->spec.ndestinations, 2);
@@ -127,19 +136,23 @@ static void loads_json(void **state)
 	(void)state;
 	struct flow_file *flow = NULL;
 	struct duct_error err = {0};
-	assert_int_equal(parse(&flow,
-			       "{\n\t\"name\": \"s\\u00e9\\/\",\n \"source\": {\"type\":\"postgres\",\"options\":{\"dsn\":\"d\"}},"
-			       "\"destinations\":[{\"name\":\"l\",\"type\":\"ducklake\",\"options\":{\"catalog\":\"c\"}}]}",
-			       &err),
-			 -DUCT_CONFIG);
-	assert_string_equal(err.message, "flow.yaml:2: flow: name \"sé/\" is no valid name: use 1 to 63 letters, digits, "
-					 "\"_\" and \"-\"");
-	assert_int_equal(parse(&flow,
-			       "{\n\t\"name\": \"s\",\n\t\"source\": {\"type\":\"postgres\",\"options\":{\"dsn\":\"d\","
-			       "\"batch_size\":5,\"accept_gap\":true}},\n"
-			       "\t\"destinations\":[{\"name\":\"l\",\"type\":\"ducklake\",\"options\":{\"catalog\":\"c\"}}]\n}",
-			       &err),
-			 0);
+	assert_int_equal(
+		parse(&flow,
+		      "{\n\t\"name\": \"s\\u00e9\\/\",\n \"source\": "
+		      "{\"type\":\"postgres\",\"options\":{\"dsn\":\"d\"}},"
+		      "\"destinations\":[{\"name\":\"l\",\"type\":\"ducklake\",\"options\":{\"catalog\":\"c\"}}]}",
+		      &err),
+		-DUCT_CONFIG);
+	assert_string_equal(err.message,
+			    "flow.yaml:2: flow: name \"sé/\" is no valid name: use 1 to 63 letters, digits, "
+			    "\"_\" and \"-\"");
+	assert_int_equal(
+		parse(&flow,
+		      "{\n\t\"name\": \"s\",\n\t\"source\": {\"type\":\"postgres\",\"options\":{\"dsn\":\"d\","
+		      "\"batch_size\":5,\"accept_gap\":true}},\n"
+		      "\t\"destinations\":[{\"name\":\"l\",\"type\":\"ducklake\",\"options\":{\"catalog\":\"c\"}}]\n}",
+		      &err),
+		0);
 	const struct source_config *source = flow->spec.source_config;
 	assert_int_equal(source->batch_size, 5);
 	assert_true(source->accept_gap);
@@ -180,7 +193,8 @@ static void refuses_with_the_whole_sentence(void **state)
 		{"", "flow.yaml: the file is empty"},
 		{"# nothing\n", "flow.yaml: the file is empty"},
 		{"- a\n", "flow.yaml:1: a flow file is a map with name, source and destinations, not a list"},
-		{"name: [\n", "flow.yaml:2: not valid YAML: did not find expected node content while parsing a flow node"},
+		{"name: [\n",
+		 "flow.yaml:2: not valid YAML: did not find expected node content while parsing a flow node"},
 		{"name: s\n\tsource: x\n",
 		 "flow.yaml:2: not valid YAML: found a tab character that violates indentation while scanning a plain "
 		 "scalar"},
@@ -220,8 +234,9 @@ static void refuses_with_the_whole_sentence(void **state)
 		 "flow.yaml: source \"postgres\": option \"dsn\" is required: connection"},
 		{HEAD "    slto: x\n" TAIL, "flow.yaml:6: source \"postgres\": unknown option \"slto\": did you mean "
 					    "\"slot\"?"},
-		{HEAD "    slot:\n" TAIL, "flow.yaml:6: source \"postgres\": option \"slot\" has no value: remove the line, "
-					  "or write \"\""},
+		{HEAD "    slot:\n" TAIL,
+		 "flow.yaml:6: source \"postgres\": option \"slot\" has no value: remove the line, "
+		 "or write \"\""},
 		{HEAD "    batch_size: 0\n" TAIL,
 		 "flow.yaml:6: source \"postgres\": option \"batch_size\": \"0\" is outside 1..1000"},
 		{HEAD "    slot: bad\n" TAIL, "flow.yaml:2: source \"postgres\": slot is bad"},
@@ -295,12 +310,9 @@ static void knows_valid_names(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(loads_everything),
-		cmocka_unit_test(loads_json),
-		cmocka_unit_test(command_line_wins),
-		cmocka_unit_test(refuses_with_the_whole_sentence),
-		cmocka_unit_test(refuses_what_is_too_large),
-		cmocka_unit_test(knows_valid_names),
+		cmocka_unit_test(loads_everything),	     cmocka_unit_test(loads_json),
+		cmocka_unit_test(command_line_wins),	     cmocka_unit_test(refuses_with_the_whole_sentence),
+		cmocka_unit_test(refuses_what_is_too_large), cmocka_unit_test(knows_valid_names),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -24,11 +24,12 @@ struct config {
 };
 
 static const struct duct_opt opts[] = {
-	OPT(struct config, dsn, "dsn", DUCT_OPT_STR, NULL, "connection string", .flags = DUCT_OPT_REQUIRED | DUCT_OPT_SECRET,
-	    .doc = "Keyword=value or URI."),
+	OPT(struct config, dsn, "dsn", DUCT_OPT_STR, NULL, "connection string",
+	    .flags = DUCT_OPT_REQUIRED | DUCT_OPT_SECRET, .doc = "Keyword=value or URI."),
 	OPT(struct config, slot, "slot", DUCT_OPT_STR, "main", "name of the slot"),
 	OPT(struct config, create, "create_slot", DUCT_OPT_BOOL, "true", "create it | when missing"),
-	OPT(struct config, batch_size, "batch_size", DUCT_OPT_INT, "100", "records in a batch", .min = 1, .max = 1000000),
+	OPT(struct config, batch_size, "batch_size", DUCT_OPT_INT, "100", "records in a batch", .min = 1,
+	    .max = 1000000),
 	OPT_ALIAS("records", "batch_size"),
 	OPT(struct config, wait_ms, "wait", DUCT_OPT_DURATION, "1s", "longest wait", .min = 0, .max = 3600000),
 	OPT(struct config, memory, "memory", DUCT_OPT_SIZE, "128MiB", "most memory", .min = 1 << 20, .max = 1 << 30),
@@ -41,10 +42,10 @@ static const struct duct_opt opts[] = {
 
 #define TEXT(n, t) ((struct duct_opt_value){.name = (n), .text = (t)})
 #define JSON(n, t) ((struct duct_opt_value){.name = (n), .text = (t), .form = DUCT_OPT_JSON})
-#define LOAD(c, err, ...)                                                                                \
+#define LOAD(c, err, ...) \
 	duct_opts_load(c, sizeof *(c), opts, (const struct duct_opt_value[]){TEXT("dsn", "d"), __VA_ARGS__}, \
-		       sizeof((const struct duct_opt_value[]){TEXT("dsn", "d"), __VA_ARGS__}) /                 \
-			       sizeof(struct duct_opt_value),                                                \
+		       sizeof((const struct duct_opt_value[]){TEXT("dsn", "d"), __VA_ARGS__}) / \
+			       sizeof(struct duct_opt_value), \
 		       "source \"x\"", err)
 
 static void fills_every_type(void **state)
@@ -54,7 +55,8 @@ static void fills_every_type(void **state)
 	struct config c;
 	assert_int_equal(LOAD(&c, &err, TEXT("create_slot", "off"), TEXT("records", "1000000"), TEXT("wait", "1m30s"),
 			      TEXT("memory", "64 mib"), TEXT("mode", "drop"), TEXT("tables", " a.b , c.d,e"),
-			      JSON("map", "{\"b\":1,\"a\":{\"x\":[true]}}"), TEXT("free_number", "-9223372036854775808")),
+			      JSON("map", "{\"b\":1,\"a\":{\"x\":[true]}}"),
+			      TEXT("free_number", "-9223372036854775808")),
 			 0);
 	assert_string_equal(c.dsn, "d");
 	assert_string_equal(c.slot, "main");
@@ -125,11 +127,9 @@ static void refuses_with_the_whole_sentence(void **state)
 		{{"tables", "a,,b", DUCT_OPT_TEXT, 7}, "option \"tables\": \"a,,b\" has an empty item"},
 		{{"tables", "a,", DUCT_OPT_TEXT, 7}, "option \"tables\": \"a,\" has an empty item"},
 		{{"tables", "{\"a\":1}", DUCT_OPT_JSON, 7}, "option \"tables\": \"{\"a\":1}\" must be a list"},
-		{{"tables", "[null]", DUCT_OPT_JSON, 7},
-		 "option \"tables\": \"[null]\" must be a list of plain texts"},
+		{{"tables", "[null]", DUCT_OPT_JSON, 7}, "option \"tables\": \"[null]\" must be a list of plain texts"},
 		{{"map", "[1]", DUCT_OPT_JSON, 7}, "option \"map\": \"[1]\" must be a map of names to values"},
-		{{"slot", "[1]", DUCT_OPT_JSON, 7},
-		 "option \"slot\": \"[1]\" must be one value, not a list or a map"},
+		{{"slot", "[1]", DUCT_OPT_JSON, 7}, "option \"slot\": \"[1]\" must be one value, not a list or a map"},
 		{{"slto", "x", DUCT_OPT_TEXT, 7}, "unknown option \"slto\": did you mean \"slot\"?"},
 		{{"publication_tables", "x", DUCT_OPT_TEXT, 7},
 		 "unknown option \"publication_tables\": `ductstream options` lists the valid ones"},
@@ -160,8 +160,9 @@ static void refuses_twice_missing_empty(void **state)
 	assert_string_equal(err.message, "source \"x\": option \"slot\" is given twice");
 	struct duct_opt_value twice[] = {{"records", "1", DUCT_OPT_TEXT, 3}, {"batch_size", "2", DUCT_OPT_TEXT, 5}};
 	assert_int_equal(duct_opts_load(&c, sizeof c, opts, twice, 2, "source \"x\"", &err), -DUCT_CONFIG);
-	assert_string_equal(err.message, "source \"x\", line 5: option \"batch_size\" is given twice: it is the same as "
-					 "\"records\" (line 3)");
+	assert_string_equal(err.message,
+			    "source \"x\", line 5: option \"batch_size\" is given twice: it is the same as "
+			    "\"records\" (line 3)");
 	assert_int_equal(duct_opts_load(&c, sizeof c, opts, NULL, 0, "source \"x\"", &err), -DUCT_CONFIG);
 	assert_string_equal(err.message, "source \"x\": option \"dsn\" is required: connection string");
 	struct duct_opt_value empty = TEXT("dsn", "");
@@ -193,16 +194,17 @@ static void texts_round_trip(void **state)
 		assert_true(duct_parse_size_bytes(to.data, &again));
 		assert_true(v == again);
 	}
-	static const char *const bad_durations[] = {"",	    "1",   "s",	   "1 s",    "-1s",  "1s1m", "1s1s",
-						    "1.5s", "1us", "+1s", "1ss", "00", "9223372036854775807s", "1m "};
+	static const char *const bad_durations[] = {
+		"",   "1", "s", "1 s", "-1s", "1s1m", "1s1s", "1.5s", "1us", "+1s", "1ss", "00", "9223372036854775807s",
+		"1m "};
 	for (size_t i = 0; i < DUCT_LEN(bad_durations); i++)
 		assert_false(duct_parse_duration_ms(bad_durations[i], &v));
-	static const char *const bad_sizes[] = {"", "MiB", "1  MiB", "-1", "1.5MiB", "1 ", "1XB", "9223372036854775808",
-						"9007199254740992KiB"};
+	static const char *const bad_sizes[] = {
+		"", "MiB", "1  MiB", "-1", "1.5MiB", "1 ", "1XB", "9223372036854775808", "9007199254740992KiB"};
 	for (size_t i = 0; i < DUCT_LEN(bad_sizes); i++)
 		assert_false(duct_parse_size_bytes(bad_sizes[i], &v));
-	static const char *const bad_ints[] = {"", "-", "+", "--1", "1 ", " 1", "0x10", "9223372036854775808",
-					       "-9223372036854775809"};
+	static const char *const bad_ints[] = {
+		"", "-", "+", "--1", "1 ", " 1", "0x10", "9223372036854775808", "-9223372036854775809"};
 	for (size_t i = 0; i < DUCT_LEN(bad_ints); i++)
 		assert_false(duct_parse_int(bad_ints[i], &v));
 	assert_true(duct_parse_int("9223372036854775807", &v) && v == INT64_MAX);
@@ -261,9 +263,12 @@ static void describes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(fills_every_type),    cmocka_unit_test(defaults_and_lists),
-		cmocka_unit_test(refuses_with_the_whole_sentence), cmocka_unit_test(refuses_twice_missing_empty),
-		cmocka_unit_test(texts_round_trip),    cmocka_unit_test(finds_the_nearest),
+		cmocka_unit_test(fills_every_type),
+		cmocka_unit_test(defaults_and_lists),
+		cmocka_unit_test(refuses_with_the_whole_sentence),
+		cmocka_unit_test(refuses_twice_missing_empty),
+		cmocka_unit_test(texts_round_trip),
+		cmocka_unit_test(finds_the_nearest),
 		cmocka_unit_test(describes),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

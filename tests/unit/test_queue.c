@@ -122,7 +122,8 @@ static void closing_wakes_all(void **state)
 		if (full)
 			assert_int_equal(duct_queue_push(q, number(1), 1, 0), 1);
 		for (int i = 0; i < 4; i++)
-			assert_int_equal(pthread_create(&threads[i], NULL, full ? wait_for_room : wait_for_item, &waiters[i]),
+			assert_int_equal(pthread_create(&threads[i], NULL, full ? wait_for_room : wait_for_item,
+							&waiters[i]),
 					 0);
 		for (int i = 0; i < 4; i++)
 			while (!atomic_load(&waiters[i].started))
@@ -149,7 +150,8 @@ static void *send_many(void *arg)
 {
 	struct party *p = arg;
 	for (int i = 0; i < PER_SENDER; i++)
-		if (duct_queue_push(p->q, number((uintptr_t)(p->id * PER_SENDER + i + 1)), (size_t)(i % 7) + 1, -1) != 1)
+		if (duct_queue_push(p->q, number((uintptr_t)(p->id * PER_SENDER + i + 1)), (size_t)(i % 7) + 1, -1) !=
+		    1)
 			return number(1);
 	return NULL;
 }
@@ -217,9 +219,12 @@ static void many_threads_lose_nothing(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(keeps_order_and_weight), cmocka_unit_test(is_bound_by_weight),
-		cmocka_unit_test(times_out),		  cmocka_unit_test(closing_drains),
-		cmocka_unit_test(closing_wakes_all),	  cmocka_unit_test(many_threads_lose_nothing),
+		cmocka_unit_test(keeps_order_and_weight),
+		cmocka_unit_test(is_bound_by_weight),
+		cmocka_unit_test(times_out),
+		cmocka_unit_test(closing_drains),
+		cmocka_unit_test(closing_wakes_all),
+		cmocka_unit_test(many_threads_lose_nothing),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
