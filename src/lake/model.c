@@ -186,6 +186,7 @@ void lake_build_columns(struct duct_arena *arena, const struct lake_column_row *
 			.id = rows[i].id,
 			.name = rows[i].name,
 			.initial_default = rows[i].initial_default,
+			.type_name = rows[i].type,
 			.nulls_allowed = rows[i].nulls_allowed,
 		};
 		c->type = build_type(&b, &rows[i]);

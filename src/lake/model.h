@@ -22,6 +22,7 @@ struct lake_column {
 	const char *initial_default; /* DuckDB text, NULL = NULL: what older files yield */
 	bool nulls_allowed;
 	bool supported;		/* false: a type that we do not write (variant, geometry, interval, int128, ...) */
+	const char *type_name;	/* column_type as the catalog has it; NULL for a column that is not in it yet */
 };
 
 struct lake_file {

@@ -70,6 +70,8 @@ static struct lake_column copy_column(struct duct_arena *arena, const struct lak
 	copy.type = duct_type_copy(arena, &c->type);
 	if (c->nleaf_ids)
 		copy.leaf_ids = duct_arena_dup(arena, c->leaf_ids, (size_t)c->nleaf_ids * sizeof *c->leaf_ids);
+	if (c->type_name)
+		copy.type_name = duct_arena_strdup(arena, c->type_name);
 	if (c->initial_default)
 		copy.initial_default = duct_arena_strdup(arena, c->initial_default);
 	return copy;
@@ -324,6 +326,7 @@ int lake_txn_retype_column(struct lake_txn *txn, struct lake_txn_table *t, int64
 	}
 	c->column.type = duct_type_copy(&txn->arena, type);
 	c->column.type.name = NULL;
+	c->column.type_name = NULL;
 	c->changed = true;
 	t->altered = true;
 	list_live(t);

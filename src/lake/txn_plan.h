@@ -91,4 +91,10 @@ bool lake_txn_is_position_only(const struct lake_txn *txn);
 void lake_txn_render(struct lake_txn *txn, const struct lake_commit_info *info, int64_t expected_seq,
 	struct lake_script *script);
 
+/*
+ * txn_inlined.c: appends the name and column list of the table's inlined-data table (`ducklake_inlined_data_T_V(...)`)
+ * for its columns after this txn. False (nothing appended) when DuckLake would not inline such a table.
+ */
+bool lake_inlined_table_sql(struct duct_buf *to, const struct lake_txn_table *t, int64_t schema_version);
+
 #endif

@@ -236,6 +236,20 @@ static void render_dropped_column(struct render *r, const struct lake_txn_table 
 	}
 }
 
+/* Where inlined tables exist, the official client inserts into the newest one whatever its columns are: every change of
+ * a table needs a new one. A table that never had one gets it from the official client when it wants to inline. */
+static void render_inlined_table(struct render *r, const struct lake_txn_table *t)
+{
+	const struct lake_table *known = t->is_new ? NULL : lake_model_table(r->model, t->id);
+	AUTO_BUF struct duct_buf sql = {0};
+	if (!known || !known->ninlined_tables || !lake_inlined_table_sql(&sql, t, r->txn->schema_version))
+		return;
+	lake_sqlf(plain(r), r->db, "CREATE TABLE IF NOT EXISTS @%s", sql.data);
+	lake_sqlf(plain(r), r->db, "INSERT INTO @ducklake_inlined_data_tables (table_id, table_name, schema_version) "
+		"VALUES (%lld, 'ducklake_inlined_data_%lld_%lld', %lld)", (long long)t->id, (long long)t->id,
+		(long long)r->txn->schema_version, (long long)r->txn->schema_version);
+}
+
 static void render_ddl(struct render *r, const struct lake_txn_table *t)
 {
 	if (t->is_new)
@@ -252,10 +266,11 @@ static void render_ddl(struct render *r, const struct lake_txn_table *t)
 			render_changed_column(r, t, &c->column);
 	}
 	render_added_columns(r, t);
-	if (t->is_new || t->renamed || t->altered)
-		lake_sqlf(plain(r), r->db, "INSERT INTO @ducklake_schema_versions (begin_snapshot, schema_version, "
-			"table_id) VALUES (%lld, %lld, %lld)", r->snapshot, (long long)r->txn->schema_version,
-			(long long)t->id);
+	if (!t->is_new && !t->renamed && !t->altered)
+		return;
+	lake_sqlf(plain(r), r->db, "INSERT INTO @ducklake_schema_versions (begin_snapshot, schema_version, table_id) "
+		"VALUES (%lld, %lld, %lld)", r->snapshot, (long long)r->txn->schema_version, (long long)t->id);
+	render_inlined_table(r, t);
 }
 
 /* --- rows that die --- */

@@ -1,0 +1,275 @@
+"""The rows that src/lake writes into a catalog, against those of the official client for the same operations."""
+
+import re
+import sqlite3
+
+import psycopg
+import pytest
+
+from lib.lake import OfficialLake
+from lib.lake_driver import Driver, write_deletes, write_parquet
+
+TABLES = [
+    "snapshot", "snapshot_changes", "schema", "table", "view", "tag", "column_tag", "column", "data_file",
+    "file_column_stats", "file_variant_stats", "delete_file", "table_stats", "table_column_stats", "partition_info",
+    "partition_column", "file_partition_value", "files_scheduled_for_deletion", "inlined_data_tables",
+    "column_mapping", "name_mapping", "schema_versions", "macro", "sort_info", "sort_expression", "metadata",
+]  # fmt: skip
+MASKED = {
+    "snapshot_time", "author", "commit_message", "commit_extra_info", "file_size_bytes", "footer_size",
+    "column_size_bytes", "schedule_start",
+}  # fmt: skip
+UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
+class Catalog:
+    """A catalog's rows, on either database."""
+
+    def __init__(self, catalog):
+        self.kind, _, self.place = catalog.partition(":")
+
+    def query(self, sql):
+        connect = sqlite3.connect if self.kind == "sqlite" else psycopg.connect
+        connection = connect(self.place)
+        try:
+            cursor = connection.execute(sql)
+            return [d[0] for d in cursor.description], cursor.fetchall()
+        finally:
+            connection.close()
+
+    def dump(self, name):
+        columns, rows = self.query(f"SELECT * FROM ducklake_{name}")
+        masked = [
+            tuple("*" if column in MASKED else UUID.sub("U", str(value)) for column, value in zip(columns, row))
+            for row in rows
+        ]
+        return columns, sorted(masked)
+
+    def layout(self):
+        """Columns and types of all official tables, in order."""
+        if self.kind == "sqlite":
+            return sorted(
+                self.query(
+                    "SELECT name, replace(replace(sql, '\"', ''), char(10), ' ') FROM sqlite_master "
+                    "WHERE type = 'table' AND name LIKE 'ducklake%'"
+                )[1],
+                key=lambda row: row[0],
+            )
+        return self.query(
+            "SELECT table_name, column_name, data_type, is_nullable FROM information_schema.columns "
+            "WHERE table_name LIKE 'ducklake%' ORDER BY table_name, ordinal_position"
+        )[1]
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def two(request, tmp_path, server):
+    """Catalog strings and folders of two lakes that do not exist: official, native."""
+    made = []
+    for name in ("official", "native"):
+        folder = tmp_path / name / "data"
+        folder.mkdir(parents=True)
+        if request.param == "sqlite":
+            made.append((f"sqlite:{tmp_path}/{name}.sqlite", folder))
+        else:
+            database = server.database(f"oracle_{name}")
+            request.addfinalizer(database.drop)
+            made.append((f"postgres:{database.dsn}", folder))
+    return made
+
+
+def assert_same(official, native, skip=()):
+    for name in TABLES:
+        if name in skip:
+            continue
+        expected, found = Catalog(official[0]).dump(name), Catalog(native[0]).dump(name)
+        if name == "metadata":
+            expected, found = (
+                sorted(row[0] for row in side[1] if row[0] != "created_by") for side in (expected, found)
+            )
+        assert found == expected, name
+
+
+def test_new_catalog(two):
+    """A new catalog has the official tables, column by column, and the official first rows."""
+    official, native = two
+    with OfficialLake(*official):
+        pass
+    with Driver(*native):
+        pass
+    ours = [row for row in Catalog(native[0]).layout() if not str(row[0]).startswith("ductstream")]
+    assert ours == Catalog(official[0]).layout()
+    assert_same(official, native)
+
+
+ROWS = [
+    "SELECT i::BIGINT AS id, 'n' || i AS \"odd \"\"name\"\"\", {'a': i::INTEGER, 'b c': [i / 2.0::DOUBLE]} AS s, "
+    "MAP {'k' || i: (i * 1.5)::DECIMAL(9,2)} AS m, '2024-01-15 12:30:00+00'::TIMESTAMPTZ + i * INTERVAL 1 DAY AS ts, "
+    "i % 2 = 0 AS f, i::INTEGER AS n FROM range(5, 10) r(i)",
+    "SELECT i::BIGINT, NULL::VARCHAR, {'a': i::INTEGER, 'b c': [i / 2.0::DOUBLE]}, MAP {'k' || i: "
+    "(i * 1.5)::DECIMAL(9,2)}, '2024-01-15 12:30:00+00'::TIMESTAMPTZ + i * INTERVAL 1 DAY, i % 2 = 0, i::INTEGER "
+    "FROM range(0, 20) r(i)",
+]
+COLUMNS = [
+    ("id", "int64"), ('odd "name"', "varchar"), ("s", "struct(a int32, b)"), ("m", "map(varchar, decimal(9,2))"),
+    ("ts", "timestamptz"), ("f", "boolean"), ("n", "int32"),
+]  # fmt: skip
+
+
+def official_steps(lake):
+    name = "lake.\"s x\".\"it's\""
+    yield lake.sql("BEGIN"), lake.sql('CREATE SCHEMA lake."s x"'), lake.sql(
+        f'CREATE TABLE {name} (id BIGINT, "odd ""name""" VARCHAR, s STRUCT(a INTEGER, b DOUBLE[]), '
+        "m MAP(VARCHAR, DECIMAL(9,2)), ts TIMESTAMPTZ, f BOOLEAN, n INTEGER)"
+    ), lake.sql("COMMIT")
+    yield lake.sql(f"INSERT INTO {name} " + ROWS[0].replace("'b c'", "'b'"))
+    yield lake.sql(f"INSERT INTO {name} " + ROWS[1].replace("'b c'", "'b'"))
+    yield lake.sql(f"DELETE FROM {name} WHERE id IN (6, 8) AND \"odd \"\"name\"\"\" IS NOT NULL")
+    yield lake.sql(f"ALTER TABLE {name} ADD COLUMN c2 INTEGER DEFAULT 7")
+    yield lake.sql(f"ALTER TABLE {name} ADD COLUMN deep STRUCT(x INTEGER, y VARCHAR[])")
+    yield lake.sql(f"ALTER TABLE {name} RENAME COLUMN c2 TO \"C 3\"")
+    yield lake.sql(f"ALTER TABLE {name} ALTER COLUMN n TYPE BIGINT")
+    yield lake.sql(f"ALTER TABLE {name} DROP COLUMN deep")
+    yield lake.sql(f'ALTER TABLE {name} RENAME TO "new ☃"')
+    yield lake.sql('DELETE FROM lake."s x"."new ☃" WHERE "odd ""name""" IS NULL')
+
+
+def native_steps(driver):
+    kinds = [(n, k.replace("b)", "b list(float64))") if n == "s" else k) for n, k in COLUMNS]
+    driver.begin()
+    handle, path = driver.create("s x", "it's", *kinds)
+    columns = driver.columns(handle)
+    yield driver.commit(1)
+    table_id = driver.find("s x", "it's")[0]
+    files = []
+    for query in ROWS:
+        (handle,) = driver.begin(table_id)
+        written = write_parquet(path, query.replace("'b c'", "'b'"), columns)
+        driver.put(handle, **written)
+        files.append((driver.commit(2)[1][0][0], written["path"]))
+        yield
+    (handle,) = driver.begin(table_id)
+    deleted = write_deletes(path, files[0][1], [1, 3])
+    driver.ask("deletes", handle, files[0][0], -1, *deleted)
+    yield driver.commit(3)
+    for command in (
+        ("add", 0, 0, "c2", "int32", "7"),
+        ("add", 0, 0, "deep", "struct(x int32, y list(varchar))", None),
+        ("rename", 0, 11, "C 3", ""),
+        ("retype", 0, None, "", "int64"),
+        ("drop", 0, None, "", ""),
+        ("rename_table", 0, "s x", "new ☃", ""),
+    ):
+        (handle,) = driver.begin(table_id)
+        ids = {name: number for number, name, *_ in driver.columns(handle)}
+        command = list(command)
+        if command[0] == "rename":
+            command[2] = ids["c2"]
+        if command[2] is None:
+            command[2] = ids["n" if command[0] == "retype" else "deep"]
+        driver.ask(*command)
+        yield driver.commit(4)
+    (handle,) = driver.begin(table_id)
+    driver.ask("end", handle, files[1][0])
+    yield driver.commit(5)
+
+
+def test_same_rows_as_the_official_client(two):
+    """After each operation every catalog table holds the rows that the official client writes for it."""
+    official, native = two
+    with OfficialLake(*official, options="DATA_INLINING_ROW_LIMIT 0") as lake, Driver(*native) as driver:
+        for step, _ in enumerate(zip(official_steps(lake), native_steps(driver), strict=True)):
+            try:
+                assert_same(official, native)
+            except AssertionError as error:
+                raise AssertionError(f"step {step}: {error}") from None
+    # Row by row at each snapshot, both read by the official client.
+    with OfficialLake(*official) as one, OfficialLake(*native) as other:
+        for at in range(2, 12):
+            name = "s x.it's" if at < 10 else "s x.new ☃"
+            assert other.rows(name, at) == one.rows(name, at), at
+            assert other.count(name, at) == len(other.rows(name, at))
+
+
+def content(lake, name, at=None):
+    return lake.sql(f"SELECT rowid, * FROM {lake.source(name, at)} ORDER BY ALL")
+
+
+def test_life_beside_official_clients(two):
+    """Marks, explicit row ids, truncation; then everything the official client can do on the same lake."""
+    _, native = two
+    with Driver(*native) as driver:
+        driver.begin()
+        handle, path = driver.create("main", "t", ("k", "int64"), ("v", "varchar"))
+        columns = driver.columns(handle)
+        driver.put(handle, **write_parquet(path, "SELECT i AS k, 'v' || i AS v FROM range(100) r(i)", columns))
+        driver.commit(0x10)
+        table_id = driver.find("main", "t")[0]
+        (handle,) = driver.begin(table_id)
+        driver.ask("mark", handle, 0, *range(10, 30))
+        driver.ask("mark", handle, 0, 50)
+        changed = "SELECT k, 'w' || k AS v, k AS _ducklake_internal_row_id FROM range(10, 15) r(k)"
+        driver.put(handle, **write_parquet(path, changed, columns, row_ids=True))
+        snapshot, ((_, row_id_start),) = driver.commit(0x20)
+        assert row_id_start == -1
+        assert driver.find("main", "t")[1:3] == (105, 100)
+        expected = sorted(
+            [(i, i, f"v{i}") for i in range(100) if not 10 <= i < 30 and i != 50] + [(i, i, f"w{i}") for i in range(10, 15)]
+        )
+        with OfficialLake(*native) as lake:
+            assert content(lake, "t") == expected
+            assert lake.count("t") == len(expected)
+            assert lake.count("t", 1) == 100
+            changes = lake.sql(f"SELECT change_type, count(*) FROM lake.table_changes('t', {snapshot}, {snapshot}) GROUP BY 1")
+            assert dict(changes) == {"update_preimage": 5, "update_postimage": 5, "delete": 16}
+            # A flush that only writes our marks down moves positions and changes no row.
+            lake.sql("CALL ducklake_flush_inlined_data('lake')")
+            assert content(lake, "t") == expected
+        assert driver.sync()[1] == {table_id: 2}
+        (first, _) = driver.files(table_id)
+        assert (first["deleted"], first["marked"]) == (21, 0)
+        (handle,) = driver.begin(table_id)
+        driver.ask("mark", handle, first["id"], 0)
+        driver.commit(0x30)
+        expected = expected[1:]
+        with OfficialLake(*native) as lake:
+            assert content(lake, "t") == expected
+            lake.sql("INSERT INTO t VALUES (1000, 'mine')")
+        assert driver.sync()[1] == {table_id: 4}
+        with OfficialLake(*native) as lake:
+            lake.sql("UPDATE t SET v = 'u' WHERE k = 99")
+            lake.sql("DELETE FROM t WHERE k = 98")
+        assert driver.sync()[1][table_id] & 4
+        rows = lambda: [row[1:] for row in expected]  # noqa: E731
+        expected = [row for row in expected if row[1] not in (98, 99)] + [(99, 99, "u"), (100, 1000, "mine")]
+        expected.sort(key=lambda row: row[1:])
+        with OfficialLake(*native) as lake:
+            assert lake.rows("t") == rows()
+            for statement in (
+                "CALL ducklake_flush_inlined_data('lake')",
+                "CALL ducklake_rewrite_data_files('lake', delete_threshold => 0)",
+                "CALL ducklake_merge_adjacent_files('lake')",
+                "CALL ducklake_expire_snapshots('lake', older_than => now() + INTERVAL 1 DAY)",
+                "CALL ducklake_cleanup_old_files('lake', cleanup_all => true)",
+            ):
+                lake.sql(statement)
+                assert lake.rows("t") == rows(), statement
+                assert lake.count("t") == len(expected), statement
+        head, notes = driver.sync()
+        assert notes[table_id] & 2
+        # Added columns, then an official inlined insert into a table of ours that never had an inlined table.
+        (handle,) = driver.begin(table_id)
+        driver.ask("add", handle, 0, "Flag", "boolean", "true")
+        driver.commit(0x40)
+        with OfficialLake(*native) as lake:
+            lake.sql("INSERT INTO t VALUES (2000, 'new', false)")
+            assert lake.sql("SELECT \"Flag\", count(*) FROM t GROUP BY 1 ORDER BY 1") == [(False, 1), (True, len(expected))]
+        assert driver.sync()[1][table_id] & 4
+        (handle,) = driver.begin(table_id)
+        driver.ask("truncate", handle)
+        driver.put(handle, **write_parquet(path, "SELECT 7::BIGINT AS k, 'x' AS v, NULL::BOOLEAN AS f", driver.columns(handle)))
+        driver.commit(0x50)
+        with OfficialLake(*native) as lake:
+            assert lake.rows("t") == [(7, "x", None)]
+            assert lake.count("t") == 1
+            assert lake.sql("SELECT k FROM t WHERE v = 'x'") == [(7,)]
+            assert lake.sql("SELECT count(*) FROM t WHERE k = 1000") == [(0,)]
