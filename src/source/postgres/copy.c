@@ -15,6 +15,7 @@
 enum {
 	PAGE = 8192,
 	LOCK_CHUNK = 500, /* tables in one LOCK statement */
+	LOCKS_MAX = 2000, /* of all sessions; a default server has room for some 6,400 */
 	MAX_SESSIONS = 256,
 };
 static const int64_t part_bytes_max = INT64_C(128) << 20, part_bytes_big = INT64_C(64) << 20;
@@ -30,8 +31,10 @@ void postgres_copy_free(struct postgres_copy *copy)
 		duct_queue_free(copy->idle);
 	pg_session_close(copy->keeper);
 	pg_session_close(copy->temporary);
-	for (size_t i = 0; i < copy->snap.nparts; i++)
+	for (size_t i = 0; i < copy->snap.nparts; i++) {
 		free(copy->plans[i].sql);
+		free(copy->plans[i].lock_sql);
+	}
 	for (size_t i = 0; i < copy->snap.nrelations; i++) {
 		duct_relation_unref(copy->snap.relations[i]);
 		pg_relation_free(copy->relations[i]);
@@ -45,17 +48,29 @@ void postgres_copy_free(struct postgres_copy *copy)
 
 /* --- parts --- */
 
-static void add_part(struct postgres_copy *copy, int table, const char *sql, int64_t rows, int64_t bytes)
+static void add_part(struct postgres_copy *copy, int table, const struct pg_storage *from, const char *sql, int64_t parts)
 {
+	AUTO_BUF struct duct_buf lock = {0};
+	duct_buf_puts(&lock, "lock table only ");
+	duct_buf_sql_ident(&lock, from->schema);
+	duct_buf_putc(&lock, '.');
+	duct_buf_sql_ident(&lock, from->name);
+	duct_buf_puts(&lock, " in access share mode");
 	struct duct_snapshot *s = &copy->snap;
 	s->parts = duct_grow(s->parts, &copy->parts_cap, s->nparts + 1, sizeof *s->parts);
 	copy->plans = duct_grow(copy->plans, &copy->plans_cap, s->nparts + 1, sizeof *copy->plans);
-	copy->plans[s->nparts] = (struct postgres_part){copy->relations[table], duct_xstrdup(sql), (uint64_t)s->nparts << 40};
+	copy->plans[s->nparts] = (struct postgres_part){
+		.relation = copy->relations[table],
+		.sql = duct_xstrdup(sql),
+		.lock_sql = duct_steal(&lock.data),
+		.storage_oid = from->oid,
+		.first_seq = (uint64_t)s->nparts << 40,
+	};
 	s->parts[s->nparts] = (struct duct_snapshot_part){
 		.relation = s->relations[table],
 		.table = table,
-		.estimated_rows = rows > 0 ? (uint64_t)rows : 0,
-		.estimated_bytes = (uint64_t)bytes,
+		.estimated_rows = from->estimated_rows > 0 ? (uint64_t)(from->estimated_rows / parts) : 0,
+		.estimated_bytes = (uint64_t)(from->total_bytes / parts),
 	};
 	s->nparts++;
 }
@@ -89,7 +104,7 @@ static void plan_hashes(struct postgres_source *src, struct postgres_copy *copy,
 		duct_buf_printf(&where, "coalesce(pg_catalog.hashtext(%s::text)::bigint & 2147483647, 0) %% %lld = %lld",
 				column.data, (long long)n, (long long)i);
 		put_copy(&sql, copy->relations[table], from, filter, where.data);
-		add_part(copy, table, sql.data, from->estimated_rows / n, from->total_bytes / n);
+		add_part(copy, table, from, sql.data, n);
 	}
 }
 
@@ -115,7 +130,7 @@ static void plan_pages(struct postgres_source *src, struct postgres_copy *copy, 
 			snprintf(where + at, sizeof where - (size_t)at, "%sctid < '(%lld,0)'::pg_catalog.tid", i ? " and " : "",
 				 (long long)(pages * (i + 1) / n));
 		put_copy(&sql, copy->relations[table], from, filter, where);
-		add_part(copy, table, sql.data, from->estimated_rows / n, from->total_bytes / n);
+		add_part(copy, table, from, sql.data, n);
 	}
 }
 
@@ -176,7 +191,8 @@ static bool table_wanted(struct postgres_source *src, const struct postgres_copy
 	return copy->kind == POSTGRES_COPY_FIRST || !t || !t->known;
 }
 
-static int lock_tables(struct postgres_copy *copy, struct pg_published *const *tables, size_t n, struct duct_error *err)
+static int lock_tables(struct pg_session *session, struct pg_published *const *tables, size_t n, const char *nowait,
+		       struct duct_error *err)
 {
 	AUTO_BUF struct duct_buf sql = {0};
 	for (size_t i = 0; i < n;) {
@@ -188,12 +204,37 @@ static int lock_tables(struct postgres_copy *copy, struct pg_published *const *t
 			duct_buf_putc(&sql, '.');
 			duct_buf_sql_ident(&sql, tables[i]->name);
 		}
-		duct_buf_puts(&sql, " in access share mode");
-		int r = pg_exec(copy->keeper, sql.data, NULL, err);
+		duct_buf_printf(&sql, " in access share mode%s", nowait);
+		int r = pg_exec(session, sql.data, NULL, err);
+		if (r && strcmp(err->sqlstate, "55P03") == 0)
+			err->class = DUCT_RETRY, r = -DUCT_RETRY;
 		if (r)
 			return duct_wrap(err, "locking the tables of the copy");
 	}
 	return 0;
+}
+
+/* Locks of the keeper, then at once those of all workers. */
+static int lock_all(struct postgres_source *src, struct postgres_copy *copy, struct pg_published *const *tables, size_t n,
+		    struct duct_error *err)
+{
+	size_t workers = (size_t)src->config->snapshot_workers, opened = 0;
+	if (!copy->snapshot_name[0] || n * (workers + 1) > LOCKS_MAX)
+		return 0;
+	struct pg_session **sessions = duct_xcalloc(workers, sizeof *sessions);
+	int r = 0;
+	for (; !r && opened < workers; opened += !r)
+		r = postgres_copy_session(src, copy, &sessions[opened], err);
+	if (!r)
+		r = lock_tables(copy->keeper, tables, n, "", err);
+	for (size_t i = 0; !r && i < opened; i++)
+		r = lock_tables(sessions[i], tables, n, " nowait", err);
+	for (size_t i = 0; i < opened; i++)
+		if (r || duct_queue_push(copy->idle, sessions[i], 1, 0) != 1)
+			pg_session_close(sessions[i]);
+	free(sessions);
+	copy->locked = !r;
+	return r;
 }
 
 /* A rewrite between the slot's moment and our lock leaves a heap that the snapshot sees as empty. */
@@ -271,7 +312,7 @@ static int plan(struct postgres_source *src, struct postgres_copy *copy, struct 
 	copy->relations = duct_xcalloc(n + 1, sizeof *copy->relations);
 	copy->snap.relations = duct_xcalloc(n + 1, sizeof *copy->snap.relations);
 	if (!r && rows)
-		r = lock_tables(copy, wanted, n, err);
+		r = lock_all(src, copy, wanted, n, err);
 	if (!r)
 		duct_kill_point("setup-lock");
 	if (!r)

@@ -7,7 +7,8 @@
 /* One part: a COPY statement. Immutable while parts are read. */
 struct postgres_part {
 	const struct pg_relation *relation;
-	char *sql;
+	char *sql, *lock_sql;
+	uint32_t storage_oid;
 	uint64_t first_seq;
 };
 
@@ -23,8 +24,15 @@ struct postgres_copy {
 	struct postgres_part *plans;	/* as many as snap.parts */
 	size_t plans_cap, parts_cap;
 	struct duct_queue *idle; /* sessions of workers between two parts */
+	/* The keeper and every worker hold the locks of all tables from the beginning: a worker that locked later would
+	 * queue behind an ALTER that waits for the keeper, for ever. False: too many tables; each part locks its own and
+	 * finds out whether it was rewritten since. */
+	bool locked;
 };
 
+/* A session in a transaction with the copy's snapshot. */
+int postgres_copy_session(struct postgres_source *src, const struct postgres_copy *copy, struct pg_session **ret,
+			  struct duct_error *err) DUCT_CHECKED;
 void postgres_copy_free(struct postgres_copy *copy);
 
 #endif

@@ -16,26 +16,51 @@ struct part_reader {
 	bool done;
 };
 
-static int open_session(struct postgres_source *src, struct postgres_copy *copy, struct pg_session **ret,
-			struct duct_error *err)
+static int begin(const struct postgres_copy *copy, struct pg_session *s, const char *before, struct duct_error *err)
 {
-	void *idle = NULL;
-	if (duct_queue_pop(copy->idle, &idle, 0) == 1) {
-		*ret = idle;
-		return 0;
-	}
+	if (!copy->snapshot_name[0])
+		return pg_execf(s, NULL, err, "%sbegin isolation level repeatable read read only", before);
+	return pg_execf(s, NULL, err, "%sbegin isolation level repeatable read read only; set transaction snapshot '%s'", before,
+			copy->snapshot_name);
+}
+
+int postgres_copy_session(struct postgres_source *src, const struct postgres_copy *copy, struct pg_session **ret,
+			  struct duct_error *err)
+{
 	struct pg_session *s = NULL;
 	int r = postgres_open_session(src, false, &s, err);
 	if (!r)
-		r = pg_exec(s, "begin isolation level repeatable read read only", NULL, err);
-	if (!r && copy->snapshot_name[0])
-		r = pg_execf(s, NULL, err, "set transaction snapshot '%s'", copy->snapshot_name);
+		r = begin(copy, s, "", err);
 	if (r) {
 		pg_session_close(s);
 		return duct_wrap(err, "a worker of the copy");
 	}
 	*ret = s;
 	return 0;
+}
+
+static int take_session(struct postgres_source *src, struct postgres_copy *copy, struct pg_session **ret,
+			struct duct_error *err)
+{
+	void *idle = NULL;
+	if (duct_queue_pop(copy->idle, &idle, 0) != 1)
+		return postgres_copy_session(src, copy, ret, err);
+	*ret = idle;
+	return copy->locked ? 0 : begin(copy, *ret, "commit; ", err); /* gives the locks of the last part back */
+}
+
+/* A table that was rewritten since the snapshot looks empty to it. */
+static int lock_storage(const struct part_reader *p, struct duct_error *err)
+{
+	AUTO_PGRESULT PGresult *res = NULL;
+	int r = pg_execf(p->session, NULL, err, "%s%s", p->plan->lock_sql, p->copy->locked ? " nowait" : "");
+	if (!r)
+		r = pg_execf(p->session, &res, err,
+			     "select 1 from pg_catalog.pg_class where oid = %u and relfilenode = pg_catalog.pg_relation_filenode(oid)",
+			     p->plan->storage_oid);
+	if (!r && !PQntuples(res))
+		r = duct_fail(err, DUCT_RETRY, "the table was rewritten since the copy began");
+	return r;
 }
 
 int postgres_part_open(void *source, struct duct_snapshot *snap, struct duct_snapshot_part *part, void **ret_reader,
@@ -47,7 +72,9 @@ int postgres_part_open(void *source, struct duct_snapshot *snap, struct duct_sna
 	p->plan = part->impl;
 	p->ctx = src->ctx;
 	AUTO_PGRESULT PGresult *res = NULL;
-	int r = open_session(src, p->copy, &p->session, err);
+	int r = take_session(src, p->copy, &p->session, err);
+	if (!r)
+		r = lock_storage(p, err);
 	if (!r)
 		r = pg_exec(p->session, p->plan->sql, &res, err);
 	if (!r && PQresultStatus(res) != PGRES_COPY_OUT)
