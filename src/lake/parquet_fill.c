@@ -13,6 +13,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+enum { LOOK_BYTES = 1 << 20 }; /* fed between two looks at the size of the file */
+
 struct lake_fill_plan {
 	const struct duct_relation *relation;
 	const int *map;
@@ -491,24 +493,27 @@ int lake_fill_pull(struct lake_fill *f, struct duct_error *err)
 		return ret;
 	f->ended = f->nrefs == 0;
 	if (f->nrefs && f->spec->max_bytes)
-		f->bytes_unflushed += f->nrefs * lake_fill_row_bytes(f);
+		f->bytes_fed += f->nrefs * lake_fill_row_bytes(f);
 	return f->nrefs > 0;
 }
 
-/* Only where next() may be asked again: rows that were handed over are always written. Bytes not on the disk yet are
- * taken to shrink to a third. */
+/* Only where next() may be asked again: rows that were handed over are always written. The file grows by whole row groups;
+ * what it does not hold yet is taken to shrink like what it holds, at first to a third. */
 static bool reached_limit(struct lake_fill *f)
 {
 	struct stat st;
 	if (f->spec->max_rows && f->nrows >= f->spec->max_rows)
 		return true;
-	if (!f->spec->max_bytes || f->bytes_on_disk + f->bytes_unflushed / 3 < f->spec->max_bytes ||
-	    stat(f->path, &st) != 0)
+	if (!f->spec->max_bytes)
 		return false;
-	if ((uint64_t)st.st_size > f->bytes_on_disk)
-		f->bytes_unflushed = 0;
-	f->bytes_on_disk = (uint64_t)st.st_size;
-	return f->bytes_on_disk + f->bytes_unflushed / 3 >= f->spec->max_bytes;
+	if (f->bytes_fed - f->bytes_looked >= LOOK_BYTES && stat(f->path, &st) == 0) {
+		f->bytes_looked = f->bytes_fed;
+		if ((uint64_t)st.st_size > f->bytes_on_disk)
+			f->bytes_flushed = f->bytes_fed;
+		f->bytes_on_disk = (uint64_t)st.st_size;
+	}
+	double shrink = f->bytes_flushed ? (double)f->bytes_on_disk / (double)f->bytes_flushed : 1.0 / 3;
+	return (double)f->bytes_on_disk + (double)(f->bytes_fed - f->bytes_flushed) * shrink >= (double)f->spec->max_bytes;
 }
 
 int lake_fill_chunk(void *arg, duckdb_data_chunk chunk, struct duct_error *err)

@@ -37,7 +37,8 @@ struct lake_fill {
 	bool ended; /* next() said so */
 	bool full;  /* max_rows or max_bytes was reached */
 	uint64_t nrows;
-	uint64_t bytes_unflushed, bytes_on_disk;
+	/* For max_bytes: handed over; at the last look at the file; when it last grew; its size. */
+	uint64_t bytes_fed, bytes_looked, bytes_flushed, bytes_on_disk;
 
 	struct lake_fill_plan *plans; /* one per relation met */
 	size_t nplans, plans_cap, plan_at;
