@@ -295,6 +295,21 @@ static void refuses_what_is_too_large(void **state)
 	assert_string_equal(err.message, "/: cannot be read: Is a directory");
 }
 
+/* Levels are counted, not brackets: many maps beside each other are fine. */
+static void counts_levels(void **state)
+{
+	(void)state;
+	struct flow_file *flow = NULL;
+	struct duct_error err = {0};
+	AUTO_BUF struct duct_buf text = {0};
+	duct_buf_puts(&text, HEAD "    map:\n");
+	for (int i = 0; i < 100; i++)
+		duct_buf_printf(&text, "      k%d: [{}, []]\n", i);
+	duct_buf_puts(&text, TAIL);
+	assert_int_equal(parse(&flow, text.data, &err), 0);
+	flow_file_free(flow);
+}
+
 static void knows_valid_names(void **state)
 {
 	(void)state;
@@ -312,7 +327,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(loads_everything),	     cmocka_unit_test(loads_json),
 		cmocka_unit_test(command_line_wins),	     cmocka_unit_test(refuses_with_the_whole_sentence),
-		cmocka_unit_test(refuses_what_is_too_large), cmocka_unit_test(knows_valid_names),
+		cmocka_unit_test(refuses_what_is_too_large), cmocka_unit_test(counts_levels),
+		cmocka_unit_test(knows_valid_names),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
