@@ -61,7 +61,7 @@ static int make_folder(const char *path, struct duct_error *err)
 		*slash = 0;
 		if (mkdir(part, 0777) && errno != EEXIST)
 			return duct_fail(err, DUCT_CONFIG, "data_path \"%s\": cannot be created: %s", path,
-				strerror(errno));
+					 strerror(errno));
 		*slash = '/';
 	}
 	struct stat st;
@@ -76,10 +76,10 @@ static int wanted_folder(const struct lake_config *config, char **ret, struct du
 {
 	if (!config->data_path || !*config->data_path)
 		return duct_fail(err, DUCT_CONFIG, "catalog \"%s\": data_path is needed to create it",
-			strncmp(config->catalog, "postgres:", 9) == 0 ? "postgres" : config->catalog);
+				 strncmp(config->catalog, "postgres:", 9) == 0 ? "postgres" : config->catalog);
 	if (is_remote(config->data_path))
 		return duct_fail(err, DUCT_CONFIG, "data_path \"%s\": only a local directory can be written",
-			config->data_path);
+				 config->data_path);
 	*ret = normal_folder(config->data_path);
 	int made = make_folder(*ret, err);
 	if (made)
@@ -109,25 +109,30 @@ static int take_identity(void *arg, int set, const char *const *v, struct duct_e
 }
 
 static int check_identity(struct lake *lake, const struct lake_config *config, struct identity *id,
-	struct duct_error *err)
+			  struct duct_error *err)
 {
 	if (lake_queryf(lake->db, take_identity, id, err,
-		    "SELECT key, value FROM @ducklake_metadata WHERE scope IS NULL AND value IS NOT NULL"))
+			"SELECT key, value FROM @ducklake_metadata WHERE scope IS NULL AND value IS NOT NULL"))
 		return -(int)err->class;
 	if (strcmp(id->version, "1.0") != 0)
 		return duct_fail(err, DUCT_CONFIG, "the catalog has DuckLake version \"%s\": only \"1.0\" is supported",
-			id->version);
+				 id->version);
 	if (strcasecmp(id->encrypted, "true") == 0)
-		return duct_fail(err, DUCT_CONFIG, "the catalog is encrypted (encrypted = \"true\"): such a lake "
-			"cannot be written");
+		return duct_fail(err, DUCT_CONFIG,
+				 "the catalog is encrypted (encrypted = \"true\"): such a lake "
+				 "cannot be written");
 	if (!id->data_path || !*id->data_path)
 		return duct_fail(err, DUCT_CONFIG, "the catalog has no data_path");
 	if (is_remote(id->data_path))
-		return duct_fail(err, DUCT_CONFIG, "the catalog's data_path \"%s\" is not a local directory: only "
-			"local lakes can be written", id->data_path);
+		return duct_fail(err, DUCT_CONFIG,
+				 "the catalog's data_path \"%s\" is not a local directory: only "
+				 "local lakes can be written",
+				 id->data_path);
 	if (config->data_path && *config->data_path && !same_folder(config->data_path, id->data_path))
-		return duct_fail(err, DUCT_CONFIG, "data_path \"%s\" is not the catalog's own, which is \"%s\": leave "
-			"it out or give that one", config->data_path, id->data_path);
+		return duct_fail(err, DUCT_CONFIG,
+				 "data_path \"%s\" is not the catalog's own, which is \"%s\": leave "
+				 "it out or give that one",
+				 config->data_path, id->data_path);
 	lake->data_path = normal_folder(id->data_path);
 	return lake->read_only ? 0 : make_folder(lake->data_path, err);
 }
@@ -139,13 +144,13 @@ static int open_database(struct lake *lake, const struct lake_config *config, st
 	const char *catalog = config->catalog;
 	if (strncmp(catalog, "sqlite:", 7) == 0 && catalog[7])
 		return lake_sqlite_open(&lake->db, catalog + 7, config->create, config->read_only,
-			config->busy_timeout_ms, lake->ctx, err);
+					config->busy_timeout_ms, lake->ctx, err);
 	if (strncmp(catalog, "postgres:", 9) == 0 || strncmp(catalog, "postgresql:", 11) == 0) {
 		const char *dsn = strchr(catalog, ':') + 1;
-		const char *schema = config->metadata_schema && *config->metadata_schema ? config->metadata_schema :
-			"public";
+		const char *schema =
+			config->metadata_schema && *config->metadata_schema ? config->metadata_schema : "public";
 		return lake_postgres_open(&lake->db, strncmp(dsn, "//", 2) == 0 ? catalog : dsn, schema, lake->ctx,
-			err);
+					  err);
 	}
 	return duct_fail(err, DUCT_CONFIG, "catalog: must be \"sqlite:PATH\" or \"postgres:CONNECTION\"");
 }
@@ -160,8 +165,8 @@ static int find_or_create(struct lake *lake, const struct lake_config *config, s
 	const char *where = lake->db->sqlite ? config->catalog : "the Postgres database";
 	if (!config->create || config->read_only)
 		return duct_fail(err, DUCT_CONFIG, "there is no DuckLake catalog in %s%s%s%s: create it first", where,
-			lake->db->sqlite ? "" : ", schema \"", lake->db->sqlite ? "" : lake->db->schema,
-			lake->db->sqlite ? "" : "\"");
+				 lake->db->sqlite ? "" : ", schema \"", lake->db->sqlite ? "" : lake->db->schema,
+				 lake->db->sqlite ? "" : "\"");
 	AUTO_FREE char *data_path = NULL;
 	if (wanted_folder(config, &data_path, err))
 		return -(int)err->class;
@@ -184,8 +189,7 @@ static int join(struct lake *lake, struct duct_error *err)
 		return -(int)err->class;
 	if (lake_has_table(lake->db, "ductstream_relation", &lake->has_own_tables, err))
 		return -(int)err->class;
-	if (lake->has_own_tables &&
-		lake_queryf(lake->db, take_uuid, lake, err, "SELECT uuid FROM @ductstream_lake"))
+	if (lake->has_own_tables && lake_queryf(lake->db, take_uuid, lake, err, "SELECT uuid FROM @ductstream_lake"))
 		return -(int)err->class;
 	lake->db->lock_key = XXH64(lake->uuid, strlen(lake->uuid), 0) | 1;
 	return 0;
@@ -203,14 +207,16 @@ static int take_epoch(void *arg, int set, const char *const *v, struct duct_erro
 static int raise_epoch(struct lake *lake, struct duct_error *err)
 {
 	AUTO_BUF struct duct_buf sql = {0};
-	duct_buf_puts(&sql, lake->db->sqlite ? "BEGIN IMMEDIATE;" : "BEGIN;"
-		"SELECT set_config('synchronous_commit', 'on', true) "
-		"WHERE current_setting('synchronous_commit') <> 'remote_apply';");
-	lake_sqlf(&sql, lake->db, "INSERT INTO @ductstream_checkpoint AS c (flow, epoch, seq, state, lsn, commit_us) "
-		"VALUES (");
+	duct_buf_puts(&sql, lake->db->sqlite ? "BEGIN IMMEDIATE;"
+					     : "BEGIN;"
+					       "SELECT set_config('synchronous_commit', 'on', true) "
+					       "WHERE current_setting('synchronous_commit') <> 'remote_apply';");
+	lake_sqlf(&sql, lake->db,
+		  "INSERT INTO @ductstream_checkpoint AS c (flow, epoch, seq, state, lsn, commit_us) "
+		  "VALUES (");
 	duct_buf_sql_literal(&sql, lake->flow);
 	duct_buf_puts(&sql, ", 1, 0, 'none', 0, 0) ON CONFLICT (flow) DO UPDATE SET epoch = c.epoch + 1 "
-		"RETURNING epoch; COMMIT");
+			    "RETURNING epoch; COMMIT");
 	int ret = lake->db->ops->query(lake->db, sql.data, take_epoch, &lake->mark.epoch, err);
 	if (ret)
 		lake->db->ops->reset(lake->db);
@@ -259,7 +265,7 @@ int lake_open(struct lake **ret, const struct lake_config *config, const struct 
 		lake_close(lake);
 		/* Nobody has the file but another process for long: waiting longer is the operator's decision. */
 		if (err->class == DUCT_RETRY && strncmp(config->catalog, "sqlite:", 7) == 0 &&
-			(err->vendor_code & 0xff) == 5)
+		    (err->vendor_code & 0xff) == 5)
 			err->class = DUCT_CONFIG;
 		return -(int)err->class;
 	}
@@ -359,8 +365,8 @@ static int ask(struct lake *lake, const char *sql, lake_row_fn *fn, void *arg, s
 {
 	int ret = lake->db->ops->query(lake->db, sql, fn, arg, err);
 	if (ret && err->class == DUCT_RETRY && lake->db->ops->lost(lake->db))
-		ret = lake->db->ops->reconnect(lake->db, err) ? -(int)err->class :
-			lake->db->ops->query(lake->db, sql, fn, arg, err);
+		ret = lake->db->ops->reconnect(lake->db, err) ? -(int)err->class
+							      : lake->db->ops->query(lake->db, sql, fn, arg, err);
 	return ret;
 }
 
@@ -403,26 +409,31 @@ static int take_file(void *arg, int set, const char *const *v, struct duct_error
 	return 0;
 }
 
-int lake_list_files(struct lake *lake, int64_t table_id, struct duct_arena *arena, struct lake_file **ret, size_t *ret_n,
-	struct duct_error *err)
+int lake_list_files(struct lake *lake, int64_t table_id, struct duct_arena *arena, struct lake_file **ret,
+		    size_t *ret_n, struct duct_error *err)
 {
 	const struct lake_table *t = lake_model_table(lake->model, table_id);
 	if (!t)
 		return duct_fail(err, DUCT_FATAL, "table %lld is not in the lake", (long long)table_id);
 	AUTO_BUF struct duct_buf sql = {0};
 	long long id = table_id, head = lake->model->head;
-	lake_sqlf(&sql, lake->db, "SELECT d.data_file_id, d.path, d.path_is_relative, d.record_count, "
-		"d.file_size_bytes, d.begin_snapshot, d.row_id_start, d.partial_max, d.mapping_id, x.delete_file_id, "
-		"x.path, x.path_is_relative, x.format, x.delete_count, %s FROM @ducklake_data_file d "
-		"LEFT JOIN @ducklake_delete_file x ON x.data_file_id = d.data_file_id AND x.table_id = d.table_id "
-		"AND x.begin_snapshot <= %lld AND (x.end_snapshot IS NULL OR x.end_snapshot > %lld) ",
-		t->has_delete_table ? "m.n" : "0", head, head);
+	lake_sqlf(&sql, lake->db,
+		  "SELECT d.data_file_id, d.path, d.path_is_relative, d.record_count, "
+		  "d.file_size_bytes, d.begin_snapshot, d.row_id_start, d.partial_max, d.mapping_id, x.delete_file_id, "
+		  "x.path, x.path_is_relative, x.format, x.delete_count, %s FROM @ducklake_data_file d "
+		  "LEFT JOIN @ducklake_delete_file x ON x.data_file_id = d.data_file_id AND x.table_id = d.table_id "
+		  "AND x.begin_snapshot <= %lld AND (x.end_snapshot IS NULL OR x.end_snapshot > %lld) ",
+		  t->has_delete_table ? "m.n" : "0", head, head);
 	if (t->has_delete_table)
-		lake_sqlf(&sql, lake->db, "LEFT JOIN (SELECT file_id, count(*) AS n "
-			"FROM @ducklake_inlined_delete_%lld WHERE begin_snapshot <= %lld GROUP BY file_id) m "
-			"ON m.file_id = d.data_file_id ", id, head);
-	duct_buf_printf(&sql, "WHERE d.table_id = %lld AND d.begin_snapshot <= %lld "
-		"AND (d.end_snapshot IS NULL OR d.end_snapshot > %lld) ORDER BY d.data_file_id", id, head, head);
+		lake_sqlf(&sql, lake->db,
+			  "LEFT JOIN (SELECT file_id, count(*) AS n "
+			  "FROM @ducklake_inlined_delete_%lld WHERE begin_snapshot <= %lld GROUP BY file_id) m "
+			  "ON m.file_id = d.data_file_id ",
+			  id, head);
+	duct_buf_printf(&sql,
+			"WHERE d.table_id = %lld AND d.begin_snapshot <= %lld "
+			"AND (d.end_snapshot IS NULL OR d.end_snapshot > %lld) ORDER BY d.data_file_id",
+			id, head, head);
 	struct file_list list = {.arena = arena, .data_path = lake->data_path, .table_path = t->path};
 	int result = ask(lake, sql.data, take_file, &list, err);
 	if (!result) {
@@ -448,15 +459,16 @@ static int take_number(void *arg, int set, const char *const *v, struct duct_err
 }
 
 int lake_list_marks(struct lake *lake, int64_t table_id, int64_t file_id, int64_t **ret, size_t *ret_n,
-	struct duct_error *err)
+		    struct duct_error *err)
 {
 	const struct lake_table *t = lake_model_table(lake->model, table_id);
 	struct number_list list = {0};
 	if (t && t->has_delete_table) {
 		AUTO_BUF struct duct_buf sql = {0};
-		lake_sqlf(&sql, lake->db, "SELECT row_id FROM @ducklake_inlined_delete_%lld WHERE file_id = %lld "
-			"AND begin_snapshot <= %lld ORDER BY row_id", (long long)table_id, (long long)file_id,
-			(long long)lake->model->head);
+		lake_sqlf(&sql, lake->db,
+			  "SELECT row_id FROM @ducklake_inlined_delete_%lld WHERE file_id = %lld "
+			  "AND begin_snapshot <= %lld ORDER BY row_id",
+			  (long long)table_id, (long long)file_id, (long long)lake->model->head);
 		if (ask(lake, sql.data, take_number, &list, err)) {
 			free(list.numbers);
 			return -(int)err->class;
@@ -487,12 +499,14 @@ static int take_snapshot(void *arg, int set, const char *const *v, struct duct_e
 }
 
 int lake_list_snapshots(struct lake *lake, int limit, struct duct_arena *arena, struct lake_snapshot_row **ret,
-	size_t *ret_n, struct duct_error *err)
+			size_t *ret_n, struct duct_error *err)
 {
 	AUTO_BUF struct duct_buf sql = {0};
-	lake_sqlf(&sql, lake->db, "SELECT s.snapshot_id, s.snapshot_time, c.changes_made, c.author, c.commit_message, "
-		"c.commit_extra_info FROM @ducklake_snapshot s LEFT JOIN @ducklake_snapshot_changes c "
-		"ON c.snapshot_id = s.snapshot_id ORDER BY s.snapshot_id DESC LIMIT %d", limit > 0 ? limit : INT_MAX);
+	lake_sqlf(&sql, lake->db,
+		  "SELECT s.snapshot_id, s.snapshot_time, c.changes_made, c.author, c.commit_message, "
+		  "c.commit_extra_info FROM @ducklake_snapshot s LEFT JOIN @ducklake_snapshot_changes c "
+		  "ON c.snapshot_id = s.snapshot_id ORDER BY s.snapshot_id DESC LIMIT %d",
+		  limit > 0 ? limit : INT_MAX);
 	struct snapshot_list list = {.arena = arena};
 	int result = ask(lake, sql.data, take_snapshot, &list, err);
 	if (!result) {

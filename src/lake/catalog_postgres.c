@@ -42,9 +42,9 @@ static enum duct_class class_of(const char *sqlstate)
 		const char *prefix;
 		enum duct_class class;
 	} classes[] = {
-		{"08", DUCT_RETRY},	{"40", DUCT_RETRY},    {"53", DUCT_RETRY},     {"55P03", DUCT_RETRY},
-		{"57", DUCT_RETRY},	{"58", DUCT_RETRY},    {"28", DUCT_CONFIG},    {"3D", DUCT_CONFIG},
-		{"3F", DUCT_CONFIG},	{"42501", DUCT_CONFIG}, {"25006", DUCT_CONFIG}, {"0A", DUCT_CONFIG},
+		{"08", DUCT_RETRY},  {"40", DUCT_RETRY},     {"53", DUCT_RETRY},     {"55P03", DUCT_RETRY},
+		{"57", DUCT_RETRY},  {"58", DUCT_RETRY},     {"28", DUCT_CONFIG},    {"3D", DUCT_CONFIG},
+		{"3F", DUCT_CONFIG}, {"42501", DUCT_CONFIG}, {"25006", DUCT_CONFIG}, {"0A", DUCT_CONFIG},
 	};
 	for (size_t i = 0; i < DUCT_LEN(classes); i++)
 		if (strncmp(sqlstate, classes[i].prefix, strlen(classes[i].prefix)) == 0)
@@ -81,8 +81,8 @@ static int wait_socket(struct pg_db *db, short events, int64_t deadline_us, stru
 		if (stopped && (!deadline_us || deadline_us > db->stop_seen_us + STOP_GRACE_MS * 1000LL))
 			deadline_us = db->stop_seen_us + STOP_GRACE_MS * 1000LL;
 		if (deadline_us && now >= deadline_us)
-			return stopped ? duct_fail(err, DUCT_CANCELLED, "catalog %s: stopped while waiting", db->label) :
-				duct_fail(err, DUCT_RETRY, "catalog %s: no answer in time", db->label);
+			return stopped ? duct_fail(err, DUCT_CANCELLED, "catalog %s: stopped while waiting", db->label)
+				       : duct_fail(err, DUCT_RETRY, "catalog %s: no answer in time", db->label);
 		struct pollfd fds[2] = {
 			{.fd = PQsocket(db->conn), .events = events},
 			/* Once seen, the descriptor stays readable: it would turn the wait into a spin. */
@@ -201,15 +201,15 @@ static void marks_text(struct duct_buf *to, const struct lake_step *step, const 
 	for (size_t i = 0; i < step->nmarks; i++)
 		for (size_t k = 0; k < step->marks[i].n; k++, comma = ",")
 			duct_buf_printf(to, "%s(%lld,%lld,%lld)", comma, (long long)step->marks[i].file_id,
-				(long long)step->marks[i].positions[k], (long long)step->snapshot_id);
+					(long long)step->marks[i].positions[k], (long long)step->snapshot_id);
 }
 
 /* Statements before the script's first, which give one result each; their number is the return value. */
 static size_t preamble(struct duct_buf *to, const struct pg_db *db)
 {
 	duct_buf_puts(to, "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;"
-		"SELECT set_config('synchronous_commit', 'on', true) "
-		"WHERE current_setting('synchronous_commit') <> 'remote_apply';");
+			  "SELECT set_config('synchronous_commit', 'on', true) "
+			  "WHERE current_setting('synchronous_commit') <> 'remote_apply';");
 	if (!db->base.lock_key)
 		return 2;
 	duct_buf_printf(to, "SELECT pg_advisory_xact_lock(%lld);", (long long)db->base.lock_key);
@@ -219,19 +219,13 @@ static size_t preamble(struct duct_buf *to, const struct pg_db *db)
 static void step_text(struct duct_buf *to, const struct lake_step *step, const char *sql)
 {
 	switch (step->kind) {
-	case LAKE_STEP_PLAIN:
-		duct_buf_puts(to, sql);
-		break;
+	case LAKE_STEP_PLAIN: duct_buf_puts(to, sql); break;
 	case LAKE_STEP_CHANGED:
 		duct_buf_printf(to, "WITH changed AS (%s RETURNING 1) SELECT 1/(count(*)=%lld)::int FROM changed", sql,
-			(long long)step->expect);
+				(long long)step->expect);
 		break;
-	case LAKE_STEP_COUNT:
-		duct_buf_printf(to, "SELECT 1/((%s)=%lld)::int", sql, (long long)step->expect);
-		break;
-	case LAKE_STEP_MARKS:
-		marks_text(to, step, sql);
-		break;
+	case LAKE_STEP_COUNT: duct_buf_printf(to, "SELECT 1/((%s)=%lld)::int", sql, (long long)step->expect); break;
+	case LAKE_STEP_MARKS: marks_text(to, step, sql); break;
 	}
 	duct_buf_putc(to, ';');
 }
@@ -281,7 +275,7 @@ static const struct lake_step *copy_step(const struct lake_script *script, size_
 
 /* Reads the results of the string; `before` of them belong to no step. *ret_failed stays false when all went well. */
 static int read_results(struct pg_db *db, const struct lake_script *script, size_t before, size_t *ret_step,
-	bool *ret_failed, struct duct_error *err)
+			bool *ret_failed, struct duct_error *err)
 {
 	size_t nth = 0;
 	*ret_failed = false;
@@ -313,7 +307,7 @@ static int read_results(struct pg_db *db, const struct lake_script *script, size
 }
 
 static enum lake_outcome run(struct lake_db *base, const struct lake_script *script, size_t *ret_step,
-	struct duct_error *err)
+			     struct duct_error *err)
 {
 	struct pg_db *db = of(base);
 	AUTO_BUF struct duct_buf sql = {0};
@@ -395,18 +389,25 @@ static int set_up(struct pg_db *db, struct duct_error *err)
 		return is_lost(db, err);
 	db->backend_pid = PQbackendPID(db->conn);
 	db->backend_start[0] = 0;
-	int ret = query(&db->base, "SET standard_conforming_strings = on; SET client_encoding = 'UTF8';"
-		"SET timezone = 'UTC'; SET datestyle = 'ISO'; SET statement_timeout = 0; SET lock_timeout = 0;"
-		"SET search_path = pg_catalog; SET extra_float_digits = 1;", NULL, NULL, err);
-	return ret ? ret : query(&db->base, "SELECT backend_start::text FROM pg_stat_activity "
-		"WHERE pid = pg_backend_pid()", remember_backend, db, err);
+	int ret = query(&db->base,
+			"SET standard_conforming_strings = on; SET client_encoding = 'UTF8';"
+			"SET timezone = 'UTC'; SET datestyle = 'ISO'; SET statement_timeout = 0; SET lock_timeout = 0;"
+			"SET search_path = pg_catalog; SET extra_float_digits = 1;",
+			NULL, NULL, err);
+	return ret ? ret
+		   : query(&db->base,
+			   "SELECT backend_start::text FROM pg_stat_activity "
+			   "WHERE pid = pg_backend_pid()",
+			   remember_backend, db, err);
 }
 
 static int connect_db(struct pg_db *db, struct duct_error *err)
 {
 	/* The DSN is expanded where dbname stands, so it overrides what comes before and not what comes after. */
-	const char *keys[] = {"keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout",
-		"fallback_application_name", "dbname", "client_encoding", NULL};
+	const char *keys[] = {"keepalives_idle",	   "keepalives_interval",
+			      "keepalives_count",	   "tcp_user_timeout",
+			      "fallback_application_name", "dbname",
+			      "client_encoding",	   NULL};
 	const char *values[] = {"20", "5", "3", "30000", "ductstream", db->dsn, "UTF8", NULL};
 	PQfinish(db->conn);
 	db->conn = PQconnectStartParams(keys, values, 1);
@@ -434,8 +435,10 @@ static void end_old_backend(struct pg_db *db, int pid, const char *start)
 {
 	AUTO_BUF struct duct_buf sql = {0};
 	struct duct_error ignored;
-	duct_buf_printf(&sql, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %d "
-		"AND usename = current_user AND backend_start::text = ", pid);
+	duct_buf_printf(&sql,
+			"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %d "
+			"AND usename = current_user AND backend_start::text = ",
+			pid);
 	duct_buf_sql_literal(&sql, start);
 	(void)query(&db->base, sql.data, NULL, NULL, &ignored);
 }
@@ -489,8 +492,11 @@ static char *label_of(const char *dsn)
 		else if (strcmp(o->keyword, "service") == 0)
 			service = o->val;
 	}
-	char *label = duct_xasprintf("\"%s\" on \"%s\"", db ? db : service ? service : "default",
-		host ? host : "default host");
+	char *label = duct_xasprintf("\"%s\" on \"%s\"",
+				     db	       ? db
+				     : service ? service
+					       : "default",
+				     host ? host : "default host");
 	PQconninfoFree(options);
 	return label;
 }
@@ -509,7 +515,7 @@ static char *prefix_of(const char *schema)
 }
 
 int lake_postgres_open(struct lake_db **ret, const char *dsn, const char *schema, const struct duct_ctx *ctx,
-	struct duct_error *err)
+		       struct duct_error *err)
 {
 	char *label = label_of(dsn);
 	if (!label)

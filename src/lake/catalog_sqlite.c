@@ -29,16 +29,13 @@ static enum duct_class class_of(int code)
 	case SQLITE_LOCKED:
 	case SQLITE_FULL:
 	case SQLITE_IOERR:
-	case SQLITE_INTERRUPT:
-		return DUCT_RETRY;
+	case SQLITE_INTERRUPT: return DUCT_RETRY;
 	case SQLITE_PERM:
 	case SQLITE_READONLY:
 	case SQLITE_CANTOPEN:
 	case SQLITE_AUTH:
-	case SQLITE_NOTADB:
-		return DUCT_CONFIG;
-	default:
-		return DUCT_FATAL;
+	case SQLITE_NOTADB: return DUCT_CONFIG;
+	default: return DUCT_FATAL;
 	}
 }
 
@@ -47,9 +44,8 @@ static int failed(struct sqlite_db *db, struct duct_error *err)
 	int code = sqlite3_extended_errcode(db->handle);
 	int ret;
 	if ((code & 0xff) == SQLITE_BUSY)
-		ret = duct_fail(err, DUCT_RETRY,
-			"catalog \"%s\": locked by another process for longer than %lld ms", db->path,
-			(long long)db->busy_timeout_ms);
+		ret = duct_fail(err, DUCT_RETRY, "catalog \"%s\": locked by another process for longer than %lld ms",
+				db->path, (long long)db->busy_timeout_ms);
 	else
 		ret = duct_fail(err, class_of(code), "catalog \"%s\": %s", db->path, sqlite3_errmsg(db->handle));
 	err->vendor_code = code;
@@ -111,7 +107,7 @@ static int insert_marks(struct sqlite_db *db, const struct lake_step *step, cons
 {
 	AUTO_BUF struct duct_buf sql = {0};
 	duct_buf_printf(&sql, "INSERT INTO %s (file_id, row_id, begin_snapshot) VALUES (?, ?, %lld)", table,
-		(long long)step->snapshot_id);
+			(long long)step->snapshot_id);
 	sqlite3_stmt *stmt;
 	if (sqlite3_prepare_v2(db->handle, sql.data, -1, &stmt, NULL) != SQLITE_OK)
 		return failed(db, err);
@@ -137,7 +133,7 @@ static int take_count(void *arg, int set, const char *const *values, struct duct
 }
 
 static int run_step(struct sqlite_db *db, const struct lake_step *step, const char *sql, bool *ret_count_ok,
-	struct duct_error *err)
+		    struct duct_error *err)
 {
 	*ret_count_ok = true;
 	if (step->kind == LAKE_STEP_MARKS)
@@ -152,7 +148,7 @@ static int run_step(struct sqlite_db *db, const struct lake_step *step, const ch
 }
 
 static enum lake_outcome run(struct lake_db *base, const struct lake_script *script, size_t *ret_step,
-	struct duct_error *err)
+			     struct duct_error *err)
 {
 	struct sqlite_db *db = of(base);
 	*ret_step = 0;
@@ -215,15 +211,17 @@ static int set_up(struct sqlite_db *db, bool read_only, struct duct_error *err)
 {
 	sqlite3_busy_timeout(db->handle, (int)db->busy_timeout_ms);
 	/* The first statement that reads the file finds out whether it is a database and whether it is locked. */
-	int ret = query(&db->base, read_only ? "PRAGMA query_only = 1; SELECT count(*) FROM sqlite_master" :
-		"PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL", NULL, NULL, err);
+	int ret = query(&db->base,
+			read_only ? "PRAGMA query_only = 1; SELECT count(*) FROM sqlite_master"
+				  : "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL",
+			NULL, NULL, err);
 	if (ret && (err->vendor_code & 0xff) == SQLITE_BUSY)
 		err->class = DUCT_CONFIG, ret = -DUCT_CONFIG;
 	return ret;
 }
 
 int lake_sqlite_open(struct lake_db **ret, const char *path, bool create, bool read_only, int64_t busy_timeout_ms,
-	const struct duct_ctx *ctx, struct duct_error *err)
+		     const struct duct_ctx *ctx, struct duct_error *err)
 {
 	struct sqlite_db *db = duct_xcalloc(1, sizeof *db);
 	db->base = (struct lake_db){.ops = &sqlite_ops, .ctx = ctx, .sqlite = true, .prefix = duct_xstrdup("")};
@@ -235,11 +233,13 @@ int lake_sqlite_open(struct lake_db **ret, const char *path, bool create, bool r
 	if (code == SQLITE_OK)
 		result = set_up(db, read_only, err);
 	else if ((code & 0xff) == SQLITE_CANTOPEN && !create)
-		result = duct_fail(err, DUCT_CONFIG, "catalog \"%s\": cannot be opened: there is no such file, or no "
-			"permission", path);
+		result = duct_fail(err, DUCT_CONFIG,
+				   "catalog \"%s\": cannot be opened: there is no such file, or no "
+				   "permission",
+				   path);
 	else
 		result = duct_fail(err, DUCT_CONFIG, "catalog \"%s\": cannot be opened: %s", path,
-			sqlite3_errmsg(db->handle));
+				   sqlite3_errmsg(db->handle));
 	if (result) {
 		close_db(&db->base);
 		return result;

@@ -11,10 +11,9 @@ static const struct {
 } official_tables[] = {
 	{"ducklake_metadata", "key n value n scope v scope_id b"},
 	{"ducklake_snapshot", "snapshot_id p snapshot_time t schema_version b next_catalog_id b next_file_id b"},
-	{"ducklake_snapshot_changes",
-		"snapshot_id p changes_made v author v commit_message v commit_extra_info v"},
+	{"ducklake_snapshot_changes", "snapshot_id p changes_made v author v commit_message v commit_extra_info v"},
 	{"ducklake_schema",
-		"schema_id p schema_uuid u begin_snapshot b end_snapshot b schema_name v path v path_is_relative o"},
+	 "schema_id p schema_uuid u begin_snapshot b end_snapshot b schema_name v path v path_is_relative o"},
 	{"ducklake_table", "table_id b table_uuid u begin_snapshot b end_snapshot b schema_id b table_name v path v "
 			   "path_is_relative o"},
 	{"ducklake_view", "view_id b view_uuid u begin_snapshot b end_snapshot b schema_id b view_name v dialect v "
@@ -22,24 +21,24 @@ static const struct {
 	{"ducklake_tag", "object_id b begin_snapshot b end_snapshot b key v value v"},
 	{"ducklake_column_tag", "table_id b column_id b begin_snapshot b end_snapshot b key v value v"},
 	{"ducklake_data_file",
-		"data_file_id p table_id b begin_snapshot b end_snapshot b file_order b path v path_is_relative o "
-		"file_format v record_count b file_size_bytes b footer_size b row_id_start b partition_id b "
-		"encryption_key v mapping_id b partial_max b"},
+	 "data_file_id p table_id b begin_snapshot b end_snapshot b file_order b path v path_is_relative o "
+	 "file_format v record_count b file_size_bytes b footer_size b row_id_start b partition_id b "
+	 "encryption_key v mapping_id b partial_max b"},
 	{"ducklake_file_column_stats", "data_file_id b table_id b column_id b column_size_bytes b value_count b "
 				       "null_count b min_value v max_value v contains_nan o extra_stats v"},
 	{"ducklake_file_variant_stats",
-		"data_file_id b table_id b column_id b variant_path v shredded_type v column_size_bytes b "
-		"value_count b null_count b min_value v max_value v contains_nan o extra_stats v"},
+	 "data_file_id b table_id b column_id b variant_path v shredded_type v column_size_bytes b "
+	 "value_count b null_count b min_value v max_value v contains_nan o extra_stats v"},
 	{"ducklake_delete_file",
-		"delete_file_id p table_id b begin_snapshot b end_snapshot b data_file_id b path v path_is_relative o "
-		"format v delete_count b file_size_bytes b footer_size b encryption_key v partial_max b"},
+	 "delete_file_id p table_id b begin_snapshot b end_snapshot b data_file_id b path v path_is_relative o "
+	 "format v delete_count b file_size_bytes b footer_size b encryption_key v partial_max b"},
 	{"ducklake_column",
-		"column_id b begin_snapshot b end_snapshot b table_id b column_order b column_name v column_type v "
-		"initial_default v default_value v nulls_allowed o parent_column b default_value_type v "
-		"default_value_dialect v"},
+	 "column_id b begin_snapshot b end_snapshot b table_id b column_order b column_name v column_type v "
+	 "initial_default v default_value v nulls_allowed o parent_column b default_value_type v "
+	 "default_value_dialect v"},
 	{"ducklake_table_stats", "table_id b record_count b next_row_id b file_size_bytes b"},
 	{"ducklake_table_column_stats",
-		"table_id b column_id b contains_null o contains_nan o min_value v max_value v extra_stats v"},
+	 "table_id b column_id b contains_null o contains_nan o min_value v max_value v extra_stats v"},
 	{"ducklake_partition_info", "partition_id b table_id b begin_snapshot b end_snapshot b"},
 	{"ducklake_partition_column", "partition_id b table_id b partition_key_index b column_id b transform v"},
 	{"ducklake_file_partition_value", "data_file_id b table_id b partition_key_index b partition_value v"},
@@ -47,16 +46,16 @@ static const struct {
 	{"ducklake_inlined_data_tables", "table_id b table_name v schema_version b"},
 	{"ducklake_column_mapping", "mapping_id b table_id b type v"},
 	{"ducklake_name_mapping",
-		"mapping_id b column_id b source_name v target_field_id b parent_column b is_partition o"},
+	 "mapping_id b column_id b source_name v target_field_id b parent_column b is_partition o"},
 	{"ducklake_schema_versions", "begin_snapshot b schema_version b table_id b"},
 	{"ducklake_macro", "schema_id b macro_id b macro_name v begin_snapshot b end_snapshot b"},
 	{"ducklake_macro_impl", "macro_id b impl_id b dialect v sql v type v"},
 	{"ducklake_macro_parameters",
-		"macro_id b impl_id b column_id b parameter_name v parameter_type v default_value v "
-		"default_value_type v"},
+	 "macro_id b impl_id b column_id b parameter_name v parameter_type v default_value v "
+	 "default_value_type v"},
 	{"ducklake_sort_info", "sort_id b table_id b begin_snapshot b end_snapshot b"},
 	{"ducklake_sort_expression",
-		"sort_id b table_id b sort_key_index b expression v dialect v sort_direction v null_order v"},
+	 "sort_id b table_id b sort_key_index b expression v dialect v sort_direction v null_order v"},
 };
 
 static const char *type_of(const struct lake_db *db, char letter)
@@ -98,7 +97,7 @@ int lake_has_table(struct lake_db *db, const char *name, bool *ret, struct duct_
 		duct_buf_puts(&sql, "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ");
 	} else {
 		duct_buf_puts(&sql, "SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-			"WHERE n.nspname = ");
+				    "WHERE n.nspname = ");
 		duct_buf_sql_literal(&sql, db->schema);
 		duct_buf_puts(&sql, " AND c.relname = ");
 	}
@@ -129,14 +128,16 @@ static void first_rows(struct lake_script *script, const struct lake_db *db, con
 {
 	char uuid[DUCT_UUID_LEN], now[40];
 	struct duct_buf *to = lake_script_step(script, LAKE_STEP_PLAIN, 0, NULL);
-	lake_sqlf(to, db, "INSERT INTO @ducklake_metadata (key, value, scope, scope_id) VALUES "
-		"('version', '1.0', NULL, NULL), ('created_by', 'DuctStream " DUCT_VERSION "', NULL, NULL), "
-		"('data_path', ");
+	lake_sqlf(to, db,
+		  "INSERT INTO @ducklake_metadata (key, value, scope, scope_id) VALUES "
+		  "('version', '1.0', NULL, NULL), ('created_by', 'DuctStream " DUCT_VERSION "', NULL, NULL), "
+		  "('data_path', ");
 	duct_buf_sql_literal(to, data_path);
 	duct_buf_puts(to, ", NULL, NULL), ('encrypted', 'false', NULL, NULL)");
 	to = lake_script_step(script, LAKE_STEP_PLAIN, 0, NULL);
-	lake_sqlf(to, db, "INSERT INTO @ducklake_snapshot (snapshot_id, snapshot_time, schema_version, "
-		"next_catalog_id, next_file_id) VALUES (0, ");
+	lake_sqlf(to, db,
+		  "INSERT INTO @ducklake_snapshot (snapshot_id, snapshot_time, schema_version, "
+		  "next_catalog_id, next_file_id) VALUES (0, ");
 	lake_sqlite_now(now);
 	if (db->sqlite)
 		duct_buf_sql_literal(to, now);
@@ -144,12 +145,14 @@ static void first_rows(struct lake_script *script, const struct lake_db *db, con
 		duct_buf_puts(to, "now()");
 	duct_buf_puts(to, ", 0, 1, 0)");
 	to = lake_script_step(script, LAKE_STEP_PLAIN, 0, NULL);
-	lake_sqlf(to, db, "INSERT INTO @ducklake_snapshot_changes (snapshot_id, changes_made) "
-		"VALUES (0, 'created_schema:\"main\"')");
+	lake_sqlf(to, db,
+		  "INSERT INTO @ducklake_snapshot_changes (snapshot_id, changes_made) "
+		  "VALUES (0, 'created_schema:\"main\"')");
 	to = lake_script_step(script, LAKE_STEP_PLAIN, 0, NULL);
-	lake_sqlf(to, db, "INSERT INTO @ducklake_schema (schema_id, schema_uuid, begin_snapshot, end_snapshot, "
-		"schema_name, path, path_is_relative) VALUES (0, '%s', 0, NULL, 'main', 'main/', %s)",
-		duct_uuid_v4(uuid), lake_sql_bool(db, 1));
+	lake_sqlf(to, db,
+		  "INSERT INTO @ducklake_schema (schema_id, schema_uuid, begin_snapshot, end_snapshot, "
+		  "schema_name, path, path_is_relative) VALUES (0, '%s', 0, NULL, 'main', 'main/', %s)",
+		  duct_uuid_v4(uuid), lake_sql_bool(db, 1));
 }
 
 /* Tables that are there already: somebody else was first, which is as good. */
@@ -169,7 +172,7 @@ int lake_create_catalog(struct lake_db *db, const char *data_path, struct duct_e
 	struct lake_script script = {0};
 	for (size_t i = 0; i < DUCT_LEN(official_tables); i++)
 		create_table_sql(lake_script_step(&script, LAKE_STEP_PLAIN, 0, NULL), db, official_tables[i].name,
-			official_tables[i].columns);
+				 official_tables[i].columns);
 	first_rows(&script, db, data_path);
 	size_t step;
 	enum lake_outcome outcome = db->ops->run(db, &script, &step, err);
@@ -189,19 +192,19 @@ int lake_create_own_tables(struct lake_db *db, struct duct_error *err)
 	struct lake_script script = {0};
 	char uuid[DUCT_UUID_LEN];
 	lake_sqlf(lake_script_step(&script, LAKE_STEP_PLAIN, 0, NULL), db,
-		"CREATE TABLE @ductstream_lake(uuid VARCHAR NOT NULL)");
+		  "CREATE TABLE @ductstream_lake(uuid VARCHAR NOT NULL)");
 	lake_sqlf(lake_script_step(&script, LAKE_STEP_PLAIN, 0, NULL), db,
-		"INSERT INTO @ductstream_lake (uuid) VALUES ('%s')", duct_uuid_v4(uuid));
+		  "INSERT INTO @ductstream_lake (uuid) VALUES ('%s')", duct_uuid_v4(uuid));
 	lake_sqlf(lake_script_step(&script, LAKE_STEP_PLAIN, 0, NULL), db,
-		"CREATE TABLE @ductstream_checkpoint(flow VARCHAR PRIMARY KEY, epoch BIGINT NOT NULL, "
-		"seq BIGINT NOT NULL, state VARCHAR NOT NULL, lsn BIGINT NOT NULL, commit_us BIGINT NOT NULL, "
-		"commit_id VARCHAR, source_identity VARCHAR, snapshot_id BIGINT)%s",
-		/* updated with every commit: room for it in the same page keeps the table small */
-		db->sqlite ? "" : " WITH (fillfactor = 20)");
+		  "CREATE TABLE @ductstream_checkpoint(flow VARCHAR PRIMARY KEY, epoch BIGINT NOT NULL, "
+		  "seq BIGINT NOT NULL, state VARCHAR NOT NULL, lsn BIGINT NOT NULL, commit_us BIGINT NOT NULL, "
+		  "commit_id VARCHAR, source_identity VARCHAR, snapshot_id BIGINT)%s",
+		  /* updated with every commit: room for it in the same page keeps the table small */
+		  db->sqlite ? "" : " WITH (fillfactor = 20)");
 	lake_sqlf(lake_script_step(&script, LAKE_STEP_PLAIN, 0, NULL), db,
-		"CREATE TABLE @ductstream_relation(flow VARCHAR NOT NULL, source_oid BIGINT NOT NULL, "
-		"source_schema VARCHAR NOT NULL, source_name VARCHAR NOT NULL, table_id BIGINT NOT NULL, "
-		"\"columns\" VARCHAR, state VARCHAR, PRIMARY KEY (flow, source_oid))");
+		  "CREATE TABLE @ductstream_relation(flow VARCHAR NOT NULL, source_oid BIGINT NOT NULL, "
+		  "source_schema VARCHAR NOT NULL, source_name VARCHAR NOT NULL, table_id BIGINT NOT NULL, "
+		  "\"columns\" VARCHAR, state VARCHAR, PRIMARY KEY (flow, source_oid))");
 	size_t step;
 	enum lake_outcome outcome = db->ops->run(db, &script, &step, err);
 	lake_script_done(&script);
@@ -225,8 +228,8 @@ static int has_index(struct lake_db *db, const char *name, bool *ret, struct duc
 	if (!db->sqlite)
 		return lake_has_table(db, name, ret, err); /* pg_class holds both */
 	*ret = false;
-	return lake_queryf(db, take_true, ret, err,
-		"SELECT 1 FROM sqlite_master WHERE type = 'index' AND name = '%s'", name);
+	return lake_queryf(db, take_true, ret, err, "SELECT 1 FROM sqlite_master WHERE type = 'index' AND name = '%s'",
+			   name);
 }
 
 int lake_create_indexes(struct lake_db *db, struct duct_error *err)
@@ -242,7 +245,7 @@ int lake_create_indexes(struct lake_db *db, struct duct_error *err)
 		/* An index only saves time: not owning the catalog's tables is no reason to stop, and a concurrent
 		 * creator is as good as ourselves. */
 		if (db->ops->query(db, sql.data, NULL, NULL, err) && err->class != DUCT_CONFIG &&
-			strcmp(err->sqlstate, "23505") != 0)
+		    strcmp(err->sqlstate, "23505") != 0)
 			return duct_wrap(err, "create index \"%s\"", indexes[i].name);
 	}
 	return 0;

@@ -54,8 +54,8 @@ struct lake_column_row {
 	bool nulls_allowed;
 };
 /* Builds root columns with their trees out of the rows of one table. */
-void lake_build_columns(struct duct_arena *arena, const struct lake_column_row *rows, size_t n, struct lake_column **ret,
-	int *ret_n);
+void lake_build_columns(struct duct_arena *arena, const struct lake_column_row *rows, size_t n,
+			struct lake_column **ret, int *ret_n);
 /* Type of a node (root or nested) of a table; NULL when there is none. */
 const struct duct_type *lake_node_type(const struct lake_column *columns, int ncolumns, int64_t column_id);
 
@@ -124,7 +124,7 @@ int lake_has_table(struct lake_db *db, const char *name, bool *ret, struct duct_
 struct lake_evidence { /* what tells deaths from flushed marks: tables whose delete files or ended files are new */
 	struct lake_death {
 		int64_t table_id, snapshot_id; /* snapshot_id -1: a delete file, of some snapshot after base */
-	} *deaths;
+	} * deaths;
 	size_t n, cap;
 };
 /* SQL of the model's queries and the function that takes their rows. */

@@ -26,11 +26,12 @@ static void delete_tables_sql(struct duct_buf *to, const struct lake_db *db)
 {
 	if (db->sqlite) {
 		duct_buf_puts(to, "SELECT name FROM sqlite_master WHERE type = 'table' "
-			"AND substr(name, 1, 24) = 'ducklake_inlined_delete_';");
+				  "AND substr(name, 1, 24) = 'ducklake_inlined_delete_';");
 		return;
 	}
-	duct_buf_puts(to, "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-		"WHERE c.relkind = 'r' AND left(c.relname, 24) = 'ducklake_inlined_delete_' AND n.nspname = ");
+	duct_buf_puts(to,
+		      "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+		      "WHERE c.relkind = 'r' AND left(c.relname, 24) = 'ducklake_inlined_delete_' AND n.nspname = ");
 	duct_buf_sql_literal(to, db->schema);
 	duct_buf_putc(to, ';');
 }
@@ -39,32 +40,36 @@ static void delete_tables_sql(struct duct_buf *to, const struct lake_db *db)
 void lake_load_sql(struct duct_buf *to, const struct lake *lake, int64_t base)
 {
 	const struct lake_db *db = lake->db;
-	lake_sqlf(to, db, "SELECT snapshot_id, schema_version, next_catalog_id, next_file_id FROM @ducklake_snapshot "
-		"ORDER BY snapshot_id DESC LIMIT 1;"
-		"SELECT schema_id, schema_name, path, path_is_relative FROM @ducklake_schema "
-		"WHERE end_snapshot IS NULL ORDER BY schema_id;"
-		"SELECT table_id, schema_id, table_name, path, path_is_relative FROM @ducklake_table "
-		"WHERE end_snapshot IS NULL ORDER BY table_id;"
-		"SELECT table_id, column_id, parent_column, column_name, column_type, initial_default, nulls_allowed "
-		"FROM @ducklake_column WHERE end_snapshot IS NULL ORDER BY table_id, column_order, column_id;"
-		"SELECT table_id, max(column_id) FROM @ducklake_column GROUP BY table_id;"
-		"SELECT table_id, record_count, next_row_id, file_size_bytes FROM @ducklake_table_stats;"
-		"SELECT table_id, column_id, contains_null, contains_nan, min_value, max_value "
-		"FROM @ducklake_table_column_stats ORDER BY table_id, column_id;"
-		"SELECT DISTINCT i.table_id FROM @ducklake_partition_info i JOIN @ducklake_partition_column c "
-		"ON c.partition_id = i.partition_id AND c.table_id = i.table_id WHERE i.end_snapshot IS NULL;"
-		"SELECT DISTINCT i.table_id FROM @ducklake_sort_info i JOIN @ducklake_sort_expression e "
-		"ON e.sort_id = i.sort_id AND e.table_id = i.table_id WHERE i.end_snapshot IS NULL;"
-		"SELECT table_id, table_name FROM @ducklake_inlined_data_tables;");
+	lake_sqlf(to, db,
+		  "SELECT snapshot_id, schema_version, next_catalog_id, next_file_id FROM @ducklake_snapshot "
+		  "ORDER BY snapshot_id DESC LIMIT 1;"
+		  "SELECT schema_id, schema_name, path, path_is_relative FROM @ducklake_schema "
+		  "WHERE end_snapshot IS NULL ORDER BY schema_id;"
+		  "SELECT table_id, schema_id, table_name, path, path_is_relative FROM @ducklake_table "
+		  "WHERE end_snapshot IS NULL ORDER BY table_id;"
+		  "SELECT table_id, column_id, parent_column, column_name, column_type, initial_default, nulls_allowed "
+		  "FROM @ducklake_column WHERE end_snapshot IS NULL ORDER BY table_id, column_order, column_id;"
+		  "SELECT table_id, max(column_id) FROM @ducklake_column GROUP BY table_id;"
+		  "SELECT table_id, record_count, next_row_id, file_size_bytes FROM @ducklake_table_stats;"
+		  "SELECT table_id, column_id, contains_null, contains_nan, min_value, max_value "
+		  "FROM @ducklake_table_column_stats ORDER BY table_id, column_id;"
+		  "SELECT DISTINCT i.table_id FROM @ducklake_partition_info i JOIN @ducklake_partition_column c "
+		  "ON c.partition_id = i.partition_id AND c.table_id = i.table_id WHERE i.end_snapshot IS NULL;"
+		  "SELECT DISTINCT i.table_id FROM @ducklake_sort_info i JOIN @ducklake_sort_expression e "
+		  "ON e.sort_id = i.sort_id AND e.table_id = i.table_id WHERE i.end_snapshot IS NULL;"
+		  "SELECT table_id, table_name FROM @ducklake_inlined_data_tables;");
 	delete_tables_sql(to, db);
-	lake_sqlf(to, db, "SELECT schema_id, view_name FROM @ducklake_view WHERE end_snapshot IS NULL;"
+	lake_sqlf(
+		to, db,
+		"SELECT schema_id, view_name FROM @ducklake_view WHERE end_snapshot IS NULL;"
 		"SELECT DISTINCT table_id FROM @ducklake_delete_file WHERE begin_snapshot > %lld OR partial_max > %lld;"
 		"SELECT DISTINCT table_id, end_snapshot FROM @ducklake_data_file WHERE end_snapshot > %lld;",
 		(long long)base, (long long)base, (long long)base);
 	if (!lake->has_own_tables)
 		return;
-	lake_sqlf(to, db, "SELECT source_oid, source_schema, source_name, table_id, columns, state "
-		"FROM @ductstream_relation WHERE flow = ");
+	lake_sqlf(to, db,
+		  "SELECT source_oid, source_schema, source_name, table_id, columns, state "
+		  "FROM @ductstream_relation WHERE flow = ");
 	duct_buf_sql_literal(to, lake->flow);
 	duct_buf_puts(to, " ORDER BY source_oid;");
 }
@@ -171,26 +176,17 @@ static void add_fact(struct lake_load *load, enum load_set set, const char *cons
 	if (!t)
 		return; /* of a dropped table */
 	switch (set) {
-	case SET_MAX_COLUMNS:
-		t->max_column_id = lake_int(v[1], 0);
-		break;
+	case SET_MAX_COLUMNS: t->max_column_id = lake_int(v[1], 0); break;
 	case SET_TABLE_STATS:
 		t->has_stats = true;
 		t->record_count = lake_int(v[1], 0);
 		t->next_row_id = lake_int(v[2], 0);
 		t->file_size_bytes = lake_int(v[3], 0);
 		break;
-	case SET_COLUMN_STATS:
-		add_column_stats(t, v);
-		break;
-	case SET_PARTITIONED:
-		t->partitioned = true;
-		break;
-	case SET_SORTED:
-		t->sorted = true;
-		break;
-	default:
-		break;
+	case SET_COLUMN_STATS: add_column_stats(t, v); break;
+	case SET_PARTITIONED: t->partitioned = true; break;
+	case SET_SORTED: t->sorted = true; break;
+	default: break;
 	}
 }
 
@@ -231,28 +227,15 @@ int lake_load_row(void *arg, int set, const char *const *v, struct duct_error *e
 		if (v[1])
 			add_schema(load, v);
 		break;
-	case SET_TABLES:
-		add_table(load, v);
-		break;
-	case SET_COLUMNS:
-		add_column(load, v);
-		break;
+	case SET_TABLES: add_table(load, v); break;
+	case SET_COLUMNS: add_column(load, v); break;
 	case SET_INLINED:
 	case SET_DELETE_TABLES:
-	case SET_VIEWS:
-		add_name(load, (enum load_set)set, v);
-		break;
-	case SET_DELETE_FILES:
-		add_death(load, v[0], NULL);
-		break;
-	case SET_ENDED_FILES:
-		add_death(load, v[0], v[1]);
-		break;
-	case SET_RELATIONS:
-		add_relation(load->model, v);
-		break;
-	default:
-		add_fact(load, (enum load_set)set, v);
+	case SET_VIEWS: add_name(load, (enum load_set)set, v); break;
+	case SET_DELETE_FILES: add_death(load, v[0], NULL); break;
+	case SET_ENDED_FILES: add_death(load, v[0], v[1]); break;
+	case SET_RELATIONS: add_relation(load->model, v); break;
+	default: add_fact(load, (enum load_set)set, v);
 	}
 	return 0;
 }

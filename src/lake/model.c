@@ -87,12 +87,29 @@ static const struct {
 	const char *name;
 	enum duct_kind kind;
 } scalar_types[] = {
-	{"boolean", DUCT_BOOL},	      {"int8", DUCT_INT8},	   {"int16", DUCT_INT16},   {"int32", DUCT_INT32},
-	{"int64", DUCT_INT64},	      {"uint8", DUCT_UINT8},	   {"uint16", DUCT_UINT16}, {"uint32", DUCT_UINT32},
-	{"uint64", DUCT_UINT64},      {"float32", DUCT_FLOAT32},   {"float64", DUCT_FLOAT64}, {"varchar", DUCT_VARCHAR},
-	{"json", DUCT_JSON},	      {"blob", DUCT_BLOB},	   {"uuid", DUCT_UUID},	    {"date", DUCT_DATE},
-	{"time", DUCT_TIME},	      {"timestamp", DUCT_TIMESTAMP}, {"timestamp_us", DUCT_TIMESTAMP},
-	{"timestamptz", DUCT_TIMESTAMPTZ}, {"list", DUCT_LIST},   {"struct", DUCT_STRUCT}, {"map", DUCT_MAP},
+	{"boolean", DUCT_BOOL},
+	{"int8", DUCT_INT8},
+	{"int16", DUCT_INT16},
+	{"int32", DUCT_INT32},
+	{"int64", DUCT_INT64},
+	{"uint8", DUCT_UINT8},
+	{"uint16", DUCT_UINT16},
+	{"uint32", DUCT_UINT32},
+	{"uint64", DUCT_UINT64},
+	{"float32", DUCT_FLOAT32},
+	{"float64", DUCT_FLOAT64},
+	{"varchar", DUCT_VARCHAR},
+	{"json", DUCT_JSON},
+	{"blob", DUCT_BLOB},
+	{"uuid", DUCT_UUID},
+	{"date", DUCT_DATE},
+	{"time", DUCT_TIME},
+	{"timestamp", DUCT_TIMESTAMP},
+	{"timestamp_us", DUCT_TIMESTAMP},
+	{"timestamptz", DUCT_TIMESTAMPTZ},
+	{"list", DUCT_LIST},
+	{"struct", DUCT_STRUCT},
+	{"map", DUCT_MAP},
 };
 
 bool lake_parse_column_type(const char *text, struct duct_type *ret)
@@ -101,7 +118,9 @@ bool lake_parse_column_type(const char *text, struct duct_type *ret)
 	if (sscanf(text, "decimal(%d,%d)%n", &precision, &scale, &end) == 2 && end && !text[end]) {
 		if (precision < 1 || precision > 38 || scale < 0 || scale > precision)
 			return false;
-		*ret = (struct duct_type){.kind = DUCT_DECIMAL, .precision = (uint8_t)precision, .scale = (uint8_t)scale};
+		*ret = (struct duct_type){.kind = DUCT_DECIMAL,
+					  .precision = (uint8_t)precision,
+					  .scale = (uint8_t)scale};
 		return true;
 	}
 	for (size_t i = 0; i < DUCT_LEN(scalar_types); i++)
@@ -171,8 +190,8 @@ static struct duct_type build_type(struct build *b, const struct lake_column_row
 	return type;
 }
 
-void lake_build_columns(struct duct_arena *arena, const struct lake_column_row *rows, size_t n, struct lake_column **ret,
-	int *ret_n)
+void lake_build_columns(struct duct_arena *arena, const struct lake_column_row *rows, size_t n,
+			struct lake_column **ret, int *ret_n)
 {
 	struct lake_column *columns = duct_arena_zalloc(arena, (n + 1) * sizeof *columns);
 	int64_t *ids = duct_xmalloc((n + 1) * sizeof *ids);
@@ -238,7 +257,7 @@ char *lake_path_part(struct duct_arena *arena, const char *name, const char *uui
 {
 	size_t n = strlen(name), plain = 0;
 	while (plain < n && (isalnum((unsigned char)name[plain]) || name[plain] == '_' || name[plain] == '-') &&
-		!(name[plain] & 0x80))
+	       !(name[plain] & 0x80))
 		plain++;
 	return lake_join_folder(arena, "", plain == n && n && n <= LONGEST_PATH_PART ? name : uuid, true);
 }

@@ -30,7 +30,7 @@ enum lake_step_kind {
 enum lake_step_role {
 	LAKE_ROLE_ASSERT, /* somebody broke a rule: stop */
 	LAKE_ROLE_FENCE,  /* the checkpoint row is not as we left it: look at it */
-	LAKE_ROLE_HEAD,   /* another commit was first: try again */
+	LAKE_ROLE_HEAD,	  /* another commit was first: try again */
 };
 
 /* Rows of one data file that die, as positions in it. */
@@ -45,7 +45,7 @@ struct lake_step {
 	enum lake_step_kind kind;
 	enum lake_step_role role;
 	int64_t expect;
-	const char *what; /* for people, when the count is wrong: static or as long-lived as the script */
+	const char *what;	       /* for people, when the count is wrong: static or as long-lived as the script */
 	int64_t table_id, snapshot_id; /* LAKE_STEP_MARKS; the text is the quoted name of the deletes table */
 	const struct lake_marks *marks;
 	size_t nmarks;
@@ -61,7 +61,7 @@ void lake_script_done(struct lake_script *script);
 
 /* Starts a step and returns the buffer to append its statement to. */
 struct duct_buf *lake_script_step(struct lake_script *script, enum lake_step_kind kind, int64_t expect,
-	const char *what);
+				  const char *what);
 static inline struct lake_step *lake_script_last(struct lake_script *script)
 {
 	return &script->steps[script->n - 1];
@@ -84,7 +84,7 @@ struct lake_db_ops {
 	/* The script as one durable transaction (that of begin_write() when there is one). *ret_step: where it failed.
 	 * 0 only for LAKE_RUN_OK; err is filled for LAKE_RUN_FAILED and LAKE_RUN_UNKNOWN. */
 	enum lake_outcome (*run)(struct lake_db *db, const struct lake_script *script, size_t *ret_step,
-		struct duct_error *err);
+				 struct duct_error *err);
 	/* Ends whatever transaction is open. */
 	void (*reset)(struct lake_db *db);
 	/* True when the connection cannot be used any more. */
@@ -98,15 +98,15 @@ struct lake_db {
 	const struct lake_db_ops *ops;
 	const struct duct_ctx *ctx;
 	bool sqlite;
-	char *schema; /* NULL on SQLite */
-	char *prefix; /* "schema". with quotes and dot, "" on SQLite; doubled % inside, for lake_sqlf */
+	char *schema;	   /* NULL on SQLite */
+	char *prefix;	   /* "schema". with quotes and dot, "" on SQLite; doubled % inside, for lake_sqlf */
 	uint64_t lock_key; /* Postgres: advisory lock that run() takes first; 0: none */
 };
 
 int lake_sqlite_open(struct lake_db **ret, const char *path, bool create, bool read_only, int64_t busy_timeout_ms,
-	const struct duct_ctx *ctx, struct duct_error *err);
+		     const struct duct_ctx *ctx, struct duct_error *err);
 int lake_postgres_open(struct lake_db **ret, const char *dsn, const char *schema, const struct duct_ctx *ctx,
-	struct duct_error *err);
+		       struct duct_error *err);
 
 static inline void lake_db_close(struct lake_db *db)
 {

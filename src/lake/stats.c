@@ -29,7 +29,7 @@ static bool compare(const struct duct_type *type, const char *a, const char *b, 
 	if (duct_parse_value(&va, type, a, strlen(a), &ignored) || duct_parse_value(&vb, type, b, strlen(b), &ignored))
 		return false;
 	*ret = duct_cell_compare(type, (struct duct_cell){va.data, (uint32_t)va.len},
-		(struct duct_cell){vb.data, (uint32_t)vb.len});
+				 (struct duct_cell){vb.data, (uint32_t)vb.len});
 	return true;
 }
 
@@ -70,8 +70,8 @@ static int join_nan(int a, int b)
 }
 
 struct lake_stats_change lake_widen_stats(int64_t column_id, const struct duct_type *type,
-	const struct lake_table_column_stats *old, bool was_empty, const struct lake_column_stats *const *files,
-	size_t nfiles)
+					  const struct lake_table_column_stats *old, bool was_empty,
+					  const struct lake_column_stats *const *files, size_t nfiles)
 {
 	bool is_float = type->kind == DUCT_FLOAT32 || type->kind == DUCT_FLOAT64;
 	struct lake_stats_change change = {.column_id = column_id, .contains_nan = is_float ? 0 : -1};
@@ -79,7 +79,7 @@ struct lake_stats_change lake_widen_stats(int64_t column_id, const struct duct_t
 		return change;
 	if (old) {
 		change.contains_null = old->contains_null;
-		change.contains_nan = is_float ? old->contains_nan : -1;
+		change.contains_nan = old->contains_nan;
 		change.min = old->min;
 		change.max = old->max;
 	}
@@ -94,7 +94,7 @@ struct lake_stats_change lake_widen_stats(int64_t column_id, const struct duct_t
 	else if (!old)
 		change.action = LAKE_STATS_INSERT;
 	else if (change.min != old->min || change.max != old->max || change.contains_null != old->contains_null ||
-		change.contains_nan != old->contains_nan)
+		 change.contains_nan != old->contains_nan)
 		change.action = LAKE_STATS_UPDATE;
 	return change;
 }

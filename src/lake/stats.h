@@ -27,7 +27,7 @@ struct lake_stats_change {
  * column. files: statistics of the column in each new file that has rows; an entry is NULL when the file says nothing
  * about it. No I/O. */
 struct lake_stats_change lake_widen_stats(int64_t column_id, const struct duct_type *type,
-	const struct lake_table_column_stats *old, bool was_empty, const struct lake_column_stats *const *files,
-	size_t nfiles);
+					  const struct lake_table_column_stats *old, bool was_empty,
+					  const struct lake_column_stats *const *files, size_t nfiles);
 
 #endif

@@ -30,8 +30,9 @@ static enum duct_flow_state state_of(const char *name)
 
 static void mark_sql(struct duct_buf *to, const struct lake *lake)
 {
-	lake_sqlf(to, lake->db, "SELECT epoch, seq, state, lsn, commit_us, commit_id, source_identity, snapshot_id "
-		"FROM @ductstream_checkpoint WHERE flow = ");
+	lake_sqlf(to, lake->db,
+		  "SELECT epoch, seq, state, lsn, commit_us, commit_id, source_identity, snapshot_id "
+		  "FROM @ductstream_checkpoint WHERE flow = ");
 	duct_buf_sql_literal(to, lake->flow);
 }
 
@@ -63,8 +64,9 @@ int lake_read_mark(struct lake *lake, bool lock, struct lake_mark_row *ret, stru
 
 int lake_fenced(const struct lake *lake, int64_t epoch, struct duct_error *err)
 {
-	return duct_fail(err, DUCT_FATAL, "flow \"%s\" was taken over by another process (fenced: epoch %lld, ours %lld)",
-		lake->flow, (long long)epoch, (long long)lake->mark.epoch);
+	return duct_fail(err, DUCT_FATAL,
+			 "flow \"%s\" was taken over by another process (fenced: epoch %lld, ours %lld)", lake->flow,
+			 (long long)epoch, (long long)lake->mark.epoch);
 }
 
 /* --- what happened since base --- */
@@ -102,9 +104,7 @@ static int take_view(void *arg, int set, const char *const *v, struct duct_error
 {
 	struct view *view = arg;
 	switch ((enum view_set)set) {
-	case SET_HEAD:
-		view->head = lake_int(v[0], -1);
-		return 0;
+	case SET_HEAD: view->head = lake_int(v[0], -1); return 0;
 	case SET_OPTIONS:
 		view->options = duct_grow(view->options, &view->options_cap, view->noptions + 1, sizeof *view->options);
 		view->options[view->noptions++] = (struct lake_option_row){
@@ -116,11 +116,10 @@ static int take_view(void *arg, int set, const char *const *v, struct duct_error
 		return 0;
 	case SET_SNAPSHOTS:
 		view->snapshots = duct_grow(view->snapshots, &view->cap, view->n + 1, sizeof *view->snapshots);
-		view->snapshots[view->n++] = (struct snapshot_row){
-			lake_int(v[0], -1), duct_xstrdup(v[1] ? v[1] : ""), duct_xstrdup(v[2] ? v[2] : "")};
+		view->snapshots[view->n++] = (struct snapshot_row){lake_int(v[0], -1), duct_xstrdup(v[1] ? v[1] : ""),
+								   duct_xstrdup(v[2] ? v[2] : "")};
 		return 0;
-	case SET_MARK:
-		return take_mark(&view->mark, set, v, err);
+	case SET_MARK: return take_mark(&view->mark, set, v, err);
 	}
 	return 0;
 }
@@ -129,21 +128,21 @@ static int read_view(struct lake *lake, bool in_write, struct view *view, struct
 {
 	AUTO_BUF struct duct_buf sql = {0};
 	if (!in_write)
-		duct_buf_puts(&sql, lake->db->sqlite ? "BEGIN;" :
-			"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;");
-	lake_sqlf(&sql, lake->db, "SELECT max(snapshot_id) FROM @ducklake_snapshot;"
-		"SELECT key, value, scope, scope_id FROM @ducklake_metadata;"
-		"SELECT s.snapshot_id, c.changes_made, c.author FROM @ducklake_snapshot s "
-		"LEFT JOIN @ducklake_snapshot_changes c ON c.snapshot_id = s.snapshot_id "
-		"WHERE s.snapshot_id >= %lld ORDER BY s.snapshot_id;",
-		lake->base < 0 ? INT64_MAX : (long long)lake->base);
+		duct_buf_puts(&sql, lake->db->sqlite ? "BEGIN;" : "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;");
+	lake_sqlf(&sql, lake->db,
+		  "SELECT max(snapshot_id) FROM @ducklake_snapshot;"
+		  "SELECT key, value, scope, scope_id FROM @ducklake_metadata;"
+		  "SELECT s.snapshot_id, c.changes_made, c.author FROM @ducklake_snapshot s "
+		  "LEFT JOIN @ducklake_snapshot_changes c ON c.snapshot_id = s.snapshot_id "
+		  "WHERE s.snapshot_id >= %lld ORDER BY s.snapshot_id;",
+		  lake->base < 0 ? INT64_MAX : (long long)lake->base);
 	if (lake->has_own_tables)
 		mark_sql(&sql, lake);
 	return lake->db->ops->query(lake->db, sql.data, take_view, view, err);
 }
 
 static void note_all(struct lake *lake, const struct lake_model *model, unsigned changes, int64_t snapshot_id,
-	const char *author)
+		     const char *author)
 {
 	for (size_t i = 0; i < model->ntables; i++)
 		lake_add_note(lake, model->tables[i].id, changes, snapshot_id, author);
@@ -151,12 +150,12 @@ static void note_all(struct lake *lake, const struct lake_model *model, unsigned
 
 /* A table that has another name or place now: a rename bears the tag of a creation. */
 static void note_renames(struct lake *lake, const struct lake_model *old, const struct lake_model *model,
-	const struct snapshot_row *by)
+			 const struct snapshot_row *by)
 {
 	for (size_t i = 0; old && i < old->ntables; i++) {
 		const struct lake_table *was = &old->tables[i], *is = lake_model_table(model, was->id);
 		if (is && (strcmp(was->name, is->name) != 0 || strcmp(was->schema, is->schema) != 0 ||
-			strcmp(was->path, is->path) != 0))
+			   strcmp(was->path, is->path) != 0))
 			lake_add_note(lake, was->id, LAKE_CHANGED_SCHEMA, by->id, by->author);
 	}
 }
@@ -169,7 +168,7 @@ static bool rows_died(const struct lake_evidence *evidence, int64_t table_id, in
 {
 	for (size_t i = 0; i < evidence->n; i++)
 		if (evidence->deaths[i].table_id == table_id &&
-			(evidence->deaths[i].snapshot_id < 0 || evidence->deaths[i].snapshot_id == snapshot_id))
+		    (evidence->deaths[i].snapshot_id < 0 || evidence->deaths[i].snapshot_id == snapshot_id))
 			return true;
 	return false;
 }
@@ -185,22 +184,17 @@ static unsigned changes_of(const struct notes *n, const struct lake_change_item 
 {
 	switch (item->tag) {
 	case LAKE_TAG_INSERTED:
-	case LAKE_TAG_INLINED_DELETE:
-		return LAKE_CHANGED_ROWS;
+	case LAKE_TAG_INLINED_DELETE: return LAKE_CHANGED_ROWS;
 	case LAKE_TAG_DELETED:
 		/* Once base has expired, so may have the ended files that would prove a death. */
-		return n->base_exists && !rows_died(n->evidence, item->id, snapshot_id) ? LAKE_CHANGED_FILES :
-			LAKE_CHANGED_ROWS;
+		return n->base_exists && !rows_died(n->evidence, item->id, snapshot_id) ? LAKE_CHANGED_FILES
+											: LAKE_CHANGED_ROWS;
 	case LAKE_TAG_ALTERED_TABLE:
-	case LAKE_TAG_DROPPED_TABLE:
-		return LAKE_CHANGED_SCHEMA;
-	case LAKE_TAG_MOVED:
-		return LAKE_CHANGED_FILES;
-	case LAKE_TAG_UNKNOWN:
-		return LAKE_CHANGED_SCHEMA | LAKE_CHANGED_FILES | LAKE_CHANGED_ROWS;
+	case LAKE_TAG_DROPPED_TABLE: return LAKE_CHANGED_SCHEMA;
+	case LAKE_TAG_MOVED: return LAKE_CHANGED_FILES;
+	case LAKE_TAG_UNKNOWN: return LAKE_CHANGED_SCHEMA | LAKE_CHANGED_FILES | LAKE_CHANGED_ROWS;
 	case LAKE_TAG_NEUTRAL:
-	case LAKE_TAG_CREATED_TABLE:
-		break;
+	case LAKE_TAG_CREATED_TABLE: break;
 	}
 	return 0;
 }

@@ -93,8 +93,7 @@ struct lake_txn_table *lake_txn_table(struct lake_txn *txn, int64_t table_id)
 	t->next_column_id = known->max_column_id + 1;
 	t->columns = duct_grow(NULL, &t->columns_cap, (size_t)known->ncolumns + 1, sizeof *t->columns);
 	for (int i = 0; i < known->ncolumns; i++)
-		t->columns[t->ncolumns++] =
-			(struct txn_column){.column = copy_column(&txn->arena, &known->columns[i])};
+		t->columns[t->ncolumns++] = (struct txn_column){.column = copy_column(&txn->arena, &known->columns[i])};
 	list_live(t);
 	return t;
 }
@@ -106,12 +105,15 @@ static int check_type(const char *column, const struct duct_type *type, struct d
 	for (int i = 0; i < type->nchildren; i++) {
 		const struct duct_type *child = &type->children[i];
 		if (type->kind == DUCT_STRUCT && (!child->name || lake_check_name("struct field", child->name, err)))
-			return child->name ? duct_wrap(err, "column \"%s\"", column) :
-				duct_fail(err, DUCT_CONFIG, "column \"%s\": a struct field without a name", column);
+			return child->name ? duct_wrap(err, "column \"%s\"", column)
+					   : duct_fail(err, DUCT_CONFIG, "column \"%s\": a struct field without a name",
+						       column);
 		for (int k = 0; type->kind == DUCT_STRUCT && k < i; k++)
 			if (lake_same_name(type->children[k].name, child->name))
-				return duct_fail(err, DUCT_CONFIG, "column \"%s\": struct fields \"%s\" and \"%s\" "
-					"differ only in case", column, type->children[k].name, child->name);
+				return duct_fail(err, DUCT_CONFIG,
+						 "column \"%s\": struct fields \"%s\" and \"%s\" "
+						 "differ only in case",
+						 column, type->children[k].name, child->name);
 		if (check_type(column, child, err))
 			return -(int)err->class;
 	}
@@ -122,17 +124,21 @@ static int check_type(const char *column, const struct duct_type *type, struct d
 }
 
 static int check_column_name(const struct lake_txn_table *t, const char *name, const struct txn_column *except,
-	struct duct_error *err)
+			     struct duct_error *err)
 {
 	if (lake_check_name("column", name, err))
 		return duct_wrap(err, "table \"%s\".\"%s\"", t->schema, t->name);
 	if (lake_same_name(name, "_ducklake_internal_row_id") || lake_same_name(name, "_ducklake_internal_snapshot_id"))
-		return duct_fail(err, DUCT_CONFIG, "table \"%s\".\"%s\": column name \"%s\" is reserved by DuckLake: "
-			"map it to another name", t->schema, t->name, name);
+		return duct_fail(err, DUCT_CONFIG,
+				 "table \"%s\".\"%s\": column name \"%s\" is reserved by DuckLake: "
+				 "map it to another name",
+				 t->schema, t->name, name);
 	for (size_t i = 0; i < t->ncolumns; i++) {
 		const struct txn_column *c = &t->columns[i];
 		if (!c->dropped && c != except && lake_same_name(c->column.name, name))
-			return duct_fail(err, DUCT_CONFIG, "table \"%s\".\"%s\": columns \"%s\" and \"%s\" are the "
+			return duct_fail(
+				err, DUCT_CONFIG,
+				"table \"%s\".\"%s\": columns \"%s\" and \"%s\" are the "
 				"same to DuckLake, which does not tell upper from lower case: map one to another name",
 				t->schema, t->name, c->column.name, name);
 	}
@@ -201,7 +207,7 @@ static const char *schema_path(struct lake_txn *txn, const char *name, const cha
 
 /* Tables and views of a schema share their names. */
 static int check_table_name(struct lake_txn *txn, const char *schema, const char *name,
-	const struct lake_txn_table *except, struct duct_error *err)
+			    const struct lake_txn_table *except, struct duct_error *err)
 {
 	if (lake_check_name("schema", schema, err) || lake_check_name("table", name, err))
 		return -(int)err->class;
@@ -222,13 +228,16 @@ static int check_table_name(struct lake_txn *txn, const char *schema, const char
 		taken |= v->schema_id == s->id && lake_same_name(v->name, name);
 	}
 	if (taken)
-		return duct_fail(err, DUCT_CONFIG, "table \"%s\".\"%s\": the lake has a table or view of that name "
-			"already (upper and lower case are the same to it)", schema, name);
+		return duct_fail(err, DUCT_CONFIG,
+				 "table \"%s\".\"%s\": the lake has a table or view of that name "
+				 "already (upper and lower case are the same to it)",
+				 schema, name);
 	return 0;
 }
 
-int lake_txn_create_table(struct lake_txn *txn, const char *schema, const char *name, const struct lake_column_def *cols,
-	int ncols, struct lake_txn_table **ret, struct duct_error *err)
+int lake_txn_create_table(struct lake_txn *txn, const char *schema, const char *name,
+			  const struct lake_column_def *cols, int ncols, struct lake_txn_table **ret,
+			  struct duct_error *err)
 {
 	if (check_table_name(txn, schema, name, NULL, err))
 		return -(int)err->class;
@@ -257,7 +266,7 @@ int lake_txn_create_table(struct lake_txn *txn, const char *schema, const char *
 }
 
 int lake_txn_add_column(struct lake_txn *txn, struct lake_txn_table *t, const struct lake_column_def *col,
-	struct duct_error *err)
+			struct duct_error *err)
 {
 	(void)txn;
 	if (append_column(t, col, err))
@@ -275,7 +284,7 @@ static int find_column(struct lake_txn_table *t, int64_t column_id, struct txn_c
 			return 0;
 		}
 	return duct_fail(err, DUCT_FATAL, "table \"%s\".\"%s\" has no column with id %lld", t->schema, t->name,
-		(long long)column_id);
+			 (long long)column_id);
 }
 
 int lake_txn_drop_column(struct lake_txn *txn, struct lake_txn_table *t, int64_t column_id, struct duct_error *err)
@@ -285,11 +294,13 @@ int lake_txn_drop_column(struct lake_txn *txn, struct lake_txn_table *t, int64_t
 		return -(int)err->class;
 	if (t->nlive <= 1)
 		return duct_fail(err, DUCT_CONFIG, "table \"%s\".\"%s\": its last column \"%s\" cannot be dropped",
-			t->schema, t->name, c->column.name);
+				 t->schema, t->name, c->column.name);
 	const struct lake_table *known = t->is_new ? NULL : lake_model_table(txn->lake->model, t->id);
 	if (known && (known->partitioned || known->sorted))
-		return duct_fail(err, DUCT_CONFIG, "table \"%s\".\"%s\": is partitioned or sorted: column \"%s\" may "
-			"be in use and is not dropped", t->schema, t->name, c->column.name);
+		return duct_fail(err, DUCT_CONFIG,
+				 "table \"%s\".\"%s\": is partitioned or sorted: column \"%s\" may "
+				 "be in use and is not dropped",
+				 t->schema, t->name, c->column.name);
 	c->dropped = true;
 	t->altered = true;
 	list_live(t);
@@ -297,7 +308,7 @@ int lake_txn_drop_column(struct lake_txn *txn, struct lake_txn_table *t, int64_t
 }
 
 int lake_txn_rename_column(struct lake_txn *txn, struct lake_txn_table *t, int64_t column_id, const char *name,
-	struct duct_error *err)
+			   struct duct_error *err)
 {
 	struct txn_column *c;
 	if (find_column(t, column_id, &c, err) || check_column_name(t, name, c, err))
@@ -309,8 +320,8 @@ int lake_txn_rename_column(struct lake_txn *txn, struct lake_txn_table *t, int64
 	return 0;
 }
 
-int lake_txn_retype_column(struct lake_txn *txn, struct lake_txn_table *t, int64_t column_id, const struct duct_type *type,
-	struct duct_error *err)
+int lake_txn_retype_column(struct lake_txn *txn, struct lake_txn_table *t, int64_t column_id,
+			   const struct duct_type *type, struct duct_error *err)
 {
 	struct txn_column *c;
 	if (find_column(t, column_id, &c, err))
@@ -321,8 +332,9 @@ int lake_txn_retype_column(struct lake_txn *txn, struct lake_txn_table *t, int64
 		AUTO_BUF struct duct_buf from = {0}, to = {0};
 		duct_type_print(&from, &c->column.type);
 		duct_type_print(&to, type);
-		return duct_fail(err, DUCT_CONFIG, "table \"%s\".\"%s\": column \"%s\" cannot go from %s to %s in place",
-			t->schema, t->name, c->column.name, from.data, to.data);
+		return duct_fail(err, DUCT_CONFIG,
+				 "table \"%s\".\"%s\": column \"%s\" cannot go from %s to %s in place", t->schema,
+				 t->name, c->column.name, from.data, to.data);
 	}
 	c->column.type = duct_type_copy(&txn->arena, type);
 	c->column.type.name = NULL;
@@ -334,7 +346,7 @@ int lake_txn_retype_column(struct lake_txn *txn, struct lake_txn_table *t, int64
 }
 
 int lake_txn_rename_table(struct lake_txn *txn, struct lake_txn_table *t, const char *schema, const char *name,
-	struct duct_error *err)
+			  struct duct_error *err)
 {
 	if (check_table_name(txn, schema, name, t, err))
 		return -(int)err->class;
@@ -390,7 +402,7 @@ void lake_txn_mark(struct lake_txn *txn, struct lake_txn_table *t, int64_t file_
 }
 
 void lake_txn_add_delete_file(struct lake_txn *txn, struct lake_txn_table *t, int64_t file_id, int on_new_file,
-	const struct lake_new_delete_file *file)
+			      const struct lake_new_delete_file *file)
 {
 	txn->deletes = duct_grow(txn->deletes, &txn->deletes_cap, txn->ndeletes + 1, sizeof *txn->deletes);
 	txn->deletes[txn->ndeletes++] = (struct txn_delete){

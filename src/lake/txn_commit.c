@@ -92,16 +92,21 @@ static int judge_row(struct commit *c, struct duct_error *err)
 	if (row->seq == c->expected_seq + 1) {
 		if (c->position_only || strcmp(row->commit_id, c->txn->commit_id) == 0)
 			return 1;
-		return duct_fail(err, DUCT_FATAL, "flow \"%s\": another commit (%s) moved the checkpoint under the same "
-			"epoch", c->lake->flow, row->commit_id);
+		return duct_fail(err, DUCT_FATAL,
+				 "flow \"%s\": another commit (%s) moved the checkpoint under the same "
+				 "epoch",
+				 c->lake->flow, row->commit_id);
 	}
 	if (row->seq != c->expected_seq)
-		return duct_fail(err, DUCT_FATAL, "flow \"%s\": the checkpoint row was changed by hand: seq is %" PRId64
-			", expected %" PRId64, c->lake->flow, row->seq, c->expected_seq);
+		return duct_fail(err, DUCT_FATAL,
+				 "flow \"%s\": the checkpoint row was changed by hand: seq is %" PRId64
+				 ", expected %" PRId64,
+				 c->lake->flow, row->seq, c->expected_seq);
 	if (c->info->pos.lsn && row->checkpoint.pos.lsn > c->info->pos.lsn) {
 		char stored[DUCT_LSN_LEN], wanted[DUCT_LSN_LEN];
 		return duct_fail(err, DUCT_FATAL, "flow \"%s\": the stored position %s is beyond %s", c->lake->flow,
-			duct_lsn_format(stored, row->checkpoint.pos.lsn), duct_lsn_format(wanted, c->info->pos.lsn));
+				 duct_lsn_format(stored, row->checkpoint.pos.lsn),
+				 duct_lsn_format(wanted, c->info->pos.lsn));
 	}
 	return 0;
 }
@@ -129,7 +134,7 @@ static int look_after_loss(struct commit *c, struct duct_error *err)
 			return -(int)err->class;
 		struct lake_mark_row row;
 		if (c->lake->db->ops->reconnect(c->lake->db, &last) == 0 &&
-			lake_read_mark(c->lake, true, &row, &last) == 0) {
+		    lake_read_mark(c->lake, true, &row, &last) == 0) {
 			int looked = look(c, false, &last);
 			if (looked >= 0 || last.class != DUCT_RETRY) {
 				*err = last;
@@ -142,8 +147,10 @@ static int look_after_loss(struct commit *c, struct duct_error *err)
 		}
 		pause_ms(c->lake, wait);
 	}
-	return duct_fail(err, DUCT_RETRY, "the connection was lost while committing and whether it was committed is not "
-		"known yet: %s", last.message);
+	return duct_fail(err, DUCT_RETRY,
+			 "the connection was lost while committing and whether it was committed is not "
+			 "known yet: %s",
+			 last.message);
 }
 
 /* --- one attempt --- */
@@ -151,7 +158,7 @@ static int look_after_loss(struct commit *c, struct duct_error *err)
 static bool is_race(const struct lake_step *step, const struct duct_error *err)
 {
 	static const char *const keys[] = {"ducklake_snapshot_pkey", "ducklake_snapshot_changes_pkey",
-		"ducklake_data_file_pkey", "ducklake_delete_file_pkey"};
+					   "ducklake_data_file_pkey", "ducklake_delete_file_pkey"};
 	if (strcmp(err->sqlstate, "40001") == 0 || strcmp(err->sqlstate, "40P01") == 0)
 		return true;
 	if (strcmp(err->sqlstate, "23505") != 0)
@@ -176,12 +183,8 @@ static enum next send_once(struct commit *c, struct duct_error *err)
 	const struct lake_step *step = at < script.n ? &script.steps[at] : NULL;
 	enum next next = NEXT_FAIL;
 	switch (outcome) {
-	case LAKE_RUN_OK:
-		next = NEXT_DONE;
-		break;
-	case LAKE_RUN_UNKNOWN:
-		next = err->class == DUCT_RETRY ? NEXT_LOOK : NEXT_FAIL;
-		break;
+	case LAKE_RUN_OK: next = NEXT_DONE; break;
+	case LAKE_RUN_UNKNOWN: next = err->class == DUCT_RETRY ? NEXT_LOOK : NEXT_FAIL; break;
 	case LAKE_RUN_COUNT:
 		next = step->role == LAKE_ROLE_ASSERT ? NEXT_FAIL : NEXT_AGAIN;
 		duct_fail(err, next == NEXT_FAIL ? DUCT_FATAL : DUCT_RETRY, "commit: %s", step->what);
@@ -222,10 +225,8 @@ static int attempts(struct commit *c, struct duct_error *err)
 		if (others_interfere(c->txn))
 			return 1;
 		switch (send_once(c, err)) {
-		case NEXT_DONE:
-			return 0;
-		case NEXT_FAIL:
-			return -(int)err->class;
+		case NEXT_DONE: return 0;
+		case NEXT_FAIL: return -(int)err->class;
 		case NEXT_LOOK:
 			prepared = look_after_loss(c, err);
 			if (prepared)
@@ -250,8 +251,8 @@ static void apply_column_stats(struct lake_table *known, const struct lake_stats
 		at++;
 	struct lake_table_column_stats *row = known->column_stats + at;
 	if (change->action == LAKE_STATS_INSERT && at == known->ncolumn_stats) {
-		known->column_stats = duct_xrealloc(known->column_stats,
-			((size_t)at + 1) * 2 * sizeof *known->column_stats);
+		known->column_stats =
+			duct_xrealloc(known->column_stats, ((size_t)at + 1) * 2 * sizeof *known->column_stats);
 		row = known->column_stats + at;
 		*row = (struct lake_table_column_stats){.column_id = change->column_id, .has_row = true};
 		known->ncolumn_stats++;
@@ -301,7 +302,7 @@ static void apply_to_mark(struct commit *c)
 		row->checkpoint.pos = c->info->pos;
 	if (c->info->source_identity)
 		snprintf(row->checkpoint.source_identity, sizeof row->checkpoint.source_identity, "%s",
-			c->info->source_identity);
+			 c->info->source_identity);
 	if (!c->position_only) {
 		memcpy(row->commit_id, c->txn->commit_id, sizeof row->commit_id);
 		row->snapshot_id = c->txn->snapshot_id;
@@ -319,7 +320,7 @@ static void remember_keyed_marks(struct commit *c)
 		if (known)
 			continue;
 		lake->keyed_marks = duct_grow(lake->keyed_marks, &lake->keyed_marks_cap, lake->nkeyed_marks + 1,
-			sizeof *lake->keyed_marks);
+					      sizeof *lake->keyed_marks);
 		lake->keyed_marks[lake->nkeyed_marks++] = t->id;
 	}
 }
@@ -359,8 +360,10 @@ static int look_up_numbers(struct commit *c, struct lake_txn_file_result *result
 		const char *name = strrchr(f->file->path, '/');
 		AUTO_BUF struct duct_buf sql = {0};
 		results[i] = (struct lake_txn_file_result){-1, -1};
-		lake_sqlf(&sql, c->lake->db, "SELECT data_file_id, row_id_start FROM @ducklake_data_file "
-			"WHERE begin_snapshot = %lld AND (path = ", (long long)c->lake->mark.snapshot_id);
+		lake_sqlf(&sql, c->lake->db,
+			  "SELECT data_file_id, row_id_start FROM @ducklake_data_file "
+			  "WHERE begin_snapshot = %lld AND (path = ",
+			  (long long)c->lake->mark.snapshot_id);
 		duct_buf_sql_literal(&sql, f->file->path);
 		duct_buf_puts(&sql, " OR path = ");
 		duct_buf_sql_literal(&sql, name ? name + 1 : f->file->path);
@@ -403,13 +406,13 @@ static int check_plan(const struct lake_txn *txn, const struct lake_commit_info 
 	if (info->pos.lsn && stored->lsn > info->pos.lsn) {
 		char a[DUCT_LSN_LEN], b[DUCT_LSN_LEN];
 		return duct_fail(err, DUCT_FATAL, "flow \"%s\": the stored position %s is beyond %s", txn->lake->flow,
-			duct_lsn_format(a, stored->lsn), duct_lsn_format(b, info->pos.lsn));
+				 duct_lsn_format(a, stored->lsn), duct_lsn_format(b, info->pos.lsn));
 	}
 	return 0;
 }
 
 int lake_txn_commit(struct lake_txn *txn, const struct lake_commit_info *info, struct lake_txn_result *ret,
-	struct duct_error *err)
+		    struct duct_error *err)
 {
 	struct lake *lake = txn->lake;
 	if (check_plan(txn, info, err))
@@ -439,8 +442,9 @@ int lake_begin_copy(struct lake *lake, const char *source_identity, struct duct_
 		return duct_fail(err, DUCT_FATAL, "the lake was opened for reading only");
 	struct lake_script script = {0};
 	struct duct_buf *to = lake_script_step(&script, LAKE_STEP_CHANGED, 1, NULL);
-	lake_sqlf(to, lake->db, "UPDATE @ductstream_checkpoint SET seq = seq + 1, state = 'copying', lsn = 0, "
-		"commit_us = 0, source_identity = ");
+	lake_sqlf(to, lake->db,
+		  "UPDATE @ductstream_checkpoint SET seq = seq + 1, state = 'copying', lsn = 0, "
+		  "commit_us = 0, source_identity = ");
 	duct_buf_sql_literal(to, source_identity ? source_identity : "");
 	duct_buf_puts(to, " WHERE flow = ");
 	duct_buf_sql_literal(to, lake->flow);

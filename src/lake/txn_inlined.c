@@ -9,12 +9,15 @@ enum { MOST_COLUMNS = 1590, LONGEST_POSTGRES_NAME = 63 };
 static const struct {
 	const char *column_type, *postgres, *sqlite;
 } stored_types[] = {
-	{"boolean", "BOOLEAN", "BIGINT"},  {"int8", "SMALLINT", "BIGINT"},   {"int16", "SMALLINT", "BIGINT"},
-	{"int32", "INTEGER", "BIGINT"},	   {"int64", "BIGINT", "BIGINT"},    {"uint8", "INTEGER", "BIGINT"},
-	{"uint16", "INTEGER", "BIGINT"},   {"uint32", "BIGINT", "BIGINT"},   {"float32", "REAL", "VARCHAR"},
-	{"float64", "DOUBLE PRECISION", "VARCHAR"}, {"varchar", "BYTEA", "VARCHAR"}, {"json", "BYTEA", "VARCHAR"},
-	{"blob", "BYTEA", "BLOB"},	   {"uuid", "UUID", "VARCHAR"},	     {"time", "TIME", "VARCHAR"},
-	{"timetz", "TIME WITH TIME ZONE", "VARCHAR"}, {"interval", "INTERVAL", "VARCHAR"},
+	{"boolean", "BOOLEAN", "BIGINT"},    {"int8", "SMALLINT", "BIGINT"},
+	{"int16", "SMALLINT", "BIGINT"},     {"int32", "INTEGER", "BIGINT"},
+	{"int64", "BIGINT", "BIGINT"},	     {"uint8", "INTEGER", "BIGINT"},
+	{"uint16", "INTEGER", "BIGINT"},     {"uint32", "BIGINT", "BIGINT"},
+	{"float32", "REAL", "VARCHAR"},	     {"float64", "DOUBLE PRECISION", "VARCHAR"},
+	{"varchar", "BYTEA", "VARCHAR"},     {"json", "BYTEA", "VARCHAR"},
+	{"blob", "BYTEA", "BLOB"},	     {"uuid", "UUID", "VARCHAR"},
+	{"time", "TIME", "VARCHAR"},	     {"timetz", "TIME WITH TIME ZONE", "VARCHAR"},
+	{"interval", "INTERVAL", "VARCHAR"},
 };
 
 static void column_type(struct duct_buf *to, const struct lake_column *c)
@@ -45,7 +48,7 @@ static bool can_be_inlined(const struct lake_column *c, const char *type, bool s
 		if (lake_same_name(c->name, reserved[i]))
 			return false;
 	return strcmp(type, "variant") != 0 && strcmp(type, "geometry") != 0 &&
-		(sqlite || strlen(c->name) <= LONGEST_POSTGRES_NAME);
+	       (sqlite || strlen(c->name) <= LONGEST_POSTGRES_NAME);
 }
 
 bool lake_inlined_table_sql(struct duct_buf *to, const struct lake_txn_table *t, int64_t schema_version)
@@ -54,8 +57,10 @@ bool lake_inlined_table_sql(struct duct_buf *to, const struct lake_txn_table *t,
 	AUTO_BUF struct duct_buf sql = {0};
 	if (t->nlive > MOST_COLUMNS)
 		return false;
-	duct_buf_printf(&sql, "ducklake_inlined_data_%lld_%lld(row_id BIGINT, begin_snapshot BIGINT, "
-		"end_snapshot BIGINT", (long long)t->id, (long long)schema_version);
+	duct_buf_printf(&sql,
+			"ducklake_inlined_data_%lld_%lld(row_id BIGINT, begin_snapshot BIGINT, "
+			"end_snapshot BIGINT",
+			(long long)t->id, (long long)schema_version);
 	for (int i = 0; i < t->nlive; i++) {
 		AUTO_BUF struct duct_buf type = {0};
 		column_type(&type, &t->live[i]);

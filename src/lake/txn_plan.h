@@ -89,7 +89,7 @@ bool lake_txn_is_position_only(const struct lake_txn *txn);
 
 /* Renders the commit on top of the lake's model as it is now. `expected_seq`: of the checkpoint row. */
 void lake_txn_render(struct lake_txn *txn, const struct lake_commit_info *info, int64_t expected_seq,
-	struct lake_script *script);
+		     struct lake_script *script);
 
 /*
  * txn_inlined.c: appends the name and column list of the table's inlined-data table (`ducklake_inlined_data_T_V(...)`)

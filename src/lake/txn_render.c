@@ -52,10 +52,10 @@ static void render_checkpoint(struct render *r, int64_t expected_seq, bool posit
 	struct duct_buf *to = changed(r, 1, "the flow's checkpoint row");
 	lake_script_last(r->script)->role = LAKE_ROLE_FENCE;
 	lake_sqlf(to, r->db, "UPDATE @ductstream_checkpoint SET seq = seq + 1, state = '%s'",
-		lake_state_name(info->state));
+		  lake_state_name(info->state));
 	if (info->pos.lsn)
 		duct_buf_printf(to, ", lsn = %lld, commit_us = %lld", (long long)info->pos.lsn,
-			(long long)info->pos.commit_us);
+				(long long)info->pos.commit_us);
 	if (!position_only)
 		duct_buf_printf(to, ", commit_id = '%s', snapshot_id = %lld", r->txn->commit_id, r->snapshot);
 	if (info->source_identity) {
@@ -76,12 +76,13 @@ static void render_snapshot(struct render *r)
 	struct duct_buf *to = changed(r, 1, "the head of the catalog");
 	lake_script_last(r->script)->role = LAKE_ROLE_HEAD;
 	/* The clock of a host that lags must not make time travel go backwards. */
-	lake_sqlf(to, r->db, "INSERT INTO @ducklake_snapshot (snapshot_id, snapshot_time, schema_version, "
-		"next_catalog_id, next_file_id) SELECT %lld, %s%s%s, %lld, %lld, %lld FROM @ducklake_snapshot "
-		"WHERE snapshot_id = %lld AND snapshot_id = (SELECT max(snapshot_id) FROM @ducklake_snapshot)",
-		r->snapshot, r->db->sqlite ? "max('" : "greatest(clock_timestamp()", r->db->sqlite ? now : "",
-		r->db->sqlite ? "', snapshot_time)" : ", snapshot_time)", (long long)r->txn->schema_version,
-		(long long)r->txn->next_catalog_id, (long long)r->txn->next_file_id, r->snapshot - 1);
+	lake_sqlf(to, r->db,
+		  "INSERT INTO @ducklake_snapshot (snapshot_id, snapshot_time, schema_version, "
+		  "next_catalog_id, next_file_id) SELECT %lld, %s%s%s, %lld, %lld, %lld FROM @ducklake_snapshot "
+		  "WHERE snapshot_id = %lld AND snapshot_id = (SELECT max(snapshot_id) FROM @ducklake_snapshot)",
+		  r->snapshot, r->db->sqlite ? "max('" : "greatest(clock_timestamp()", r->db->sqlite ? now : "",
+		  r->db->sqlite ? "', snapshot_time)" : ", snapshot_time)", (long long)r->txn->schema_version,
+		  (long long)r->txn->next_catalog_id, (long long)r->txn->next_file_id, r->snapshot - 1);
 }
 
 /* --- schemas, tables, columns --- */
@@ -89,9 +90,10 @@ static void render_snapshot(struct render *r)
 static void render_schema(struct render *r, const struct txn_schema *s)
 {
 	struct duct_buf *to = plain(r);
-	lake_sqlf(to, r->db, "INSERT INTO @ducklake_schema (schema_id, schema_uuid, begin_snapshot, end_snapshot, "
-		"schema_name, path, path_is_relative) VALUES (%lld, '%s', %lld, NULL, ", (long long)s->id, s->uuid,
-		r->snapshot);
+	lake_sqlf(to, r->db,
+		  "INSERT INTO @ducklake_schema (schema_id, schema_uuid, begin_snapshot, end_snapshot, "
+		  "schema_name, path, path_is_relative) VALUES (%lld, '%s', %lld, NULL, ",
+		  (long long)s->id, s->uuid, r->snapshot);
 	duct_buf_sql_literal(to, s->name);
 	duct_buf_puts(to, ", ");
 	duct_buf_sql_literal(to, s->part);
@@ -112,9 +114,10 @@ static int64_t schema_id(const struct render *r, const char *name)
 static void render_new_table(struct render *r, const struct lake_txn_table *t)
 {
 	struct duct_buf *to = plain(r);
-	lake_sqlf(to, r->db, "INSERT INTO @ducklake_table (table_id, table_uuid, begin_snapshot, end_snapshot, "
-		"schema_id, table_name, path, path_is_relative) VALUES (%lld, '%s', %lld, NULL, %lld, ",
-		(long long)t->id, t->uuid, r->snapshot, (long long)schema_id(r, t->schema));
+	lake_sqlf(to, r->db,
+		  "INSERT INTO @ducklake_table (table_id, table_uuid, begin_snapshot, end_snapshot, "
+		  "schema_id, table_name, path, path_is_relative) VALUES (%lld, '%s', %lld, NULL, %lld, ",
+		  (long long)t->id, t->uuid, r->snapshot, (long long)schema_id(r, t->schema));
 	duct_buf_sql_literal(to, t->name);
 	duct_buf_puts(to, ", ");
 	duct_buf_sql_literal(to, t->moved ? t->path : t->part);
@@ -124,12 +127,13 @@ static void render_new_table(struct render *r, const struct lake_txn_table *t)
 static void render_rename(struct render *r, const struct lake_txn_table *t)
 {
 	lake_sqlf(changed(r, 1, "the row of a renamed table"), r->db,
-		"UPDATE @ducklake_table SET end_snapshot = %lld WHERE table_id = %lld AND end_snapshot IS NULL",
-		r->snapshot, (long long)t->id);
+		  "UPDATE @ducklake_table SET end_snapshot = %lld WHERE table_id = %lld AND end_snapshot IS NULL",
+		  r->snapshot, (long long)t->id);
 	struct duct_buf *to = changed(r, 1, "the row of a renamed table");
-	lake_sqlf(to, r->db, "INSERT INTO @ducklake_table (table_id, table_uuid, begin_snapshot, end_snapshot, "
-		"schema_id, table_name, path, path_is_relative) SELECT table_id, table_uuid, %lld, NULL, %lld, ",
-		r->snapshot, (long long)schema_id(r, t->schema));
+	lake_sqlf(to, r->db,
+		  "INSERT INTO @ducklake_table (table_id, table_uuid, begin_snapshot, end_snapshot, "
+		  "schema_id, table_name, path, path_is_relative) SELECT table_id, table_uuid, %lld, NULL, %lld, ",
+		  r->snapshot, (long long)schema_id(r, t->schema));
 	duct_buf_sql_literal(to, t->name);
 	duct_buf_puts(to, ", ");
 	if (t->moved) {
@@ -139,7 +143,7 @@ static void render_rename(struct render *r, const struct lake_txn_table *t)
 		duct_buf_puts(to, "path, path_is_relative");
 	}
 	lake_sqlf(to, r->db, " FROM @ducklake_table WHERE table_id = %lld AND end_snapshot = %lld", (long long)t->id,
-		r->snapshot);
+		  r->snapshot);
 }
 
 struct column_rows {
@@ -151,11 +155,11 @@ struct column_rows {
 };
 
 static void column_row(struct column_rows *rows, int64_t id, int64_t parent, const char *name,
-	const struct duct_type *type, const char *initial_default, bool nulls_allowed)
+		       const struct duct_type *type, const char *initial_default, bool nulls_allowed)
 {
 	struct duct_buf *to = rows->to;
 	duct_buf_printf(to, "%s(%lld, %lld, NULL, %lld, %lld, ", rows->first ? "" : ", ", (long long)id,
-		rows->r->snapshot, (long long)rows->table->id, (long long)id);
+			rows->r->snapshot, (long long)rows->table->id, (long long)id);
 	rows->first = false;
 	duct_buf_sql_literal(to, name);
 	duct_buf_puts(to, ", '");
@@ -175,9 +179,9 @@ static void child_rows(struct column_rows *rows, int64_t parent, const struct du
 	static const char *const list_names[] = {"element"}, *const map_names[] = {"key", "value"};
 	for (int i = 0; i < type->nchildren; i++) {
 		const struct duct_type *child = &type->children[i];
-		const char *name = type->kind == DUCT_LIST ? list_names[0] :
-			type->kind == DUCT_MAP		   ? map_names[i] :
-						     child->name;
+		const char *name = type->kind == DUCT_LIST  ? list_names[0]
+				   : type->kind == DUCT_MAP ? map_names[i]
+							    : child->name;
 		int64_t id = *rows->next_id++;
 		column_row(rows, id, parent, name, child, NULL, true);
 		child_rows(rows, id, child);
@@ -193,10 +197,11 @@ static void render_added_columns(struct render *r, const struct lake_txn_table *
 			continue;
 		if (!rows.to) {
 			rows.to = plain(r);
-			lake_sqlf(rows.to, r->db, "INSERT INTO @ducklake_column (column_id, begin_snapshot, "
-				"end_snapshot, table_id, column_order, column_name, column_type, initial_default, "
-				"default_value, nulls_allowed, parent_column, default_value_type, "
-				"default_value_dialect) VALUES ");
+			lake_sqlf(rows.to, r->db,
+				  "INSERT INTO @ducklake_column (column_id, begin_snapshot, "
+				  "end_snapshot, table_id, column_order, column_name, column_type, initial_default, "
+				  "default_value, nulls_allowed, parent_column, default_value_type, "
+				  "default_value_dialect) VALUES ");
 		}
 		rows.next_id = c->leaf_ids;
 		column_row(&rows, c->id, -1, c->name, &c->type, c->initial_default, c->nulls_allowed);
@@ -207,19 +212,24 @@ static void render_added_columns(struct render *r, const struct lake_txn_table *
 static void render_changed_column(struct render *r, const struct lake_txn_table *t, const struct lake_column *c)
 {
 	lake_sqlf(changed(r, 1, "the row of an altered column"), r->db,
-		"UPDATE @ducklake_column SET end_snapshot = %lld WHERE table_id = %lld AND column_id = %lld "
-		"AND end_snapshot IS NULL", r->snapshot, (long long)t->id, (long long)c->id);
+		  "UPDATE @ducklake_column SET end_snapshot = %lld WHERE table_id = %lld AND column_id = %lld "
+		  "AND end_snapshot IS NULL",
+		  r->snapshot, (long long)t->id, (long long)c->id);
 	struct duct_buf *to = changed(r, 1, "the row of an altered column");
-	lake_sqlf(to, r->db, "INSERT INTO @ducklake_column (column_id, begin_snapshot, end_snapshot, table_id, "
-		"column_order, column_name, column_type, initial_default, default_value, nulls_allowed, "
-		"parent_column, default_value_type, default_value_dialect) "
-		"SELECT column_id, %lld, NULL, table_id, column_order, ", r->snapshot);
+	lake_sqlf(to, r->db,
+		  "INSERT INTO @ducklake_column (column_id, begin_snapshot, end_snapshot, table_id, "
+		  "column_order, column_name, column_type, initial_default, default_value, nulls_allowed, "
+		  "parent_column, default_value_type, default_value_dialect) "
+		  "SELECT column_id, %lld, NULL, table_id, column_order, ",
+		  r->snapshot);
 	duct_buf_sql_literal(to, c->name);
 	duct_buf_puts(to, ", '");
 	lake_print_column_type(to, &c->type);
-	lake_sqlf(to, r->db, "', initial_default, default_value, nulls_allowed, parent_column, default_value_type, "
-		"default_value_dialect FROM @ducklake_column WHERE table_id = %lld AND column_id = %lld "
-		"AND end_snapshot = %lld", (long long)t->id, (long long)c->id, r->snapshot);
+	lake_sqlf(to, r->db,
+		  "', initial_default, default_value, nulls_allowed, parent_column, default_value_type, "
+		  "default_value_dialect FROM @ducklake_column WHERE table_id = %lld AND column_id = %lld "
+		  "AND end_snapshot = %lld",
+		  (long long)t->id, (long long)c->id, r->snapshot);
 }
 
 static void render_dropped_column(struct render *r, const struct lake_txn_table *t, const struct lake_column *c)
@@ -227,9 +237,10 @@ static void render_dropped_column(struct render *r, const struct lake_txn_table 
 	static const char *const where[] = {"ducklake_column", "ducklake_column_tag"};
 	for (int i = 0; i < 2; i++) {
 		struct duct_buf *to = i ? plain(r) : changed(r, 1 + c->nleaf_ids, "the rows of a dropped column");
-		lake_sqlf(to, r->db, "UPDATE @%s SET end_snapshot = %lld WHERE table_id = %lld "
-			"AND end_snapshot IS NULL AND column_id IN (%lld", where[i], r->snapshot, (long long)t->id,
-			(long long)c->id);
+		lake_sqlf(to, r->db,
+			  "UPDATE @%s SET end_snapshot = %lld WHERE table_id = %lld "
+			  "AND end_snapshot IS NULL AND column_id IN (%lld",
+			  where[i], r->snapshot, (long long)t->id, (long long)c->id);
 		for (int k = 0; k < c->nleaf_ids; k++)
 			duct_buf_printf(to, ",%lld", (long long)c->leaf_ids[k]);
 		duct_buf_putc(to, ')');
@@ -245,9 +256,11 @@ static void render_inlined_table(struct render *r, const struct lake_txn_table *
 	if (!known || !known->ninlined_tables || !lake_inlined_table_sql(&sql, t, r->txn->schema_version))
 		return;
 	lake_sqlf(plain(r), r->db, "CREATE TABLE IF NOT EXISTS @%s", sql.data);
-	lake_sqlf(plain(r), r->db, "INSERT INTO @ducklake_inlined_data_tables (table_id, table_name, schema_version) "
-		"VALUES (%lld, 'ducklake_inlined_data_%lld_%lld', %lld)", (long long)t->id, (long long)t->id,
-		(long long)r->txn->schema_version, (long long)r->txn->schema_version);
+	lake_sqlf(plain(r), r->db,
+		  "INSERT INTO @ducklake_inlined_data_tables (table_id, table_name, schema_version) "
+		  "VALUES (%lld, 'ducklake_inlined_data_%lld_%lld', %lld)",
+		  (long long)t->id, (long long)t->id, (long long)r->txn->schema_version,
+		  (long long)r->txn->schema_version);
 }
 
 static void render_ddl(struct render *r, const struct lake_txn_table *t)
@@ -268,8 +281,10 @@ static void render_ddl(struct render *r, const struct lake_txn_table *t)
 	render_added_columns(r, t);
 	if (!t->is_new && !t->renamed && !t->altered)
 		return;
-	lake_sqlf(plain(r), r->db, "INSERT INTO @ducklake_schema_versions (begin_snapshot, schema_version, table_id) "
-		"VALUES (%lld, %lld, %lld)", r->snapshot, (long long)r->txn->schema_version, (long long)t->id);
+	lake_sqlf(plain(r), r->db,
+		  "INSERT INTO @ducklake_schema_versions (begin_snapshot, schema_version, table_id) "
+		  "VALUES (%lld, %lld, %lld)",
+		  r->snapshot, (long long)r->txn->schema_version, (long long)t->id);
 	render_inlined_table(r, t);
 }
 
@@ -277,8 +292,10 @@ static void render_ddl(struct render *r, const struct lake_txn_table *t)
 
 static void render_truncate(struct render *r, const struct lake_txn_table *t)
 {
-	lake_sqlf(plain(r), r->db, "UPDATE @ducklake_data_file SET end_snapshot = %lld WHERE table_id = %lld "
-		"AND end_snapshot IS NULL", r->snapshot, (long long)t->id);
+	lake_sqlf(plain(r), r->db,
+		  "UPDATE @ducklake_data_file SET end_snapshot = %lld WHERE table_id = %lld "
+		  "AND end_snapshot IS NULL",
+		  r->snapshot, (long long)t->id);
 	for (size_t i = 0; i < r->model->ninlined; i++) {
 		if (r->model->inlined[i].table_id != t->id)
 			continue;
@@ -292,8 +309,10 @@ static void render_truncate(struct render *r, const struct lake_txn_table *t)
 static void render_ended(struct render *r, const struct lake_txn_table *t)
 {
 	struct duct_buf *to = changed(r, (int64_t)t->ended.n, "a data file that was to end is not live");
-	lake_sqlf(to, r->db, "UPDATE @ducklake_data_file SET end_snapshot = %lld WHERE table_id = %lld "
-		"AND end_snapshot IS NULL AND data_file_id IN (", r->snapshot, (long long)t->id);
+	lake_sqlf(to, r->db,
+		  "UPDATE @ducklake_data_file SET end_snapshot = %lld WHERE table_id = %lld "
+		  "AND end_snapshot IS NULL AND data_file_id IN (",
+		  r->snapshot, (long long)t->id);
 	for (size_t i = 0; i < t->ended.n; i++)
 		duct_buf_printf(to, "%s%lld", i ? "," : "", (long long)t->ended.ids[i]);
 	duct_buf_putc(to, ')');
@@ -312,22 +331,29 @@ static void render_marks(struct render *r, const struct lake_txn_table *t)
 {
 	long long id = t->id;
 	if (!has_keyed_marks(r->txn->lake, t->id)) {
-		lake_sqlf(plain(r), r->db, "CREATE TABLE IF NOT EXISTS @ducklake_inlined_delete_%lld(file_id BIGINT, "
-			"row_id BIGINT, begin_snapshot BIGINT)", id);
+		lake_sqlf(plain(r), r->db,
+			  "CREATE TABLE IF NOT EXISTS @ducklake_inlined_delete_%lld(file_id BIGINT, "
+			  "row_id BIGINT, begin_snapshot BIGINT)",
+			  id);
 		struct duct_buf *to = plain(r);
 		lake_script_last(r->script)->what = "rows are marked deleted twice in the catalog";
 		/* SQLite names the schema before the index, Postgres before the table. */
-		lake_sqlf(to, r->db, "CREATE UNIQUE INDEX IF NOT EXISTS ductstream_inlined_delete_%lld "
-			"ON @ducklake_inlined_delete_%lld(file_id, row_id)", id, id);
+		lake_sqlf(to, r->db,
+			  "CREATE UNIQUE INDEX IF NOT EXISTS ductstream_inlined_delete_%lld "
+			  "ON @ducklake_inlined_delete_%lld(file_id, row_id)",
+			  id, id);
 	}
-	struct duct_buf *to = count(r, (int64_t)t->nmarks, "rows of a data file that is not live, or has fewer rows, "
-		"were to be marked deleted");
+	struct duct_buf *to = count(r, (int64_t)t->nmarks,
+				    "rows of a data file that is not live, or has fewer rows, "
+				    "were to be marked deleted");
 	lake_sqlf(to, r->db, "SELECT count(*) FROM @ducklake_data_file d JOIN (VALUES ");
 	for (size_t i = 0; i < t->nmarks; i++)
 		duct_buf_printf(to, "%s(%lld,%lld)", i ? "," : "", (long long)t->marks[i].file_id,
-			(long long)t->marks[i].positions[t->marks[i].n - 1]);
-	duct_buf_printf(to, ") AS v ON d.data_file_id = v.column1 WHERE d.table_id = %lld "
-		"AND d.end_snapshot IS NULL AND d.record_count > v.column2", id);
+				(long long)t->marks[i].positions[t->marks[i].n - 1]);
+	duct_buf_printf(to,
+			") AS v ON d.data_file_id = v.column1 WHERE d.table_id = %lld "
+			"AND d.end_snapshot IS NULL AND d.record_count > v.column2",
+			id);
 	to = lake_script_step(r->script, LAKE_STEP_MARKS, 0, "a row is marked deleted already");
 	lake_sqlf(to, r->db, "@ducklake_inlined_delete_%lld", id);
 	struct lake_step *step = lake_script_last(r->script);
@@ -352,12 +378,15 @@ static void put_ids(struct duct_buf *to, const struct lake_txn *txn, const struc
 static void render_delete_checks(struct render *r, const struct lake_txn_table *t)
 {
 	struct duct_buf *to = count(r, (int64_t)t->ndeletes, "a delete file was made for a data file that is not live");
-	lake_sqlf(to, r->db, "SELECT count(*) FROM @ducklake_data_file WHERE table_id = %lld "
-		"AND end_snapshot IS NULL AND data_file_id IN (", (long long)t->id);
+	lake_sqlf(to, r->db,
+		  "SELECT count(*) FROM @ducklake_data_file WHERE table_id = %lld "
+		  "AND end_snapshot IS NULL AND data_file_id IN (",
+		  (long long)t->id);
 	put_ids(to, r->txn, t);
 	to = count(r, 0, "a delete file was made for a data file that has one already");
-	lake_sqlf(to, r->db, "SELECT count(*) FROM @ducklake_delete_file WHERE end_snapshot IS NULL "
-		"AND data_file_id IN (");
+	lake_sqlf(to, r->db,
+		  "SELECT count(*) FROM @ducklake_delete_file WHERE end_snapshot IS NULL "
+		  "AND data_file_id IN (");
 	put_ids(to, r->txn, t);
 	const struct lake_table *known = lake_model_table(r->model, t->id);
 	if (!known || !known->has_delete_table)
@@ -385,18 +414,19 @@ static void render_data_files(struct render *r)
 		const struct txn_file *f = &r->txn->files[i];
 		if (n++ % ROWS_PER_INSERT == 0) {
 			to = plain(r);
-			lake_sqlf(to, r->db, "INSERT INTO @ducklake_data_file (data_file_id, table_id, "
-				"begin_snapshot, end_snapshot, file_order, path, path_is_relative, file_format, "
-				"record_count, file_size_bytes, footer_size, row_id_start, partition_id, "
-				"encryption_key, mapping_id, partial_max) VALUES ");
+			lake_sqlf(to, r->db,
+				  "INSERT INTO @ducklake_data_file (data_file_id, table_id, "
+				  "begin_snapshot, end_snapshot, file_order, path, path_is_relative, file_format, "
+				  "record_count, file_size_bytes, footer_size, row_id_start, partition_id, "
+				  "encryption_key, mapping_id, partial_max) VALUES ");
 		} else {
 			duct_buf_puts(to, ", ");
 		}
 		duct_buf_printf(to, "(%lld, %lld, %lld, NULL, NULL, ", (long long)f->id, (long long)f->table->id,
-			r->snapshot);
+				r->snapshot);
 		put_path(to, r, f->table, f->file->path);
 		duct_buf_printf(to, ", 'parquet', %lld, %lld, %lld, ", (long long)f->file->record_count,
-			(long long)f->file->size_bytes, (long long)f->file->footer_size);
+				(long long)f->file->size_bytes, (long long)f->file->footer_size);
 		put_int(to, f->row_id_start);
 		duct_buf_puts(to, ", NULL, NULL, NULL, NULL)");
 	}
@@ -412,14 +442,15 @@ static void render_file_stats(struct render *r)
 			const struct lake_column_stats *s = &f->file->stats[c];
 			if (n++ % ROWS_PER_INSERT == 0) {
 				to = plain(r);
-				lake_sqlf(to, r->db, "INSERT INTO @ducklake_file_column_stats (data_file_id, "
-					"table_id, column_id, column_size_bytes, value_count, null_count, min_value, "
-					"max_value, contains_nan, extra_stats) VALUES ");
+				lake_sqlf(to, r->db,
+					  "INSERT INTO @ducklake_file_column_stats (data_file_id, "
+					  "table_id, column_id, column_size_bytes, value_count, null_count, min_value, "
+					  "max_value, contains_nan, extra_stats) VALUES ");
 			} else {
 				duct_buf_puts(to, ", ");
 			}
 			duct_buf_printf(to, "(%lld, %lld, %lld, ", (long long)f->id, (long long)f->table->id,
-				(long long)s->column_id);
+					(long long)s->column_id);
 			put_int(to, s->size_bytes);
 			duct_buf_printf(to, ", %lld, %lld, ", (long long)s->value_count, (long long)s->null_count);
 			duct_buf_sql_literal(to, s->min);
@@ -437,19 +468,20 @@ static void render_delete_files(struct render *r)
 		const struct txn_delete *d = &r->txn->deletes[i];
 		if (i % ROWS_PER_INSERT == 0) {
 			to = plain(r);
-			lake_sqlf(to, r->db, "INSERT INTO @ducklake_delete_file (delete_file_id, table_id, "
-				"begin_snapshot, end_snapshot, data_file_id, path, path_is_relative, format, "
-				"delete_count, file_size_bytes, footer_size, encryption_key, partial_max) VALUES ");
+			lake_sqlf(to, r->db,
+				  "INSERT INTO @ducklake_delete_file (delete_file_id, table_id, "
+				  "begin_snapshot, end_snapshot, data_file_id, path, path_is_relative, format, "
+				  "delete_count, file_size_bytes, footer_size, encryption_key, partial_max) VALUES ");
 		} else {
 			duct_buf_puts(to, ", ");
 		}
 		duct_buf_printf(to, "(%lld, %lld, %lld, NULL, %lld, ",
-			(long long)(r->txn->next_file_id - (int64_t)r->txn->ndeletes + (int64_t)i),
-			(long long)d->table->id, r->snapshot,
-			(long long)(d->on_new_file >= 0 ? r->txn->files[d->on_new_file].id : d->file_id));
+				(long long)(r->txn->next_file_id - (int64_t)r->txn->ndeletes + (int64_t)i),
+				(long long)d->table->id, r->snapshot,
+				(long long)(d->on_new_file >= 0 ? r->txn->files[d->on_new_file].id : d->file_id));
 		put_path(to, r, d->table, d->path);
 		duct_buf_printf(to, ", 'parquet', %lld, %lld, %lld, NULL, NULL)", (long long)d->count,
-			(long long)d->size_bytes, (long long)d->footer_size);
+				(long long)d->size_bytes, (long long)d->footer_size);
 	}
 }
 
@@ -542,7 +574,7 @@ static size_t count_stats(const struct lake_txn_table *t, enum lake_stats_action
 }
 
 static void put_stats(struct render *r, struct duct_buf *to, const struct lake_txn_table *t,
-	enum lake_stats_action action, bool with_extra)
+		      enum lake_stats_action action, bool with_extra)
 {
 	const char *comma = "";
 	for (size_t i = 0; i < t->nstats; i++) {
@@ -550,7 +582,7 @@ static void put_stats(struct render *r, struct duct_buf *to, const struct lake_t
 		if (c->action != action)
 			continue;
 		duct_buf_printf(to, "%s(%lld, %lld, %s, %s, ", comma, (long long)t->id, (long long)c->column_id,
-			lake_sql_bool(r->db, c->contains_null), lake_sql_bool(r->db, c->contains_nan));
+				lake_sql_bool(r->db, c->contains_null), lake_sql_bool(r->db, c->contains_nan));
 		duct_buf_sql_literal(to, c->min);
 		duct_buf_puts(to, ", ");
 		duct_buf_sql_literal(to, c->max);
@@ -563,22 +595,26 @@ static void render_column_stats(struct render *r, const struct lake_txn_table *t
 {
 	if (count_stats(t, LAKE_STATS_INSERT)) {
 		struct duct_buf *to = plain(r);
-		lake_sqlf(to, r->db, "INSERT INTO @ducklake_table_column_stats (table_id, column_id, contains_null, "
-			"contains_nan, min_value, max_value, extra_stats) VALUES ");
+		lake_sqlf(to, r->db,
+			  "INSERT INTO @ducklake_table_column_stats (table_id, column_id, contains_null, "
+			  "contains_nan, min_value, max_value, extra_stats) VALUES ");
 		put_stats(r, to, t, LAKE_STATS_INSERT, true);
 	}
 	if (count_stats(t, LAKE_STATS_UPDATE)) {
 		struct duct_buf *to = plain(r);
-		lake_sqlf(to, r->db, "UPDATE @ducklake_table_column_stats SET contains_null = v.column3, "
-			"contains_nan = v.column4, min_value = v.column5, max_value = v.column6 FROM (VALUES ");
+		lake_sqlf(to, r->db,
+			  "UPDATE @ducklake_table_column_stats SET contains_null = v.column3, "
+			  "contains_nan = v.column4, min_value = v.column5, max_value = v.column6 FROM (VALUES ");
 		put_stats(r, to, t, LAKE_STATS_UPDATE, false);
 		duct_buf_puts(to, ") AS v WHERE table_id = v.column1 AND column_id = v.column2");
 	}
 	if (count_stats(t, LAKE_STATS_DELETE)) {
 		struct duct_buf *to = plain(r);
 		const char *comma = "";
-		lake_sqlf(to, r->db, "DELETE FROM @ducklake_table_column_stats WHERE table_id = %lld "
-			"AND column_id IN (", (long long)t->id);
+		lake_sqlf(to, r->db,
+			  "DELETE FROM @ducklake_table_column_stats WHERE table_id = %lld "
+			  "AND column_id IN (",
+			  (long long)t->id);
 		for (size_t i = 0; i < t->nstats; i++)
 			if (t->stats[i].action == LAKE_STATS_DELETE) {
 				duct_buf_printf(to, "%s%lld", comma, (long long)t->stats[i].column_id);
@@ -593,12 +629,15 @@ static void render_table_stats(struct render *r, const struct lake_txn_table *t)
 	const struct lake_table *known = t->is_new ? NULL : lake_model_table(r->model, t->id);
 	long long id = t->id, rows = t->record_count, next = t->next_row_id, bytes = t->file_size_bytes;
 	if (known && known->has_stats)
-		lake_sqlf(changed(r, 1, "the statistics row of a table"), r->db, "UPDATE @ducklake_table_stats "
-			"SET record_count = %lld, next_row_id = %lld, file_size_bytes = %lld WHERE table_id = %lld",
-			rows, next, bytes, id);
+		lake_sqlf(changed(r, 1, "the statistics row of a table"), r->db,
+			  "UPDATE @ducklake_table_stats "
+			  "SET record_count = %lld, next_row_id = %lld, file_size_bytes = %lld WHERE table_id = %lld",
+			  rows, next, bytes, id);
 	else
-		lake_sqlf(plain(r), r->db, "INSERT INTO @ducklake_table_stats (table_id, record_count, next_row_id, "
-			"file_size_bytes) VALUES (%lld, %lld, %lld, %lld)", id, rows, next, bytes);
+		lake_sqlf(plain(r), r->db,
+			  "INSERT INTO @ducklake_table_stats (table_id, record_count, next_row_id, "
+			  "file_size_bytes) VALUES (%lld, %lld, %lld, %lld)",
+			  id, rows, next, bytes);
 	render_column_stats(r, t);
 }
 
@@ -679,8 +718,10 @@ static void render_changes(struct render *r)
 	put_tags(r, &tags);
 	put_extra(r, &extra);
 	struct duct_buf *to = plain(r);
-	lake_sqlf(to, r->db, "INSERT INTO @ducklake_snapshot_changes (snapshot_id, changes_made, author, "
-		"commit_message, commit_extra_info) VALUES (%lld, ", r->snapshot);
+	lake_sqlf(to, r->db,
+		  "INSERT INTO @ducklake_snapshot_changes (snapshot_id, changes_made, author, "
+		  "commit_message, commit_extra_info) VALUES (%lld, ",
+		  r->snapshot);
 	duct_buf_sql_literal(to, tags.data ? tags.data : "");
 	duct_buf_puts(to, ", 'ductstream', ");
 	const char *message = r->info->message;
@@ -695,14 +736,15 @@ static void render_relation(struct render *r, const struct txn_relation *rel)
 	struct duct_buf *to = plain(r);
 	if (!rel->table) {
 		lake_sqlf(to, r->db, "DELETE FROM @ductstream_relation WHERE source_oid = %u AND flow = ",
-			rel->relation.source_oid);
+			  rel->relation.source_oid);
 		duct_buf_sql_literal(to, r->txn->lake->flow);
 		return;
 	}
 	const char *text[] = {rel->relation.source_schema, rel->relation.source_name, rel->relation.columns,
-		rel->relation.state};
-	lake_sqlf(to, r->db, "INSERT INTO @ductstream_relation (flow, source_oid, table_id, source_schema, source_name, "
-		"columns, state) VALUES (");
+			      rel->relation.state};
+	lake_sqlf(to, r->db,
+		  "INSERT INTO @ductstream_relation (flow, source_oid, table_id, source_schema, source_name, "
+		  "columns, state) VALUES (");
 	duct_buf_sql_literal(to, r->txn->lake->flow);
 	duct_buf_printf(to, ", %u, %lld", rel->relation.source_oid, (long long)rel->table->id);
 	for (size_t i = 0; i < DUCT_LEN(text); i++) {
@@ -710,8 +752,8 @@ static void render_relation(struct render *r, const struct txn_relation *rel)
 		duct_buf_sql_literal(to, text[i]);
 	}
 	duct_buf_puts(to, ") ON CONFLICT (flow, source_oid) DO UPDATE SET table_id = excluded.table_id, "
-		"source_schema = excluded.source_schema, source_name = excluded.source_name, "
-		"columns = excluded.columns, state = excluded.state");
+			  "source_schema = excluded.source_schema, source_name = excluded.source_name, "
+			  "columns = excluded.columns, state = excluded.state");
 }
 
 /* --- the whole --- */
@@ -743,7 +785,7 @@ static void give_numbers(struct render *r)
 }
 
 void lake_txn_render(struct lake_txn *txn, const struct lake_commit_info *info, int64_t expected_seq,
-	struct lake_script *script)
+		     struct lake_script *script)
 {
 	struct render r = {.txn = txn, .model = txn->lake->model, .db = txn->lake->db, .info = info, .script = script};
 	bool position_only = lake_txn_is_position_only(txn);

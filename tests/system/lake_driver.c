@@ -66,11 +66,23 @@ static void parse_children(const char **at, struct duct_type *type, bool named)
 static struct duct_type parse_type(const char **at)
 {
 	static const char *const names[] = {
-		[DUCT_BOOL] = "boolean", [DUCT_INT8] = "int8", [DUCT_INT16] = "int16", [DUCT_INT32] = "int32",
-		[DUCT_INT64] = "int64", [DUCT_FLOAT32] = "float32", [DUCT_FLOAT64] = "float64",
-		[DUCT_DECIMAL] = "decimal", [DUCT_DATE] = "date", [DUCT_TIMESTAMP] = "timestamp",
-		[DUCT_TIMESTAMPTZ] = "timestamptz", [DUCT_UUID] = "uuid", [DUCT_VARCHAR] = "varchar",
-		[DUCT_JSON] = "json", [DUCT_BLOB] = "blob", [DUCT_LIST] = "list", [DUCT_STRUCT] = "struct",
+		[DUCT_BOOL] = "boolean",
+		[DUCT_INT8] = "int8",
+		[DUCT_INT16] = "int16",
+		[DUCT_INT32] = "int32",
+		[DUCT_INT64] = "int64",
+		[DUCT_FLOAT32] = "float32",
+		[DUCT_FLOAT64] = "float64",
+		[DUCT_DECIMAL] = "decimal",
+		[DUCT_DATE] = "date",
+		[DUCT_TIMESTAMP] = "timestamp",
+		[DUCT_TIMESTAMPTZ] = "timestamptz",
+		[DUCT_UUID] = "uuid",
+		[DUCT_VARCHAR] = "varchar",
+		[DUCT_JSON] = "json",
+		[DUCT_BLOB] = "blob",
+		[DUCT_LIST] = "list",
+		[DUCT_STRUCT] = "struct",
 		[DUCT_MAP] = "map",
 	};
 	struct duct_type type = {0};
@@ -136,7 +148,7 @@ static int open_lake(char **f, struct duct_error *err)
 	struct duct_checkpoint point;
 	lake_checkpoint(d.lake, &point);
 	printf("ok %lld %d %llx %s %s\n", (long long)lake_snapshot_id(d.lake), (int)point.state,
-		(unsigned long long)point.pos.lsn, lake_data_path(d.lake), lake_uuid(d.lake));
+	       (unsigned long long)point.pos.lsn, lake_data_path(d.lake), lake_uuid(d.lake));
 	return 0;
 }
 
@@ -149,7 +161,7 @@ static int sync_lake(struct duct_error *err)
 	printf("ok %lld", (long long)lake_snapshot_id(d.lake));
 	for (size_t i = 0; i < n; i++)
 		printf(" %lld:%u:%lld:%s", (long long)notes[i].table_id, notes[i].changes,
-			(long long)notes[i].snapshot_id, notes[i].author);
+		       (long long)notes[i].snapshot_id, notes[i].author);
 	puts("");
 	free(notes);
 	return 0;
@@ -205,7 +217,7 @@ static void print_columns(const struct lake_column *columns, int n)
 		AUTO_BUF struct duct_buf text = {0};
 		duct_type_print(&text, &columns[i].type);
 		printf("\t%lld\t%s\t%s\t%s\t", (long long)columns[i].id, columns[i].name, text.data,
-			columns[i].initial_default ? columns[i].initial_default : "\\N");
+		       columns[i].initial_default ? columns[i].initial_default : "\\N");
 		for (int k = 0; k < columns[i].nleaf_ids; k++)
 			printf("%s%lld", k ? "," : "", (long long)columns[i].leaf_ids[k]);
 	}
@@ -275,7 +287,8 @@ static int commit(char **f, struct duct_error *err)
 	if (ret == 0) {
 		printf("ok %lld", (long long)result.snapshot_id);
 		for (size_t i = 0; i < result.nfiles; i++)
-			printf(" %lld:%lld", (long long)result.files[i].file_id, (long long)result.files[i].row_id_start);
+			printf(" %lld:%lld", (long long)result.files[i].file_id,
+			       (long long)result.files[i].row_id_start);
 		puts("");
 	}
 	return ret;
@@ -292,8 +305,8 @@ static int list_files(int64_t table_id, struct duct_error *err)
 		int64_t *marks;
 		size_t nmarks;
 		printf("\t%lld %lld %lld %lld %lld %lld %s", (long long)files[i].id, (long long)files[i].record_count,
-			(long long)files[i].row_id_start, (long long)files[i].delete_count,
-			(long long)files[i].mark_count, (long long)files[i].partial_max, files[i].path);
+		       (long long)files[i].row_id_start, (long long)files[i].delete_count,
+		       (long long)files[i].mark_count, (long long)files[i].partial_max, files[i].path);
 		if (lake_list_marks(d.lake, table_id, files[i].id, &marks, &nmarks, err))
 			return -(int)err->class;
 		for (size_t k = 0; k < nmarks; k++)
@@ -312,19 +325,22 @@ static int find(const char *schema, const char *name)
 		return 0;
 	}
 	printf("ok %lld %lld %lld %lld %lld %s", (long long)t->id, (long long)t->record_count,
-		(long long)t->next_row_id, (long long)t->file_size_bytes, (long long)t->max_column_id, t->path);
+	       (long long)t->next_row_id, (long long)t->file_size_bytes, (long long)t->max_column_id, t->path);
 	for (int i = 0; i < t->ncolumn_stats; i++)
 		printf("\t%lld,%d,%d,%s,%s", (long long)t->column_stats[i].column_id, t->column_stats[i].contains_null,
-			t->column_stats[i].contains_nan, t->column_stats[i].min ? t->column_stats[i].min : "\\N",
-			t->column_stats[i].max ? t->column_stats[i].max : "\\N");
+		       t->column_stats[i].contains_nan, t->column_stats[i].min ? t->column_stats[i].min : "\\N",
+		       t->column_stats[i].max ? t->column_stats[i].max : "\\N");
 	puts("");
 	return 0;
 }
 
 static void set_relation(char **f)
 {
-	struct lake_relation relation = {.source_oid = (uint32_t)number(f[1]), .source_schema = "public",
-		.source_name = f[3], .columns = "{}", .state = "streaming"};
+	struct lake_relation relation = {.source_oid = (uint32_t)number(f[1]),
+					 .source_schema = "public",
+					 .source_name = f[3],
+					 .columns = "{}",
+					 .state = "streaming"};
 	lake_txn_set_relation(d.txn, &relation, f[2] ? handle(f[2]) : NULL);
 	puts("ok");
 }
@@ -359,7 +375,7 @@ static int run(char **f, int n, struct duct_error *err)
 	} else if (strcmp(c, "file") == 0 || strcmp(c, "stat") == 0 || strcmp(c, "put") == 0) {
 		describe_file(f);
 	} else if (strcmp(c, "mark") == 0 || strcmp(c, "deletes") == 0 || strcmp(c, "end") == 0 ||
-		strcmp(c, "truncate") == 0) {
+		   strcmp(c, "truncate") == 0) {
 		die_rows(f, n);
 	} else if (strcmp(c, "relation") == 0) {
 		set_relation(f);
