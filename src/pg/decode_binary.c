@@ -367,7 +367,7 @@ static int put_timestamp(const struct pg_mapping *m, int64_t us, struct duct_buf
 	if (us == INT64_MIN)
 		us = DUCT_TS_NINF;
 	else if (us != INT64_MAX && (__builtin_add_overflow(us, epoch_us, &us) || us == INT64_MAX))
-		return pg_bad_value(err, m, "a time after the year 294246 has no place in the lake");
+		return pg_bad_value(err, m, "times from 294247-01-10 04:00:54.775807 on have no place in the lake");
 	duct_buf_append(to, &us, 8);
 	return 0;
 }

@@ -227,7 +227,7 @@ static int put_timestamp(const struct pg_mapping *m, const char *data, size_t le
 		/* days * day length may overflow alone although the sum fits: 128 bits */
 		pg_int128 sum = (pg_int128)days_of(year, month, day) * 86400000000 + us - east * 1000000;
 		if (sum >= INT64_MAX)
-			return pg_bad_value(err, m, "a time after the year 294246 has no place in the lake");
+			return pg_bad_value(err, m, "times from 294247-01-10 04:00:54.775807 on have no place in the lake");
 		if (sum <= -(pg_int128)INT64_MAX)
 			return not_a_value(err, m);
 		v = (int64_t)sum;

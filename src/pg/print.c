@@ -25,49 +25,51 @@ static bool same_number(uint64_t digits, int k, uint64_t odd, int e)
 	return a == b && e == 0;
 }
 
-/* A decimal exactly between two doubles reads back as the even one, but Postgres does not print it for either. */
-static bool is_midpoint(const char *text, double v)
+/* Whether digits * 10^k reads back as v. A decimal exactly between two doubles reads back as the even one, but Postgres
+ * prints it for neither. */
+static bool stands_for(uint64_t digits, int k, double v)
 {
+	char text[40];
 	int e;
-	uint64_t m = (uint64_t)ldexp(frexp(v, &e), 53), digits = 0;
-	const char *p = text;
-	int k = 0;
-	for (; *p != 'e'; p++) {
-		if (*p == '.')
-			continue;
-		digits = digits * 10 + (uint64_t)(*p - '0');
-		k -= p > text;
-	}
-	k += atoi(p + 1);
+	uint64_t m = (uint64_t)ldexp(frexp(v, &e), 53);
+	(void)snprintf(text, sizeof text, "%" PRIu64 "e%d", digits, k);
+	if (strtod(text, NULL) != v)
+		return false;
 	e -= 53;
-	return same_number(digits, k, 2 * m + 1, e - 1) ||
-	       (m == 1ULL << 52 ? same_number(digits, k, 4 * m - 1, e - 2) : same_number(digits, k, 2 * m - 1, e - 1));
+	if (same_number(digits, k, 2 * m + 1, e - 1))
+		return false;
+	return m == 1ULL << 52 ? !same_number(digits, k, 4 * m - 1, e - 2) : !same_number(digits, k, 2 * m - 1, e - 1);
 }
 
 /* The shortest digits that read back as v, not negative and finite; returns the decimal exponent of the first digit. */
 static int shortest(double v, char *digits)
 {
-	char text[40];
+	uint64_t d = 0;
+	int k = 0;
 	for (int n = 1; n <= MAX_FLOAT_DIGITS; n++) {
+		char text[40];
 		(void)snprintf(text, sizeof text, "%.*e", n - 1, v);
-		if (strtod(text, NULL) == v && !is_midpoint(text, v))
+		const char *p = text;
+		for (d = 0; *p != 'e'; p++)
+			if (*p != '.')
+				d = d * 10 + (uint64_t)(*p - '0');
+		k = atoi(p + 1) - (n - 1);
+		if (stands_for(d, k, v))
 			break;
+		/* Above a power of two the doubles lie twice as far apart as below: the next decimal may still do. */
+		if (stands_for(d + 1, k, v)) {
+			d++;
+			break;
+		}
 	}
-	char *e = strchr(text, 'e');
-	int exponent = atoi(e + 1);
-	size_t len = 0;
-	for (const char *p = text; p < e; p++)
-		if (*p != '.')
-			digits[len++] = *p;
-	while (len > 1 && digits[len - 1] == '0')
-		len--;
-	digits[len] = 0;
-	return exponent;
+	for (; d && d % 10 == 0; k++)
+		d /= 10;
+	return snprintf(digits, MAX_FLOAT_DIGITS + 2, "%" PRIu64, d) - 1 + k;
 }
 
 void pg_print_float8(struct duct_buf *to, double v)
 {
-	char digits[MAX_FLOAT_DIGITS + 2];
+	char digits[MAX_FLOAT_DIGITS + 2] = "";
 	if (isnan(v)) {
 		duct_buf_puts(to, "NaN");
 		return;
