@@ -33,7 +33,8 @@ struct postgres_source {
 	/* The stream. */
 	bool started;
 	bool no_binary;	     /* a type cannot be sent in binary form */
-	bool restart;	     /* begin the stream again as soon as nothing is half handed over */
+	bool restart;	     /* begin the stream again at once: what was not handed over comes again */
+	bool renew;	     /* the same, as soon as everything was handed over */
 	struct pg_tables *primed; /* the published tables when the stream began */
 	struct pgout decoder;
 	struct postgres_group group;

@@ -266,19 +266,28 @@ static int state_create(struct postgres_source *src, struct duct_error *err)
 	return pg_exec(src->sql, sql.data, NULL, err);
 }
 
+/* The table's oid, 0: none. */
+static int state_oid(struct postgres_source *src, uint32_t *ret, struct duct_error *err)
+{
+	AUTO_PGRESULT PGresult *res = NULL;
+	const char *const params[] = {src->config->state_schema, src->config->state_table};
+	int r = pg_query(src->sql,
+			 "select c.oid from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where "
+			 "n.nspname = $1 and c.relname = $2", 2, params, &res, err);
+	if (!r)
+		*ret = PQntuples(res) ? pg_get_oid(res, 0, 0) : 0;
+	return r;
+}
+
 int postgres_setup_state(struct postgres_source *src, struct duct_error *err)
 {
-	const struct postgres_config *c = src->config;
-	AUTO_PGRESULT PGresult *res = NULL, *oid = NULL;
-	AUTO_BUF struct duct_buf name = {0};
-	if (!c->ensure_state || src->server.in_recovery)
+	uint32_t oid;
+	if (!src->config->ensure_state || src->server.in_recovery)
 		return 0;
-	put_state_table(&name, c);
-	const char *const params[] = {name.data};
-	int r = pg_query(src->sql, "select pg_catalog.to_regclass($1)::oid", 1, params, &res, err);
+	int r = state_oid(src, &oid, err);
 	if (r)
 		return r;
-	if (!pg_get_oid(res, 0, 0)) {
+	if (!oid) {
 		struct duct_error why;
 		if (state_create(src, &why)) {
 			if (why.class == DUCT_RETRY || why.class == DUCT_CANCELLED) {
@@ -289,10 +298,10 @@ int postgres_setup_state(struct postgres_source *src, struct duct_error *err)
 			return 0; /* "when permitted" */
 		}
 		duct_kill_point("setup-state-table");
-		if ((r = pg_query(src->sql, "select pg_catalog.to_regclass($1)::oid", 1, params, &oid, err)))
+		if ((r = state_oid(src, &oid, err)))
 			return r;
 	}
-	postgres_group_table(&src->group, pg_get_oid(oid ? oid : res, 0, 0), true)->ignored = true;
+	postgres_group_table(&src->group, oid, true)->ignored = true;
 	src->state_ready = true;
 	return 0;
 }

@@ -41,15 +41,15 @@ static int fail_blocked(struct postgres_source *src, const char *name, struct du
 	struct duct_error ignored;
 	if (pg_exec(src->sql,
 		    "select * from (select 'process ' || pid || coalesce(' (' || nullif(application_name, '') || ')', '') || "
-		    "' since ' || date_trunc('second', now() - xact_start) from pg_catalog.pg_stat_activity where backend_xid "
+		    "' for ' || extract(epoch from clock_timestamp() - xact_start)::bigint || ' s' from pg_catalog.pg_stat_activity where backend_xid "
 		    "is not null and pid <> pg_backend_pid() order by xact_start limit 5) a union all select 'prepared "
 		    "transaction ' || gid from pg_catalog.pg_prepared_xacts limit 8", &res, &ignored) == 0)
 		for (int i = 0; i < PQntuples(res); i++)
 			duct_buf_printf(&who, "%s%s", i ? ", " : "", PQgetvalue(res, i, 0));
 	return duct_fail(err, DUCT_RETRY,
 			 "slot \"%s\" cannot be made: it waits for transactions that are open at the source (%s); end them, or "
-			 "raise the option lock_timeout (%lld s)", name, who.len ? who.data : "they have ended by now",
-			 (long long)(src->config->lock_timeout_ms / 1000));
+			 "raise the option lock_timeout (%lld ms)", name, who.len ? who.data : "they have ended by now",
+			 (long long)src->config->lock_timeout_ms);
 }
 
 /* Runs a command on a session while the server of the stream is kept informed. */

@@ -129,7 +129,7 @@ int postgres_stream_start(struct postgres_source *src, uint64_t lsn, struct duct
 	if (lsn > src->group.last.lsn)
 		src->group.last = (struct duct_pos){.lsn = lsn};
 	src->started = true;
-	src->restart = false;
+	src->restart = src->renew = false;
 	return postgres_feedback(src, true, err);
 }
 
@@ -236,7 +236,7 @@ static int apply_frame(struct postgres_source *src, const char *data, int len, s
 		return f.reply_now ? postgres_feedback(src, false, err) : 0;
 	}
 	if (len > WIDE_FRAME)
-		src->restart = true;
+		src->renew = true;
 	return postgres_apply(src, f.payload, f.len, err);
 }
 
@@ -413,7 +413,7 @@ int postgres_read(void *source, const struct duct_pos *durable, struct duct_chan
 			return duct_fail(err, DUCT_CANCELLED, "stopped");
 		if ((r = housekeeping(src, now, err)))
 			return r;
-		if (src->restart && (src->no_binary || group_empty(src)) && (r = start_again(src, err)))
+		if ((src->restart || (src->renew && group_empty(src) && !src->stream_xid)) && (r = start_again(src, err)))
 			return r;
 		if (copy_due(src))
 			return 1;
