@@ -91,6 +91,9 @@ bool lake_txn_is_position_only(const struct lake_txn *txn);
 void lake_txn_render(struct lake_txn *txn, const struct lake_commit_info *info, int64_t expected_seq,
 		     struct lake_script *script);
 
+/* txn_stats.c: fills what the table's statistics will be, and row_id_start of its new files. */
+void lake_txn_plan_stats(struct lake_txn_table *t);
+
 /*
  * txn_inlined.c: appends the name and column list of the table's inlined-data table (`ducklake_inlined_data_T_V(...)`)
  * for its columns after this txn. False (nothing appended) when DuckLake would not inline such a table.

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from lib.lake import OfficialLake
-from lib.lake_driver import Driver, write_deletes, write_parquet
+from lib.lake_driver import Driver, DriverError, write_deletes, write_parquet
 
 TABLES = [
     "snapshot", "snapshot_changes", "schema", "table", "view", "tag", "column_tag", "column", "data_file",
@@ -36,6 +36,13 @@ class Catalog:
             return [d[0] for d in cursor.description], cursor.fetchall()
         finally:
             connection.close()
+
+    def execute(self, sql):
+        connect = sqlite3.connect if self.kind == "sqlite" else psycopg.connect
+        connection = connect(self.place)
+        connection.execute(sql)
+        connection.commit()
+        connection.close()
 
     def dump(self, name):
         columns, rows = self.query(f"SELECT * FROM ducklake_{name}")
@@ -273,3 +280,89 @@ def test_life_beside_official_clients(two):
             assert lake.count("t") == 1
             assert lake.sql("SELECT k FROM t WHERE v = 'x'") == [(7,)]
             assert lake.sql("SELECT count(*) FROM t WHERE k = 1000") == [(0,)]
+
+
+EVERYTHING = (
+    "b BOOLEAN, i1 TINYINT, i2 SMALLINT, i4 INTEGER, i8 BIGINT, u1 UTINYINT, u2 USMALLINT, u4 UINTEGER, u8 UBIGINT, "
+    "f4 FLOAT, f8 DOUBLE, d DECIMAL(9,2), s VARCHAR, j JSON, x BLOB, u UUID, da DATE, t TIME, tz TIMETZ, ts TIMESTAMP, "
+    "ms TIMESTAMP_MS, tstz TIMESTAMPTZ, iv INTERVAL, h HUGEINT, l INTEGER[], st STRUCT(a INTEGER), m MAP(INTEGER, VARCHAR)"
+)
+
+
+def test_inlined_tables_follow_columns(two):
+    """A change of columns makes the inlined table that the official client makes."""
+    official, native = two
+    for home in two:
+        with OfficialLake(*home) as lake:
+            lake.sql(f"CREATE TABLE t ({EVERYTHING})")
+            lake.sql("INSERT INTO t (i4) VALUES (1)")
+    with OfficialLake(*official) as lake:
+        lake.sql('ALTER TABLE t ADD COLUMN "new one" DOUBLE')
+        lake.sql("ALTER TABLE t ALTER i1 TYPE INTEGER")
+        lake.sql("ALTER TABLE t RENAME TO t2")
+    with Driver(*native) as driver:
+        for command in (
+            ("add", 0, 0, "new one", "float64", None),
+            ("retype", 0, 2, "", "int32"),
+            ("rename_table", 0, "main", "t2"),
+        ):
+            driver.begin(1)
+            driver.ask(*command)
+            driver.commit()
+    assert Catalog(native[0]).dump("inlined_data_tables") == Catalog(official[0]).dump("inlined_data_tables")
+    pick = lambda home: [row for row in Catalog(home[0]).layout() if "inlined_data_1" in row[0]]  # noqa: E731
+    found, expected = pick(native), pick(official)
+    assert [[str(field).upper() for field in row] for row in found] == [
+        [str(field).upper() for field in row] for row in expected
+    ]
+    assert_same(official, native)
+    with OfficialLake(*native) as lake:
+        lake.sql('INSERT INTO t2 (i1, "new one") VALUES (1000, 1.5)')
+        assert lake.sql('SELECT i1, i4, "new one" FROM t2 ORDER BY ALL') == [(1000, None, 1.5), (None, 1, None)]
+
+
+def test_refused_catalogs(two, tmp_path):
+    """Another version, encryption, another data_path, a missing catalog: CONFIG, naming what was found."""
+    _, (catalog, data) = two
+
+    def refused(match, folder=data, flags="ci", **more):
+        with pytest.raises(DriverError, match=match) as caught, Driver(catalog, folder, flags=flags, **more):
+            pass
+        assert caught.value.kind == "config"
+
+    refused("there is no (such file|DuckLake catalog)", flags="")
+    refused("data_path is needed", folder=None)
+    with Driver(catalog, data):
+        pass
+    (tmp_path / "other").mkdir()
+    refused(f'data_path "{tmp_path}/other" is not the catalog\'s own, which is "{data}/"', folder=tmp_path / "other")
+    with Driver(catalog, None) as driver:
+        assert driver.opened.split()[3] == f"{data}/"
+    Catalog(catalog).execute("UPDATE ducklake_metadata SET value = 'true' WHERE key = 'encrypted'")
+    refused("encrypted")
+    Catalog(catalog).execute("UPDATE ducklake_metadata SET value = '0.4' WHERE key = 'version'")
+    refused('version "0.4": only "1.0"')
+
+
+def test_odd_metadata_schema(server, request, tmp_path):
+    """The official tables and ours live in the schema that was asked for, whatever its name."""
+    database = server.database("odd_schema")
+    request.addfinalizer(database.drop)
+    odd = 'we"ird %s schéma'
+    with Driver(f"postgres:{database.dsn}", tmp_path, schema=odd) as driver:
+        driver.begin()
+        driver.create("main", "t", ("k", "int64"))
+        driver.commit(1)
+    assert {row[0] for row in database.query("SELECT DISTINCT table_schema FROM information_schema.tables WHERE table_name LIKE 'duc%'")} == {odd}
+    with Driver(f"postgres:{database.dsn}", tmp_path, schema=odd, flags="") as driver:
+        assert driver.find("MAIN", "T")[0] == 1
+    with pytest.raises(DriverError, match="config: .*password|config: .*role") as caught:
+        Driver(f"postgres:host={server.folder} dbname=odd_schema user=nobody password=hunter2", tmp_path)
+    assert "hunter2" not in str(caught.value)
+    with pytest.raises(DriverError, match='config: .*database "absent" does not exist'):
+        Driver(f"postgres:{server.dsn('absent')}", tmp_path)
+    with pytest.raises(DriverError, match="retry: "):
+        Driver("postgres:host=/nowhere dbname=x", tmp_path)
+    with pytest.raises(DriverError, match="config: .*cannot be parsed") as caught:
+        Driver("postgres:password hunter2", tmp_path)
+    assert "hunter2" not in str(caught.value)
