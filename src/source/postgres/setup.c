@@ -44,9 +44,25 @@ static void put_table(struct duct_buf *b, const PGresult *res, int row)
 	duct_buf_sql_ident(b, PQgetvalue(res, row, 1));
 }
 
-static int no_table(const char *name, struct duct_error *err)
+/* A table by its name as it stands in the catalog, else as SQL would read it (quotes, case). */
+static int named_table(struct postgres_source *src, const char *text, uint32_t *ret, struct duct_error *err)
 {
-	return duct_fail(err, DUCT_CONFIG, "publication_tables: there is no table \"%s\" (write schema.table)", name);
+	static const char *const ways[] = {"n.nspname || '.' || c.relname = $1", "c.oid = pg_catalog.to_regclass($1)"};
+	AUTO_FREE char *name = strchr(text, '.') ? duct_xstrdup(text) : duct_xasprintf("public.%s", text);
+	const char *const params[] = {name};
+	for (size_t i = 0; i < DUCT_LEN(ways); i++) {
+		AUTO_PGRESULT PGresult *res = NULL;
+		AUTO_FREE char *sql = duct_xasprintf("select c.oid from pg_catalog.pg_class c join pg_catalog.pg_namespace n on "
+						     "n.oid = c.relnamespace where c.relkind in ('r','p') and %s", ways[i]);
+		int r = pg_query(src->sql, sql, 1, params, &res, err);
+		if (r && (err->class == DUCT_RETRY || err->class == DUCT_CANCELLED))
+			return r;
+		if (!r && PQntuples(res) == 1) {
+			*ret = pg_get_oid(res, 0, 0);
+			return 0;
+		}
+	}
+	return duct_fail(err, DUCT_CONFIG, "publication_tables: there is no table \"%s\" (write schema.table)", text);
 }
 
 /* A SELECT that gives schema, name, oid of what the options want in the publication. */
@@ -56,19 +72,11 @@ static int wanted_sql(struct postgres_source *src, struct duct_buf *sql, struct 
 	duct_buf_puts(sql, "select n.nspname, c.relname, c.oid from pg_catalog.pg_class c join pg_catalog.pg_namespace n "
 			   "on n.oid = c.relnamespace where c.relkind in ('r','p') and c.relpersistence = 'p' and (false");
 	for (char **t = c->publication_tables; t && *t; t++) {
-		AUTO_FREE char *name = strchr(*t, '.') ? duct_xstrdup(*t) : duct_xasprintf("public.%s", *t);
-		AUTO_PGRESULT PGresult *res = NULL;
-		const char *const params[] = {name};
-		int r = pg_query(src->sql,
-				 "select c.oid from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = "
-				 "c.relnamespace where c.relkind in ('r','p') and (n.nspname || '.' || c.relname = $1 or c.oid = "
-				 "pg_catalog.to_regclass($1)) order by n.nspname || '.' || c.relname = $1 desc limit 1",
-				 1, params, &res, err);
+		uint32_t oid;
+		int r = named_table(src, *t, &oid, err);
 		if (r)
-			return duct_wrap(err, "publication_tables: \"%s\"", *t);
-		if (PQntuples(res) != 1)
-			return no_table(*t, err);
-		duct_buf_printf(sql, " or c.oid = %u", pg_get_oid(res, 0, 0));
+			return r;
+		duct_buf_printf(sql, " or c.oid = %u", oid);
 	}
 	for (char **s = c->publication_schemas; s && *s; s++) {
 		duct_buf_puts(sql, " or (not c.relispartition and n.nspname = ");
