@@ -18,13 +18,13 @@ struct flow_position {
 	atomic_int_least64_t commit_us;
 };
 void flow_position_store(struct flow_position *p, const struct duct_pos *pos); /* one writer */
-struct duct_pos flow_position_load(struct flow_position *p);			/* any thread */
+struct duct_pos flow_position_load(struct flow_position *p);		       /* any thread */
 
 enum flow_phase {
-	FLOW_OPENING,	/* connecting, resuming */
-	FLOW_COPYING,	/* a copy of tables runs */
+	FLOW_OPENING, /* connecting, resuming */
+	FLOW_COPYING, /* a copy of tables runs */
 	FLOW_STREAMING,
-	FLOW_WAITING,	/* backing off after a failure */
+	FLOW_WAITING, /* backing off after a failure */
 };
 
 struct flow_counters {
@@ -34,7 +34,7 @@ struct flow_counters {
 	atomic_uint_least64_t received_rows, received_bytes;
 	atomic_uint_least64_t committed_rows; /* of the stream */
 	atomic_uint_least64_t copied_rows, copied_bytes;
-	atomic_uint_least64_t commits;	/* position-only ones included */
+	atomic_uint_least64_t commits;	  /* position-only ones included */
 	atomic_int_least64_t snapshot_id; /* the last one made in the lake, -1: none yet */
 	atomic_uint_least64_t queue_bytes;
 	atomic_uint_least64_t retries;

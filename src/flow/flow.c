@@ -194,7 +194,8 @@ static int stopped(struct flow_engine *e, int rc, struct duct_error *err)
 	if (phase == FLOW_COPYING)
 		return duct_fail(err, DUCT_CANCELLED, "stopped during the copy of new tables: it starts over");
 	if (e->options->until_caught_up)
-		return duct_fail(err, DUCT_CANCELLED, "stopped before it had caught up: the next run goes on from here");
+		return duct_fail(err, DUCT_CANCELLED,
+				 "stopped before it had caught up: the next run goes on from here");
 	return e->undrained ? rc : 0; /* else all that was received is durable */
 }
 
@@ -318,9 +319,15 @@ int flow_run(const struct flow_spec *spec, const struct flow_options *options, c
 		return rc;
 	struct flow_counters own;
 	struct flow_engine e = {
-		.spec = spec, .options = options, .user = ctx, .src = spec->source, .dst = spec->destinations[0].ops,
+		.spec = spec,
+		.options = options,
+		.user = ctx,
+		.src = spec->source,
+		.dst = spec->destinations[0].ops,
 		.counters = options->counters ? options->counters : &own,
-		.source_stop.fd = -1, .dest_stop.fd = -1, .wake.fd = -1,
+		.source_stop.fd = -1,
+		.dest_stop.fd = -1,
+		.wake.fd = -1,
 	};
 	flow_counters_init(e.counters);
 	int64_t memory = options->max_memory_bytes ? options->max_memory_bytes : DEFAULT_MEMORY_BYTES;

@@ -173,9 +173,10 @@ static void put_copy_summary(struct flow_progress *p, struct duct_buf *to)
 
 static void put_stream(struct flow_progress *p, struct duct_buf *to)
 {
-	static const char *const doing[] = {
-		[FLOW_OPENING] = "connecting", [FLOW_COPYING] = "copying", [FLOW_STREAMING] = "streaming",
-		[FLOW_WAITING] = "waiting to try again"};
+	static const char *const doing[] = {[FLOW_OPENING] = "connecting",
+					    [FLOW_COPYING] = "copying",
+					    [FLOW_STREAMING] = "streaming",
+					    [FLOW_WAITING] = "waiting to try again"};
 	struct duct_pos durable;
 	char lsn[DUCT_LSN_LEN];
 	uint64_t behind = lag_bytes(p, &durable);
@@ -281,8 +282,8 @@ static void put_position(struct flow_progress *p, struct duct_buf *to)
 	char lsn[DUCT_LSN_LEN];
 	uint64_t behind = lag_bytes(p, &durable);
 	int64_t snapshot = atomic_load(&p->counters->snapshot_id);
-	duct_buf_printf(to, ",\"lsn\":\"%s\",\"lag_bytes\":%llu,\"lag_seconds\":%.3f", duct_lsn_format(lsn, durable.lsn),
-			(unsigned long long)behind, lag_seconds(p));
+	duct_buf_printf(to, ",\"lsn\":\"%s\",\"lag_bytes\":%llu,\"lag_seconds\":%.3f",
+			duct_lsn_format(lsn, durable.lsn), (unsigned long long)behind, lag_seconds(p));
 	if (snapshot >= 0)
 		duct_buf_printf(to, ",\"snapshot_id\":%lld", (long long)snapshot);
 	duct_buf_printf(to, ",\"rows\":%llu,\"copied_rows\":%llu,\"commits\":%llu,\"retries\":%llu",
@@ -372,9 +373,10 @@ void flow_progress_set_copy(struct flow_progress *p, struct flow_copy_view *view
 
 int flow_progress_tick(struct flow_progress *p, int64_t now_us)
 {
-	static const int interval_ms[] = {
-		[FLOW_DISPLAY_NONE] = NEVER_MS, [FLOW_DISPLAY_TERMINAL] = TERMINAL_MS,
-		[FLOW_DISPLAY_LINES] = LINES_MS, [FLOW_DISPLAY_JSON] = JSON_MS};
+	static const int interval_ms[] = {[FLOW_DISPLAY_NONE] = NEVER_MS,
+					  [FLOW_DISPLAY_TERMINAL] = TERMINAL_MS,
+					  [FLOW_DISPLAY_LINES] = LINES_MS,
+					  [FLOW_DISPLAY_JSON] = JSON_MS};
 	if (p->copy && !p->copy_started_us)
 		p->copy_started_us = now_us;
 	if (p->copy && atomic_load(&p->counters->phase) != FLOW_COPYING)

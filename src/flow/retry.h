@@ -10,10 +10,10 @@
  */
 struct flow_retry {
 	int64_t base_us, cap_us;
-	int64_t healthy_us; /* an attempt that lived so long starts the back-off anew */
-	int64_t give_up_us; /* 0: never */
-	uint64_t random;    /* state of the jitter */
-	int failures;	    /* in a row */
+	int64_t healthy_us;	  /* an attempt that lived so long starts the back-off anew */
+	int64_t give_up_us;	  /* 0: never */
+	uint64_t random;	  /* state of the jitter */
+	int failures;		  /* in a row */
 	int64_t first_failure_us; /* of those since the last progress; 0: none */
 };
 

@@ -46,7 +46,8 @@ static int look(struct verify *v, struct verify_table *t, bool wait, struct veri
 }
 
 /* Marks the buckets that differ, as far as their keys fit in memory. Returns how many differ. */
-static size_t choose(const struct verify_digest *source, const struct verify_digest *lake, bool *wanted, bool *ret_capped)
+static size_t choose(const struct verify_digest *source, const struct verify_digest *lake, bool *wanted,
+		     bool *ret_capped)
 {
 	size_t different = 0;
 	uint64_t keys = 0;
@@ -127,8 +128,9 @@ static void write_out(struct verify *v, const struct duct_buf *text)
 	}
 }
 
-static const char *const kind_names[] = {
-	[VERIFY_MISSING] = "missing in the lake", [VERIFY_EXTRA] = "only in the lake", [VERIFY_CONTENT] = "other content"};
+static const char *const kind_names[] = {[VERIFY_MISSING] = "missing in the lake",
+					 [VERIFY_EXTRA] = "only in the lake",
+					 [VERIFY_CONTENT] = "other content"};
 static const char *const kind_words[] = {
 	[VERIFY_MISSING] = "missing", [VERIFY_EXTRA] = "extra", [VERIFY_CONTENT] = "content"};
 
@@ -269,7 +271,8 @@ static int verify_all(struct verify *v, struct duct_error *err)
 	if (v->different)
 		return duct_fail(err, DUCT_DATA, "%zu of %zu tables differ", v->different, compared);
 	if (v->undecided)
-		return duct_fail(err, DUCT_RETRY, "rows of %zu of %zu tables kept changing on both sides: try again when they do less",
+		return duct_fail(err, DUCT_RETRY,
+				 "rows of %zu of %zu tables kept changing on both sides: try again when they do less",
 				 v->undecided, compared);
 	return 0;
 }
@@ -279,11 +282,15 @@ int flow_verify(const struct flow_spec *spec, const struct flow_verify_options *
 {
 	if (strcmp(spec->source->name, "postgres") != 0 || spec->ndestinations != 1 ||
 	    strcmp(spec->destinations[0].ops->name, "ducklake") != 0)
-		return duct_fail(err, DUCT_CONFIG, "flow \"%s\": only a postgres source and one ducklake destination can be compared",
+		return duct_fail(err, DUCT_CONFIG,
+				 "flow \"%s\": only a postgres source and one ducklake destination can be compared",
 				 spec->name);
 	struct verify v = {
-		.spec = spec, .options = options, .ctx = ctx,
-		.from = spec->source_config, .to = spec->destinations[0].config,
+		.spec = spec,
+		.options = options,
+		.ctx = ctx,
+		.from = spec->source_config,
+		.to = spec->destinations[0].config,
 	};
 	int rc = verify_all(&v, err);
 	duck_disconnect(v.conn);

@@ -9,11 +9,11 @@
  * two looks: only that is a difference.
  */
 struct flow_verify_options {
-	const char *const *tables;  /* "schema.name", NULL-terminated; NULL: all */
-	int64_t timeout_ms;	    /* how long the lake may take to pass a mark; 0: 60 s */
-	int max_shown;		    /* differing keys named per table; 0: 10 */
-	bool json;		    /* findings as JSON lines */
-	int fd;			    /* where findings are written, usually 1 */
+	const char *const *tables; /* "schema.name", NULL-terminated; NULL: all */
+	int64_t timeout_ms;	   /* how long the lake may take to pass a mark; 0: 60 s */
+	int max_shown;		   /* differing keys named per table; 0: 10 */
+	bool json;		   /* findings as JSON lines */
+	int fd;			   /* where findings are written, usually 1 */
 };
 
 /*

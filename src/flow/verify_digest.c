@@ -44,7 +44,8 @@ static bool sum_equal(const struct verify_sum *a, const struct verify_sum *b)
 	return a->a == b->a && a->b == b->b && a->count == b->count;
 }
 
-void verify_digest_add(struct verify_digest *d, const uint64_t key_hash[2], const uint64_t row_hash[2], const char *text)
+void verify_digest_add(struct verify_digest *d, const uint64_t key_hash[2], const uint64_t row_hash[2],
+		       const char *text)
 {
 	const struct verify_sum one = {row_hash[0], row_hash[1], 1};
 	sum_add(&d->buckets[bucket_of(key_hash)], &one);
@@ -52,8 +53,8 @@ void verify_digest_add(struct verify_digest *d, const uint64_t key_hash[2], cons
 	if (!verify_digest_wants(d, key_hash))
 		return;
 	d->keys = duct_grow(d->keys, &d->keys_cap, d->nkeys + 1, sizeof *d->keys);
-	d->keys[d->nkeys++] = (struct verify_key){
-		{key_hash[0], key_hash[1]}, one, duct_arena_strdup(&d->texts, text ? text : "")};
+	d->keys[d->nkeys++] =
+		(struct verify_key){{key_hash[0], key_hash[1]}, one, duct_arena_strdup(&d->texts, text ? text : "")};
 }
 
 static int compare_hash(const uint64_t a[2], const uint64_t b[2])
@@ -170,7 +171,8 @@ static void hash_of(const struct duct_buf *bytes, uint64_t ret[2])
 }
 
 static int row_cell(const struct verify_table *t, const struct verify_column *c, const struct duct_batch *batch, int at,
-		    uint32_t row, bool source, struct verify_row_scratch *scratch, struct duct_cell *ret, struct duct_error *err)
+		    uint32_t row, bool source, struct verify_row_scratch *scratch, struct duct_cell *ret,
+		    struct duct_error *err)
 {
 	struct duct_cell cell = duct_vector_cell(&batch->columns[at], row);
 	if (c->cast && source && cell.data) {

@@ -33,7 +33,8 @@ void verify_digest_init(struct verify_digest *d, const bool *wanted);
 void verify_digest_done(struct verify_digest *d);
 /* True when the key of this row is kept one by one, so that its text is needed. */
 bool verify_digest_wants(const struct verify_digest *d, const uint64_t key_hash[2]);
-void verify_digest_add(struct verify_digest *d, const uint64_t key_hash[2], const uint64_t row_hash[2], const char *text);
+void verify_digest_add(struct verify_digest *d, const uint64_t key_hash[2], const uint64_t row_hash[2],
+		       const char *text);
 /* Sorts and joins equal keys. */
 void verify_digest_finish(struct verify_digest *d);
 
@@ -59,9 +60,9 @@ bool verify_suspects_settled(const struct verify_suspects *s);
 
 /* --- one table on both sides --- */
 struct verify_column {
-	int source;		 /* index in the source's relation */
+	int source;			/* index in the source's relation */
 	const struct lake_column *lake; /* of the model: valid until the next sync */
-	struct duct_type type;	 /* the lake's, in the table's arena: what both sides are compared in */
+	struct duct_type type;		/* the lake's, in the table's arena: what both sides are compared in */
 	int64_t column_id;
 	bool key, cast;
 };
@@ -101,8 +102,8 @@ struct verify {
 
 /* --- verify_source.c --- */
 int verify_source_open(struct verify *v, struct duct_error *err) DUCT_CHECKED;
-int verify_source_read(struct verify *v, const struct verify_table *t, struct verify_digest *to, struct duct_error *err)
-	DUCT_CHECKED;
+int verify_source_read(struct verify *v, const struct verify_table *t, struct verify_digest *to,
+		       struct duct_error *err) DUCT_CHECKED;
 /* Waits until the lake holds everything that the source had committed before the call. */
 int verify_wait_for_lake(struct verify *v, struct duct_error *err) DUCT_CHECKED;
 
@@ -110,8 +111,8 @@ int verify_wait_for_lake(struct verify *v, struct duct_error *err) DUCT_CHECKED;
 int verify_lake_open(struct verify *v, struct duct_error *err) DUCT_CHECKED;
 /* The table's columns on both sides; CONFIG when the lake has no such table. */
 int verify_lake_columns(struct verify *v, struct verify_table *t, struct duct_error *err) DUCT_CHECKED;
-int verify_lake_read(struct verify *v, struct verify_table *t, struct verify_digest *to, struct duct_error *err)
-	DUCT_CHECKED;
+int verify_lake_read(struct verify *v, struct verify_table *t, struct verify_digest *to,
+		     struct duct_error *err) DUCT_CHECKED;
 
 /* The source's state table: it may be published, but it is not mirrored. */
 bool verify_is_own(const struct verify *v, const struct pg_published *p);

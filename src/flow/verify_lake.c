@@ -10,8 +10,12 @@ int verify_lake_open(struct verify *v, struct duct_error *err)
 {
 	const struct ducklake_config *c = v->to;
 	const struct lake_config config = {
-		.catalog = c->catalog, .metadata_schema = c->metadata_schema, .data_path = c->data_path,
-		.flow = v->spec->name, .read_only = true, .busy_timeout_ms = c->busy_timeout_ms,
+		.catalog = c->catalog,
+		.metadata_schema = c->metadata_schema,
+		.data_path = c->data_path,
+		.flow = v->spec->name,
+		.read_only = true,
+		.busy_timeout_ms = c->busy_timeout_ms,
 	};
 	int rc = lake_open(&v->lake, &config, v->ctx, err);
 	if (!rc)
@@ -190,15 +194,17 @@ static int refuse_inlined(struct verify *v, const struct verify_table *t, struct
 	for (size_t i = 0; i < model->ninlined; i++) {
 		if (model->inlined[i].table_id != t->table_id)
 			continue;
-		int rc = lake_queryf(v->lake->db, take_count, &rows, err,
-				     "SELECT count(*) FROM @%s WHERE begin_snapshot <= %lld AND (end_snapshot IS NULL OR "
-				     "end_snapshot > %lld)",
-				     model->inlined[i].name, head, head);
+		int rc = lake_queryf(
+			v->lake->db, take_count, &rows, err,
+			"SELECT count(*) FROM @%s WHERE begin_snapshot <= %lld AND (end_snapshot IS NULL OR "
+			"end_snapshot > %lld)",
+			model->inlined[i].name, head, head);
 		if (rc)
 			return rc;
 	}
 	return rows ? duct_fail(err, DUCT_CONFIG,
-				"%lld rows stand in the catalog itself, which verify cannot read yet: flush them with the official "
+				"%lld rows stand in the catalog itself, which verify cannot read yet: flush them with "
+				"the official "
 				"client (CALL ducklake_flush_inlined_data)",
 				(long long)rows)
 		    : 0;

@@ -11,8 +11,9 @@ enum { BATCH_ROWS = 4096, POLL_MS = 200, PEEK_MS = 2000, DEFAULT_TIMEOUT_MS = 60
 
 int verify_source_open(struct verify *v, struct duct_error *err)
 {
-	const struct pg_session_options options = {
-		.dsn = v->from->dsn, .application_name = "ductstream verify", .stop_fd = v->ctx->stop_fd};
+	const struct pg_session_options options = {.dsn = v->from->dsn,
+						   .application_name = "ductstream verify",
+						   .stop_fd = v->ctx->stop_fd};
 	const char *const publications[] = {v->from->publication, NULL};
 	int rc = pg_session_open(&v->session, &options, err);
 	if (rc || (rc = pg_published_read(&v->published, v->session, publications, err)))
@@ -122,7 +123,8 @@ static int emit_mark(struct verify *v, uint64_t *ret, struct duct_error *err)
 {
 	AUTO_PGRESULT PGresult *res = NULL;
 	struct duct_error refused;
-	if (pg_exec(v->session, "select pg_catalog.pg_logical_emit_message(true, 'ductstream', 'verify')", &res, &refused))
+	if (pg_exec(v->session, "select pg_catalog.pg_logical_emit_message(true, 'ductstream', 'verify')", &res,
+		    &refused))
 		return pg_head_lsn(ret, v->session, err);
 	*ret = pg_get_lsn(res, 0, 0);
 	return 0;
@@ -190,7 +192,8 @@ int verify_wait_for_lake(struct verify *v, struct duct_error *err)
 		rc = verify_pause(v, POLL_MS, err);
 	}
 	char have[DUCT_LSN_LEN], want[DUCT_LSN_LEN];
-	return rc ? rc : duct_fail(err, DUCT_RETRY,
-				   "the lake stands at %s and did not reach %s within %lld s: is the flow running?",
-				   duct_lsn_format(have, at), duct_lsn_format(want, mark), (long long)timeout_ms / 1000);
+	return rc ? rc
+		  : duct_fail(err, DUCT_RETRY,
+			      "the lake stands at %s and did not reach %s within %lld s: is the flow running?",
+			      duct_lsn_format(have, at), duct_lsn_format(want, mark), (long long)timeout_ms / 1000);
 }

@@ -130,9 +130,10 @@ static void test_json(void **state)
 	streamed(0x30, 0x20, 7, 3);
 	streamed(0x30, 0x28, 1, 4);
 	flow_progress_tick(p, 3000000);
-	assert_string_equal(take(fd),
-			    "{\"event\":\"commit\",\"flow\":\"sh\\\"op\",\"lsn\":\"0/28\",\"lag_bytes\":8,\"lag_seconds\":"
-			    "1.500,\"snapshot_id\":4,\"rows\":8,\"copied_rows\":1005,\"commits\":2,\"retries\":0}\n");
+	assert_string_equal(
+		take(fd),
+		"{\"event\":\"commit\",\"flow\":\"sh\\\"op\",\"lsn\":\"0/28\",\"lag_bytes\":8,\"lag_seconds\":"
+		"1.500,\"snapshot_id\":4,\"rows\":8,\"copied_rows\":1005,\"commits\":2,\"retries\":0}\n");
 	flow_progress_tick(p, 4000000);
 	assert_string_equal(take(fd), "");
 	streamed(0x30, 0x30, 2, 5);
@@ -163,7 +164,8 @@ static void test_lines(void **state)
 	assert_int_equal(flow_progress_tick(p, 2000000), 4000);
 	assert_string_equal(take(fd), "");
 	flow_progress_tick(p, 6000000);
-	assert_string_equal(take(fd), "shop: copy: 0 of 2 tables, 1,000 of about 4,000 rows, 200 rows/s, 2.0 kB/s, 15s left\n");
+	assert_string_equal(take(fd),
+			    "shop: copy: 0 of 2 tables, 1,000 of about 4,000 rows, 200 rows/s, 2.0 kB/s, 15s left\n");
 	copied(view, 0, 500);
 	copied(view, 1, 2600); /* more than estimated */
 	atomic_store(&view->tables[0].parts_left, 0);
@@ -221,8 +223,9 @@ static void test_position_is_whole(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_numbers), cmocka_unit_test(test_bar),	 cmocka_unit_test(test_json),
-		cmocka_unit_test(test_lines),	cmocka_unit_test(test_terminal), cmocka_unit_test(test_position_is_whole),
+		cmocka_unit_test(test_numbers),	 cmocka_unit_test(test_bar),
+		cmocka_unit_test(test_json),	 cmocka_unit_test(test_lines),
+		cmocka_unit_test(test_terminal), cmocka_unit_test(test_position_is_whole),
 	};
 	return cmocka_run_group_tests_name("flow_progress", tests, NULL, NULL);
 }

@@ -22,7 +22,8 @@ static void fill(struct verify_digest *d, const bool *wanted, const struct row *
 		char text[32];
 		snprintf(text, sizeof text, "k=%d", rows->key);
 		verify_digest_add(d, (const uint64_t[]){(uint64_t)rows->key << 48, 1},
-				  (const uint64_t[]){(uint64_t)rows->value * 0x9E3779B97F4A7C15, (uint64_t)rows->value}, text);
+				  (const uint64_t[]){(uint64_t)rows->value * 0x9E3779B97F4A7C15, (uint64_t)rows->value},
+				  text);
 	}
 	verify_digest_finish(d);
 }
@@ -38,7 +39,14 @@ static void look(struct verify_suspects *s, const struct row *source, const stru
 	verify_digest_done(&a);
 	verify_digest_done(&b);
 }
-#define ROWS(...) (const struct row[]){__VA_ARGS__ __VA_OPT__(, ) {0, 0}}
+#define ROWS(...) \
+	(const struct row[]) \
+	{ \
+		__VA_ARGS__ __VA_OPT__(, ) \
+		{ \
+			0, 0 \
+		} \
+	}
 
 static void test_buckets_do_not_depend_on_order(void **state)
 {
