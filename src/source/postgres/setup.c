@@ -72,7 +72,7 @@ static int wanted_sql(struct postgres_source *src, struct duct_buf *sql, struct 
 	duct_buf_puts(sql, "select n.nspname, c.relname, c.oid from pg_catalog.pg_class c join pg_catalog.pg_namespace n "
 			   "on n.oid = c.relnamespace where c.relkind in ('r','p') and c.relpersistence = 'p' and (false");
 	for (char **t = c->publication_tables; t && *t; t++) {
-		uint32_t oid;
+		uint32_t oid = 0;
 		int r = named_table(src, *t, &oid, err);
 		if (r)
 			return r;
