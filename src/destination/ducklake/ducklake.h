@@ -18,11 +18,12 @@ struct ducklake_config {
 	char *catalog, *metadata_schema, *data_path, *schema, *index_dir, *compression;
 	bool create_catalog, create_indexes;
 	int64_t flush_interval_ms, flush_rows, flush_bytes, busy_timeout_ms, delete_file_rows, compression_level;
-	int no_key, foreign_changes;
+	int no_key, foreign_changes, on_drift;
 };
 extern const struct duct_opt ducklake_opts[];
 enum { NO_KEY_APPEND, NO_KEY_REFUSE };
 enum { FOREIGN_STOP, FOREIGN_SHARE };
+enum { DRIFT_STOP, DRIFT_REPAIR };
 
 /* How rows of a table are found again. */
 enum mirror_mode {
@@ -51,6 +52,7 @@ struct mirror {
 	uint32_t oid;
 	struct duct_relation *rel; /* the newest version met */
 	enum mirror_mode mode;
+	bool incomplete; /* never copied: rows may be missing in the lake without anything being wrong */
 	int64_t table_id; /* -1: created by the open group */
 	struct mirror_column *columns;
 	size_t ncolumns, columns_cap;

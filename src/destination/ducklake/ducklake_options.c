@@ -2,6 +2,7 @@
 #include "destination/ducklake/ducklake.h"
 
 static const char *const no_key_values[] = {"append", "refuse", NULL};
+static const char *const drift_values[] = {"stop", "repair", NULL};
 static const char *const foreign_values[] = {"stop", "share", NULL};
 
 #define C struct ducklake_config
@@ -35,6 +36,12 @@ const struct duct_opt ducklake_opts[] = {
 	    .values = no_key_values),
 	OPT(C, foreign_changes, "foreign_changes", DUCT_OPT_ENUM, "stop",
 	    "when others change rows of a mirrored table: stop, or share the table with them", .values = foreign_values),
+	OPT(C, on_drift, "on_drift", DUCT_OPT_ENUM, "stop",
+	    "when the source changes a row that the lake lacks, or inserts one that it has: stop, or repair the lake",
+	    .values = drift_values,
+	    .doc = "repair takes the source's row: for going on after a gap. Tables that were never copied "
+		   "(source option snapshot: never) are always treated so. A value that the source did not send "
+		   "and the lake does not have still stops the flow."),
 	OPT(C, index_dir, "index_dir", DUCT_OPT_STR, NULL,
 	    "folder for the key index (unset: ductstream-index beside a SQLite catalog, else under the data path)",
 	    .doc = "A cache that is rebuilt from the lake whenever it is in doubt."),

@@ -62,6 +62,7 @@ static int add_load_table(struct ducklake *d, struct duct_relation *rel, struct 
 		m->truncated = true;
 		fold_truncate(m->fold);
 	}
+	m->incomplete = false;
 	m->relation_changed = true;
 	t->spec = ducklake_write_spec(d, m, false);
 	t->spec.max_rows = FILE_ROWS;

@@ -104,7 +104,8 @@ void mirror_store(struct ducklake *d, struct mirror *m)
 		duct_buf_putc(&json, ']');
 	}
 	duct_buf_putc(&json, ']');
-	struct lake_relation row = {m->oid, m->rel->schema, m->rel->name, m->table_id, json.data, "streaming"};
+	struct lake_relation row = {m->oid, m->rel->schema, m->rel->name, m->table_id, json.data,
+				    m->incomplete ? "incomplete" : "streaming"};
 	lake_txn_set_relation(d->txn, &row, mirror_table(d, m));
 }
 
@@ -243,6 +244,7 @@ static int create_table(struct ducklake *d, struct mirror *m, const struct duct_
 	int n = lake_txn_columns(m->t, &columns);
 	for (int i = 0; i < n && i < rel->ncolumns; i++)
 		remember_column(m, &rel->columns[i], columns[i].id);
+	m->incomplete = !d->load;
 	m->relation_changed = true;
 	mirror_table(d, m);
 	return 0;
@@ -284,6 +286,7 @@ static int attach(struct ducklake *d, struct mirror *m, const struct duct_relati
 				 "reset its partitioning",
 				 table->schema, table->name);
 	m->table_id = row->table_id;
+	m->incomplete = strcmp(row->state, "incomplete") == 0;
 	int rc = parse_columns(m, row->columns, err);
 	if (rc < 0)
 		return rc;

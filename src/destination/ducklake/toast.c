@@ -39,7 +39,7 @@ static void stored_place(struct filling *f, struct lack *l)
 	const struct fold *fold = f->m->fold;
 	for (int32_t v = fold->slots[l->slot].behind; v >= 0; v = fold->versions[v].behind) {
 		const struct fold_version *version = &fold->versions[v];
-		if (version->kind == FOLD_ROW)
+		if (version->kind == FOLD_ROW || (version->kind == FOLD_BASE && !fold->slots[version->file].base_present))
 			continue;
 		l->stored = true;
 		l->in_aside = version->kind == FOLD_ASIDE;
@@ -165,8 +165,10 @@ static int find_cell(struct filling *f, const struct lack *l, int c, struct duct
 		row = fold->versions[v].row;
 	}
 	if (!l->found || f->wanted_at[c] < 0)
-		return duct_fail(err, DUCT_FATAL, "column \"%s\" of \"%s\": an unchanged value is not in the lake",
-				 f->columns[c].name, f->m->rel->name);
+		return duct_fail(err, DUCT_DATA,
+				 "column \"%s\" of \"%s\".\"%s\": the source did not send an unchanged value that the lake does "
+				 "not have: copy the table",
+				 f->columns[c].name, f->m->rel->schema, f->m->rel->name);
 	const struct duct_vector *v = &l->found->columns[f->wanted_at[c]];
 	*ret = duct_vector_cell(v, l->found_row);
 	*ret_type = v->type;

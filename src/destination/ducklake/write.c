@@ -57,22 +57,27 @@ static int drifted(struct mirror *m, const struct fold_slot *s, const char *what
 enum { PREFETCH = 12 };
 
 /* Finds the base rows of updates and deletes; makes sure that inserted keys are new. */
-static int resolve(struct mirror *m, struct duct_error *err)
+static int resolve(struct ducklake *d, struct mirror *m, struct duct_error *err)
 {
 	struct fold *f = m->fold;
+	bool repair = m->incomplete || d->config->on_drift == DRIFT_REPAIR;
 	for (size_t i = 0; i < f->nslots; i++) {
 		struct fold_slot *s = &f->slots[i];
 		if (m->index && i + PREFETCH < f->nslots)
 			lake_index_prefetch(m->index, f->slots[i + PREFETCH].hash);
 		if (s->resolved)
 			continue;
-		struct lake_place place;
+		struct lake_place place = {0};
 		/* After a truncate the lake's rows do not count; a table made by this group has none. */
 		bool there = m->index && !m->truncated && lake_index_get(m->index, s->hash, s->nth, &place);
-		if (s->base_present && !there)
-			return drifted(m, s, "an updated or deleted row is not in the lake", err);
-		if (!s->base_present && there && m->mode == MIRROR_KEYED)
-			return drifted(m, s, "an inserted row is in the lake already", err);
+		bool drift = s->base_present ? !there : there && m->mode == MIRROR_KEYED;
+		if (drift && !repair)
+			return drifted(m, s,
+				       there ? "an inserted row is in the lake already"
+					     : "an updated or deleted row is not in the lake",
+				       err);
+		if (drift)
+			s->base_present = there; /* the source is right: replace the row, or begin it here */
 		if (s->base_present)
 			s->place = place;
 		s->resolved = true;
@@ -177,7 +182,7 @@ int mirror_write_aside(struct ducklake *d, struct mirror *m, struct duct_error *
 		return write_appends(d, m, err);
 	int rc = mirror_load(d, m, err);
 	if (rc == 0)
-		rc = resolve(m, err);
+		rc = resolve(d, m, err);
 	if (rc == 0)
 		rc = mirror_fill_unsent(d, m, err);
 	if (rc == 0)
