@@ -35,6 +35,9 @@ def arguments(argv):
     where.add_argument("--tcp", action="store_true", help="all cases over TCP on loopback")
     where.add_argument("--unix", action="store_true", help="no cases over TCP")
     parser.add_argument("--no-fsync", action="store_true", help="servers without fsync: faster to prepare, less honest")
+    parser.add_argument(
+        "--quiet", type=float, default=0, metavar="SECONDS", help="wait so long for a quiet machine before each measurement"
+    )
     parser.add_argument("--source-option", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--destination-option", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--folder", help="where lakes are made (the system's temporary folder)")
@@ -84,6 +87,7 @@ def measure_case(bed, case, args):
     sides = {"floor": bed.floor} if args.floor_only else {"floor": bed.floor, "ours": bed.ours}
     for repetition in range(args.repeat):
         for side in list(sides) if repetition % 2 == 0 else reversed(list(sides)):
+            measure.wait_for_quiet(args.quiet)
             try:
                 figures = sides[side](case)
             except (measure.ChildFailed, WrongResult) as failure:

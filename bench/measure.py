@@ -66,6 +66,18 @@ def load_average():
     return os.getloadavg()[0]
 
 
+def wait_for_quiet(limit_s, cores=0.15, seconds=1.5):
+    """Waits, at most LIMIT_S, until less than so many cores are busy. Returns whether they are."""
+    end = time.monotonic() + limit_s
+    while time.monotonic() < end:
+        busy, steal = machine_busy_s()
+        time.sleep(seconds)
+        busy_after, steal_after = machine_busy_s()
+        if busy_after + steal_after - busy - steal < cores * seconds:
+            return True
+    return False
+
+
 @dataclass
 class Figures:
     """One child: seconds of wall time and of CPU, and what the machine did beside it."""

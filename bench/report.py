@@ -217,11 +217,12 @@ measured from the start of the program to its end, in turns, on the same Postgre
 official DuckLake client compares counts and sums of the lake with the source.
 
 - `insert`, `update`, `delete`: changes of a table that was copied before; 1,000 rows in a transaction, `-small` 10, `-one` all rows
-  in one. Updates and deletes hit each key once, in scattered order; deletes leave half of the table.
+  in one. Updates and deletes hit each key once, in scattered order; deletes leave half of the table. The table's key index exists
+  already, as it does from the first change after a copy on.
 - `narrow` has 11 columns (217 bytes a message), `wide` 60, `jsonb` a document of about 1 kB. `-tcp` is over loopback, the others
   over a unix socket. `snapshot-TABLE-N` is a first copy with N connections.
 - CPU columns are CPU-seconds: of the server's sessions while the floor ran and while we ran, of the catalog's server, of the
-  floor's and of our process. `anon MiB` is the highest anonymous memory of our process in any repetition.
+  floor's and of our process (a SQLite catalog's work is in it). `anon MiB` is the highest anonymous memory of our process in any repetition.
 - `spread` is the lowest and the highest ratio of a single pair of runs. `others` is how many cores something else kept busy during
   the worst of the runs: above some 0.2 the figures of that line are blurred.
 """
