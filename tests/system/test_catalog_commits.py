@@ -1,6 +1,7 @@
 """Commits of src/lake under trouble: other owners, other writers, kills, lost replies. SQLite and Postgres."""
 
 import socket
+import sqlite3
 import threading
 from pathlib import Path
 
@@ -298,3 +299,53 @@ def test_connection_cut_around_commit(postgres_lake, server, tmp_path, reply):
     lake = postgres_lake.open()
     assert numbers(lake) == expected
     assert lake.last_snapshot() == 7
+
+
+def test_locked_sqlite_catalog(sqlite_lake):
+    """A file that another process keeps locked is a CONFIG error at open, and RETRY in a commit."""
+    sqlite_lake.data_path.mkdir(parents=True, exist_ok=True)
+    path = sqlite_lake.catalog.partition(":")[2]
+    with Driver(sqlite_lake.catalog, sqlite_lake.data_path) as driver:
+        table = make_table(driver, "t")
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(DriverError, match="retry: .*locked by another process for longer than 2000 ms"):
+            add_rows(driver, table, [1])
+        with pytest.raises(DriverError, match="config: .*locked by another process"):
+            Driver(sqlite_lake.catalog, sqlite_lake.data_path, flow="b")
+        other.execute("ROLLBACK")
+        other.close()
+        add_rows(driver, table, [1])
+    assert numbers(sqlite_lake.open()) == [1]
+
+
+def test_catalog_restarted_while_idle(postgres_lake, server):
+    """A connection that was ended while nothing was under way costs nothing."""
+    postgres_lake.data_path.mkdir(parents=True, exist_ok=True)
+    end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'ductstream'"
+    with Driver(postgres_lake.catalog, postgres_lake.data_path) as driver:
+        table = make_table(driver, "t")
+        server.query(end)
+        assert driver.sync()[1] == {}
+        server.query(end)
+        add_rows(driver, table, [1])
+        server.query(end)
+        assert len(driver.files(table[0])) == 1
+    assert numbers(postgres_lake.open()) == [1]
+
+
+def test_relations_and_copy_state(home):
+    """The copy's state and the relation rows are there after a new open; a removed one is not."""
+    with home.driver() as driver:
+        driver.ask("copying", '{"system":"1"}')
+    with home.driver() as driver:
+        assert driver.opened.split()[1:3] == ["1", "0"]
+        driver.begin()
+        driver.create("main", "t", ("k", "int64"))
+        driver.ask("relation", 77, 0, "it's")
+        driver.commit(5, '{"system":"2"}')
+        driver.begin()
+        driver.ask("relation", 77, None, "it's")
+        assert driver.commit(6)[0] == -1
+    with home.driver() as driver:
+        assert driver.opened.split()[:3] == ["1", "2", "6"]
