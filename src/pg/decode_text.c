@@ -247,10 +247,10 @@ static int put_hex(const struct pg_mapping *m, const char *data, size_t len, str
 		return not_a_value(err, m);
 	char *p = duct_buf_room(to, len / 2);
 	for (size_t i = 2; i < len; i += 2) {
-		int v = nibble(data[i]) << 4 | nibble(data[i + 1]);
-		if (nibble(data[i]) < 0 || nibble(data[i + 1]) < 0)
+		int high = nibble(data[i]), low = nibble(data[i + 1]);
+		if (high < 0 || low < 0)
 			return not_a_value(err, m);
-		*p++ = (char)v;
+		*p++ = (char)(high << 4 | low);
 	}
 	to->len += len / 2 - 1;
 	to->data[to->len] = 0;
