@@ -137,8 +137,10 @@ static void *loader_main(void *arg)
 			duct_queue_close(l->queue);
 			return NULL;
 		}
-		l->files = duct_grow(l->files, &l->files_cap, l->nfiles + 1, sizeof *l->files);
-		l->files[l->nfiles++] = file;
+		if (file) { /* no row, no file */
+			l->files = duct_grow(l->files, &l->files_cap, l->nfiles + 1, sizeof *l->files);
+			l->files[l->nfiles++] = file;
+		}
 		if (l->ended)
 			break;
 	}
