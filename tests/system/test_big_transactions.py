@@ -1,0 +1,171 @@
+"""Transactions larger than memory: streamed while open, spooled, folded, one snapshot, no trace of what was aborted."""
+
+import threading
+
+from lib.wait import wait_until
+
+TABLES = """
+CREATE TABLE a (id int PRIMARY KEY, v int, body text);
+CREATE TABLE b (id int PRIMARY KEY, v int, body text)
+"""
+SMALL = {"work_mem": "64kB", "max_memory": "1MiB"}
+MEMORY_LIMIT = 420 << 20  # of the process at its peak, with DuckDB's own
+
+
+def big(table, first, last, v=0):
+    return f"INSERT INTO {table} SELECT i, {v}, repeat('x', 100) || i FROM generate_series({first}, {last}) i"
+
+
+def streamed_transactions(m):
+    """How many transactions the server sent before they ended."""
+    return m.database.value("SELECT coalesce(sum(stream_txns), 0) FROM pg_stat_replication_slots WHERE slot_name = 'shop'")
+
+
+def test_a_streamed_transaction_is_one_snapshot(mirror):
+    m = mirror(TABLES, source=SMALL)
+    m.sync()
+    before = len(m.snapshots())
+    m.sql("; ".join([big("a", 1, 4000), big("b", 1, 4000), "UPDATE a SET v = v + 1 WHERE id % 3 = 0", "DELETE FROM b WHERE id % 2 = 0"]))
+    m.sync()
+    m.same("a", "b")
+    assert len(m.snapshots()) == before + 1
+    assert streamed_transactions(m) > 0
+
+
+def test_interleaved_streamed_transactions(mirror_postgres):
+    m = mirror_postgres(TABLES, source=SMALL)
+    m.sync()
+    run = m.flow.start()
+    with m.database.connect(autocommit=False) as one, m.database.connect(autocommit=False) as two:
+        for i in range(5):
+            one.execute(big("a", i * 1000 + 1, i * 1000 + 1000, 1))
+            two.execute(big("a", 100000 + i * 1000 + 1, 100000 + i * 1000 + 1000, 2))
+            m.sql(f"INSERT INTO b VALUES ({i}, 0, 'small')")
+        m.wait_rows(run, "b", 5)
+        assert m.rows("a") == []
+        two.execute("UPDATE a SET v = 22 WHERE v = 2")
+        one.execute("DELETE FROM a WHERE id < 100")
+        two.commit()
+        m.wait_rows(run, "a", 5000)
+        m.sql("UPDATE a SET v = 3 WHERE id = 100001")
+        one.commit()
+    m.wait_rows(run, "a", 9901)
+    assert run.terminate() == 0
+    m.same("a", "b")
+
+
+def test_aborted_subtransactions_leave_no_trace(mirror):
+    m = mirror(TABLES, big("a", 1, 20), source=SMALL)
+    m.sync()
+    statements = ["BEGIN"]
+    for i in range(8):
+        first = 1000 * (i + 1)
+        statements += [f"SAVEPOINT s{i}", big("a", first, first + 900, i), f"UPDATE a SET v = {i} WHERE id <= 20"]
+        statements += [f"SAVEPOINT n{i}", f"DELETE FROM a WHERE id = {i + 1}", big("b", first, first + 300)]
+        statements += [f"ROLLBACK TO n{i}"] if i % 2 else [f"RELEASE n{i}"]
+        statements += [f"ROLLBACK TO s{i}"] if i % 3 == 0 else []
+    m.sql("; ".join([*statements, "COMMIT"]))
+    m.sync()
+    m.same("a", "b")
+    assert streamed_transactions(m) > 0
+
+
+def test_a_whole_abort_leaves_no_trace(mirror_sqlite, tmp_path):
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    m = mirror_sqlite(TABLES, source={**SMALL, "spool_dir": str(spool)})
+    m.sync()
+    snapshots = m.last_snapshot()
+    run = m.flow.start()
+    with m.database.connect(autocommit=False) as connection:
+        connection.execute(big("a", 1, 30000))
+        wait_until(lambda: streamed_transactions(m) > 0, 60, "the transaction to be streamed")
+        connection.rollback()
+    m.sql("INSERT INTO b VALUES (1, 1, 'after')")
+    m.wait_rows(run, "b", 1)
+    assert run.terminate() == 0
+    assert m.rows("a") == []
+    assert m.last_snapshot() == snapshots + 1
+    assert not [path for path in spool.rglob("*") if path.is_file()]
+    assert len(m.files()) == 1
+
+
+def test_a_transaction_goes_on_after_a_kill(mirror_sqlite, tmp_path):
+    m = mirror_sqlite(TABLES, source={**SMALL, "spool_dir": str(tmp_path)})
+    m.sync()
+    run = m.flow.start()
+    with m.database.connect(autocommit=False) as connection:
+        connection.execute(big("a", 1, 20000))
+        wait_until(lambda: streamed_transactions(m) > 0, 60, "the transaction to be streamed")
+        run.kill()
+        connection.execute("DELETE FROM a WHERE id % 2 = 0")
+        connection.commit()
+    m.sync()
+    m.same("a")
+    m.sql("UPDATE a SET v = 1")
+    m.sync()
+    m.same("a")
+
+
+def test_ddl_inside_a_streamed_transaction(mirror_sqlite):
+    m = mirror_sqlite(TABLES, source=SMALL)
+    m.sync()
+    m.sql("; ".join([big("a", 1, 3000), "ALTER TABLE a ADD extra int DEFAULT 4", "UPDATE a SET extra = 5 WHERE id % 2 = 0",
+                     "ALTER TABLE a DROP v", "INSERT INTO a SELECT i, 'later', 6 FROM generate_series(5001, 8000) i"]))
+    m.sync()
+    m.same("a")
+
+
+def test_truncate_inside_a_streamed_transaction(mirror_sqlite):
+    m = mirror_sqlite(TABLES, big("a", 1, 50), source=SMALL)
+    m.sync()
+    m.sql("; ".join([big("a", 1001, 4000), "TRUNCATE a", big("a", 1, 3000, 9), "DELETE FROM a WHERE id > 2000"]))
+    m.sync()
+    m.same("a")
+
+
+def test_memory_stays_bounded(mirror_sqlite, tmp_path):
+    """400,000 rows, 60 MB, of which all are updated again, within a small limit."""
+    m = mirror_sqlite(
+        TABLES,
+        source={"work_mem": "64kB", "max_memory": "8MiB", "spool_dir": str(tmp_path)},
+        destination={"flush_bytes": "8MiB"},
+        config={"max_memory": "64MiB"},
+    )
+    m.sync()
+    before = len(m.snapshots())
+    m.sql("; ".join([big("a", 1, 200000), "UPDATE a SET v = v + 1", "DELETE FROM a WHERE id % 10 = 0"]))
+    run = m.flow.start("--until-caught-up")
+    peak = PeakMemory(run.pid)
+    run.expect(0, 200)
+    assert peak.stop() < MEMORY_LIMIT, f"{peak.bytes >> 20} MiB"
+    m.same("a")
+    assert len(m.snapshots()) == before + 1
+
+
+class PeakMemory(threading.Thread):
+    """Polls the anonymous memory of a process until it ends."""
+
+    def __init__(self, pid):
+        super().__init__(daemon=True)
+        self.pid = pid
+        self.bytes = 0
+        self._ended = threading.Event()
+        self.start()
+
+    def run(self):
+        while not self._ended.wait(0.02):
+            try:
+                with open(f"/proc/{self.pid}/status") as status:
+                    fields = dict(line.split(":", 1) for line in status)
+            except (FileNotFoundError, ProcessLookupError):
+                return
+            if "RssAnon" in fields:
+                anonymous = int(fields["RssAnon"].split()[0]) + int(fields["RssShmem"].split()[0])
+                self.bytes = max(self.bytes, anonymous << 10)
+
+    def stop(self):
+        self._ended.set()
+        self.join()
+        assert self.bytes > 0
+        return self.bytes
