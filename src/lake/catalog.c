@@ -288,6 +288,22 @@ void lake_close(struct lake *lake)
 	free(lake);
 }
 
+int lake_exists(const struct lake_config *config, const struct duct_ctx *ctx, bool *ret, struct duct_error *err)
+{
+	struct lake lake = {.ctx = ctx, .read_only = true};
+	*ret = false;
+	if (strncmp(config->catalog, "sqlite:", 7) == 0 && access(config->catalog + 7, F_OK))
+		return 0;
+	struct lake_config look = *config;
+	look.create = false;
+	look.read_only = true;
+	int rc = open_database(&lake, &look, err);
+	if (rc == 0)
+		rc = lake_has_table(lake.db, "ducklake_metadata", ret, err);
+	lake_db_close(lake.db);
+	return rc;
+}
+
 /* --- asking --- */
 
 bool lake_is_sqlite(const struct lake *lake)

@@ -35,6 +35,9 @@ struct lake_config {
 int lake_open(struct lake **ret, const struct lake_config *config, const struct duct_ctx *ctx, struct duct_error *err);
 void lake_close(struct lake *lake); /* accepts NULL */
 
+/* Connects and looks whether there is a catalog at all; creates nothing. */
+int lake_exists(const struct lake_config *config, const struct duct_ctx *ctx, bool *ret, struct duct_error *err);
+
 bool lake_is_sqlite(const struct lake *lake);
 const char *lake_data_path(const struct lake *lake); /* absolute, with trailing slash */
 const char *lake_uuid(const struct lake *lake);	     /* identity of this catalog: made by us at first open, kept in ductstream_ tables */

@@ -26,6 +26,18 @@ static void probe_folder(const char *path, duct_report_fn *report, void *arg)
 	report(arg, DUCT_FINDING_ERROR, problem, "give the user that runs ductstream write permission on it");
 }
 
+static void probe_new_catalog(const struct ducklake_config *c, duct_report_fn *report, void *arg)
+{
+	if (!c->create_catalog)
+		report(arg, DUCT_FINDING_ERROR, "there is no catalog", "set create_catalog to true");
+	else if (!c->data_path)
+		report(arg, DUCT_FINDING_ERROR, "a new catalog needs the option data_path", "set data_path");
+	else
+		report(arg, DUCT_FINDING_OK, "there is no catalog yet: it will be created", NULL);
+	if (c->data_path)
+		probe_folder(c->data_path, report, arg);
+}
+
 int ducklake_probe(const void *config, const struct duct_ctx *ctx, duct_report_fn *report, void *arg,
 		   struct duct_error *err)
 {
@@ -38,21 +50,18 @@ int ducklake_probe(const void *config, const struct duct_ctx *ctx, duct_report_f
 		.read_only = true,
 		.busy_timeout_ms = c->busy_timeout_ms,
 	};
-	bool sqlite = strncmp(c->catalog, "sqlite:", 7) == 0;
-	if (sqlite && access(c->catalog + 7, F_OK) != 0) {
-		if (!c->create_catalog)
-			report(arg, DUCT_FINDING_ERROR, "the catalog file does not exist", "set create_catalog to true");
-		else if (!c->data_path)
-			report(arg, DUCT_FINDING_ERROR, "a new catalog needs the option data_path", "set data_path");
-		else
-			report(arg, DUCT_FINDING_OK, "the catalog does not exist yet and will be created", NULL);
-		if (c->data_path)
-			probe_folder(c->data_path, report, arg);
+	bool there;
+	struct lake *lake = NULL;
+	if (lake_exists(&lc, ctx, &there, err) < 0) {
+		report(arg, DUCT_FINDING_ERROR, err->message, "correct the option \"catalog\", or make the server accept it");
 		return 0;
 	}
-	struct lake *lake = NULL;
+	if (!there) {
+		probe_new_catalog(c, report, arg);
+		return 0;
+	}
 	if (lake_open(&lake, &lc, ctx, err) < 0) {
-		report(arg, DUCT_FINDING_ERROR, err->message, "see the message");
+		report(arg, DUCT_FINDING_ERROR, err->message, "correct the option that the message names");
 		return 0;
 	}
 	report(arg, DUCT_FINDING_OK, "catalog opens, format 1.0", NULL);
