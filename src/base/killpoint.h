@@ -6,6 +6,8 @@
  * "name:N", the N-th call with that name raises SIGKILL; otherwise a call costs one load and one branch. Thread-safe.
  *
  * Points of src/lake:
+ *   file-written      a data or delete file is complete, nothing of it was synced
+ *   file-synced       it and its folders are durable, the catalog knows nothing of it
  *   commit-begin      files are written, nothing of the catalog transaction was sent
  *   commit-statement  SQLite: after each statement inside the transaction
  *   commit-sent       Postgres: the whole string was sent, no result was read

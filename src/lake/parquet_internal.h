@@ -20,8 +20,6 @@ duckdb_logical_type lake_duck_type(const struct duct_type *type);
 void lake_sql_type(struct duct_buf *to, const struct duct_type *type);
 /* One member of COPY's FIELD_IDS: `'name': 3` or `'name': {__duckdb_field_id: 3, 'element': 4}`. */
 void lake_sql_field_ids(struct duct_buf *to, const struct lake_column *column);
-/* A path as a literal for read_parquet(): characters that it takes for a pattern are escaped. */
-void lake_sql_read_path(struct duct_buf *to, const char *path);
 
 /* --- parquet_fill.c: batches to chunks --- */
 

@@ -1,7 +1,8 @@
 /*
  * Data and delete files back into batches. DuckDB's read_parquet() finds columns by field id (its `schema` option, which
  * also casts older types and fills in defaults), and skips row groups, and inside them vectors, by a filter on
- * file_row_number: a point read of a large file reads the row group's pages of the wanted columns only.
+ * file_row_number: a point read of a large file reads the row group's pages of the wanted columns only. A file that exists under
+ * a name with * ? [ in it is not taken for a pattern.
  */
 #include "lake/parquet_internal.h"
 
@@ -72,7 +73,7 @@ int lake_read_delete_file(struct duck_conn *conn, const char *path, int64_t **re
 	if (r)
 		return r;
 	duct_buf_puts(&sql, "SELECT pos::BIGINT FROM read_parquet(");
-	lake_sql_read_path(&sql, path);
+	duct_buf_sql_literal(&sql, path);
 	duct_buf_puts(&sql, ", hive_partitioning=false) ORDER BY pos NULLS FIRST");
 	r = duck_query(conn, sql.data, &result, err);
 	if (!r) {
@@ -136,7 +137,7 @@ static void build_from(struct reader *r, const struct lake_column *const *column
 	static const struct duct_type bigint = {.kind = DUCT_INT64};
 	char name[16];
 	duct_buf_puts(&r->from, " FROM read_parquet(");
-	lake_sql_read_path(&r->from, r->file->path);
+	duct_buf_sql_literal(&r->from, r->file->path);
 	duct_buf_puts(&r->from, ", hive_partitioning=false, file_row_number=true, schema=MAP {");
 	for (int i = 0; i < r->ncolumns; i++) {
 		snprintf(name, sizeof name, "c%d", i);

@@ -136,15 +136,3 @@ void lake_sql_field_ids(struct duct_buf *to, const struct lake_column *column)
 	const int64_t *ids = column->leaf_ids;
 	put_field(to, column->name, column->id, &column->type, &ids);
 }
-
-void lake_sql_read_path(struct duct_buf *to, const char *path)
-{
-	struct duct_buf escaped AUTO_BUF = {0};
-	for (const char *p = path; *p; p++) {
-		if (strchr("*?[", *p))
-			duct_buf_printf(&escaped, "[%c]", *p);
-		else
-			duct_buf_putc(&escaped, *p);
-	}
-	duct_buf_sql_literal(to, escaped.data ? escaped.data : "");
-}

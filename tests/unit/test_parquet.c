@@ -601,7 +601,7 @@ static void failures(void **state)
 	struct lake_new_file *file = NULL;
 	struct duct_error err;
 	(void)state, (void)text;
-	AUTO_FREE char *dir = duct_xasprintf("%sdeep [x]/er*'q/", folder);
+	AUTO_FREE char *dir = duct_xasprintf("%sdeep [x]/er*?'q/", folder);
 	number_columns(columns, types, 2, NULL);
 	struct lake_write_spec spec = {.dir = dir, .columns = columns, .ncolumns = 2, .compression = "zstd", .row_group_rows = 2048};
 	/* the error of next() comes out as it is, and no file stays */
