@@ -149,7 +149,7 @@ static int load(struct copy *c, bool first, bool *ret_published, struct duct_err
 {
 	struct flow_engine *e = c->e;
 	struct duct_snapshot *snap = c->snap;
-	int rc = e->dst->load_begin(e->dest, snap->relations, snap->nrelations, err);
+	int rc = e->dst->load_begin(e->dest, snap->relations, snap->nrelations, !snap->without_rows, err);
 	if (rc)
 		return rc;
 	run_workers(c);

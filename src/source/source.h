@@ -42,6 +42,7 @@ struct duct_snapshot {
 	struct duct_snapshot_part *parts;
 	size_t nparts;
 	int workers;	/* how many parts the source wants read at once */
+	bool without_rows; /* the tables' present rows are not wanted: there are no parts */
 	bool only;	/* end after the copy: no streaming follows */
 	void *impl;
 };

@@ -49,7 +49,8 @@ struct loader {
 	bool ended;
 };
 
-static int add_load_table(struct ducklake *d, struct duct_relation *rel, struct load_table *t, struct duct_error *err)
+static int add_load_table(struct ducklake *d, struct duct_relation *rel, bool with_rows, struct load_table *t,
+			  struct duct_error *err)
 {
 	int rc = mirror_get(d, rel, &t->mirror, err);
 	if (rc < 0)
@@ -62,7 +63,7 @@ static int add_load_table(struct ducklake *d, struct duct_relation *rel, struct 
 		m->truncated = true;
 		fold_truncate(m->fold);
 	}
-	m->incomplete = false;
+	m->incomplete = !with_rows;
 	m->relation_changed = true;
 	t->spec = ducklake_write_spec(d, m, false);
 	t->spec.max_rows = FILE_ROWS;
@@ -72,7 +73,8 @@ static int add_load_table(struct ducklake *d, struct duct_relation *rel, struct 
 	return 0;
 }
 
-int ducklake_load_begin(void *dest, struct duct_relation *const *relations, size_t n, struct duct_error *err)
+int ducklake_load_begin(void *dest, struct duct_relation *const *relations, size_t n, bool with_rows,
+			struct duct_error *err)
 {
 	struct ducklake *d = dest;
 	if (d->txn || d->load)
@@ -82,7 +84,7 @@ int ducklake_load_begin(void *dest, struct duct_relation *const *relations, size
 	pthread_mutex_init(&load->lock, NULL);
 	d->load = load;
 	for (size_t i = 0; i < n; i++) {
-		int rc = add_load_table(d, relations[i], &load->tables[load->ntables++], err);
+		int rc = add_load_table(d, relations[i], with_rows, &load->tables[load->ntables++], err);
 		if (rc < 0) {
 			ducklake_load_abort(d);
 			return rc;
@@ -283,11 +285,10 @@ int ducklake_load_publish(void *dest, const struct duct_pos *pos, const char *so
 	for (size_t i = 0; i < d->ntouched; i++)
 		mirror_store(d, d->touched[i]);
 	AUTO_FREE char *message = duct_xasprintf("ductstream %s: copy", d->ctx->flow);
-	struct lake_commit_info info = {.state = DUCT_STATE_STREAMING, .message = message};
-	if (set_position) {
+	struct lake_commit_info info = {
+		.state = DUCT_STATE_STREAMING, .message = message, .source_identity = source_identity};
+	if (set_position)
 		info.pos = *pos;
-		info.source_identity = source_identity;
-	}
 	struct lake_txn_result result;
 	lake_index_set_begin(d->indexes);
 	int rc = ducklake_send(d, &info, &result, err);

@@ -309,6 +309,7 @@ static int plan(struct postgres_source *src, struct postgres_copy *copy, struct 
 		if (rows)
 			r = check_readable(src, &list->tables[i], err);
 	}
+	copy->snap.without_rows = !rows;
 	copy->relations = duct_xcalloc(n + 1, sizeof *copy->relations);
 	copy->snap.relations = duct_xcalloc(n + 1, sizeof *copy->snap.relations);
 	if (!r && rows)
