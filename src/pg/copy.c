@@ -9,6 +9,7 @@
 
 #include "base/reader.h"
 #include "pg/decode_tuple.h"
+#include "pg/fast.h"
 
 enum { SIGNATURE_LEN = 11, FIXED_HEADER = 19, MAX_EXTENSION = 1 << 20 };
 static const char signature[] = "PGCOPY\n\377\r\n";
@@ -80,9 +81,23 @@ static bool row_complete(struct duct_reader r, int ncolumns, bool *ret_bad)
 	return true;
 }
 
+static int wrap_key(const struct pg_relation *rel, struct duct_reader row, struct duct_error *err)
+{
+	AUTO_FREE struct pg_value *values = duct_xcalloc((size_t)rel->rel->ncolumns + 1, sizeof *values);
+	for (int i = 0; i < rel->rel->ncolumns; i++) {
+		const struct pg_mapping *m = &rel->mappings[i];
+		int32_t n = duct_read_i32(&row);
+		values[i].kind = n < 0 ? 'n' : m->copy_text || m->sendless ? 't' : 'b';
+		values[i].len = n < 0 ? 0 : (uint32_t)n;
+		values[i].data = duct_read_bytes(&row, values[i].len);
+	}
+	return pg_wrap_key(rel, values, err);
+}
+
 static int append_row(struct pg_copy *c, const struct pg_relation *rel, struct duct_batch *b, uint64_t seq, struct duct_reader *r,
 		      struct duct_error *err)
 {
+	const struct duct_reader row = *r;
 	(void)duct_batch_add_row(b, DUCT_READ, seq);
 	for (int i = 0; i < rel->rel->ncolumns; i++) {
 		const struct pg_mapping *m = &rel->mappings[i];
@@ -92,11 +107,14 @@ static int append_row(struct pg_copy *c, const struct pg_relation *rel, struct d
 			continue;
 		}
 		const char *data = duct_read_bytes(r, (size_t)n);
+		if (!m->copy_text && pg_append_fast(m, data, (size_t)n, b, &b->columns[i]))
+			continue;
 		char format = m->copy_text || m->sendless ? 't' : 'b';
 		int rc = pg_decode_into(m, format, data, (size_t)n, b, &b->columns[i], &c->scratch, err);
 		if (rc < 0) {
 			pg_batch_undo_row(b);
-			return duct_wrap(err, "column \"%s\"", rel->rel->columns[i].name);
+			(void)duct_wrap(err, "column \"%s\"", rel->rel->columns[i].name);
+			return wrap_key(rel, row, err);
 		}
 	}
 	c->rows++;

@@ -3,6 +3,12 @@
 
 #include <string.h>
 
+#include "pg/fast.h"
+
+#include "record/format.h"
+
+enum { MAX_KEY_BYTES = 80 };
+
 static void undo_vector(struct duct_vector *v, uint32_t rows)
 {
 	if (v->rows <= rows)
@@ -31,6 +37,43 @@ void pg_append_truncate(struct duct_batch *b, uint64_t seq)
 {
 	(void)duct_batch_add_row(b, DUCT_TRUNCATE, seq);
 	duct_batch_fill_unset(b);
+}
+
+static void put_key_value(struct duct_buf *to, const struct pg_mapping *m, const struct pg_value *v)
+{
+	AUTO_BUF struct duct_buf bytes = {0};
+	struct duct_error ignored;
+	size_t from = to->len;
+	if (v->kind == 'n')
+		duct_buf_puts(to, "NULL");
+	else if (v->kind == 't')
+		duct_buf_append(to, v->data, v->len);
+	else if (v->kind == 'b' && pg_decode(m, 'b', v->data, v->len, &bytes, &ignored) == 0)
+		duct_format_value(to, &m->type, (struct duct_cell){bytes.data ? bytes.data : "", (uint32_t)bytes.len});
+	else
+		duct_buf_puts(to, "?");
+	if (to->len - from <= MAX_KEY_BYTES)
+		return;
+	to->len = from + MAX_KEY_BYTES;
+	while (to->len > from && ((unsigned char)to->data[to->len] & 0xc0) == 0x80)
+		to->len--;
+	duct_buf_puts(to, "...");
+}
+
+int pg_wrap_key(const struct pg_relation *relation, const struct pg_value *values, struct duct_error *err)
+{
+	const struct duct_relation *rel = relation->rel;
+	AUTO_BUF struct duct_buf names = {0};
+	AUTO_BUF struct duct_buf key = {0};
+	if (!rel->nkeys)
+		return -(int)err->class;
+	for (int i = 0; i < rel->nkeys; i++) {
+		duct_buf_printf(&names, "%s%s", i ? ", " : "", rel->columns[rel->keys[i]].name);
+		if (i)
+			duct_buf_puts(&key, ", ");
+		put_key_value(&key, &relation->mappings[rel->keys[i]], &values[rel->keys[i]]);
+	}
+	return duct_wrap(err, "row (%s)=(%s)", names.data, key.data ? key.data : "");
 }
 
 static bool is_sent(const struct pg_value *v)
@@ -76,6 +119,8 @@ static int append_new(struct job *j, struct duct_error *err)
 	struct duct_batch *b = j->batch;
 	for (int i = 0; i < b->relation->ncolumns; i++) {
 		const struct pg_value *v = &j->change->new.values[i];
+		if (v->kind == 'b' && pg_append_fast(&j->relation->mappings[i], v->data, v->len, b, &b->columns[i]))
+			continue;
 		/* Unchanged, so the old tuple's value is the value: TOAST under FULL, and toasted key columns. */
 		if (v->kind == 'u' && is_sent(old_value(j, i)))
 			v = old_value(j, i);
@@ -180,7 +225,8 @@ int pg_append_change(struct duct_batch *b, const struct pg_relation *relation, c
 		if (rc == 0)
 			duct_batch_fill_unset(b);
 	}
-	if (rc < 0)
-		pg_batch_undo_row(b);
-	return rc;
+	if (rc == 0)
+		return 0;
+	pg_batch_undo_row(b);
+	return pg_wrap_key(relation, message->kind == 'D' ? message->change.old.values : message->change.new.values, err);
 }

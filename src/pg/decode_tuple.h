@@ -17,6 +17,10 @@ int pg_append_change(struct duct_batch *batch, const struct pg_relation *relatio
 /* A TRUNCATE of the relation. */
 void pg_append_truncate(struct duct_batch *batch, uint64_t seq);
 
+/* Puts the row's key, `row id = 4711`, before the message of an error about one of its values; returns -class. `values`
+ * are those of the row's columns. Nothing is put for a relation without key. */
+int pg_wrap_key(const struct pg_relation *relation, const struct pg_value *values, struct duct_error *err);
+
 /* Takes back the last row (and its old row), which may be half built. */
 void pg_batch_undo_row(struct duct_batch *batch);
 

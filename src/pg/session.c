@@ -206,6 +206,9 @@ static int settle(struct pg_session *s, struct duct_error *err)
 				 s->version / 10000, s->version % 10000);
 	const char *encoding = PQparameterStatus(s->conn, "server_encoding");
 	s->ascii = encoding && strcmp(encoding, "SQL_ASCII") == 0;
+	/* Bytes as they are: what is no UTF-8 is then refused by us, who can name row and column. */
+	if (s->ascii && PQsetClientEncoding(s->conn, "SQL_ASCII"))
+		return pg_fail(err, s, NULL, "setting the client encoding");
 	duct_buf_puts(&sql, "SELECT pg_catalog.encode(pg_catalog.cash_send(1::pg_catalog.money), 'hex'), "
 			    "pg_catalog.set_config('idle_session_timeout', '0', false)");
 	if (s->version >= 170000)
