@@ -53,17 +53,28 @@ class Difference:
             f"{len(self.missing)} missing from the lake, {len(self.unexpected)} unexpected",
             f"  columns         {', '.join(self.columns)}",
         ]
-        for title, rows in (("missing", self.missing), ("unexpected", self.unexpected)):
-            lines += [f"  {title:<15} {_shown(row)}" for row in rows[:limit]]
+        by_key = {row[0]: row for row in self.unexpected}
+        for row in self.missing[:limit]:
+            lines.append(self._pair(row, by_key[row[0]]) if row[0] in by_key else f"  {'missing':<15} {_shown(row)}")
+        known = {row[0] for row in self.missing[:limit]}
+        lines += [f"  {'unexpected':<15} {_shown(row)}" for row in self.unexpected if row[0] not in known][:limit]
         return "\n".join(lines)
+
+    def _pair(self, source, lake):
+        """Two rows that begin alike: the columns in which they differ."""
+        differing = [
+            f"{column} {_short(a)} is {_short(b)}" for column, a, b in zip(self.columns, source, lake) if a != b
+        ]
+        return f"  {self.columns[0]} {_short(source[0]):<10} " + "; ".join(differing)
+
+
+def _short(value):
+    text = "NULL" if value is None else str(value)
+    return text if len(text) <= 60 else f"{text[:50]}… ({len(text)} characters)"
 
 
 def _shown(row):
-    def short(value):
-        text = "NULL" if value is None else str(value)
-        return text if len(text) <= 60 else f"{text[:50]}… ({len(text)} characters)"
-
-    return "(" + ", ".join(short(value) for value in row) + ")"
+    return "(" + ", ".join(map(_short, row)) + ")"
 
 
 @dataclass
