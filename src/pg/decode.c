@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "base/utf8.h"
-#include "pg/internal.h"
+#include "pg/fast.h"
 
 int pg_bad_value(struct duct_error *err, const struct pg_mapping *m, const char *fmt, ...)
 {
@@ -61,94 +61,10 @@ static int append_composed(const struct pg_mapping *m, char format, const char *
 	return 0;
 }
 
-static inline uint32_t be32(const char *p)
-{
-	uint32_t v;
-	memcpy(&v, p, 4);
-	return __builtin_bswap32(v);
-}
-
-static inline uint64_t be64(const char *p)
-{
-	uint64_t v;
-	memcpy(&v, p, 8);
-	return __builtin_bswap64(v);
-}
-
 int pg_decode_into(const struct pg_mapping *m, char format, const char *data, size_t len, struct duct_batch *b,
 		   struct duct_vector *v, struct duct_buf *scratch, struct duct_error *err)
 {
-	/* What is not handled here, odd lengths included, takes the general road. */
-	switch (format == 'b' ? m->codec : PG_TEXT_ONLY) {
-	case PG_TEXT:
-	case PG_JSON:
-	case PG_ENUM:
-	case PG_BYTEA:
-		if (m->check_utf8)
-			break;
-		memcpy(duct_vector_append(b, v, (uint32_t)len), data, len);
+	if (format == 'b' && pg_append_fast(m, data, len, b, v))
 		return 0;
-	case PG_JSONB:
-		if (!len || data[0] != 1 || m->check_utf8)
-			break;
-		memcpy(duct_vector_append(b, v, (uint32_t)len - 1), data + 1, len - 1);
-		return 0;
-	case PG_BOOL:
-		if (len != 1)
-			break;
-		*(char *)duct_vector_append(b, v, 1) = data[0] != 0;
-		return 0;
-	case PG_INT2:
-		if (len != 2)
-			break;
-		memcpy(duct_vector_append(b, v, 2), (const char[]){data[1], data[0]}, 2);
-		return 0;
-	case PG_INT4:
-	case PG_UINT4:
-	case PG_FLOAT4: {
-		if (len != 4)
-			break;
-		uint32_t x = be32(data);
-		if (m->codec == PG_FLOAT4)
-			x = pg_float4_bits(x);
-		memcpy(duct_vector_append(b, v, 4), &x, 4);
-		return 0;
-	}
-	case PG_INT8:
-	case PG_UINT8:
-	case PG_FLOAT8:
-	case PG_TIME: {
-		if (len != 8)
-			break;
-		uint64_t x = be64(data);
-		if (m->codec == PG_FLOAT8)
-			x = pg_float8_bits(x);
-		memcpy(duct_vector_append(b, v, 8), &x, 8);
-		return 0;
-	}
-	case PG_TIMESTAMP:
-	case PG_TIMESTAMPTZ: {
-		int64_t us = len == 8 ? (int64_t)be64(data) : INT64_MAX;
-		if (us == INT64_MIN || us >= INT64_MAX - 946684800000000)
-			break;
-		us += 946684800000000;
-		memcpy(duct_vector_append(b, v, 8), &us, 8);
-		return 0;
-	}
-	case PG_DECIMAL: {
-		pg_int128 x;
-		if (!pg_decimal_from_binary(m, data, len, &x, err))
-			return -DUCT_DATA;
-		memcpy(duct_vector_append(b, v, m->width), &x, m->width);
-		return 0;
-	}
-	case PG_UUID:
-		if (len != 16)
-			break;
-		memcpy(duct_vector_append(b, v, 16), data, 16);
-		return 0;
-	default:
-		break;
-	}
 	return append_composed(m, format, data, len, b, v, scratch, err);
 }

@@ -57,6 +57,42 @@ static int malformed(struct duct_error *err, const struct pg_mapping *m, size_t 
 	return pg_bad_value(err, m, "its binary value of %zu bytes is malformed", len);
 }
 
+static uint16_t be16(const char *p)
+{
+	uint16_t v;
+	memcpy(&v, p, 2);
+	return __builtin_bswap16(v);
+}
+
+/* At most four groups, none of them above 10^12: 64 bits hold the sum, and scaling it is checked. */
+bool pg_decimal_small(const struct pg_mapping *m, const char *data, size_t len, int64_t *ret)
+{
+	if (len < 10 || len > 16)
+		return false;
+	int ndigits = be16(data), weight = (int16_t)be16(data + 2), sign = be16(data + 4), scale = m->type.scale;
+	int beyond = -scale - 4 * (weight - ndigits + 1); /* decimals of the last group behind the scale */
+	int64_t v = 0;
+	if (len != 8 + (size_t)ndigits * 2 || (sign & ~0x4000) || weight < -1 || weight > 2 || beyond >= 4 || beyond < -18)
+		return false;
+	for (const char *p = data + 8; p < data + len; p += 2) {
+		if (be16(p) > 9999)
+			return false;
+		v = v * 10000 + be16(p);
+	}
+	if (beyond > 0) {
+		static const int small_power[] = {1, 10, 100, 1000};
+		if (v % small_power[beyond])
+			return false;
+		v /= small_power[beyond];
+	} else if (__builtin_mul_overflow(v, (int64_t)pg_pow10[-beyond], &v)) {
+		return false;
+	}
+	if (v >= (int64_t)pg_pow10[m->type.precision > 18 ? 18 : m->type.precision])
+		return false;
+	*ret = sign ? -v : v;
+	return true;
+}
+
 /* Adds the base-10000 digits to *sum in units of 10^-scale. False: digits beyond the scale, or more than 38 in all. */
 static bool sum_digits(struct duct_reader *r, int ndigits, int weight, int scale, pg_int128 *sum)
 {

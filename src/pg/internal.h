@@ -54,6 +54,8 @@ const char *pg_array_item(const char *at, struct duct_buf *to);
 /* unscaled of numeric(p,s); false: does not fit (pg_bad_value was called). */
 bool pg_decimal_from_binary(const struct pg_mapping *m, const char *data, size_t len, pg_int128 *ret, struct duct_error *err);
 bool pg_decimal_from_text(const struct pg_mapping *m, const char *data, size_t len, pg_int128 *ret, struct duct_error *err);
+/* The same for a value of few digits, without messages; false: take the road above. */
+bool pg_decimal_small(const struct pg_mapping *m, const char *data, size_t len, int64_t *ret);
 extern const pg_int128 pg_pow10[39];
 
 /* What Postgres prints for a binary value, appended; a malformed one sets r->bad. */

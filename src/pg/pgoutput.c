@@ -87,14 +87,13 @@ static struct pg_tuple read_tuple(struct pgout *d, int which, struct duct_reader
 		d->values[which] = duct_grow(d->values[which], &d->values_cap[which], (size_t)n + 1, sizeof *d->values[which]);
 	struct pg_value *v = d->values[which];
 	for (int i = 0; i < n; i++, v++) {
-		v->kind = (char)duct_read_u8(r);
-		v->data = NULL;
-		v->len = 0;
-		if (v->kind == 't' || v->kind == 'b') {
+		char kind = (char)duct_read_u8(r);
+		*v = (struct pg_value){.kind = kind};
+		if (kind == 't' || kind == 'b') {
 			int32_t len = duct_read_i32(r);
 			v->data = duct_read_bytes(r, len < 0 ? SIZE_MAX : (size_t)len);
 			v->len = (uint32_t)len;
-		} else if (v->kind != 'n' && v->kind != 'u') {
+		} else if (kind != 'n' && kind != 'u') {
 			r->bad = true;
 		}
 		if (r->bad)
