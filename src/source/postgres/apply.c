@@ -21,6 +21,51 @@ static bool table_agrees(const struct pg_table *t, const struct pgout_relation *
 	return found == m->ncolumns && m->identity == t->identity;
 }
 
+/* Where the R's columns stand among those of now, by name and type: all found and in order? */
+static bool in_order(const struct pg_table *t, const struct pgout_relation *m)
+{
+	int at = 0;
+	for (int i = 0; i < m->ncolumns; i++, at++) {
+		while (at < t->ncolumns && !(strcmp(m->columns[i].name, t->columns[at].name) == 0 &&
+					     m->columns[i].typid == t->columns[at].typid &&
+					     m->columns[i].typmod == t->columns[at].typmod))
+			at++;
+		if (at == t->ncolumns)
+			return false;
+	}
+	return true;
+}
+
+/*
+ * The catalog is that of now, the R may be older: its columns were renamed or retyped since. R lists columns in the
+ * order of their numbers, and numbers are never used again; so while no number below the last is missing now, the i-th
+ * column of any R was number i. Gives the table's columns the names and types that the R has; false when numbers are
+ * missing (dropped or generated columns, a column list), where only names can tell.
+ */
+static bool as_of_message(struct pg_table *t, struct pg_table_column *columns, const struct pgout_relation *m)
+{
+	if (in_order(t, m))
+		return false;
+	for (int i = 0; i < t->ncolumns; i++) {
+		columns[i] = t->columns[i];
+		if (columns[i].attnum != i + 1)
+			return false;
+		if (i >= m->ncolumns)
+			continue;
+		bool same = columns[i].typid == m->columns[i].typid && columns[i].typmod == m->columns[i].typmod;
+		if (!same && m->ncolumns < t->ncolumns)
+			return false;
+		columns[i].name = m->columns[i].name;
+		if (same)
+			continue;
+		columns[i].typid = m->columns[i].typid;
+		columns[i].typmod = ~m->columns[i].typmod; /* differs: name and missing value are of the type of now */
+	}
+	t->ncolumns = m->ncolumns < t->ncolumns ? m->ncolumns : t->ncolumns;
+	t->columns = columns;
+	return true;
+}
+
 /* Catalog facts beside an R: those read at the start when they still agree at the first R, else those of now. */
 static int build_relation(struct postgres_source *src, const struct postgres_table *t, const struct pgout_relation *m,
 			  struct pg_relation **ret, struct duct_error *err)
@@ -39,6 +84,10 @@ static int build_relation(struct postgres_source *src, const struct postgres_tab
 			types[i] = m->columns[i].typid;
 		r = pg_catalog_load(src->catalog, src->sql, types, (size_t)m->ncolumns, t->relation != NULL, err);
 	}
+	AUTO_FREE struct pg_table_column *columns = facts ? duct_xcalloc((size_t)facts->ncolumns + 1, sizeof *columns) : NULL;
+	struct pg_table then = facts ? *facts : (struct pg_table){0};
+	if (facts && as_of_message(&then, columns, m))
+		facts = &then;
 	if (!r)
 		r = pg_relation_from_message(ret, m, facts, src->catalog, src->group.version + 1, err);
 	pg_tables_free(fresh);
