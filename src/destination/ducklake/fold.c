@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-enum { FIRST_TABLE = 256 };
+enum { FIRST_TABLE = 256, KEPT_SLOTS = 1 << 18 };
 
 struct fold *fold_new(bool bag)
 {
@@ -25,18 +25,43 @@ void fold_free(struct fold *f)
 	free(f);
 }
 
+void fold_reset(struct fold *f)
+{
+	if (f->nslots < f->slots_cap / 4 || f->nslots > KEPT_SLOTS) {
+		struct fold empty = {.bag = f->bag};
+		free(f->slots);
+		free(f->table);
+		free(f->versions);
+		free(f->appends);
+		*f = empty;
+		return;
+	}
+	if (f->table)
+		memset(f->table, 0, f->table_size * sizeof *f->table);
+	f->nslots = f->nversions = f->nappends = 0;
+	f->truncated = false;
+}
+
 static bool same(struct lake_key_hash a, struct lake_key_hash b)
 {
 	return a.high == b.high && a.low == b.low;
 }
 
+static uint32_t tag_of(struct lake_key_hash hash)
+{
+	return (uint32_t)(hash.high ^ hash.high >> 32);
+}
+
 /* Entry of the hash in the table, or the free entry where it belongs. */
-static uint32_t *entry(struct fold *f, struct lake_key_hash hash)
+static struct fold_entry *entry(struct fold *f, struct lake_key_hash hash)
 {
 	size_t mask = f->table_size - 1;
-	for (size_t i = hash.low & mask;; i = (i + 1) & mask)
-		if (!f->table[i] || same(f->slots[f->table[i] - 1].hash, hash))
-			return &f->table[i];
+	uint32_t tag = tag_of(hash);
+	for (size_t i = hash.low & mask;; i = (i + 1) & mask) {
+		struct fold_entry *e = &f->table[i];
+		if (!e->slot || (e->tag == tag && same(f->slots[e->slot - 1].hash, hash)))
+			return e;
+	}
 }
 
 static void grow_table(struct fold *f)
@@ -47,27 +72,27 @@ static void grow_table(struct fold *f)
 	free(f->table);
 	f->table = duct_xcalloc(f->table_size, sizeof *f->table);
 	for (size_t i = 0; i < f->nslots; i++) {
-		uint32_t *e = entry(f, f->slots[i].hash);
-		f->slots[i].next = *e ? *e - 1 : UINT32_MAX; /* a later slot of the same hash stands first */
-		*e = (uint32_t)i + 1;
+		struct fold_entry *e = entry(f, f->slots[i].hash);
+		f->slots[i].next = e->slot ? e->slot - 1 : UINT32_MAX; /* a later slot of the same hash stands first */
+		*e = (struct fold_entry){(uint32_t)i + 1, tag_of(f->slots[i].hash)};
 	}
 }
 
 /* First slot of the hash, -1 when there is none. */
 static int64_t lookup(struct fold *f, struct lake_key_hash hash)
 {
-	return f->table_size ? (int64_t)*entry(f, hash) - 1 : -1;
+	return f->table_size ? (int64_t)entry(f, hash)->slot - 1 : -1;
 }
 
 static size_t add_slot(struct fold *f, struct lake_key_hash hash, bool base_present)
 {
 	grow_table(f);
 	f->slots = duct_grow(f->slots, &f->slots_cap, f->nslots + 1, sizeof *f->slots);
-	uint32_t *e = entry(f, hash);
-	uint32_t next = *e ? *e - 1 : UINT32_MAX;
+	struct fold_entry *e = entry(f, hash);
+	uint32_t next = e->slot ? e->slot - 1 : UINT32_MAX;
 	f->slots[f->nslots] = (struct fold_slot){
 		.hash = hash, .behind = -1, .aside = -1, .next = next, .base_present = base_present};
-	*e = (uint32_t)++f->nslots;
+	*e = (struct fold_entry){(uint32_t)++f->nslots, tag_of(hash)};
 	return f->nslots - 1;
 }
 

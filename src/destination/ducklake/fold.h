@@ -38,7 +38,10 @@ struct fold_version {
 struct fold {
 	struct fold_slot *slots;
 	size_t nslots, slots_cap;
-	uint32_t *table; /* slot + 1 by hash, 0 free */
+	struct fold_entry {
+		uint32_t slot; /* + 1, 0: free */
+		uint32_t tag;  /* of the hash: most look-ups end here, without the slot's cache line */
+	} *table;
 	size_t table_size;
 	struct fold_version *versions;
 	size_t nversions, versions_cap;
@@ -53,6 +56,8 @@ struct fold {
 
 struct fold *fold_new(bool bag);
 void fold_free(struct fold *f); /* accepts NULL */
+/* Empty again, for the next group; memory is kept when most of it was used. */
+void fold_reset(struct fold *f);
 
 /* Results of one step. */
 enum fold_outcome {

@@ -37,8 +37,8 @@ void group_reset(struct ducklake *d, bool unlink_files)
 	}
 	for (size_t i = 0; i < d->ntouched; i++) {
 		struct mirror *m = d->touched[i];
-		fold_free(m->fold);
-		m->fold = NULL;
+		if (m->fold)
+			fold_reset(m->fold);
 		m->t = NULL;
 		m->in_group = m->truncated = false;
 	}
