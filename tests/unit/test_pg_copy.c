@@ -152,7 +152,7 @@ static void malformed(void **state)
 	value(&b, "y", 1);
 	assert_int_equal(feed(&b, &rows, &err), -DUCT_DATA);
 	assert_int_equal(rows, 1);
-	assert_string_equal(err.message, "column \"id\": type integer: its binary value of 2 bytes is malformed");
+	assert_string_equal(err.message, "row (id)=(?): column \"id\": type integer: its binary value of 2 bytes is malformed");
 }
 
 static void select_list(void **state)

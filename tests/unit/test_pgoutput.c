@@ -407,7 +407,7 @@ static void undone_rows(void **state)
 	open_table(&t, 'd', 1, 0, NULL);
 	assert_int_equal(append(&t, "cichttt", 'I', 9U, 'N', 3, "1", "a", "b"), 0);
 	assert_int_equal(append(&t, "cichtccchttt", 'U', 9U, 'K', 3, "x", 'n', 'n', 'N', 3, "7", "cc", "dd"), -DUCT_DATA);
-	assert_string_equal(last_error.message, "column \"id\": type integer: its text form cannot be parsed");
+	assert_string_equal(last_error.message, "row (id)=(7): column \"id\": type integer: its text form cannot be parsed");
 	assert_int_equal(append(&t, "cichctt", 'I', 9U, 'N', 3, 'u', "a", "b"), -DUCT_FATAL);
 	assert_int_equal(append(&t, "cichtt", 'I', 9U, 'N', 2, "1", "a"), -DUCT_FATAL);
 	assert_int_equal(t.batch->rows, 1);
