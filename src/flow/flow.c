@@ -53,6 +53,7 @@ void flow_signal_clear(struct flow_signal *signal)
 void flow_engine_phase(struct flow_engine *e, enum flow_phase phase)
 {
 	atomic_store(&e->counters->phase, phase);
+	flow_signal_raise(&e->wake); /* shown at once: a copy ends when it ends, not with the next line */
 }
 
 void flow_engine_durable(struct flow_engine *e, const struct duct_pos *pos)
@@ -344,6 +345,7 @@ int flow_run(const struct flow_spec *spec, const struct flow_options *options, c
 	e.source_ctx.stop_fd = e.source_stop.fd;
 	e.dest_ctx.stop = &e.dest_stop.set;
 	e.dest_ctx.stop_fd = e.dest_stop.fd;
+	e.dest_ctx.ownership = &e.ownership;
 	rc = supervised_run(&e, err);
 out:
 	flow_signal_done(&e.source_stop);
