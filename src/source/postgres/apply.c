@@ -61,8 +61,7 @@ static bool as_of_message(struct pg_table *t, struct pg_table_column *columns, c
 		columns[i].typid = m->columns[i].typid;
 		columns[i].typmod = ~m->columns[i].typmod; /* differs: name and missing value are of the type of now */
 	}
-	t->ncolumns = m->ncolumns < t->ncolumns ? m->ncolumns : t->ncolumns;
-	t->columns = columns;
+	t->columns = columns; /* later ones stay behind them, also under a name that the R gives to an earlier one */
 	return true;
 }
 
