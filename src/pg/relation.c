@@ -63,10 +63,23 @@ static void read_column(struct duct_arena *arena, const PGresult *res, int row, 
 		.type_name = duct_arena_strdup(arena, pg_get(res, row, 7)),
 	};
 	if (missing && *missing == '{') {
+		/* An array of one item. A bare one may hold commas: those of a box, whose arrays are delimited by ';'. */
 		AUTO_BUF struct duct_buf item = {0};
-		if (pg_array_item(missing + 1, &item))
+		if (missing[1] != '"')
+			duct_buf_append(&item, missing + 1, strlen(missing) - 2);
+		if (missing[1] != '"' || pg_array_item(missing + 1, &item))
 			c->missing = duct_arena_strdup(arena, item.data);
 	}
+}
+
+/* "2 5 7", NULL when there are none. */
+static void read_dropped(struct duct_arena *arena, struct pg_table *t, const char *list)
+{
+	if (!list)
+		return;
+	t->dropped = duct_arena_zalloc(arena, (strlen(list) / 2 + 1) * sizeof *t->dropped);
+	for (char *end; *list; list = *end ? end + 1 : end)
+		t->dropped[t->ndropped++] = (int16_t)strtol(list, &end, 10);
 }
 
 static void read_tables(struct pg_tables *ts, const PGresult *tables, const PGresult *columns)
@@ -94,6 +107,7 @@ static void read_tables(struct pg_tables *ts, const PGresult *tables, const PGre
 		if (!t->deferrable_primary)
 			mark_index(t, pg_get(tables, i, 6), (int)pg_get_i64(tables, i, 7), true);
 		mark_index(t, pg_get(tables, i, 8), (int)pg_get_i64(tables, i, 9), false);
+		read_dropped(&ts->arena, t, pg_get(tables, i, 10));
 	}
 }
 
@@ -201,6 +215,20 @@ static void set_mapping(struct pg_relation *r, int at, const struct pg_catalog *
 	}
 }
 
+static void set_numbers(struct duct_relation *rel, const struct pg_table *t)
+{
+	int16_t *live = duct_arena_zalloc(&rel->arena, ((size_t)t->ncolumns + 1) * sizeof *live);
+	int16_t *dropped = duct_arena_zalloc(&rel->arena, ((size_t)t->ndropped + 1) * sizeof *dropped);
+	for (int i = 0; i < t->ncolumns; i++)
+		live[i] = t->columns[i].attnum;
+	for (int i = 0; i < t->ndropped; i++)
+		dropped[i] = t->dropped[i];
+	rel->live = live;
+	rel->nlive = t->ncolumns;
+	rel->dropped = dropped;
+	rel->ndropped = t->ndropped;
+}
+
 /* What the catalog adds to a column of the same type. */
 static int set_facts(struct pg_relation *r, int at, const struct pg_table_column *facts, struct duct_error *err)
 {
@@ -255,6 +283,7 @@ int pg_relation_from_table(struct pg_relation **ret, const struct pg_table *t, c
 	}
 	whole_key &= keys > 0;
 	struct pg_relation *r = new_relation(t->oid, t->schema, t->name, n, version);
+	set_numbers(r->rel, t);
 	for (int i = 0; i < t->ncolumns; i++) {
 		const struct pg_table_column *c = &t->columns[i];
 		if (!listed(c->name, names, nnames))
@@ -302,6 +331,8 @@ int pg_relation_from_message(struct pg_relation **ret, const struct pgout_relati
 {
 	struct pg_relation *r = new_relation(m->oid, m->schema, m->name, m->ncolumns, version);
 	bool any = false;
+	if (t)
+		set_numbers(r->rel, t);
 	for (int i = 0; i < m->ncolumns; i++) {
 		const struct pgout_column *c = &m->columns[i];
 		const struct pg_table_column *facts = same_column(t, c);

@@ -32,6 +32,8 @@ struct pg_table {
 	bool deferrable_primary;
 	int ncolumns; /* in attnum order, without dropped and generated ones */
 	struct pg_table_column *columns;
+	int16_t *dropped; /* attnums of dropped columns, ascending */
+	int ndropped;
 };
 
 struct pg_tables {

@@ -28,7 +28,9 @@
 /* $1 oid[]: tables. indisready and indisvalid are what the server itself asks of an identity index. */
 #define PG_SQL_TABLES                                                                                                 \
 	"SELECT c.oid, n.nspname, c.relname, c.relkind, c.relreplident, p.indimmediate, "                             \
-	"p.indkey::text, p.indnkeyatts, i.indkey::text, i.indnkeyatts FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "               \
+	"p.indkey::text, p.indnkeyatts, i.indkey::text, i.indnkeyatts, (SELECT string_agg(d.attnum::text, ' ' "         \
+	"ORDER BY d.attnum) FROM pg_attribute d WHERE d.attrelid = c.oid AND d.attnum > 0 AND d.attisdropped) "       \
+	"FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "                                              \
 	"LEFT JOIN pg_index p ON p.indrelid = c.oid AND p.indisprimary AND p.indisvalid "                             \
 	"LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisreplident AND i.indisvalid AND i.indimmediate "        \
 	"WHERE c.oid = ANY ($1::oid[]) ORDER BY c.oid"

@@ -42,6 +42,9 @@ struct duct_relation {
 	struct duct_column *columns;
 	int nkeys;
 	int *keys; /* indexes into columns, in the order of the columns (not of the index) */
+	/* attnums that the table has now and that it had once, ascending; this version may be older and differ. */
+	const int16_t *live, *dropped;
+	int nlive, ndropped;
 };
 
 /* A relation with one reference, zeroed and with an initialised arena, to be filled by a source. */

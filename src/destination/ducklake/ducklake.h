@@ -73,6 +73,13 @@ struct mirror {
 		int *columns;
 	} *maps;
 	size_t nmaps, maps_cap;
+
+	/* Lake column ids of the columns of relation versions: the newest, and those that open rows came with. */
+	struct mirror_version {
+		const struct duct_relation *rel;
+		int64_t *column_ids;
+	} *versions;
+	size_t nversions, versions_cap;
 };
 
 enum { MIRROR_BUCKETS = 4096 };
@@ -116,13 +123,18 @@ struct ducklake {
 	struct ducklake_load *load; /* a copy under way, else NULL */
 };
 
+/* bind.c: for each column of the relation its place in m->columns (-1: new) and the source's number of it (0: not
+ * known). types: lake columns of m->columns, by place, NULL when the lake has one no longer. */
+void mirror_bind(const struct mirror *m, const struct duct_relation *rel, const struct lake_column *const *types,
+		 int *ret_columns, int16_t *ret_attnums);
+
 /* mirror.c */
 struct mirror *mirror_find(struct ducklake *d, uint32_t oid);
 /* The mirror of the relation, brought to this version: plans creating or altering the lake table in the open
  * transaction. CONFIG/DATA when it cannot be mirrored (no key, retype that does not widen, ...). */
 int mirror_get(struct ducklake *d, struct duct_relation *rel, struct mirror **ret, struct duct_error *err);
 /* Whether this version of the relation finds its rows by another key than the mirror does now. */
-bool mirror_changes_key(const struct mirror *m, const struct duct_relation *rel);
+bool mirror_changes_key(struct ducklake *d, struct mirror *m, const struct duct_relation *rel);
 /* The table in the open transaction (begun when there is none); marks the mirror as touched. */
 struct lake_txn_table *mirror_table(struct ducklake *d, struct mirror *m);
 /* For each lake column (as of the open transaction) the column of rel, -1 when rel has none. Owned by the mirror. */

@@ -197,7 +197,7 @@ static int commit_before_new_key(struct ducklake *d, const struct duct_changes *
 	for (size_t i = 0; i < changes->nbatches && d->ntouched && !d->partial; i++) {
 		struct mirror *m = mirror_find(d, changes->batches[i]->relation->oid);
 		struct duct_commit_result ignored;
-		if (m && m->in_group && mirror_changes_key(m, changes->batches[i]->relation))
+		if (m && m->in_group && mirror_changes_key(d, m, changes->batches[i]->relation))
 			return group_commit(d, &ignored, err);
 	}
 	return 0;

@@ -28,10 +28,21 @@ static void maps_clear(struct mirror *m)
 	m->nmaps = 0;
 }
 
+static void versions_clear(struct mirror *m)
+{
+	for (size_t i = 0; i < m->nversions; i++) {
+		duct_relation_unref((struct duct_relation *)m->versions[i].rel);
+		free(m->versions[i].column_ids);
+	}
+	m->nversions = 0;
+}
+
 static void mirror_free(struct mirror *m)
 {
 	maps_clear(m);
+	versions_clear(m);
 	free(m->maps);
+	free(m->versions);
 	for (size_t i = 0; i < m->ncolumns; i++)
 		free(m->columns[i].name);
 	free(m->columns);
@@ -109,21 +120,11 @@ void mirror_store(struct ducklake *d, struct mirror *m)
 	lake_txn_set_relation(d->txn, &row, mirror_table(d, m));
 }
 
-static struct mirror_column *known_column(struct mirror *m, const struct duct_column *c)
+static struct mirror_column *mirror_column(struct mirror *m, int64_t column_id)
 {
 	for (size_t i = 0; i < m->ncolumns; i++)
-		if (c->attnum > 0 ? m->columns[i].attnum == c->attnum : strcmp(m->columns[i].name, c->name) == 0)
+		if (column_id >= 0 && m->columns[i].column_id == column_id)
 			return &m->columns[i];
-	return NULL;
-}
-
-static const struct duct_column *column_of(const struct duct_relation *rel, const struct mirror_column *mc)
-{
-	for (int i = 0; i < rel->ncolumns; i++) {
-		const struct duct_column *c = &rel->columns[i];
-		if (c->attnum > 0 ? c->attnum == mc->attnum : strcmp(c->name, mc->name) == 0)
-			return c;
-	}
 	return NULL;
 }
 
@@ -137,11 +138,38 @@ static const struct lake_column *lake_column(struct lake_txn_table *t, int64_t c
 	return NULL;
 }
 
-static int drop_gone(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, struct duct_error *err)
+/* Lake column ids of the relation's columns, -1 where it is new; malloc. Numbers (may be NULL) as in mirror_bind. */
+static int64_t *bind_columns(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, int16_t **ret_attnums)
+{
+	AUTO_FREE const struct lake_column **types = duct_xcalloc(m->ncolumns + 1, sizeof *types);
+	AUTO_FREE int *places = duct_xcalloc((size_t)rel->ncolumns + 1, sizeof *places);
+	int16_t *attnums = duct_xcalloc((size_t)rel->ncolumns + 1, sizeof *attnums);
+	int64_t *ids = duct_xcalloc((size_t)rel->ncolumns + 1, sizeof *ids);
+	for (size_t i = 0; i < m->ncolumns; i++)
+		types[i] = lake_column(mirror_table(d, m), m->columns[i].column_id);
+	mirror_bind(m, rel, types, places, attnums);
+	for (int i = 0; i < rel->ncolumns; i++)
+		ids[i] = places[i] >= 0 ? m->columns[places[i]].column_id : -1;
+	if (ret_attnums)
+		*ret_attnums = duct_steal(&attnums);
+	free(attnums);
+	return ids;
+}
+
+static bool among(const int64_t *ids, int n, int64_t id)
+{
+	for (int i = 0; i < n; i++)
+		if (ids[i] == id)
+			return true;
+	return false;
+}
+
+static int drop_gone(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, const int64_t *ids,
+		     struct duct_error *err)
 {
 	for (size_t i = 0; i < m->ncolumns;) {
 		struct mirror_column *mc = &m->columns[i];
-		if (column_of(rel, mc)) {
+		if (among(ids, rel->ncolumns, mc->column_id)) {
 			i++;
 			continue;
 		}
@@ -174,13 +202,40 @@ static int retype(struct ducklake *d, struct mirror *m, const struct duct_relati
 			 c->name, rel->schema, rel->name, was.data, is.data, c->source_type ? c->source_type : "?");
 }
 
-static int rename_and_retype(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, struct duct_error *err)
+/* Names that columns hand on to each other are free before they are taken: who has to give one up gets a passing one. */
+static int give_up_names(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, const int64_t *ids,
+			 struct duct_error *err)
 {
+	int rc = 0;
+	for (int i = 0; i < rel->ncolumns && rc == 0; i++) {
+		struct mirror_column *mc = mirror_column(m, ids[i]);
+		if (!mc || strcmp(mc->name, rel->columns[i].name) == 0)
+			continue;
+		for (int k = 0; k < rel->ncolumns && rc == 0; k++) {
+			if (k == i || strcasecmp(rel->columns[k].name, mc->name) != 0)
+				continue;
+			AUTO_FREE char *passing = duct_xasprintf("ductstream column %lld", (long long)mc->column_id);
+			rc = lake_txn_rename_column(group_txn(d), mirror_table(d, m), mc->column_id, passing, err);
+		}
+	}
+	return rc;
+}
+
+static int rename_and_retype(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, const int64_t *ids,
+			     const int16_t *attnums, struct duct_error *err)
+{
+	int given = give_up_names(d, m, rel, ids, err);
+	if (given < 0)
+		return given;
 	for (int i = 0; i < rel->ncolumns; i++) {
 		const struct duct_column *c = &rel->columns[i];
-		struct mirror_column *mc = known_column(m, c);
+		struct mirror_column *mc = mirror_column(m, ids[i]);
 		if (!mc)
 			continue;
+		if (attnums[i] > 0 && mc->attnum != attnums[i]) {
+			mc->attnum = attnums[i];
+			m->relation_changed = true;
+		}
 		const struct lake_column *lc = lake_column(mirror_table(d, m), mc->column_id);
 		if (!lc)
 			return duct_fail(err, DUCT_CONFIG,
@@ -201,18 +256,19 @@ static int rename_and_retype(struct ducklake *d, struct mirror *m, const struct 
 	return 0;
 }
 
-static void remember_column(struct mirror *m, const struct duct_column *c, int64_t column_id)
+static void remember_column(struct mirror *m, const struct duct_column *c, int16_t attnum, int64_t column_id)
 {
 	m->columns = duct_grow(m->columns, &m->columns_cap, m->ncolumns + 1, sizeof *m->columns);
-	m->columns[m->ncolumns++] = (struct mirror_column){c->attnum, column_id, duct_xstrdup(c->name)};
+	m->columns[m->ncolumns++] = (struct mirror_column){attnum, column_id, duct_xstrdup(c->name)};
 	m->relation_changed = true;
 }
 
-static int add_new(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, struct duct_error *err)
+static int add_new(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, int64_t *ids,
+		   const int16_t *attnums, struct duct_error *err)
 {
 	for (int i = 0; i < rel->ncolumns; i++) {
 		const struct duct_column *c = &rel->columns[i];
-		if (known_column(m, c))
+		if (ids[i] >= 0)
 			continue;
 		struct lake_column_def def = {c->name, &c->type, c->missing_value};
 		struct lake_txn_table *t = mirror_table(d, m);
@@ -221,7 +277,8 @@ static int add_new(struct ducklake *d, struct mirror *m, const struct duct_relat
 			return rc;
 		const struct lake_column *columns;
 		int n = lake_txn_columns(t, &columns);
-		remember_column(m, c, columns[n - 1].id);
+		ids[i] = columns[n - 1].id;
+		remember_column(m, c, attnums[i], ids[i]);
 		log_info(d->ctx->log, "column added", LOG_STR("table", rel->name), LOG_STR("column", c->name));
 	}
 	return 0;
@@ -243,7 +300,7 @@ static int create_table(struct ducklake *d, struct mirror *m, const struct duct_
 	const struct lake_column *columns;
 	int n = lake_txn_columns(m->t, &columns);
 	for (int i = 0; i < n && i < rel->ncolumns; i++)
-		remember_column(m, &rel->columns[i], columns[i].id);
+		remember_column(m, &rel->columns[i], rel->columns[i].attnum, columns[i].id);
 	m->incomplete = !d->load;
 	m->relation_changed = true;
 	mirror_table(d, m);
@@ -316,12 +373,27 @@ static int follow_name(struct ducklake *d, struct mirror *m, const struct duct_r
 	return lake_txn_rename_table(group_txn(d), mirror_table(d, m), schema, rel->name, err);
 }
 
-static bool same_keys(const struct mirror *m, const struct duct_relation *a, const struct duct_relation *b)
+static const struct mirror_version *find_version(const struct mirror *m, const struct duct_relation *rel)
 {
-	if (a->nkeys != b->nkeys || (m->mode == MIRROR_BAG && a->ncolumns != b->ncolumns))
+	for (size_t i = m->nversions; i-- > 0;)
+		if (m->versions[i].rel == rel)
+			return &m->versions[i];
+	return NULL;
+}
+
+/* Whether the version finds its rows by the same lake columns as the newest. */
+static bool same_keys(struct ducklake *d, struct mirror *m, const struct duct_relation *rel)
+{
+	const struct duct_relation *now = m->rel;
+	const struct mirror_version *v = find_version(m, now);
+	if (!v || now->nkeys != rel->nkeys || (m->mode == MIRROR_BAG && now->ncolumns != rel->ncolumns))
 		return false;
-	for (int i = 0; i < a->nkeys; i++)
-		if (a->columns[a->keys[i]].attnum != b->columns[b->keys[i]].attnum)
+	AUTO_FREE int64_t *ids = bind_columns(d, m, rel, NULL);
+	for (int i = 0; i < rel->nkeys; i++)
+		if (v->column_ids[now->keys[i]] != ids[rel->keys[i]])
+			return false;
+	for (int i = 0; m->mode == MIRROR_BAG && i < rel->ncolumns; i++)
+		if (v->column_ids[i] != ids[i])
 			return false;
 	return true;
 }
@@ -331,15 +403,15 @@ static enum mirror_mode mode_of(const struct duct_relation *rel)
 	return rel->nkeys ? MIRROR_KEYED : rel->identity == DUCT_IDENTITY_FULL ? MIRROR_BAG : MIRROR_APPEND;
 }
 
-bool mirror_changes_key(const struct mirror *m, const struct duct_relation *rel)
+bool mirror_changes_key(struct ducklake *d, struct mirror *m, const struct duct_relation *rel)
 {
-	return m->rel && m->rel->version < rel->version && (m->mode != mode_of(rel) || !same_keys(m, m->rel, rel));
+	return m->rel && m->rel->version < rel->version && (m->mode != mode_of(rel) || !same_keys(d, m, rel));
 }
 
 /* Another key: the index is built anew by it. */
 static int change_key(struct ducklake *d, struct mirror *m, struct duct_relation *rel, struct duct_error *err)
 {
-	if (!mirror_changes_key(m, rel))
+	if (!mirror_changes_key(d, m, rel))
 		return 0;
 	if (m->fold && (m->fold->nslots || m->fold->nappends))
 		return duct_fail(err, DUCT_FATAL,
@@ -353,6 +425,29 @@ static int change_key(struct ducklake *d, struct mirror *m, struct duct_relation
 	return rc;
 }
 
+static void remember_version(struct mirror *m, struct duct_relation *rel, int64_t *column_ids)
+{
+	m->versions = duct_grow(m->versions, &m->versions_cap, m->nversions + 1, sizeof *m->versions);
+	m->versions[m->nversions++] = (struct mirror_version){duct_relation_ref(rel), column_ids};
+}
+
+static int adapt_columns(struct ducklake *d, struct mirror *m, struct duct_relation *rel, struct duct_error *err)
+{
+	AUTO_FREE int16_t *attnums = NULL;
+	AUTO_FREE int64_t *ids = bind_columns(d, m, rel, &attnums);
+	int rc = drop_gone(d, m, rel, ids, err);
+	if (rc == 0)
+		rc = rename_and_retype(d, m, rel, ids, attnums, err);
+	if (rc == 0)
+		rc = add_new(d, m, rel, ids, attnums, err);
+	if (rc < 0)
+		return rc;
+	if (!m->fold || (!m->fold->nslots && !m->fold->nappends))
+		versions_clear(m);
+	remember_version(m, rel, duct_steal(&ids));
+	return 0;
+}
+
 static int adapt(struct ducklake *d, struct mirror *m, struct duct_relation *rel, struct duct_error *err)
 {
 	int rc = 0;
@@ -361,11 +456,7 @@ static int adapt(struct ducklake *d, struct mirror *m, struct duct_relation *rel
 	if (rc == 0)
 		rc = follow_name(d, m, rel, err);
 	if (rc == 0)
-		rc = drop_gone(d, m, rel, err);
-	if (rc == 0)
-		rc = rename_and_retype(d, m, rel, err);
-	if (rc == 0)
-		rc = add_new(d, m, rel, err);
+		rc = adapt_columns(d, m, rel, err);
 	if (rc < 0)
 		return rc;
 	maps_clear(m);
@@ -378,6 +469,8 @@ int mirror_get(struct ducklake *d, struct duct_relation *rel, struct mirror **re
 {
 	struct mirror *m = mirror_find(d, rel->oid);
 	if (m && (m->rel == rel || m->rel->version >= rel->version)) {
+		if (!find_version(m, rel))
+			remember_version(m, rel, bind_columns(d, m, rel, NULL));
 		*ret = m;
 		return 0;
 	}
@@ -411,14 +504,12 @@ const int *mirror_map(struct mirror *m, const struct duct_relation *rel)
 	const struct lake_column *columns;
 	int n = lake_txn_columns(m->t, &columns);
 	int *map = duct_xmalloc((size_t)(n + 1) * sizeof *map);
+	const struct mirror_version *v = find_version(m, rel);
 	for (int i = 0; i < n; i++) {
 		map[i] = -1;
-		for (size_t k = 0; k < m->ncolumns; k++) {
-			if (m->columns[k].column_id != columns[i].id)
-				continue;
-			const struct duct_column *c = column_of(rel, &m->columns[k]);
-			map[i] = c ? (int)(c - rel->columns) : -1;
-		}
+		for (int k = 0; v && k < rel->ncolumns; k++)
+			if (v->column_ids[k] == columns[i].id)
+				map[i] = k;
 	}
 	m->maps = duct_grow(m->maps, &m->maps_cap, m->nmaps + 1, sizeof *m->maps);
 	m->maps[m->nmaps++] = (struct mirror_map){duct_relation_ref((struct duct_relation *)rel), map};

@@ -1,0 +1,166 @@
+/*
+ * Binding: which lake column each column of a relation version is. A version names its columns in the order of their
+ * numbers (attnum), but a stream does not say the numbers: the source adds those that its catalog has under the same name
+ * now, which may be later than the version. Here that is held against the columns that the lake has, which are earlier.
+ * Numbers are never used twice and rise from column to column; that settles what names alone do not.
+ */
+#include "destination/ducklake/ducklake.h"
+
+#include <string.h>
+
+struct binder {
+	const struct mirror *m;
+	const struct duct_relation *rel;
+	int *named;	   /* mirror column of the same name, -1: none */
+	int16_t *attnums;  /* 0: not known (yet) */
+	int *columns;	   /* mirror column, -1: new */
+	bool *used;	   /* by mirror column */
+	int16_t known_max; /* greatest number of a mirror column */
+};
+
+static bool holds(const int16_t *list, int n, int16_t attnum)
+{
+	for (int i = 0; i < n; i++)
+		if (list[i] == attnum)
+			return true;
+	return false;
+}
+
+/* Takes numbers from the source's catalog and from columns of the same name, in that order or the other. Strict: false
+ * when they do not rise; else those that do not are left out. */
+static bool take_numbers(struct binder *b, bool catalog_first, bool strict)
+{
+	int16_t last = 0;
+	for (int i = 0; i < b->rel->ncolumns; i++) {
+		int16_t catalog = b->rel->columns[i].attnum;
+		int16_t named = b->named[i] >= 0 ? b->m->columns[b->named[i]].attnum : 0;
+		int16_t first = catalog_first ? catalog : named, second = catalog_first ? named : catalog;
+		b->attnums[i] = first > 0 ? first : second > 0 ? second : 0;
+		if (b->attnums[i] && b->attnums[i] <= last) {
+			if (strict)
+				return false;
+			b->attnums[i] = 0;
+		}
+		last = b->attnums[i] ? b->attnums[i] : last;
+	}
+	return true;
+}
+
+static void use(struct binder *b, int column, int mirror_column)
+{
+	b->columns[column] = mirror_column;
+	b->used[mirror_column] = true;
+}
+
+static void match_numbers(struct binder *b)
+{
+	for (int i = 0; i < b->rel->ncolumns; i++) {
+		b->columns[i] = -1;
+		for (size_t j = 0; j < b->m->ncolumns && b->attnums[i] && b->columns[i] < 0; j++)
+			if (b->m->columns[j].attnum == b->attnums[i])
+				use(b, i, (int)j);
+		int named = b->named[i];
+		if (b->columns[i] < 0 && named >= 0 && b->m->columns[named].attnum <= 0 && !b->used[named])
+			use(b, i, named);
+	}
+}
+
+/* The unused mirror column with the least number between `above` and `below` that the source still has. */
+static int next_live(const struct binder *b, int16_t above, int16_t below)
+{
+	int best = -1;
+	for (size_t j = 0; j < b->m->ncolumns; j++) {
+		int16_t n = b->m->columns[j].attnum;
+		if (!b->used[j] && n > above && n < below && holds(b->rel->live, b->rel->nlive, n) &&
+		    (best < 0 || n < b->m->columns[best].attnum))
+			best = (int)j;
+	}
+	return best;
+}
+
+static int count_between(const struct binder *b, int16_t above, int16_t below, bool live)
+{
+	int count = 0;
+	for (size_t j = 0; j < b->m->ncolumns; j++) {
+		int16_t n = b->m->columns[j].attnum;
+		count += !b->used[j] && n > above && n < below && holds(b->rel->live, b->rel->nlive, n) == live;
+	}
+	return count;
+}
+
+/* Columns [from, to) have names that neither side knows: they were renamed more than once since. Mirror columns in the
+ * gap that the source still has must be among them, in order. */
+static void match_gap(struct binder *b, const struct lake_column *const *types, int from, int to, int16_t above, int16_t below)
+{
+	int live = count_between(b, above, below, true), dead = count_between(b, above, below, false);
+	bool by_type = dead && live < to - from;
+	for (int i = from; i < to; i++) {
+		int j = next_live(b, above, below);
+		if (j < 0)
+			return;
+		if (by_type && types[j] && !duct_type_equal(&types[j]->type, &b->rel->columns[i].type))
+			continue; /* one that was dropped later */
+		above = b->attnums[i] = b->m->columns[j].attnum;
+		use(b, i, j);
+	}
+}
+
+static void match_gaps(struct binder *b, const struct lake_column *const *types)
+{
+	int n = b->rel->ncolumns;
+	int16_t above = 0;
+	for (int i = 0, to; i < n; i = to) {
+		to = i + 1;
+		if (b->attnums[i])
+			above = b->attnums[i];
+		if (b->attnums[i] || b->columns[i] >= 0)
+			continue;
+		while (to < n && !b->attnums[to] && b->columns[to] < 0)
+			to++;
+		int next = to;
+		while (next < n && !b->attnums[next])
+			next++;
+		match_gap(b, types, i, to, above, next < n ? b->attnums[next] : INT16_MAX);
+	}
+}
+
+/* New columns under a passing name: their numbers are the next ones, unless numbers there were given up again. */
+static void number_new(struct binder *b)
+{
+	int16_t last = b->known_max;
+	for (int i = 0; i < b->rel->ncolumns; i++)
+		last = b->attnums[i] > last ? b->attnums[i] : last;
+	if (b->rel->ndropped && b->rel->dropped[b->rel->ndropped - 1] > b->known_max)
+		return;
+	int at = 0;
+	for (int i = 0; i < b->rel->ncolumns; i++) {
+		if (b->attnums[i] || b->columns[i] >= 0)
+			continue;
+		while (at < b->rel->nlive && (b->rel->live[at] <= b->known_max || (i && b->rel->live[at] <= b->attnums[i - 1])))
+			at++;
+		if (at == b->rel->nlive || (i + 1 < b->rel->ncolumns && b->attnums[i + 1] && b->rel->live[at] >= b->attnums[i + 1]))
+			return;
+		b->attnums[i] = b->rel->live[at++];
+	}
+}
+
+void mirror_bind(const struct mirror *m, const struct duct_relation *rel, const struct lake_column *const *types,
+		 int *ret_columns, int16_t *ret_attnums)
+{
+	AUTO_FREE int *named = duct_xcalloc((size_t)rel->ncolumns + 1, sizeof *named);
+	AUTO_FREE bool *used = duct_xcalloc(m->ncolumns + 1, sizeof *used);
+	struct binder b = {m, rel, named, ret_attnums, ret_columns, used, 0};
+	for (size_t j = 0; j < m->ncolumns; j++)
+		b.known_max = m->columns[j].attnum > b.known_max ? m->columns[j].attnum : b.known_max;
+	for (int i = 0; i < rel->ncolumns; i++) {
+		named[i] = -1;
+		for (size_t j = 0; j < m->ncolumns; j++)
+			if (strcmp(m->columns[j].name, rel->columns[i].name) == 0)
+				named[i] = (int)j;
+	}
+	if (!take_numbers(&b, true, true) && !take_numbers(&b, false, true))
+		(void)take_numbers(&b, true, false);
+	match_numbers(&b);
+	match_gaps(&b, types);
+	number_new(&b);
+}
