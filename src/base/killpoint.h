@@ -5,7 +5,10 @@
  * Places where a crash test ends the process as kill -9 would. When the environment variable DUCT_KILL_POINT is
  * "name:N", the N-th call with that name raises SIGKILL; otherwise a call costs one load and one branch. Thread-safe.
  *
+ * DUCT_PAUSE_POINT="name:N:PATH" makes the N-th call create PATH.reached and wait until PATH exists.
+ *
  * Points of src/lake:
+ *   commit-planned    files are written, no lock was taken
  *   file-written      a data or delete file is complete, nothing of it was synced
  *   file-synced       it and its folders are durable, the catalog knows nothing of it
  *   commit-begin      files are written, nothing of the catalog transaction was sent
