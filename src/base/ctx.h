@@ -3,8 +3,19 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/log.h"
+#include "base/uuid.h"
+
+/*
+ * Who a run is to a destination that lets one owner in at a time. Kept by the flow from one attempt to the next, so that
+ * an owner that was replaced meanwhile does not take over again. Zeroed at first; the destination fills it.
+ */
+struct duct_ownership {
+	char token[DUCT_UUID_LEN]; /* "" before the first attempt */
+	int64_t epoch;		   /* the last one it was given, 0: none yet */
+};
 
 /*
  * What a connector is given by the flow that runs it. Outlives the instance. `stop` is set (and `stop_fd`, an eventfd,
@@ -15,6 +26,7 @@ struct duct_ctx {
 	const char *flow; /* name of the flow */
 	atomic_bool *stop;
 	int stop_fd;
+	struct duct_ownership *ownership; /* NULL: every open takes over, whoever was there before */
 };
 
 static inline bool duct_ctx_stopped(const struct duct_ctx *ctx)

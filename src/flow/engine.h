@@ -34,6 +34,7 @@ struct flow_engine {
 	struct flow_signal source_stop, dest_stop; /* interrupt the calls of one side */
 	struct flow_signal wake;		   /* for the supervisor: a new copy, or the end */
 	struct duct_ctx source_ctx, dest_ctx;
+	struct duct_ownership ownership;
 	atomic_bool stopping, aborting, finished;
 	_Atomic(struct flow_copy_view *) new_copy; /* handed to the supervisor, which exchanges it for NULL */
 

@@ -203,23 +203,52 @@ static int take_epoch(void *arg, int set, const char *const *v, struct duct_erro
 	return 0;
 }
 
-/* The number comes back from the very statement that raised it: another opener may raise it again at once. */
+/*
+ * Compare-and-set on the epoch that was seen: a statement of a lost connection that arrives late finds another one. The
+ * number comes back from the very statement that raised it: another opener may raise it again at once.
+ */
+static void raise_sql(struct lake *lake, const struct lake_mark_row *seen, const char *token, struct duct_buf *to)
+{
+	duct_buf_puts(to, lake->db->sqlite ? "BEGIN IMMEDIATE;"
+					   : "BEGIN;"
+					     "SELECT set_config('synchronous_commit', 'on', true) "
+					     "WHERE current_setting('synchronous_commit') <> 'remote_apply';");
+	if (seen->exists) {
+		lake_sqlf(to, lake->db, "UPDATE @ductstream_checkpoint SET epoch = epoch + 1, owner = '%s' WHERE flow = ",
+			  token);
+		duct_buf_sql_literal(to, lake->flow);
+		duct_buf_printf(to, " AND epoch = %lld", (long long)seen->epoch);
+	} else {
+		lake_sqlf(to, lake->db,
+			  "INSERT INTO @ductstream_checkpoint (owner, flow, epoch, seq, state, lsn, commit_us) "
+			  "VALUES ('%s', ", token);
+		duct_buf_sql_literal(to, lake->flow);
+		duct_buf_puts(to, ", 1, 0, 'none', 0, 0) ON CONFLICT (flow) DO NOTHING");
+	}
+	duct_buf_puts(to, " RETURNING epoch; COMMIT");
+}
+
 static int raise_epoch(struct lake *lake, struct duct_error *err)
 {
 	AUTO_BUF struct duct_buf sql = {0};
-	duct_buf_puts(&sql, lake->db->sqlite ? "BEGIN IMMEDIATE;"
-					     : "BEGIN;"
-					       "SELECT set_config('synchronous_commit', 'on', true) "
-					       "WHERE current_setting('synchronous_commit') <> 'remote_apply';");
-	lake_sqlf(&sql, lake->db,
-		  "INSERT INTO @ductstream_checkpoint AS c (flow, epoch, seq, state, lsn, commit_us) "
-		  "VALUES (");
-	duct_buf_sql_literal(&sql, lake->flow);
-	duct_buf_puts(&sql, ", 1, 0, 'none', 0, 0) ON CONFLICT (flow) DO UPDATE SET epoch = c.epoch + 1 "
-			    "RETURNING epoch; COMMIT");
+	struct duct_ownership *own = lake->ctx->ownership;
+	struct lake_mark_row seen;
+	if (lake_read_mark(lake, false, &seen, err))
+		return -(int)err->class;
+	if (own && own->epoch && strcmp(seen.owner, own->token) != 0) {
+		lake->mark.epoch = own->epoch;
+		return lake_fenced(lake, seen.epoch, err);
+	}
+	if (own && !own->token[0])
+		duct_uuid_v4(own->token);
+	raise_sql(lake, &seen, own ? own->token : "", &sql);
 	int ret = lake->db->ops->query(lake->db, sql.data, take_epoch, &lake->mark.epoch, err);
 	if (ret)
 		lake->db->ops->reset(lake->db);
+	else if (!lake->mark.epoch)
+		ret = duct_fail(err, DUCT_RETRY, "another process takes it over at the same time");
+	else if (own)
+		own->epoch = lake->mark.epoch;
 	duct_kill_point("epoch-raised");
 	return ret;
 }

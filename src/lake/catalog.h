@@ -10,7 +10,8 @@
  * catalog_sqlite.c and catalog_postgres.c only send statements. One thread.
  *
  * Our own tables live beside the official ones, in the same metadata schema:
- *   ductstream_checkpoint(flow PK, epoch, seq, state, lsn, commit_us, commit_id, source_identity, snapshot_id)
+ *   ductstream_checkpoint(flow PK, epoch, seq, state, lsn, commit_us, commit_id, source_identity, snapshot_id,
+ *                         owner)
  *   ductstream_relation(flow, source_oid, source_schema, source_name, table_id, columns, state)  PK (flow, source_oid)
  */
 struct lake;
@@ -28,8 +29,9 @@ struct lake_config {
 
 /*
  * Connects; creates or joins the catalog; checks version, encryption and data_path (CONFIG errors that name both
- * values); makes our tables; raises the epoch of the flow's checkpoint so that every older owner is fenced; reads the
- * model at head. A SQLite file locked by another process for longer than the busy timeout is a CONFIG error that says
+ * values); makes our tables; raises the epoch of the flow's checkpoint so that every older owner is fenced (when
+ * ctx->ownership says that this run had it already and another run has it now: FATAL, fenced ourselves); reads the model
+ * at head. A SQLite file locked by another process for longer than the busy timeout is a CONFIG error that says
  * so. DSN passwords never appear in errors.
  */
 int lake_open(struct lake **ret, const struct lake_config *config, const struct duct_ctx *ctx, struct duct_error *err);

@@ -198,7 +198,7 @@ int lake_create_own_tables(struct lake_db *db, struct duct_error *err)
 	lake_sqlf(lake_script_step(&script, LAKE_STEP_PLAIN, 0, NULL), db,
 		  "CREATE TABLE @ductstream_checkpoint(flow VARCHAR PRIMARY KEY, epoch BIGINT NOT NULL, "
 		  "seq BIGINT NOT NULL, state VARCHAR NOT NULL, lsn BIGINT NOT NULL, commit_us BIGINT NOT NULL, "
-		  "commit_id VARCHAR, source_identity VARCHAR, snapshot_id BIGINT)%s",
+		  "commit_id VARCHAR, source_identity VARCHAR, snapshot_id BIGINT, owner VARCHAR)%s",
 		  /* updated with every commit: room for it in the same page keeps the table small */
 		  db->sqlite ? "" : " WITH (fillfactor = 20)");
 	lake_sqlf(lake_script_step(&script, LAKE_STEP_PLAIN, 0, NULL), db,

@@ -77,7 +77,7 @@ struct lake_option_row {
 struct lake_mark_row {
 	bool exists;
 	int64_t epoch, seq, snapshot_id; /* snapshot_id -1: NULL */
-	char commit_id[37];
+	char commit_id[37], owner[37];
 	struct duct_checkpoint checkpoint;
 };
 

@@ -31,7 +31,7 @@ static enum duct_flow_state state_of(const char *name)
 static void mark_sql(struct duct_buf *to, const struct lake *lake)
 {
 	lake_sqlf(to, lake->db,
-		  "SELECT epoch, seq, state, lsn, commit_us, commit_id, source_identity, snapshot_id "
+		  "SELECT epoch, seq, state, lsn, commit_us, commit_id, source_identity, snapshot_id, owner "
 		  "FROM @ductstream_checkpoint WHERE flow = ");
 	duct_buf_sql_literal(to, lake->flow);
 }
@@ -49,6 +49,7 @@ static int take_mark(void *arg, int set, const char *const *v, struct duct_error
 	snprintf(row->commit_id, sizeof row->commit_id, "%s", v[5] ? v[5] : "");
 	snprintf(row->checkpoint.source_identity, sizeof row->checkpoint.source_identity, "%s", v[6] ? v[6] : "");
 	row->snapshot_id = lake_int(v[7], -1);
+	snprintf(row->owner, sizeof row->owner, "%s", v[8] ? v[8] : "");
 	return 0;
 }
 
