@@ -6,33 +6,11 @@ import signal
 
 import pytest
 
-from lib.compare import assert_same
 from lib.wait import wait_until
-from lib.workload import SCHEMA, TABLES, Workload, check_every_snapshot, touch_all
+from lib.workload import Workload, assert_whole
 
 KILLED = -signal.SIGKILL
 LONG = os.environ.get("DUCT_LONG") == "1"
-
-
-@pytest.fixture
-def mirrored(database, lake_home, make_flow):
-    """A copied flow, ready to stream."""
-    database.sql(SCHEMA)
-    flow = make_flow(database, lake_home, destination={"flush_interval": "20ms"})
-    flow.run_until_caught_up()
-    return database, lake_home, flow
-
-
-def assert_whole(database, lake_home, flow, newest=None):
-    """Catches up, touches every row, catches up again; the lake equals the source, and every snapshot is whole."""
-    flow.run_until_caught_up()
-    with lake_home.open() as lake:
-        assert_same(database, lake, *(f"public.{t}" for t in TABLES))
-    touch_all(database)
-    flow.run_until_caught_up()
-    with lake_home.open() as lake:
-        assert_same(database, lake, *(f"public.{t}" for t in TABLES))
-        check_every_snapshot(lake, newest)
 
 
 POINTS = {

@@ -1,0 +1,44 @@
+"""Fixtures of the fault tests."""
+
+import itertools
+import re
+
+import pytest
+
+from lib.lake import LakeHome
+from lib.workload import SCHEMA
+
+_numbers = itertools.count(1)
+
+
+def _new_database(server, request, prefix=""):
+    """Databases stay until the server goes (dropping one means a checkpoint), so their names must not come again."""
+    name = re.sub(r"\W+", "_", request.node.name.lower())[:40].strip("_")
+    return server.database(f"{prefix}{name}_{next(_numbers)}")
+
+
+@pytest.fixture
+def database(server, request):
+    """An empty database in the session's server; its slots go afterwards."""
+    created = _new_database(server, request)
+    yield created
+    created.drop_slots()
+
+
+@pytest.fixture
+def postgres_lake(server, request, tmp_path):
+    """A lake that does not exist yet, on a Postgres catalog in a database of its own."""
+    created = _new_database(server, request, "lake_")
+    home = LakeHome(f"postgres:{created.dsn}", tmp_path / "data")
+    yield home
+    home.close()
+    server.forget(created.name)
+
+
+@pytest.fixture
+def mirrored(database, lake_home, make_flow):
+    """A copied flow of the constant-sum workload, ready to stream."""
+    database.sql(SCHEMA)
+    flow = make_flow(database, lake_home, destination={"flush_interval": "20ms"})
+    flow.run_until_caught_up()
+    return database, lake_home, flow
