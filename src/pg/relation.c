@@ -215,12 +215,33 @@ static void set_mapping(struct pg_relation *r, int at, const struct pg_catalog *
 	}
 }
 
-static void set_numbers(struct duct_relation *rel, const struct pg_table *t)
+/* A missing value as DuckDB text in the arena; NULL when the text is no value of the type. */
+static const char *missing_value(struct duct_relation *rel, const struct pg_mapping *m, const char *missing,
+				 struct duct_error *err)
 {
-	int16_t *live = duct_arena_zalloc(&rel->arena, ((size_t)t->ncolumns + 1) * sizeof *live);
+	AUTO_BUF struct duct_buf value = {0};
+	AUTO_BUF struct duct_buf text = {0};
+	if (pg_decode(m, 't', missing, strlen(missing), &value, err) < 0)
+		return NULL;
+	duct_format_value(&text, &m->type, (struct duct_cell){value.data ? value.data : "", (uint32_t)value.len});
+	return duct_arena_strdup(&rel->arena, text.data ? text.data : "");
+}
+
+static void set_numbers(struct duct_relation *rel, const struct pg_table *t, const struct pg_catalog *catalog)
+{
+	struct duct_live_column *live = duct_arena_zalloc(&rel->arena, ((size_t)t->ncolumns + 1) * sizeof *live);
 	int16_t *dropped = duct_arena_zalloc(&rel->arena, ((size_t)t->ndropped + 1) * sizeof *dropped);
-	for (int i = 0; i < t->ncolumns; i++)
-		live[i] = t->columns[i].attnum;
+	for (int i = 0; i < t->ncolumns; i++) {
+		const struct pg_table_column *c = &t->columns[i];
+		live[i].attnum = c->attnum;
+		if (!c->missing)
+			continue;
+		struct duct_error ignored; /* its own column reports it, if it comes to that */
+		struct pg_mapping *m = duct_arena_zalloc(&rel->arena, sizeof *m);
+		*m = pg_mapping_build(catalog, c->typid, c->typmod, c->ndims, &rel->arena);
+		live[i].missing_value = missing_value(rel, m, c->missing, &ignored);
+		live[i].type = &m->type;
+	}
 	for (int i = 0; i < t->ndropped; i++)
 		dropped[i] = t->dropped[i];
 	rel->live = live;
@@ -239,13 +260,9 @@ static int set_facts(struct pg_relation *r, int at, const struct pg_table_column
 	c->source_type = duct_arena_strdup(&rel->arena, facts->type_name);
 	if (!facts->missing)
 		return 0;
-	AUTO_BUF struct duct_buf value = {0};
-	AUTO_BUF struct duct_buf text = {0};
-	int rc = pg_decode(&r->mappings[at], 't', facts->missing, strlen(facts->missing), &value, err);
-	if (rc < 0)
+	c->missing_value = missing_value(rel, &r->mappings[at], facts->missing, err);
+	if (!c->missing_value)
 		return duct_wrap(err, "default of older rows in column \"%s\" of \"%s.%s\"", c->name, rel->schema, rel->name);
-	duct_format_value(&text, &c->type, (struct duct_cell){value.data ? value.data : "", (uint32_t)value.len});
-	c->missing_value = duct_arena_strdup(&rel->arena, text.data ? text.data : "");
 	return 0;
 }
 
@@ -283,7 +300,7 @@ int pg_relation_from_table(struct pg_relation **ret, const struct pg_table *t, c
 	}
 	whole_key &= keys > 0;
 	struct pg_relation *r = new_relation(t->oid, t->schema, t->name, n, version);
-	set_numbers(r->rel, t);
+	set_numbers(r->rel, t, catalog);
 	for (int i = 0; i < t->ncolumns; i++) {
 		const struct pg_table_column *c = &t->columns[i];
 		if (!listed(c->name, names, nnames))
@@ -332,7 +349,7 @@ int pg_relation_from_message(struct pg_relation **ret, const struct pgout_relati
 	struct pg_relation *r = new_relation(m->oid, m->schema, m->name, m->ncolumns, version);
 	bool any = false;
 	if (t)
-		set_numbers(r->rel, t);
+		set_numbers(r->rel, t, catalog);
 	for (int i = 0; i < m->ncolumns; i++) {
 		const struct pgout_column *c = &m->columns[i];
 		const struct pg_table_column *facts = same_column(t, c);

@@ -24,6 +24,13 @@ struct duct_column {
 	const char *missing_value; /* value of rows older than the column, as DuckDB text (record/format.h); NULL: NULL */
 };
 
+/* A column as the source has it now, under whatever name. */
+struct duct_live_column {
+	int16_t attnum;
+	const struct duct_type *type;	   /* of missing_value, NULL without one */
+	const char *missing_value; /* as in duct_column */
+};
+
 /*
  * One table at one schema version. Immutable after building, shared by atomic reference count across threads; all its
  * memory is in its arena. A changed table is a new relation with a higher version and the same oid.
@@ -42,8 +49,9 @@ struct duct_relation {
 	struct duct_column *columns;
 	int nkeys;
 	int *keys; /* indexes into columns, in the order of the columns (not of the index) */
-	/* attnums that the table has now and that it had once, ascending; this version may be older and differ. */
-	const int16_t *live, *dropped;
+	/* What the table has now, and numbers that it had once, ascending; this version may be older and differ. */
+	const struct duct_live_column *live;
+	const int16_t *dropped;
 	int nlive, ndropped;
 };
 

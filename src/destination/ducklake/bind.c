@@ -18,10 +18,10 @@ struct binder {
 	int16_t known_max; /* greatest number of a mirror column */
 };
 
-static bool holds(const int16_t *list, int n, int16_t attnum)
+static bool is_live(const struct duct_relation *rel, int16_t attnum)
 {
-	for (int i = 0; i < n; i++)
-		if (list[i] == attnum)
+	for (int i = 0; i < rel->nlive; i++)
+		if (rel->live[i].attnum == attnum)
 			return true;
 	return false;
 }
@@ -71,7 +71,7 @@ static int next_live(const struct binder *b, int16_t above, int16_t below)
 	int best = -1;
 	for (size_t j = 0; j < b->m->ncolumns; j++) {
 		int16_t n = b->m->columns[j].attnum;
-		if (!b->used[j] && n > above && n < below && holds(b->rel->live, b->rel->nlive, n) &&
+		if (!b->used[j] && n > above && n < below && is_live(b->rel, n) &&
 		    (best < 0 || n < b->m->columns[best].attnum))
 			best = (int)j;
 	}
@@ -83,7 +83,7 @@ static int count_between(const struct binder *b, int16_t above, int16_t below, b
 	int count = 0;
 	for (size_t j = 0; j < b->m->ncolumns; j++) {
 		int16_t n = b->m->columns[j].attnum;
-		count += !b->used[j] && n > above && n < below && holds(b->rel->live, b->rel->nlive, n) == live;
+		count += !b->used[j] && n > above && n < below && is_live(b->rel, n) == live;
 	}
 	return count;
 }
@@ -124,23 +124,33 @@ static void match_gaps(struct binder *b, const struct lake_column *const *types)
 	}
 }
 
-/* New columns under a passing name: their numbers are the next ones, unless numbers there were given up again. */
+/* The least number above `above` that the table has or had, 0: none. */
+static int16_t number_after(const struct duct_relation *rel, int16_t above)
+{
+	int16_t found = 0;
+	for (int i = 0; i < rel->nlive; i++)
+		if (rel->live[i].attnum > above && (!found || rel->live[i].attnum < found))
+			found = rel->live[i].attnum;
+	for (int i = 0; i < rel->ndropped; i++)
+		if (rel->dropped[i] > above && (!found || rel->dropped[i] < found))
+			found = rel->dropped[i];
+	return found;
+}
+
+/* New columns under a passing name: most likely they are the first that came after what the lake knows. */
 static void number_new(struct binder *b)
 {
-	int16_t last = b->known_max;
-	for (int i = 0; i < b->rel->ncolumns; i++)
-		last = b->attnums[i] > last ? b->attnums[i] : last;
-	if (b->rel->ndropped && b->rel->dropped[b->rel->ndropped - 1] > b->known_max)
-		return;
-	int at = 0;
+	int16_t above = b->known_max;
 	for (int i = 0; i < b->rel->ncolumns; i++) {
-		if (b->attnums[i] || b->columns[i] >= 0)
-			continue;
-		while (at < b->rel->nlive && (b->rel->live[at] <= b->known_max || (i && b->rel->live[at] <= b->attnums[i - 1])))
-			at++;
-		if (at == b->rel->nlive || (i + 1 < b->rel->ncolumns && b->attnums[i + 1] && b->rel->live[at] >= b->attnums[i + 1]))
-			return;
-		b->attnums[i] = b->rel->live[at++];
+		if (!b->attnums[i] && b->columns[i] < 0) {
+			int next = i + 1;
+			while (next < b->rel->ncolumns && !b->attnums[next])
+				next++;
+			int16_t number = number_after(b->rel, above);
+			if (number && (next == b->rel->ncolumns || number < b->attnums[next]))
+				b->attnums[i] = number;
+		}
+		above = b->attnums[i] > above ? b->attnums[i] : above;
 	}
 }
 

@@ -263,6 +263,17 @@ static void remember_column(struct mirror *m, const struct duct_column *c, int16
 	m->relation_changed = true;
 }
 
+/* What rows have that are older than the column. Under the column's name the source may have another one by now. */
+static const char *old_rows_value(const struct duct_relation *rel, const struct duct_column *c, int16_t attnum)
+{
+	if (c->attnum == attnum)
+		return c->missing_value;
+	for (int i = 0; i < rel->nlive; i++)
+		if (rel->live[i].attnum == attnum && rel->live[i].type && duct_type_equal(rel->live[i].type, &c->type))
+			return rel->live[i].missing_value;
+	return NULL;
+}
+
 static int add_new(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, int64_t *ids,
 		   const int16_t *attnums, struct duct_error *err)
 {
@@ -270,7 +281,7 @@ static int add_new(struct ducklake *d, struct mirror *m, const struct duct_relat
 		const struct duct_column *c = &rel->columns[i];
 		if (ids[i] >= 0)
 			continue;
-		struct lake_column_def def = {c->name, &c->type, c->missing_value};
+		struct lake_column_def def = {c->name, &c->type, old_rows_value(rel, c, attnums[i])};
 		struct lake_txn_table *t = mirror_table(d, m);
 		int rc = lake_txn_add_column(group_txn(d), t, &def, err);
 		if (rc < 0)
