@@ -185,6 +185,14 @@ static void published_columns(void **state)
 	assert_int_equal(r->rel->nkeys, 0);
 	assert_int_equal(r->rel->identity, DUCT_IDENTITY_NONE);
 	pg_relation_free(r);
+	/* half a key is none */
+	columns[1].primary = true;
+	assert_int_equal(pg_relation_from_table(&r, &table, catalog, with_key, 2, 1, &err), 0);
+	columns[1].primary = false;
+	assert_int_equal(r->rel->nkeys, 0);
+	assert_false(r->rel->columns[0].key);
+	assert_int_equal(r->rel->identity, DUCT_IDENTITY_NONE);
+	pg_relation_free(r);
 	static const struct {
 		char identity;
 		enum duct_identity want;
