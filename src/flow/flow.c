@@ -142,7 +142,7 @@ static int work(struct flow_engine *e, struct duct_error *err)
 		if (e->complete)
 			return 0;
 	}
-	if (e->options->until_caught_up && !e->have_head) {
+	if (e->options->until_caught_up) { /* anew in each attempt: one may begin with a copy at a position that is reached */
 		rc = e->src->head(e->source, &e->head, err);
 		if (rc)
 			return rc;

@@ -61,6 +61,7 @@ static void read_column(struct duct_arena *arena, const PGresult *res, int row, 
 		.ndims = (int)pg_get_i64(res, row, 5),
 		.not_null = pg_get_bool(res, row, 6),
 		.type_name = duct_arena_strdup(arena, pg_get(res, row, 7)),
+		.computed = pg_get_bool(res, row, 9),
 	};
 	if (missing && *missing == '{') {
 		/* An array of one item. A bare one may hold commas: those of a box, whose arrays are delimited by ';'. */
@@ -234,6 +235,7 @@ static void set_numbers(struct duct_relation *rel, const struct pg_table *t, con
 	for (int i = 0; i < t->ncolumns; i++) {
 		const struct pg_table_column *c = &t->columns[i];
 		live[i].attnum = c->attnum;
+		live[i].computed = c->computed;
 		if (!c->missing)
 			continue;
 		struct duct_error ignored; /* its own column reports it, if it comes to that */

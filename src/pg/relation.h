@@ -22,6 +22,7 @@ struct pg_table_column {
 	bool identity;	       /* in the index that REPLICA IDENTITY USING INDEX names */
 	const char *type_name; /* for people */
 	const char *missing;   /* attmissingval in Postgres text form, NULL: none */
+	bool computed;	       /* has a default, but no missing value: rows were rewritten, or the default came later */
 };
 
 struct pg_table {

@@ -37,7 +37,8 @@
 
 #define PG_SQL_COLUMNS                                                                                                \
 	"SELECT a.attrelid, a.attnum, a.attname, a.atttypid, a.atttypmod, a.attndims, a.attnotnull, "                 \
-	"format_type(a.atttypid, a.atttypmod), CASE WHEN a.atthasmissing THEN a.attmissingval::text END "             \
+	"format_type(a.atttypid, a.atttypmod), CASE WHEN a.atthasmissing THEN a.attmissingval::text END, "            \
+	"(a.atthasdef OR a.attidentity <> '') AND NOT a.atthasmissing "                                               \
 	"FROM pg_attribute a WHERE a.attrelid = ANY ($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped "             \
 	"AND a.attgenerated = '' ORDER BY a.attrelid, a.attnum"
 

@@ -27,8 +27,9 @@ struct duct_column {
 /* A column as the source has it now, under whatever name. */
 struct duct_live_column {
 	int16_t attnum;
-	const struct duct_type *type;	   /* of missing_value, NULL without one */
-	const char *missing_value; /* as in duct_column */
+	bool computed; /* rows older than it may have got values that only the source knows (a default of each row's own) */
+	const struct duct_type *type; /* of missing_value, NULL without one */
+	const char *missing_value;    /* as in duct_column */
 };
 
 /*

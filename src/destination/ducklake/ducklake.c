@@ -128,10 +128,11 @@ static int destination_resume(void *dest, struct duct_checkpoint *ret, struct du
 	const struct lake_relation *relations = lake_relations(d->lake, &n);
 	free(d->known_oids);
 	d->known_oids = duct_xcalloc(n + 1, sizeof *d->known_oids);
+	ret->nknown = 0;
 	for (size_t i = 0; i < n; i++)
-		d->known_oids[i] = relations[i].source_oid;
+		if (strcmp(relations[i].state, MIRROR_COPY_AGAIN) != 0)
+			d->known_oids[ret->nknown++] = relations[i].source_oid;
 	ret->known_oids = d->known_oids;
-	ret->nknown = n;
 	return 0;
 }
 
@@ -170,7 +171,14 @@ static int destination_commit(void *dest, struct duct_commit_result *ret, struct
 	struct ducklake *d = dest;
 	if (d->partial)
 		return duct_fail(err, DUCT_FATAL, "commit in the middle of a source transaction");
-	return group_commit(d, ret, err);
+	const struct mirror *again = d->copy_again;
+	int rc = group_commit(d, ret, err);
+	if (rc < 0 || !again)
+		return rc;
+	/* The commit stands. What must be copied is settled when the flow opens, so it opens again. */
+	return duct_fail(err, DUCT_RETRY,
+			 "table \"%s\".\"%s\" is copied again: its older rows have values in a new column that only the "
+			 "source knows", again->rel->schema, again->rel->name);
 }
 
 static void destination_abort(void *dest)

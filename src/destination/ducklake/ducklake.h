@@ -52,6 +52,7 @@ struct mirror {
 	uint32_t oid;
 	struct duct_relation *rel; /* the newest version met */
 	enum mirror_mode mode;
+	bool copy_again; /* has a column whose values in older rows only the source has */
 	bool incomplete; /* never copied: rows may be missing in the lake without anything being wrong */
 	int64_t table_id; /* -1: created by the open group */
 	struct mirror_column *columns;
@@ -83,6 +84,8 @@ struct mirror {
 };
 
 enum { MIRROR_BUCKETS = 4096 };
+
+#define MIRROR_COPY_AGAIN "copy again" /* state of a relation row */
 
 /* A Parquet file that the open group has written. Its place in `ducklake.asides` is its ordinal in the transaction. */
 struct aside {
@@ -120,6 +123,7 @@ struct ducklake {
 	uint64_t source_rows;
 	int64_t opened_us, last_commit_us; /* monotonic; opened_us 0: empty */
 
+	const struct mirror *copy_again; /* the open group has found this one to be copied again */
 	struct ducklake_load *load; /* a copy under way, else NULL */
 };
 

@@ -46,6 +46,7 @@ void group_reset(struct ducklake *d, bool unlink_files)
 	d->txn = NULL;
 	d->nasides = d->ntouched = 0;
 	d->has_upto = d->partial = false;
+	d->copy_again = NULL;
 	d->source_rows = 0;
 	d->opened_us = 0;
 }

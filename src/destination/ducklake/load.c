@@ -64,6 +64,7 @@ static int add_load_table(struct ducklake *d, struct duct_relation *rel, bool wi
 		fold_truncate(m->fold);
 	}
 	m->incomplete = !with_rows;
+	m->copy_again = false;
 	m->relation_changed = true;
 	t->spec = ducklake_write_spec(d, m, false);
 	t->spec.max_rows = FILE_ROWS;

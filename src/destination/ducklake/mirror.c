@@ -116,7 +116,7 @@ void mirror_store(struct ducklake *d, struct mirror *m)
 	}
 	duct_buf_putc(&json, ']');
 	struct lake_relation row = {m->oid, m->rel->schema, m->rel->name, m->table_id, json.data,
-				    m->incomplete ? "incomplete" : "streaming"};
+				    m->copy_again ? MIRROR_COPY_AGAIN : m->incomplete ? "incomplete" : "streaming"};
 	lake_txn_set_relation(d->txn, &row, mirror_table(d, m));
 }
 
@@ -263,15 +263,25 @@ static void remember_column(struct mirror *m, const struct duct_column *c, int16
 	m->relation_changed = true;
 }
 
-/* What rows have that are older than the column. Under the column's name the source may have another one by now. */
-static const char *old_rows_value(const struct duct_relation *rel, const struct duct_column *c, int16_t attnum)
+/*
+ * What rows have that are older than the column: *ret_value (NULL: NULL) when the lake can say it for all of them at once,
+ * else false. Under the column's name the source may have another one by now.
+ */
+static bool old_rows_value(const struct duct_relation *rel, const struct duct_column *c, int16_t attnum,
+			   const char **ret_value)
 {
-	if (c->attnum == attnum)
-		return c->missing_value;
+	const struct duct_live_column *live = NULL;
 	for (int i = 0; i < rel->nlive; i++)
-		if (rel->live[i].attnum == attnum && rel->live[i].type && duct_type_equal(rel->live[i].type, &c->type))
-			return rel->live[i].missing_value;
-	return NULL;
+		if (rel->live[i].attnum == attnum)
+			live = &rel->live[i];
+	*ret_value = c->attnum == attnum ? c->missing_value : NULL;
+	if (c->attnum != attnum && live && live->type && duct_type_equal(live->type, &c->type))
+		*ret_value = live->missing_value;
+	if ((live && live->computed) || (*ret_value && duct_kind_is_nested(c->type.kind))) {
+		*ret_value = NULL;
+		return false;
+	}
+	return true;
 }
 
 static int add_new(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, int64_t *ids,
@@ -281,7 +291,11 @@ static int add_new(struct ducklake *d, struct mirror *m, const struct duct_relat
 		const struct duct_column *c = &rel->columns[i];
 		if (ids[i] >= 0)
 			continue;
-		struct lake_column_def def = {c->name, &c->type, old_rows_value(rel, c, attnums[i])};
+		struct lake_column_def def = {c->name, &c->type, NULL};
+		if (!old_rows_value(rel, c, attnums[i], &def.initial_default) && !m->incomplete && !d->load) {
+			m->copy_again = true;
+			d->copy_again = m;
+		}
 		struct lake_txn_table *t = mirror_table(d, m);
 		int rc = lake_txn_add_column(group_txn(d), t, &def, err);
 		if (rc < 0)
@@ -355,6 +369,7 @@ static int attach(struct ducklake *d, struct mirror *m, const struct duct_relati
 				 table->schema, table->name);
 	m->table_id = row->table_id;
 	m->incomplete = strcmp(row->state, "incomplete") == 0;
+	m->copy_again = strcmp(row->state, MIRROR_COPY_AGAIN) == 0;
 	int rc = parse_columns(m, row->columns, err);
 	if (rc < 0)
 		return rc;
