@@ -163,6 +163,14 @@ void lake_index_close(struct lake_index *index)
 	free(index);
 }
 
+int lake_index_drop(struct lake_index_set *set, int64_t table_id, struct duct_error *err)
+{
+	AUTO_FREE char *path = duct_xasprintf("%s/%lld.idx", lake_index_set_dir(set), (long long)table_id);
+	if (unlink(path) && errno != ENOENT)
+		return duct_fail(err, DUCT_RETRY, "remove key index \"%s\": %s", path, strerror(errno));
+	return 0;
+}
+
 int lake_index_reset(struct lake_index *index, struct duct_error *err)
 {
 	struct header h = *index->head;

@@ -55,6 +55,9 @@ int lake_index_open(struct lake_index **ret, struct lake_index_set *set, int64_t
 		    bool *ret_built, struct duct_error *err);
 void lake_index_close(struct lake_index *index); /* accepts NULL */
 
+/* Forgets the index of a table that is not open. */
+int lake_index_drop(struct lake_index_set *set, int64_t table_id, struct duct_error *err);
+
 /* Empties it; it is not built afterwards. */
 int lake_index_reset(struct lake_index *index, struct duct_error *err);
 void lake_index_set_built(struct lake_index *index);

@@ -165,7 +165,7 @@ static int follow_commit(struct ducklake *d, struct mirror *m, const struct lake
 {
 	if (m->table_id < 0 || !m->index) { /* new tables: index and files are read when first needed */
 		mirror_committed(d, m);
-		return mirror_unload(d, m, false, err);
+		return mirror_unload(d, m, m->truncated, err);
 	}
 	if (m->truncated) {
 		mirror_committed(d, m);

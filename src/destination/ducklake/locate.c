@@ -48,10 +48,11 @@ static void files_clear(struct mirror *m)
 
 int mirror_unload(struct ducklake *d, struct mirror *m, bool invalidate, struct duct_error *err)
 {
-	(void)d;
 	int rc = 0;
 	if (m->index && invalidate)
 		rc = lake_index_reset(m->index, err);
+	else if (invalidate && m->table_id >= 0) /* not open in this run, but there from an earlier one */
+		rc = lake_index_drop(d->indexes, m->table_id, err);
 	lake_index_close(m->index);
 	m->index = NULL;
 	files_clear(m);
