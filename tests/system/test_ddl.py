@@ -1,0 +1,346 @@
+"""The lake's tables follow those of the source: columns and tables that come, go, change name or type."""
+
+import pytest
+
+from lib.flow import EXIT_DATA
+
+TABLE = "CREATE TABLE t (id int PRIMARY KEY, v text, n int)"
+ROWS = "INSERT INTO t SELECT i, 'row ' || i, i FROM generate_series(1, 6) i"
+
+
+@pytest.fixture(params=["step by step", "backlog"])
+def steps(request):
+    """Runs the statements of a scenario: with a run of the flow after each change of rows (DDL alone is not sent), or all
+    of them while the flow is down."""
+
+    def run(m, *statements):
+        for statement in statements:
+            m.sql(statement)
+            if request.param == "step by step" and not statement.startswith("ALTER"):
+                m.sync()
+                m.same("t")
+        m.sync()
+        m.same("t")
+
+    return run
+
+
+def changed(m):
+    """All rows of a scenario's table once more, and half of them gone."""
+    m.sql("UPDATE t SET id = id + 1000", "DELETE FROM t WHERE id % 2 = 0")
+    m.sync()
+    m.same("t")
+
+
+# --- columns ---
+
+
+def test_add_column(mirror, steps):
+    m = mirror(TABLE, ROWS)
+    m.sync()
+    steps(
+        m,
+        "ALTER TABLE t ADD plain text",
+        "INSERT INTO t VALUES (10, 'ten', 10, 'plain')",
+        "ALTER TABLE t ADD a int DEFAULT 7, ADD b text DEFAULT 'it''s \"x\"', ADD c numeric(8,2) DEFAULT 1.50,"
+        " ADD d timestamptz DEFAULT '2024-01-01 12:00+02', ADD e boolean NOT NULL DEFAULT true, ADD f text DEFAULT ''",
+        "UPDATE t SET v = 'changed' WHERE id = 1",
+        "INSERT INTO t (id, a) VALUES (11, NULL)",
+        "ALTER TABLE t ALTER a SET DEFAULT 8",
+        "INSERT INTO t (id) VALUES (12)",
+    )
+    changed(m)
+
+
+def test_add_column_with_the_default_of_odd_types(mirror_sqlite):
+    m = mirror_sqlite(TABLE, ROWS, "CREATE TYPE mood AS ENUM ('sad', 'happy')")
+    m.sync()
+    m.sql(
+        "ALTER TABLE t ADD a int[] DEFAULT '{1,NULL}', ADD b jsonb DEFAULT '{\"a\": [1]}', ADD c bytea DEFAULT '\\x00ff',"
+        " ADD d uuid DEFAULT '550e8400-e29b-41d4-a716-446655440000', ADD e mood DEFAULT 'happy', ADD f float8 DEFAULT 'NaN',"
+        " ADD g date DEFAULT 'infinity', ADD h interval DEFAULT '1 mon', ADD i text DEFAULT 'NULL', ADD j int4range DEFAULT '[1,5)'"
+    )
+    m.sql("INSERT INTO t (id) VALUES (20)")
+    m.sync()
+    m.same("t")
+    changed(m)
+
+
+def test_drop_column(mirror, steps):
+    m = mirror(TABLE, ROWS)
+    m.sync()
+    before = m.last_snapshot()
+    steps(m, "ALTER TABLE t DROP v", "INSERT INTO t VALUES (10, 10)", "UPDATE t SET n = -1 WHERE id = 2", "DELETE FROM t WHERE id = 3")
+    assert m.rows("t", before)[0] == (1, "row 1", 1)
+    changed(m)
+
+
+def test_rename_column(mirror, steps):
+    m = mirror(TABLE, ROWS)
+    m.sync()
+    before = m.last_snapshot()
+    steps(m, "ALTER TABLE t RENAME v TO w", "UPDATE t SET w = 'new' WHERE id = 1", "ALTER TABLE t RENAME id TO key",
+          "INSERT INTO t VALUES (10, 'ten', 10)", "ALTER TABLE t RENAME key TO id", "INSERT INTO t VALUES (11, 'x', 11)")
+    assert m.rows("t")[1] == (2, "row 2", 2), "a renamed column keeps its values"
+    assert list(m.lake.columns("public.t", before)) == ["id", "v", "n"]
+    changed(m)
+
+
+def test_rename_more_than_once_in_a_backlog(mirror_sqlite):
+    """The names in between are known neither to the lake nor to the source's catalog."""
+    m = mirror_sqlite(TABLE, ROWS)
+    m.sync()
+    m.sql(
+        "ALTER TABLE t RENAME v TO w", "UPDATE t SET w = 'first' WHERE id = 1",
+        "ALTER TABLE t RENAME w TO x", "UPDATE t SET x = 'second' WHERE id = 2",
+        "ALTER TABLE t ADD y text", "INSERT INTO t VALUES (7, '7', 7, 'y')",
+        "ALTER TABLE t RENAME y TO z", "INSERT INTO t VALUES (8, '8', 8, 'z')",
+    )
+    m.sync()
+    m.same("t")
+
+
+def test_columns_swap_their_names(mirror_sqlite):
+    m = mirror_sqlite("CREATE TABLE t (id int PRIMARY KEY, a int, b int)", "INSERT INTO t VALUES (1, 10, 20)")
+    m.sync()
+    m.sql(
+        "ALTER TABLE t RENAME a TO c; ALTER TABLE t RENAME b TO a; ALTER TABLE t RENAME c TO b; INSERT INTO t (id, a, b) VALUES (2, 7, 8)"
+    )
+    m.sync()
+    m.same("t")
+
+
+def test_drop_and_add_of_the_same_name(mirror, steps):
+    m = mirror(TABLE, ROWS)
+    m.sync()
+    steps(
+        m,
+        "ALTER TABLE t DROP v; ALTER TABLE t ADD v text",
+        "INSERT INTO t VALUES (10, 10, 'new v')",
+        "ALTER TABLE t DROP n; ALTER TABLE t ADD n timestamptz",
+        "INSERT INTO t VALUES (11, 'v', '2024-01-01')",
+    )
+    assert [row[1] for row in m.rows("t")][0] is None or m.rows("t")[0][2] is None
+    changed(m)
+
+
+# --- types ---
+
+
+def test_types_that_widen(mirror, steps):
+    m = mirror(
+        "CREATE TABLE t (id int PRIMARY KEY, a smallint, b int, c numeric(8,2), d real, e varchar(5), f char(3), g date)",
+        "INSERT INTO t SELECT i, i, i, i / 2.0, i / 2.0, 'e' || i, 'f', '2024-01-01' FROM generate_series(1, 6) i",
+    )
+    m.sync()
+    before = m.last_snapshot()
+    rows = m.rows("t", before)
+    steps(
+        m,
+        "ALTER TABLE t ALTER a TYPE int, ALTER e TYPE varchar(50)",
+        "INSERT INTO t VALUES (10, 100000, 1, 1, 1, 'eleven characters', 'f', '2024-01-02')",
+        "ALTER TABLE t ALTER a TYPE bigint, ALTER b TYPE bigint, ALTER c TYPE numeric(20,4), ALTER e TYPE text",
+        "INSERT INTO t VALUES (11, 9223372036854775807, -9223372036854775808, 1234567890123456.7891, 2, 'e', 'f', '2024-01-02')",
+        "ALTER TABLE t ALTER d TYPE float8, ALTER f TYPE text",
+        "INSERT INTO t VALUES (12, 1, 1, 1, 1e300, 'e', 'longer', '2024-01-02')",
+        "UPDATE t SET d = d + 0.1 WHERE id = 1",
+    )
+    assert m.rows("t", before) == rows
+    changed(m)
+
+
+def test_a_key_that_widens(mirror_sqlite):
+    m = mirror_sqlite(TABLE, ROWS)
+    m.sync()
+    m.sql("ALTER TABLE t ALTER id TYPE bigint", "UPDATE t SET v = 'found' WHERE id <= 3", "INSERT INTO t VALUES (5000000000, 'big', 1)")
+    m.sync()
+    m.same("t")
+    m.sql("DELETE FROM t WHERE id IN (1, 5, 5000000000)")
+    m.sync()
+    m.same("t")
+
+
+@pytest.mark.parametrize(
+    "alter, types",
+    [
+        ("ALTER TABLE t ALTER n TYPE text USING n::text", ("int32", "text")),
+        ("ALTER TABLE t ALTER v TYPE int USING 1", ("varchar", "int")),
+    ],
+    ids=["int to text", "text to int"],
+)
+def test_any_other_type_change_stops(mirror_sqlite, alter, types):
+    m = mirror_sqlite(TABLE, ROWS)
+    m.sync()
+    m.sql("INSERT INTO t VALUES (7, '7', 7)", alter, "INSERT INTO t VALUES (8, '8', 8)")
+    stderr = m.fails(EXIT_DATA)
+    column = alter.split(" ALTER ")[1].split()[0]
+    for word in (f'"{column}"', "public", *types):
+        assert word in stderr, stderr
+    assert [row[0] for row in m.rows("t")] in ([1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 6, 7])
+    assert list(m.lake.columns("public.t").values()) == ["INTEGER", "VARCHAR", "INTEGER"]
+
+
+def test_a_type_that_narrows_keeps_the_wider_one(mirror_sqlite):
+    m = mirror_sqlite(TABLE, ROWS)
+    m.sync()
+    m.sql("ALTER TABLE t ALTER n TYPE smallint", "INSERT INTO t VALUES (7, '7', 7)")
+    m.sync()
+    m.same("t")
+    assert m.lake.columns("public.t")["n"] == "INTEGER"
+
+
+# --- one transaction ---
+
+
+def test_ddl_between_dml_in_one_transaction(mirror):
+    m = mirror(TABLE, ROWS)
+    m.sync()
+    snapshots = len(m.snapshots())
+    m.sql(
+        "UPDATE t SET v = 'before' WHERE id = 1; INSERT INTO t VALUES (10, 'ten', 10); ALTER TABLE t ADD extra int DEFAULT 5;"
+        " UPDATE t SET extra = 6 WHERE id = 2; INSERT INTO t VALUES (11, 'eleven', 11, 12); ALTER TABLE t DROP n;"
+        " INSERT INTO t VALUES (12, 'twelve', 13); ALTER TABLE t RENAME v TO w; UPDATE t SET w = w || '!' WHERE id > 9"
+    )
+    m.sync()
+    m.same("t")
+    assert len(m.snapshots()) == snapshots + 1
+    changed(m)
+
+
+def test_ddl_that_is_rolled_back(mirror_sqlite):
+    m = mirror_sqlite(TABLE, ROWS)
+    m.sync()
+    m.sql(
+        "BEGIN; ALTER TABLE t ADD x int; INSERT INTO t VALUES (10, 'x', 1, 1); ROLLBACK",
+        "BEGIN; SAVEPOINT s; ALTER TABLE t DROP v; INSERT INTO t VALUES (11, 1); ROLLBACK TO s; INSERT INTO t VALUES (12, 'y', 1); COMMIT",
+    )
+    m.sync()
+    m.same("t")
+    assert list(m.lake.columns("public.t")) == ["id", "v", "n"]
+
+
+def test_a_table_made_filled_and_altered_in_one_transaction(mirror):
+    m = mirror(TABLE)
+    m.sync()
+    m.sql(
+        "CREATE TABLE fresh (id int PRIMARY KEY, v text); INSERT INTO fresh VALUES (1, 'one'); ALTER TABLE fresh ADD n int;"
+        " INSERT INTO fresh VALUES (2, 'two', 2); INSERT INTO t VALUES (1, 'x', 1)"
+    )
+    m.sync()
+    m.same("t", "fresh")
+    m.sql("UPDATE fresh SET n = 3", "DELETE FROM fresh WHERE id = 1")
+    m.sync()
+    m.same("t", "fresh")
+
+
+def test_ddl_while_transactions_are_open(mirror_sqlite):
+    """Rows of one commit in several shapes: transactions that began before and end after the change."""
+    m = mirror_sqlite(TABLE, ROWS, "CREATE TABLE other (id int PRIMARY KEY)")
+    m.sync()
+    with m.database.connect(autocommit=False) as open_one:
+        open_one.execute("INSERT INTO other VALUES (1)")
+        m.sql("INSERT INTO t VALUES (10, 'x', 1)", "ALTER TABLE t ADD extra text", "INSERT INTO t VALUES (11, 'x', 1, 'e')")
+        open_one.execute("INSERT INTO t VALUES (12, 'x', 1, 'late')")
+        open_one.commit()
+    m.sync()
+    m.same("t", "other")
+
+
+def test_ddl_while_the_flow_runs(mirror_postgres):
+    m = mirror_postgres(TABLE, ROWS)
+    m.sync()
+    run = m.flow.start()
+    for i in range(8):
+        m.sql(
+            f"INSERT INTO t (id, v) VALUES ({100 + 2 * i}, 'a')",
+            f"ALTER TABLE t ADD c{i} int DEFAULT {i}",
+            f"INSERT INTO t (id, c{i}) VALUES ({101 + 2 * i}, -1)",
+        )
+        if i % 2:
+            m.sql(f"ALTER TABLE t DROP c{i - 1}", f"ALTER TABLE t RENAME c{i} TO d{i}")
+    m.sql("INSERT INTO t (id, d7) VALUES (99, 99)")
+    m.wait_rows(run, "t", 23)
+    assert run.terminate() == 0
+    m.sync()
+    m.same("t")
+    changed(m)
+
+
+# --- tables ---
+
+
+def test_rename_table(mirror):
+    m = mirror(TABLE, ROWS, "CREATE PUBLICATION shop FOR ALL TABLES")
+    m.sync()
+    before = m.last_snapshot()
+    m.sql("UPDATE t SET v = 'old name' WHERE id = 1", "ALTER TABLE t RENAME TO u", "UPDATE u SET v = 'new name' WHERE id = 2")
+    m.sync()
+    assert m.lake.tables() == ["public.u"]
+    m.same("u")
+    assert len(m.rows("t", before)) == 6
+    m.sql("INSERT INTO u VALUES (9, 'nine', 9)", "DELETE FROM u WHERE id = 3")
+    m.sync()
+    m.same("u")
+
+
+def test_move_table_to_another_schema(mirror_sqlite):
+    m = mirror_sqlite(TABLE, ROWS, "CREATE SCHEMA s")
+    m.sync()
+    m.sql("ALTER TABLE t SET SCHEMA s", "UPDATE s.t SET v = 'moved' WHERE id = 2")
+    m.sync()
+    assert m.lake.tables() == ["s.t"]
+    m.same("s.t")
+
+
+def test_tables_swap_their_names(mirror_sqlite):
+    """What pg_repack and blue-green loads do."""
+    m = mirror_sqlite(TABLE, ROWS, "CREATE TABLE u (id int PRIMARY KEY, v text, n int); INSERT INTO u VALUES (1, 'u', 1)")
+    m.sync()
+    m.sql("ALTER TABLE t RENAME TO x; ALTER TABLE u RENAME TO t; ALTER TABLE x RENAME TO u; INSERT INTO t VALUES (2, 'in old u', 2);"
+          " INSERT INTO u VALUES (7, 'in old t', 7)")
+    m.sync()
+    m.same("t", "u")
+
+
+def test_a_table_takes_the_name_of_another(mirror):
+    """The old table lives on under another name and sends nothing; later it does."""
+    m = mirror(TABLE, ROWS, "CREATE TABLE fresh (id int PRIMARY KEY, v text, n int); INSERT INTO fresh VALUES (1, 'fresh', 1)")
+    m.sync()
+    m.sql("ALTER TABLE t RENAME TO t_old; ALTER TABLE fresh RENAME TO t; INSERT INTO t VALUES (2, 'two', 2)")
+    m.sync()
+    m.same("t")
+    m.sql("UPDATE t_old SET v = 'still here' WHERE id = 3")
+    m.sync()
+    m.same("t", "t_old")
+
+
+def test_a_new_table_takes_the_name_of_a_living_one(mirror_sqlite):
+    m = mirror_sqlite(TABLE, ROWS)
+    m.sync()
+    m.sql("ALTER TABLE t RENAME TO t_old; CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'new')")
+    m.sync()
+    m.same("t")
+    m.sql("UPDATE t_old SET v = 'still here' WHERE id = 3", "INSERT INTO t VALUES (2, 'newer')")
+    m.sync()
+    m.same("t", "t_old")
+
+
+def test_vacuum_full_and_rewrites_change_nothing(mirror_sqlite):
+    m = mirror_sqlite(TABLE, ROWS)
+    m.sync()
+    m.sql("DELETE FROM t WHERE id = 1", "VACUUM FULL t", "UPDATE t SET v = 'after' WHERE id = 2", "CLUSTER t USING t_pkey")
+    m.sql("REINDEX TABLE t", "ALTER TABLE t SET UNLOGGED", "ALTER TABLE t SET LOGGED", "UPDATE t SET v = 'again' WHERE id = 3")
+    m.sync()
+    m.same("t")
+
+
+def test_a_rewrite_that_makes_new_values(mirror_sqlite):
+    """ADD COLUMN with a volatile default sends no rows: the flow reads the table again, or says what is missing."""
+    m = mirror_sqlite(TABLE, ROWS)
+    m.sync()
+    m.sql("ALTER TABLE t ADD u uuid DEFAULT gen_random_uuid()", "UPDATE t SET n = 0 WHERE id = 1")
+    run = m.flow.start("--until-caught-up")
+    if run.wait() == 0:
+        m.same("t")
+    else:
+        assert '"u"' in run.stderr and "t" in run.stderr, run.stderr
