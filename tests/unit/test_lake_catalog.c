@@ -4,12 +4,13 @@
 #include "lake/lake.h"
 #include "lake/stats.h"
 
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 static void expect_tags(const char *text, const char *expected)
 {
