@@ -89,6 +89,8 @@ static int build_relation(struct postgres_source *src, const struct postgres_tab
 		facts = &then;
 	if (!r)
 		r = pg_relation_from_message(ret, m, facts, src->catalog, src->group.version + 1, err);
+	if (!r)
+		(*ret)->rel->may_lack = src->config->dead_letter;
 	pg_tables_free(fresh);
 	return r;
 }
@@ -127,6 +129,7 @@ static int replay_start(struct postgres_source *src, const struct pgout_message 
 		return 0;
 	}
 	postgres_group_begin(&src->group, m->xid, m->commit.commit_lsn, src->start_lsn);
+	src->group.commit_us = m->commit.commit_us;
 	postgres_replay_begin(&src->replay, src->spool, m->xid);
 	pgout_reset(&src->replay_decoder);
 	src->replay_decoder.in_stream = true;
@@ -186,7 +189,7 @@ int postgres_replay_some(struct postgres_source *src, struct duct_error *err)
 			r = apply_relation(src, &m, data + 5, len - 5, err);
 		else if (is_change(m.kind))
 			r = postgres_group_change(&src->group, &m, err);
-		if (r)
+		if (r || src->group.cut)
 			return r;
 	}
 }
@@ -217,6 +220,7 @@ int postgres_apply(struct postgres_source *src, const char *data, size_t len, st
 	switch (m.kind) {
 	case 'B':
 		postgres_group_begin(&src->group, m.xid, m.begin.final_lsn, src->start_lsn);
+		src->group.commit_us = m.begin.commit_us;
 		return 0;
 	case 'C':
 		return apply_commit(src, &m, err);

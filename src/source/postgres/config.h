@@ -25,7 +25,7 @@ struct postgres_config {
 	char *partition_column;
 	bool snapshot_consistent;
 	char *start_lsn;
-	bool accept_gap;
+	bool accept_gap, dead_letter;
 	int64_t max_memory, work_mem, read_pause_us, lock_timeout_ms;
 	char *spool_dir;
 	int binary, streaming; /* enum postgres_switch */

@@ -36,8 +36,9 @@ void postgres_copy_free(struct postgres_copy *copy)
 		free(copy->plans[i].lock_sql);
 	}
 	for (size_t i = 0; i < copy->snap.nrelations; i++) {
+		if (copy->snap.relations[i]->oid != POSTGRES_DEAD_LETTER_OID)
+			pg_relation_free(copy->relations[i]);
 		duct_relation_unref(copy->snap.relations[i]);
-		pg_relation_free(copy->relations[i]);
 	}
 	free(copy->relations);
 	free(copy->snap.relations);
@@ -285,6 +286,7 @@ static int add_relations(struct postgres_source *src, struct postgres_copy *copy
 		if ((r = pg_relation_from_table(&rel, t, src->catalog, tables[i]->columns, names, src->group.version + 1, err)))
 			break;
 		src->group.version++;
+		rel->rel->may_lack = src->config->dead_letter;
 		copy->relations[copy->snap.nrelations] = rel;
 		copy->snap.relations[copy->snap.nrelations++] = duct_relation_ref(rel->rel);
 	}
@@ -311,7 +313,7 @@ static int plan(struct postgres_source *src, struct postgres_copy *copy, struct 
 	}
 	copy->snap.without_rows = !rows;
 	copy->relations = duct_xcalloc(n + 1, sizeof *copy->relations);
-	copy->snap.relations = duct_xcalloc(n + 1, sizeof *copy->snap.relations);
+	copy->snap.relations = duct_xcalloc(n + 2, sizeof *copy->snap.relations); /* and that of dead letters */
 	if (!r && rows)
 		r = lock_all(src, copy, wanted, n, err);
 	if (!r)
@@ -434,6 +436,8 @@ static int prepare(struct postgres_source *src, struct postgres_copy *copy, stru
 			id.fences[id.nfences++] = (struct postgres_fence){copy->relations[i]->rel->oid, slot.lsn};
 	else
 		id.nfences = 0;
+	if (src->group.dead_letter && (copy->snap.nrelations || copy->kind == POSTGRES_COPY_FIRST))
+		copy->snap.relations[copy->snap.nrelations++] = duct_relation_ref(src->group.dead_letter);
 	return postgres_identity_write(&id, copy->snap.source_identity, sizeof copy->snap.source_identity, err);
 }
 
@@ -498,6 +502,8 @@ int postgres_snapshot_done(void *source, struct duct_snapshot *snap, bool publis
 	int r = 0;
 	if (published) {
 		for (size_t i = 0; i < snap->nrelations; i++) {
+			if (snap->relations[i]->oid == POSTGRES_DEAD_LETTER_OID)
+				continue;
 			struct postgres_table *t = postgres_group_table(&src->group, snap->relations[i]->oid, true);
 			t->known = true;
 			t->fence = snap->pos.lsn;

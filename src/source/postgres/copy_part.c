@@ -13,8 +13,22 @@ struct part_reader {
 	const struct postgres_part *plan;
 	const struct duct_ctx *ctx;
 	struct pg_copy parser;
+	struct duct_relation *dead_letter; /* borrowed; NULL: a row that cannot be stored is an error */
+	struct duct_batch *dead;	   /* such rows, NULL: none */
+	uint64_t lsn;
 	bool done;
 };
+
+static int refused(void *arg, const struct pg_value *values, uint64_t seq, struct duct_error *err)
+{
+	struct part_reader *p = arg;
+	const struct postgres_dead_letter letter = {
+		.relation = p->plan->relation, .op = DUCT_READ, .values = values, .error = err->message, .lsn = p->lsn};
+	if (!p->dead)
+		p->dead = duct_batch_new(p->dead_letter, 0);
+	postgres_dead_letter_append(p->dead, &letter, seq);
+	return 0;
+}
 
 static int begin(const struct postgres_copy *copy, struct pg_session *s, const char *before, struct duct_error *err)
 {
@@ -71,6 +85,12 @@ int postgres_part_open(void *source, struct duct_snapshot *snap, struct duct_sna
 	p->copy = snap->impl;
 	p->plan = part->impl;
 	p->ctx = src->ctx;
+	p->lsn = snap->pos.lsn;
+	p->dead_letter = src->group.dead_letter;
+	if (p->dead_letter) {
+		p->parser.refused = refused;
+		p->parser.arg = p;
+	}
 	AUTO_PGRESULT PGresult *res = NULL;
 	int r = take_session(src, p->copy, &p->session, err);
 	if (!r)
@@ -122,31 +142,48 @@ static int next_bytes(struct part_reader *p, char **ret, int *ret_len, struct du
 	}
 }
 
-int postgres_part_read(void *reader, struct duct_batch **ret, struct duct_error *err)
+static bool has_room(const struct duct_batch *b)
 {
-	struct part_reader *p = reader;
-	struct duct_batch *batch = NULL;
-	int r = 0;
-	*ret = NULL;
-	while (!p->done && (!batch || (batch->rows < BATCH_ROWS && batch->arena.bytes < BATCH_BYTES))) {
+	return !b || (b->rows < BATCH_ROWS && b->arena.bytes < BATCH_BYTES);
+}
+
+/* Rows until the batch is full, or the part ends. */
+static int fill(struct part_reader *p, struct duct_batch *batch, struct duct_error *err)
+{
+	while (!p->done && has_room(batch) && has_room(p->dead)) {
 		char *data = NULL;
-		int len = 0;
-		if ((r = next_bytes(p, &data, &len, err)) <= 0)
-			break;
-		if (!batch)
-			batch = duct_batch_new(p->plan->relation->rel, 0);
+		int len = 0, r = next_bytes(p, &data, &len, err);
+		if (r <= 0)
+			return r;
 		r = pg_copy_feed(&p->parser, p->plan->relation, batch, p->plan->first_seq, data, (size_t)len, err);
 		PQfreemem(data);
 		if (r)
-			break;
+			return r;
 	}
-	if (r < 0 || !batch || !batch->rows) {
-		duct_batch_unref(batch);
-		return r < 0 ? duct_wrap(err, "copy of \"%s\".\"%s\"", p->plan->relation->rel->schema,
-					 p->plan->relation->rel->name) : 0;
+	return 0;
+}
+
+int postgres_part_read(void *reader, struct duct_batch **ret, struct duct_error *err)
+{
+	struct part_reader *p = reader;
+	const struct duct_relation *rel = p->plan->relation->rel;
+	*ret = NULL;
+	if (!p->done && has_room(p->dead)) {
+		struct duct_batch *batch = duct_batch_new(p->plan->relation->rel, 0);
+		int r = fill(p, batch, err);
+		if (r < 0) {
+			duct_batch_unref(batch);
+			return duct_wrap(err, "copy of \"%s\".\"%s\"", rel->schema, rel->name);
+		}
+		if (batch->rows)
+			*ret = batch;
+		else
+			duct_batch_unref(batch);
 	}
-	duct_batch_seal(batch);
-	*ret = batch;
+	if (!*ret)
+		*ret = duct_steal(&p->dead);
+	if (*ret)
+		duct_batch_seal(*ret);
 	return 0;
 }
 
@@ -158,6 +195,7 @@ void postgres_part_close(void *reader)
 	/* a session whose COPY was not read to its end is of no more use; without a common snapshot neither */
 	if (!p->session || !p->done || !p->copy->snapshot_name[0] || duct_queue_push(p->copy->idle, p->session, 1, 0) != 1)
 		pg_session_close(p->session);
+	duct_batch_unref(p->dead);
 	pg_copy_done(&p->parser);
 	free(p);
 }

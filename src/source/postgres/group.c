@@ -1,5 +1,6 @@
 /* Changes into batches: see group.h. */
 #include "source/postgres/group.h"
+#include "source/postgres/dead_letter.h"
 
 #include "base/clock.h"
 #include "base/mem.h"
@@ -48,10 +49,22 @@ struct postgres_table *postgres_group_table(struct postgres_group *g, uint32_t o
 	return t;
 }
 
+static bool same_key(const struct duct_relation *a, const struct duct_relation *b)
+{
+	if (a->identity != b->identity || a->nkeys != b->nkeys)
+		return false;
+	for (int i = 0; i < a->nkeys; i++)
+		if (a->columns[a->keys[i]].attnum != b->columns[b->keys[i]].attnum)
+			return false;
+	return a->nkeys || a->ncolumns == b->ncolumns;
+}
+
 void postgres_group_relation(struct postgres_group *g, struct postgres_table *t, struct pg_relation *relation,
 			     const void *raw, size_t raw_len)
 {
-	(void)g;
+	/* A destination cannot commit inside a transaction, so rows of both keys must not come in one hand-over. */
+	if (t->relation && g->ncommits && g->open && g->seq == g->first_seq && !same_key(t->relation->rel, relation->rel))
+		g->cut = true;
 	pg_relation_free(t->relation);
 	t->relation = relation;
 	t->open = NULL; /* stays in the list, closed */
@@ -74,6 +87,15 @@ void postgres_group_begin(struct postgres_group *g, uint32_t xid, uint64_t commi
 	g->first_seq = g->seq;
 }
 
+static struct duct_batch *add_batch(struct postgres_group *g, struct duct_relation *rel)
+{
+	struct duct_batch *b = duct_batch_new(rel, 0);
+	g->batches = duct_grow(g->batches, &g->batches_cap, g->nbatches + 1, sizeof *g->batches);
+	g->batches[g->nbatches++] = b;
+	g->bytes += b->arena.bytes;
+	return b;
+}
+
 /* The batch for the table's next row; NULL when the row is not wanted. */
 static struct duct_batch *batch_for(struct postgres_group *g, struct postgres_table *t)
 {
@@ -85,12 +107,8 @@ static struct duct_batch *batch_for(struct postgres_group *g, struct postgres_ta
 	}
 	if (g->commit_lsn < t->fence)
 		return NULL;
-	if (!t->open) {
-		t->open = duct_batch_new(t->relation->rel, 0);
-		g->batches = duct_grow(g->batches, &g->batches_cap, g->nbatches + 1, sizeof *g->batches);
-		g->batches[g->nbatches++] = t->open;
-		g->bytes += t->open->arena.bytes;
-	}
+	if (!t->open)
+		t->open = add_batch(g, t->relation->rel);
 	return t->open;
 }
 
@@ -117,6 +135,68 @@ static int truncate_one(struct postgres_group *g, uint32_t oid, struct duct_erro
 	return 0;
 }
 
+static void tell_dead_letter(struct postgres_group *g, const struct postgres_table *t, const struct pgout_message *m,
+			     const struct duct_error *why)
+{
+	const struct postgres_dead_letter letter = {
+		.relation = t->relation,
+		.op = m->kind,
+		.values = m->change.new.values,
+		.old = m->change.old_kind == 'O' ? m->change.old.values : NULL,
+		.error = why->message,
+		.lsn = g->commit_lsn,
+		.commit_us = g->commit_us,
+	};
+	if (!g->dead_open)
+		g->dead_open = add_batch(g, g->dead_letter);
+	size_t before = g->dead_open->arena.bytes;
+	postgres_dead_letter_append(g->dead_open, &letter, g->seq + 1);
+	row_added(g, g->dead_open, before);
+}
+
+/*
+ * A value of the change cannot be stored. What was there before the change goes, when it could be stored, and so was; the
+ * new row comes, when only the old one could not be stored, else it is told as a dead letter.
+ */
+static int set_aside(struct postgres_group *g, struct postgres_table *t, struct duct_batch *b, const struct pgout_message *m,
+		     struct duct_error *err)
+{
+	struct duct_error why = *err;
+	size_t before = b->arena.bytes;
+	if (m->kind != 'I') {
+		int r = pg_append_delete_old(b, t->relation, m, g->seq + 1, &g->scratch, err);
+		if (r && r != -DUCT_DATA)
+			return r;
+		if (!r)
+			row_added(g, b, before);
+	}
+	if (m->kind == 'D')
+		return 0;
+	before = b->arena.bytes;
+	int r = m->kind == 'U' ? pg_append_insert_new(b, t->relation, m, g->seq + 1, &g->scratch, err) : -DUCT_DATA;
+	if (!r)
+		row_added(g, b, before);
+	else if (r == -DUCT_DATA)
+		tell_dead_letter(g, t, m, &why);
+	return r == -DUCT_DATA ? 0 : r;
+}
+
+/* No batch stays without rows: something would seem to be there. */
+static void drop_empty(struct postgres_group *g, struct postgres_table *t)
+{
+	if (t->open->rows)
+		return;
+	for (size_t i = g->nbatches; i-- > 0;) {
+		if (g->batches[i] != t->open)
+			continue;
+		memmove(&g->batches[i], &g->batches[i + 1], (--g->nbatches - i) * sizeof *g->batches);
+		break;
+	}
+	g->bytes -= g->bytes < t->open->arena.bytes ? g->bytes : t->open->arena.bytes;
+	duct_batch_unref(t->open);
+	t->open = NULL;
+}
+
 int postgres_group_change(struct postgres_group *g, const struct pgout_message *m, struct duct_error *err)
 {
 	if (!g->open)
@@ -140,6 +220,13 @@ int postgres_group_change(struct postgres_group *g, const struct pgout_message *
 		return 0;
 	size_t before = b->arena.bytes;
 	int r = pg_append_change(b, t->relation, m, g->seq + 1, &g->scratch, err);
+	if (r == -DUCT_DATA && g->dead_letter) {
+		g->bytes += b->arena.bytes - before;
+		r = set_aside(g, t, b, m, err);
+		drop_empty(g, t);
+		if (!r)
+			return 0;
+	}
 	if (r)
 		return duct_wrap(err, "table \"%s\".\"%s\", transaction %u", t->relation->rel->schema,
 				 t->relation->rel->name, g->xid);
@@ -169,6 +256,7 @@ static void close_batches(struct postgres_group *g)
 /* The tables of few batches are found by oid; a walk over all tables for each hand-over would cost with 10,000. */
 static void forget_open(struct postgres_group *g)
 {
+	g->dead_open = NULL;
 	if (g->nbatches * 8 > g->nslots) {
 		close_batches(g);
 		return;
@@ -199,6 +287,7 @@ struct duct_changes *postgres_group_take(struct postgres_group *g)
 	g->nbatches = g->ncommits = 0;
 	g->rows = g->bytes = 0;
 	g->first_us = 0;
+	g->cut = false;
 	return c;
 }
 
@@ -210,7 +299,7 @@ void postgres_group_reset(struct postgres_group *g)
 	g->nbatches = g->ncommits = 0;
 	g->rows = g->bytes = 0;
 	g->first_us = 0;
-	g->open = g->skip = g->partial = false;
+	g->open = g->skip = g->partial = g->cut = false;
 }
 
 void postgres_group_done(struct postgres_group *g)
@@ -227,5 +316,6 @@ void postgres_group_done(struct postgres_group *g)
 	free(g->batches);
 	free(g->commits);
 	duct_buf_done(&g->scratch);
+	duct_relation_unref(g->dead_letter);
 	*g = (struct postgres_group){0};
 }

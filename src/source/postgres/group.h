@@ -37,13 +37,17 @@ struct postgres_group {
 	uint64_t version;     /* of the last relation */
 	int64_t first_us;     /* when the first row came in, 0: none */
 	struct duct_buf scratch;
+	struct duct_relation *dead_letter; /* where rows go that cannot be stored; NULL: they are errors */
+	struct duct_batch *dead_open;	   /* in the group's batches */
 	/* The transaction being gathered. */
 	bool open;	      /* between begin and commit */
 	bool skip;	      /* it is stored already */
 	bool partial;	      /* a part of it was handed over */
 	uint64_t commit_lsn;  /* start of its commit record */
+	int64_t commit_us;    /* set by the caller after begin */
 	uint32_t xid;
 	uint64_t first_seq;   /* seq before its first row */
+	bool cut;	      /* whole transactions before the open one must be taken before its first row is added */
 	bool unknown_seen;    /* a table that is not known has changed: it is to be copied */
 };
 
@@ -52,12 +56,14 @@ void postgres_group_done(struct postgres_group *group);
 /* The entry of a table; with `add` it is made when missing (else NULL). */
 struct postgres_table *postgres_group_table(struct postgres_group *group, uint32_t oid, bool add);
 
-/* A new version of a relation (takes it): later rows go into a new batch. `raw` is copied. */
+/* A new version of a relation (takes it): later rows go into a new batch. `raw` is copied. Sets `cut` when rows are found
+ * by another key from now on. */
 void postgres_group_relation(struct postgres_group *group, struct postgres_table *table, struct pg_relation *relation,
 			     const void *raw, size_t raw_len);
 
 void postgres_group_begin(struct postgres_group *group, uint32_t xid, uint64_t commit_lsn, uint64_t stored_lsn);
-/* I, U, D or T inside the transaction. FATAL for a relation without R. */
+/* I, U, D or T inside the transaction. FATAL for a relation without R. DATA for a row that cannot be stored; with
+ * `dead_letter` it is told there instead, and the row it would have replaced is deleted. */
 int postgres_group_change(struct postgres_group *group, const struct pgout_message *message, struct duct_error *err)
 	DUCT_CHECKED;
 void postgres_group_commit(struct postgres_group *group, uint64_t end_lsn, int64_t commit_us);

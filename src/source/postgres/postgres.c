@@ -280,6 +280,8 @@ static int postgres_open(void **ret, const void *config, const struct duct_ctx *
 	src->spool = postgres_spool_new((size_t)c->max_memory / SPOOL_SHARE,
 					c->spool_dir ? c->spool_dir : temp && *temp ? temp : "/tmp");
 	src->catalog = pg_catalog_new();
+	if (c->dead_letter)
+		src->group.dead_letter = postgres_dead_letter_relation();
 	int r = open_steps(src, from, err);
 	if (r) {
 		postgres_close(src, NULL);

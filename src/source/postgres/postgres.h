@@ -4,6 +4,7 @@
 #include "pg/server.h"
 #include "pg/session.h"
 #include "source/postgres/config.h"
+#include "source/postgres/dead_letter.h"
 #include "source/postgres/group.h"
 #include "source/postgres/identity.h"
 #include "source/postgres/spool.h"

@@ -250,6 +250,8 @@ static bool begins_part(const struct postgres_source *src, const char *data, int
 static bool group_full(const struct postgres_source *src, int64_t now)
 {
 	const struct postgres_group *g = &src->group;
+	if (g->cut)
+		return true;
 	if (g->open)
 		return g->bytes >= src->part_bytes && (src->held || src->replay_held);
 	return g->ncommits && ((int64_t)g->rows >= src->config->batch_size || g->bytes >= src->part_bytes ||
@@ -288,7 +290,8 @@ static int drain(struct postgres_source *src, struct duct_error *err)
 		PQfreemem(buf);
 		if (r)
 			return r;
-		if (src->replaying || src->restart || (src->group.ncommits && group_full(src, src->group.first_us)))
+		if (src->replaying || src->restart || src->group.cut ||
+		    (src->group.ncommits && group_full(src, src->group.first_us)))
 			return 1;
 	}
 	return 1;
