@@ -39,6 +39,6 @@ def postgres_lake(server, request, tmp_path):
 def mirrored(database, lake_home, make_flow):
     """A copied flow of the constant-sum workload, ready to stream."""
     database.sql(SCHEMA)
-    flow = make_flow(database, lake_home, destination={"flush_interval": "20ms"})
+    flow = make_flow(database, lake_home, source={"status_interval": "200ms"}, destination={"flush_interval": "20ms"})
     flow.run_until_caught_up()
     return database, lake_home, flow

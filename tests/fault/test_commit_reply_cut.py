@@ -65,12 +65,12 @@ def test_replication_connection_is_cut_at_random(server, database, lake_home, ma
     pick = random.Random(seed)
     with Proxy(server) as proxy:
         database.sql(SCHEMA)
-        flow = make_flow(database, lake_home, source={"dsn": proxy.dsn(database.name)}, destination=FAST)
+        flow = make_flow(database, lake_home, source={"dsn": proxy.dsn(database.name), "status_interval": "200ms"}, destination=FAST)
         flow.run_until_caught_up()
         with Workload(database, seed=seed) as load:
             run = flow.start()
-            while proxy.cuts < 8:
-                wanted = load.committed + pick.randint(1, 60)
+            while proxy.cuts < 6:
+                wanted = load.committed + pick.randint(1, 40)
                 run.wait_for(lambda: load.committed >= wanted and proxy.links, 30, "the workload and the flow to go on")
                 proxy.cut()
             confirmed = server.lsn()
