@@ -49,6 +49,17 @@ def _give_to_server(folder):
         os.chown(folder, identity["user"], identity["group"])
 
 
+def _initdb(programs, data):
+    subprocess.run(
+        [programs / "initdb", "-D", data, "-U", SUPERUSER, "-A", "trust", "-E", "UTF8"]
+        + ["--locale=C.UTF-8", "--no-sync", "--no-instructions"],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        cwd="/",
+        **_identity(),
+    )
+
+
 def _template(programs):
     """A data folder fresh from initdb, made once per version and copied by every server."""
     version = subprocess.check_output([programs / "postgres", "--version"], text=True).split()[2]
@@ -58,14 +69,7 @@ def _template(programs):
     temp = Path(tempfile.mkdtemp(prefix="duct-initdb-"))
     try:
         _give_to_server(temp)
-        subprocess.run(
-            [programs / "initdb", "-D", temp / "data", "-U", SUPERUSER, "-A", "trust", "-E", "UTF8"]
-            + ["--locale=C.UTF-8", "--no-sync", "--no-instructions"],
-            check=True,
-            stdout=subprocess.DEVNULL,
-            cwd="/",
-            **_identity(),
-        )
+        _initdb(programs, temp / "data")
         CACHE.mkdir(parents=True, exist_ok=True)
         ready = template.with_name(f"{template.name}.{os.getpid()}")
         subprocess.run(["cp", "-a", temp / "data", ready], check=True)
@@ -91,9 +95,10 @@ class Postgres:
 
     fsync     True makes a kill of the machine survivable; a kill of the server is survivable without
     settings  more lines for postgresql.conf, as a dict
+    fresh     True takes initdb instead of a copy, so that the system identifier is its own
     """
 
-    def __init__(self, fsync=False, settings=None, version=15):
+    def __init__(self, fsync=False, settings=None, version=15, fresh=False):
         self._programs = programs_folder(version)
         self.folder = Path(tempfile.mkdtemp(prefix="duct-pg-"))
         self.data = self.folder / "data"
@@ -101,7 +106,10 @@ class Postgres:
         self._process = None
         self._connections = {}
         _give_to_server(self.folder)
-        subprocess.run(["cp", "-a", _template(self._programs), self.data], check=True)
+        if fresh:
+            _initdb(self._programs, self.data)
+        else:
+            subprocess.run(["cp", "-a", _template(self._programs), self.data], check=True)
         lines = {
             **SETTINGS,
             "unix_socket_directories": f"'{self.folder}'",
