@@ -124,6 +124,21 @@ def test_truncate_inside_a_streamed_transaction(mirror_sqlite):
     m.same("a")
 
 
+def test_unsent_values_of_rows_the_transaction_wrote_aside(mirror_sqlite):
+    m = mirror_sqlite(TABLES, "ALTER TABLE a ALTER body SET STORAGE EXTERNAL", "INSERT INTO a VALUES (0, 0, repeat('b', 9000))",
+                      source=SMALL, destination={"flush_bytes": "1MiB"})
+    m.sync()
+    filled = "INSERT INTO a SELECT i, 0, repeat(md5(i::text), 200) FROM generate_series(1, 400) i"
+    fill_up = big("b", 1, 8000)  # what came before it goes to files
+    m.sql("; ".join([filled, fill_up, "UPDATE a SET v = 1 WHERE id % 2 = 0", "TRUNCATE b", fill_up,
+                     "UPDATE a SET id = id + 1000 WHERE id % 3 = 0", "UPDATE a SET v = 2", "DELETE FROM a WHERE id % 7 = 0"]))
+    m.sync()
+    m.same("a", "b")
+    m.sql("UPDATE a SET v = 3", "UPDATE a SET id = -id")
+    m.sync()
+    m.same("a")
+
+
 def test_memory_stays_bounded(mirror_sqlite, tmp_path):
     """400,000 rows, 60 MB, of which all are updated again, within a small limit."""
     m = mirror_sqlite(

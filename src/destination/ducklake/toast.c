@@ -107,6 +107,8 @@ static int read_one_file(struct filling *f, struct duct_error *err)
 	if (first->in_aside) {
 		aside.path = f->d->asides[first->file].path;
 		aside.record_count = f->d->asides[first->file].rows;
+		if (!f->d->asides[first->file].explicit_row_ids)
+			aside.row_id_start = 0; /* given at the commit; nobody asks here */
 	} else {
 		struct mirror_file *known = mirror_file(f->m, first->file);
 		if (!known)
