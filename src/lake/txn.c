@@ -289,7 +289,7 @@ static int find_column(struct lake_txn_table *t, int64_t column_id, struct txn_c
 
 int lake_txn_drop_column(struct lake_txn *txn, struct lake_txn_table *t, int64_t column_id, struct duct_error *err)
 {
-	struct txn_column *c;
+	struct txn_column *c = NULL;
 	if (find_column(t, column_id, &c, err))
 		return -(int)err->class;
 	if (t->nlive <= 1)
@@ -310,7 +310,7 @@ int lake_txn_drop_column(struct lake_txn *txn, struct lake_txn_table *t, int64_t
 int lake_txn_rename_column(struct lake_txn *txn, struct lake_txn_table *t, int64_t column_id, const char *name,
 			   struct duct_error *err)
 {
-	struct txn_column *c;
+	struct txn_column *c = NULL;
 	if (find_column(t, column_id, &c, err) || check_column_name(t, name, c, err))
 		return -(int)err->class;
 	c->column.name = duct_arena_strdup(&txn->arena, name);
@@ -323,7 +323,7 @@ int lake_txn_rename_column(struct lake_txn *txn, struct lake_txn_table *t, int64
 int lake_txn_retype_column(struct lake_txn *txn, struct lake_txn_table *t, int64_t column_id,
 			   const struct duct_type *type, struct duct_error *err)
 {
-	struct txn_column *c;
+	struct txn_column *c = NULL;
 	if (find_column(t, column_id, &c, err))
 		return -(int)err->class;
 	if (duct_type_equal(&c->column.type, type))
