@@ -33,18 +33,35 @@ static bool copy_given_up(struct copy *c)
 	return atomic_load(&c->failed) || flow_stopping(c->e);
 }
 
-static int pump(struct copy *c, void *reader, void *loader, struct flow_table_view *table, struct duct_error *err)
+/* What one part is written through: a loader for its relation, and one for a synthetic relation when it has such rows. */
+struct writer {
+	struct flow_engine *e;
+	void *reader, *loader, *aside;
+};
+
+static int write_batch(struct writer *w, const struct duct_batch *batch, struct duct_error *err)
+{
+	const struct duct_destination_ops *dst = w->e->dst;
+	if (!batch->relation->synthetic)
+		return dst->loader_write(w->loader, batch, err);
+	int rc = w->aside ? 0 : dst->loader_open(w->e->dest, batch->relation, &w->aside, err);
+	return rc ? rc : dst->loader_write(w->aside, batch, err);
+}
+
+static int pump(struct copy *c, struct writer *w, struct flow_table_view *table, struct duct_error *err)
 {
 	struct flow_engine *e = c->e;
 	while (!copy_given_up(c)) {
 		struct duct_batch *batch = NULL;
-		int rc = e->src->part_read(reader, &batch, err);
+		int rc = e->src->part_read(w->reader, &batch, err);
 		if (rc)
 			return rc;
-		if (!batch)
-			return e->dst->loader_finish(loader, err);
+		if (!batch) {
+			rc = w->aside ? e->dst->loader_finish(w->aside, err) : 0;
+			return rc ? rc : e->dst->loader_finish(w->loader, err);
+		}
 		uint64_t rows = batch->rows, bytes = batch->arena.bytes;
-		rc = e->dst->loader_write(loader, batch, err);
+		rc = write_batch(w, batch, err);
 		duct_batch_unref(batch);
 		if (rc)
 			return rc;
@@ -60,16 +77,18 @@ static int copy_part(struct copy *c, struct duct_snapshot_part *part, struct duc
 {
 	struct flow_engine *e = c->e;
 	struct flow_table_view *table = &c->view->tables[part->table];
-	void *reader = NULL, *loader = NULL;
-	int rc = e->src->part_open(e->source, c->snap, part, &reader, err);
+	struct writer w = {.e = e};
+	int rc = e->src->part_open(e->source, c->snap, part, &w.reader, err);
 	if (!rc)
-		rc = e->dst->loader_open(e->dest, part->relation, &loader, err);
+		rc = e->dst->loader_open(e->dest, part->relation, &w.loader, err);
 	if (!rc)
-		rc = pump(c, reader, loader, table, err);
-	if (loader)
-		e->dst->loader_close(loader);
-	if (reader)
-		e->src->part_close(reader);
+		rc = pump(c, &w, table, err);
+	if (w.aside)
+		e->dst->loader_close(w.aside);
+	if (w.loader)
+		e->dst->loader_close(w.loader);
+	if (w.reader)
+		e->src->part_close(w.reader);
 	if (rc)
 		return duct_wrap(err, "copy of \"%s\"", table->name);
 	atomic_fetch_sub(&table->parts_left, 1);

@@ -81,17 +81,23 @@ static bool row_complete(struct duct_reader r, int ncolumns, bool *ret_bad)
 	return true;
 }
 
-static int wrap_key(const struct pg_relation *rel, struct duct_reader row, struct duct_error *err)
+/* A row that cannot be stored: *err says why. r is left behind it. */
+static int refuse_row(struct pg_copy *c, const struct pg_relation *rel, uint64_t seq, struct duct_reader *r,
+		      struct duct_error *err)
 {
 	AUTO_FREE struct pg_value *values = duct_xcalloc((size_t)rel->rel->ncolumns + 1, sizeof *values);
 	for (int i = 0; i < rel->rel->ncolumns; i++) {
 		const struct pg_mapping *m = &rel->mappings[i];
-		int32_t n = duct_read_i32(&row);
+		int32_t n = duct_read_i32(r);
 		values[i].kind = n < 0 ? 'n' : m->copy_text || m->sendless ? 't' : 'b';
 		values[i].len = n < 0 ? 0 : (uint32_t)n;
-		values[i].data = duct_read_bytes(&row, values[i].len);
+		values[i].data = duct_read_bytes(r, values[i].len);
 	}
-	return pg_wrap_key(rel, values, err);
+	int rc = pg_wrap_key(rel, values, err);
+	if (rc == -DUCT_DATA && c->refused)
+		rc = c->refused(c->arg, values, seq, err);
+	c->rows += rc == 0;
+	return rc;
 }
 
 static int append_row(struct pg_copy *c, const struct pg_relation *rel, struct duct_batch *b, uint64_t seq, struct duct_reader *r,
@@ -112,9 +118,10 @@ static int append_row(struct pg_copy *c, const struct pg_relation *rel, struct d
 		char format = m->copy_text || m->sendless ? 't' : 'b';
 		int rc = pg_decode_into(m, format, data, (size_t)n, b, &b->columns[i], &c->scratch, err);
 		if (rc < 0) {
-			pg_batch_undo_row(b);
+			duct_batch_undo_row(b);
 			(void)duct_wrap(err, "column \"%s\"", rel->rel->columns[i].name);
-			return wrap_key(rel, row, err);
+			*r = row;
+			return refuse_row(c, rel, seq, r, err);
 		}
 	}
 	c->rows++;

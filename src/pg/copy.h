@@ -20,7 +20,11 @@ struct pg_copy {
 	enum { PG_COPY_HEADER, PG_COPY_ROWS, PG_COPY_DONE } state;
 	struct duct_buf pending; /* the beginning of what is not complete */
 	struct duct_buf scratch;
-	uint64_t rows; /* appended so far */
+	uint64_t rows; /* so far, with those set aside */
+	/* May be NULL. Called with the values of a row that cannot be stored and the error that says why (which has the key and
+	 * the column); 0 leaves the row out, -class ends the copy. */
+	int (*refused)(void *arg, const struct pg_value *values, uint64_t seq, struct duct_error *err);
+	void *arg;
 };
 void pg_copy_done(struct pg_copy *copy);
 

@@ -9,30 +9,6 @@
 
 enum { MAX_KEY_BYTES = 80 };
 
-static void undo_vector(struct duct_vector *v, uint32_t rows)
-{
-	if (v->rows <= rows)
-		return;
-	v->rows = rows;
-	if (!v->width)
-		v->heap_len = v->offsets[rows];
-	v->valid[rows >> 3] &= (uint8_t)~(1 << (rows & 7));
-	v->sent[rows >> 3] &= (uint8_t)~(1 << (rows & 7));
-}
-
-void pg_batch_undo_row(struct duct_batch *b)
-{
-	int n = b->relation->ncolumns;
-	b->rows--;
-	if (b->old_row[b->rows] >= 0)
-		b->old_rows = (uint32_t)b->old_row[b->rows];
-	for (int i = 0; i < n; i++) {
-		undo_vector(&b->columns[i], b->rows);
-		if (b->old)
-			undo_vector(&b->old[i], b->old_rows);
-	}
-}
-
 void pg_append_truncate(struct duct_batch *b, uint64_t seq)
 {
 	(void)duct_batch_add_row(b, DUCT_TRUNCATE, seq);
@@ -227,6 +203,43 @@ int pg_append_change(struct duct_batch *b, const struct pg_relation *relation, c
 	}
 	if (rc == 0)
 		return 0;
-	pg_batch_undo_row(b);
+	duct_batch_undo_row(b);
 	return pg_wrap_key(relation, message->kind == 'D' ? message->change.old.values : message->change.new.values, err);
+}
+
+int pg_append_delete_old(struct duct_batch *b, const struct pg_relation *relation, const struct pgout_message *message,
+			 uint64_t seq, struct duct_buf *scratch, struct duct_error *err)
+{
+	const struct duct_relation *rel = relation->rel;
+	struct pgout_change c = message->change;
+	if (rel->nkeys) {
+		c.old = c.old_kind ? c.old : c.new;
+		c.old_kind = 'K';
+	}
+	for (int i = 0; i < rel->nkeys; i++)
+		if (c.old.values[rel->keys[i]].kind == 'u')
+			return duct_fail(err, DUCT_FATAL, "replication stream: a changed row of \"%s.%s\" lacks its key \"%s\"",
+					 rel->schema, rel->name, rel->columns[rel->keys[i]].name);
+	struct job j = {b, relation, &c, scratch};
+	(void)duct_batch_add_row(b, DUCT_DELETE, seq);
+	int rc = append_old(&j, err);
+	if (rc < 0)
+		duct_batch_undo_row(b);
+	else
+		duct_batch_fill_unset(b);
+	return rc;
+}
+
+int pg_append_insert_new(struct duct_batch *b, const struct pg_relation *relation, const struct pgout_message *message,
+			 uint64_t seq, struct duct_buf *scratch, struct duct_error *err)
+{
+	struct job j = {b, relation, &message->change, scratch};
+	(void)duct_batch_add_row(b, DUCT_INSERT, seq);
+	int rc = append_new(&j, err);
+	for (int i = 0; rc == 0 && i < b->relation->ncolumns; i++)
+		if (!duct_vector_is_sent(&b->columns[i], b->rows - 1))
+			rc = duct_fail(err, DUCT_DATA, "column \"%s\": its unchanged value was not sent", b->relation->columns[i].name);
+	if (rc < 0)
+		duct_batch_undo_row(b);
+	return rc;
 }

@@ -14,14 +14,22 @@
 int pg_append_change(struct duct_batch *batch, const struct pg_relation *relation, const struct pgout_message *message,
 		     uint64_t seq, struct duct_buf *scratch, struct duct_error *err) DUCT_CHECKED;
 
+/*
+ * The parts of a U or D message, one of whose values cannot be stored. pg_append_delete_old: a DELETE of the row as it was,
+ * by its key (its whole value in a relation without key): DATA when that cannot be stored either, so that the row never
+ * was. pg_append_insert_new: an INSERT of the new row; DATA when it cannot be stored or when not all of it was sent. On
+ * failure the batch is as it was before.
+ */
+int pg_append_delete_old(struct duct_batch *batch, const struct pg_relation *relation, const struct pgout_message *message,
+			 uint64_t seq, struct duct_buf *scratch, struct duct_error *err) DUCT_CHECKED;
+int pg_append_insert_new(struct duct_batch *batch, const struct pg_relation *relation, const struct pgout_message *message,
+			 uint64_t seq, struct duct_buf *scratch, struct duct_error *err) DUCT_CHECKED;
+
 /* A TRUNCATE of the relation. */
 void pg_append_truncate(struct duct_batch *batch, uint64_t seq);
 
 /* Puts the row's key, `row id = 4711`, before the message of an error about one of its values; returns -class. `values`
  * are those of the row's columns. Nothing is put for a relation without key. */
 int pg_wrap_key(const struct pg_relation *relation, const struct pg_value *values, struct duct_error *err);
-
-/* Takes back the last row (and its old row), which may be half built. */
-void pg_batch_undo_row(struct duct_batch *batch);
 
 #endif

@@ -128,4 +128,8 @@ int pg_decode(const struct pg_mapping *mapping, char format, const char *data, s
 int pg_decode_into(const struct pg_mapping *mapping, char format, const char *data, size_t len, struct duct_batch *batch,
 		   struct duct_vector *vector, struct duct_buf *scratch, struct duct_error *err) DUCT_CHECKED;
 
+/* What can be said of a value, for people, appended as UTF-8: its text where it has one, also when it has no place in the
+ * type (NaN, far times, other dimensions); else its bytes, `\x..`. Never fails. */
+void pg_render(const struct pg_mapping *mapping, char format, const char *data, size_t len, struct duct_buf *to);
+
 #endif

@@ -111,6 +111,30 @@ void duct_batch_fill_unset(struct duct_batch *b)
 	}
 }
 
+static void undo_vector(struct duct_vector *v, uint32_t rows)
+{
+	if (v->rows <= rows)
+		return;
+	v->rows = rows;
+	if (!v->width)
+		v->heap_len = v->offsets[rows];
+	v->valid[rows >> 3] &= (uint8_t)~(1 << (rows & 7));
+	v->sent[rows >> 3] &= (uint8_t)~(1 << (rows & 7));
+}
+
+void duct_batch_undo_row(struct duct_batch *b)
+{
+	assert(!b->sealed && b->rows);
+	b->rows--;
+	if (b->old_row[b->rows] >= 0)
+		b->old_rows = (uint32_t)b->old_row[b->rows];
+	for (int i = 0; i < b->relation->ncolumns; i++) {
+		undo_vector(&b->columns[i], b->rows);
+		if (b->old)
+			undo_vector(&b->old[i], b->old_rows);
+	}
+}
+
 void duct_batch_seal(struct duct_batch *b)
 {
 #ifndef NDEBUG

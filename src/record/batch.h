@@ -83,6 +83,8 @@ void duct_batch_unref(struct duct_batch *batch); /* accepts NULL */
 uint32_t duct_batch_add_row(struct duct_batch *batch, enum duct_op op, uint64_t seq);
 uint32_t duct_batch_add_old_row(struct duct_batch *batch); /* belongs to the last added row */
 void duct_batch_fill_unset(struct duct_batch *batch);	   /* the last row: all columns not yet appended become unset */
+/* Takes back the last row (and its old row), which may be half built. */
+void duct_batch_undo_row(struct duct_batch *batch);
 void duct_batch_seal(struct duct_batch *batch);
 
 /* Appends one value; the pointer returned is where `width` (fixed) or `len` (variable) bytes go. Memory is the batch's

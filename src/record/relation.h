@@ -54,6 +54,9 @@ struct duct_relation {
 	const struct duct_live_column *live;
 	const int16_t *dropped;
 	int nlive, ndropped;
+	bool may_lack;	/* rows may be missing at the destination without anything being wrong: they could not be stored */
+	bool synthetic; /* no table of the source, but rows that it makes itself; they are only appended, and a copy adds to
+			 * those that are there */
 };
 
 /* A relation with one reference, zeroed and with an initialised arena, to be filled by a source. */

@@ -75,7 +75,8 @@ struct duct_source_ops {
 	int (*snapshot)(void *source, struct duct_snapshot **ret, struct duct_error *err);
 	int (*part_open)(void *source, struct duct_snapshot *snap, struct duct_snapshot_part *part, void **ret_reader,
 			 struct duct_error *err); /* any thread */
-	/* Hands over a batch of DUCT_READ rows (one reference), NULL at the end of the part. */
+	/* Hands over a batch of DUCT_READ rows (one reference), NULL at the end of the part. Rows of the part's relation, or of
+	 * a synthetic one among the snapshot's. */
 	int (*part_read)(void *reader, struct duct_batch **ret, struct duct_error *err);
 	void (*part_close)(void *reader);
 	int (*snapshot_done)(void *source, struct duct_snapshot *snap, bool published, struct duct_error *err);

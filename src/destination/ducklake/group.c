@@ -113,6 +113,23 @@ static int truncate_mirror(struct folding *f)
 	return 0;
 }
 
+/* An update or delete of a row that the group knows not to be there; only of a relation whose rows may lack. */
+static int fold_lacking_row(struct folding *f, uint32_t row, struct duct_error *err)
+{
+	const struct duct_relation *rel = f->batch->relation;
+	if (f->batch->op[row] == DUCT_DELETE)
+		return 0;
+	for (int i = 0; i < rel->ncolumns; i++)
+		if (!duct_vector_is_sent(&f->batch->columns[i], row))
+			return duct_fail(err, DUCT_DATA,
+					 "column \"%s\" of \"%s\".\"%s\": the source did not send an unchanged value that the lake "
+					 "does not have: copy the table",
+					 rel->columns[i].name, rel->schema, rel->name);
+	if (fold_insert(f->m->fold, hash_new(f, row), f->batch, row) == FOLD_OK)
+		return 0;
+	return drift(f, row, "an inserted row is there already", err);
+}
+
 static int fold_keyed_row(struct folding *f, uint32_t row, struct duct_error *err)
 {
 	struct fold *fold = f->m->fold;
@@ -133,6 +150,8 @@ static int fold_keyed_row(struct folding *f, uint32_t row, struct duct_error *er
 	}
 	if (outcome == FOLD_DUPLICATE)
 		return drift(f, row, "an inserted row is there already", err);
+	if (outcome == FOLD_MISSING && f->batch->relation->may_lack)
+		return fold_lacking_row(f, row, err);
 	if (outcome == FOLD_MISSING)
 		return drift(f, row, "an updated or deleted row is not there", err);
 	return 0;

@@ -57,7 +57,7 @@ static int add_load_table(struct ducklake *d, struct duct_relation *rel, bool wi
 		return rc;
 	struct mirror *m = t->mirror;
 	(void)mirror_table(d, m);
-	if (m->table_id >= 0 && !m->truncated) {
+	if (m->table_id >= 0 && !m->truncated && !rel->synthetic) {
 		/* Copied again: what the lake has of it ends with the commit that brings the copy. */
 		lake_txn_truncate(d->txn, m->t);
 		m->truncated = true;
