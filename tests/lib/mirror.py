@@ -47,6 +47,26 @@ class Mirror:
         assert self.state() == before, stderr
         return stderr
 
+    def refuses_any(self, *args, timeout_s=60):
+        """The same with any exit code but success and the ones of a retry or a stop."""
+        before = self.state()
+        run = self.flow.start("--until-caught-up", *args)
+        assert run.wait(timeout_s) in (1, 2, 3), run.describe()
+        assert self.state() == before, run.describe()
+        return run.stderr
+
+    def change_catalog(self, statement):
+        """Changes the catalog behind everybody's back; {} as in catalog()."""
+        kind, _, rest = self.home.catalog.partition(":")
+        if kind == "sqlite":
+            connection = sqlite3.connect(rest, timeout=30)
+            with connection:
+                connection.execute(statement.replace("{}", ""))
+            connection.close()
+            return
+        with psycopg.connect(rest, autocommit=True) as connection:
+            connection.execute(statement.replace("{}", "public."))
+
     # --- lake ---
 
     @property
@@ -86,11 +106,11 @@ class Mirror:
         kind, _, rest = self.home.catalog.partition(":")
         if kind == "sqlite":
             with sqlite3.connect(f"file:{rest}?mode=ro", uri=True, timeout=30) as connection:
-                rows = connection.execute(query.format("")).fetchall()
+                rows = connection.execute(query.replace("{}", "")).fetchall()
             connection.close()
             return rows
         with psycopg.connect(rest, autocommit=True) as connection:
-            return connection.execute(query.format("public.")).fetchall()
+            return connection.execute(query.replace("{}", "public.")).fetchall()
 
     def exists(self):
         """Whether the catalog has been made."""

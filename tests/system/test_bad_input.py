@@ -3,7 +3,6 @@
 import itertools
 import sqlite3
 
-import psycopg
 import pytest
 import yaml
 
@@ -249,23 +248,10 @@ def test_catalog_of_another_version(mirror):
     m = mirror(TABLE)
     m.sync()
     version = "UPDATE {}ducklake_metadata SET value = '0.3' WHERE key = 'version'"
-    change_catalog(m, version)
+    m.close_lake()
+    m.change_catalog(version)
     stderr = m.refuses(EXIT_CONFIG)
     assert "0.3" in stderr and "1.0" in stderr and "version" in stderr, stderr
-
-
-def change_catalog(m, statement):
-    """Changes a row of the catalog behind everybody's back."""
-    m.close_lake()
-    kind, _, rest = m.home.catalog.partition(":")
-    if kind == "sqlite":
-        connection = sqlite3.connect(rest)
-        with connection:
-            connection.execute(statement.format(""))
-        connection.close()
-        return
-    with psycopg.connect(rest, autocommit=True) as connection:
-        connection.execute(statement.format("public."))
 
 
 def test_data_path_that_is_not_the_catalogs(mirror, tmp_path):
