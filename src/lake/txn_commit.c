@@ -49,6 +49,16 @@ static bool note_hits(const struct lake_change_note *note, const struct lake_txn
 	return (note->changes & LAKE_CHANGED_FILES) && (t->nmarks || t->ndeletes || t->ended.n);
 }
 
+/* A table of the flow counts also when the txn leaves it alone: what is not handed out before our commit lies behind it,
+ * and the next opener looks only at what came after. */
+static bool is_flows_own(const struct lake *lake, int64_t table_id)
+{
+	for (size_t i = 0; i < lake->model->nrelations; i++)
+		if (lake->model->relations[i].table_id == table_id)
+			return true;
+	return false;
+}
+
 /* Names that the plan takes may have been taken meanwhile, tables may be gone. */
 static bool plan_is_stale(const struct lake_txn *txn)
 {
@@ -76,10 +86,13 @@ static bool plan_is_stale(const struct lake_txn *txn)
 
 static bool others_interfere(const struct lake_txn *txn)
 {
-	for (size_t n = 0; n < txn->lake->nnotes; n++)
+	for (size_t n = 0; n < txn->lake->nnotes; n++) {
+		if (is_flows_own(txn->lake, txn->lake->notes[n].table_id))
+			return true;
 		for (size_t i = 0; i < txn->ntables; i++)
 			if (note_hits(&txn->lake->notes[n], txn->tables[i]))
 				return true;
+	}
 	return plan_is_stale(txn);
 }
 

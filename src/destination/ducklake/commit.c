@@ -39,14 +39,21 @@ static int write_deletes(struct ducklake *d, struct mirror *m, int64_t file_id, 
 	return rc;
 }
 
+int ducklake_stale_index(struct ducklake *d, const struct mirror *m, int64_t file_id, struct duct_error *err)
+{
+	lake_index_set_begin(d->indexes); /* dirty: the next attempt builds it anew */
+	return duct_fail(err, DUCT_RETRY,
+			 "the key index of \"%s\" names data file %lld, which is not live: another client merged or rewrote it",
+			 m->rel->name, (long long)file_id);
+}
+
 /* The dead rows of one live file, ascending. */
 static int plan_file_deaths(struct ducklake *d, struct mirror *m, int64_t file_id, const int64_t *positions, size_t n,
 			    struct duct_error *err)
 {
 	struct mirror_file *file = mirror_file(m, file_id);
 	if (!file)
-		return duct_fail(err, DUCT_FATAL, "the key index of \"%s\" names data file %lld, which is not live",
-				 m->rel->name, (long long)file_id);
+		return ducklake_stale_index(d, m, file_id, err);
 	struct lake_txn_table *t = mirror_table(d, m);
 	if (file->record_count - file->dead_count == (int64_t)n)
 		lake_txn_end_file(d->txn, t, file_id);

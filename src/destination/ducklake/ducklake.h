@@ -171,6 +171,8 @@ struct lake_write_spec ducklake_write_spec(struct ducklake *d, struct mirror *m,
 
 /* commit.c */
 int group_commit(struct ducklake *d, struct duct_commit_result *ret, struct duct_error *err);
+/* The index names a file that is gone. RETRY; the next attempt builds the index anew. */
+int ducklake_stale_index(struct ducklake *d, const struct mirror *m, int64_t file_id, struct duct_error *err);
 /* Sends the open transaction; on success the caller applies it to the indexes. */
 int ducklake_send(struct ducklake *d, const struct lake_commit_info *info, struct lake_txn_result *ret, struct duct_error *err);
 

@@ -112,8 +112,7 @@ static int read_one_file(struct filling *f, struct duct_error *err)
 	} else {
 		struct mirror_file *known = mirror_file(f->m, first->file);
 		if (!known)
-			return duct_fail(err, DUCT_FATAL, "the key index of \"%s\" names data file %lld, which is not live",
-					 f->m->rel->name, (long long)first->file);
+			return ducklake_stale_index(f->d, f->m, first->file, err);
 		file = &known->lake;
 	}
 	AUTO_FREE int64_t *positions = duct_xmalloc((f->to - f->from) * sizeof *positions);
