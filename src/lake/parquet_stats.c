@@ -107,7 +107,9 @@ static void take_column(struct lake_new_file *file, const struct leaf *leaf, duc
 	for (idx_t i = entry.offset; i < entry.offset + entry.length; i++)
 		take_fact(stats, &nvalues, text_at(&file->arena, keys, i), text_at(&file->arena, values, i));
 	stats->value_count = nvalues - stats->null_count;
-	if (!stats->min || !stats->max)
+	/* The official client takes equal bounds for "all values are equal" and skips the file for <>, whatever NaN it has. */
+	bool one_value = stats->min && stats->max && stats->contains_nan == 1 && strcmp(stats->min, stats->max) == 0;
+	if (!stats->min || !stats->max || one_value)
 		stats->min = stats->max = NULL;
 }
 
