@@ -506,6 +506,8 @@ int postgres_snapshot_done(void *source, struct duct_snapshot *snap, bool publis
 				continue;
 			struct postgres_table *t = postgres_group_table(&src->group, snap->relations[i]->oid, true);
 			t->known = true;
+			t->member = 0; /* the next look at the publication tells */
+			t->left_lsn = 0;
 			t->fence = snap->pos.lsn;
 			if (copy->kind == POSTGRES_COPY_ADDED)
 				src->identity.fences[src->identity.nfences++] = (struct postgres_fence){t->oid, t->fence};

@@ -101,6 +101,10 @@ static struct duct_batch *batch_for(struct postgres_group *g, struct postgres_ta
 {
 	if (t->ignored)
 		return NULL;
+	if (t->left_lsn && g->commit_lsn > t->left_lsn) { /* it has come back */
+		t->known = t->asked = false;
+		t->left_lsn = 0;
+	}
 	if (!t->known) {
 		g->unknown_seen |= !t->asked;
 		return NULL;

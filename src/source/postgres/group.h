@@ -17,6 +17,9 @@ struct postgres_table {
 	bool known;   /* in the destination, or copied and published: its changes are wanted */
 	bool ignored; /* our own state table */
 	bool asked;   /* unknown, and the publication no longer names it */
+	/* Its membership in the publication when it was last seen there, as setup.c says it; 0: not seen yet. */
+	uint32_t member;
+	uint64_t left_lsn; /* it was not published at this position: what comes later belongs to a new membership; 0: it is */
 	uint64_t fence; /* a copy of the table contains all commits that end at or before it: their changes are dropped */
 	struct pg_relation *relation; /* NULL until its first R */
 	char *raw; /* the R message that made it, without the stream's xid */

@@ -207,17 +207,18 @@ static int mark_known(struct postgres_source *src, const struct duct_checkpoint 
 {
 	AUTO_FREE uint32_t *oids = NULL;
 	size_t n;
+	int r;
 	for (size_t i = 0; i < from->nknown; i++)
 		postgres_group_table(&src->group, from->known_oids[i], true)->known = true;
-	int r = postgres_published_oids(src, &oids, &n, err);
-	for (size_t i = 0; !r && i < n; i++) {
-		struct postgres_table *t = postgres_group_table(&src->group, oids[i], true);
-		if (!from->known_oids)
-			t->known = true;
-		src->group.unknown_seen |= !t->known;
+	if (!from->known_oids) {
+		if ((r = postgres_published_oids(src, &oids, &n, err)))
+			return r;
+		for (size_t i = 0; i < n; i++)
+			postgres_group_table(&src->group, oids[i], true)->known = true;
 	}
 	src->polled_us = duct_mono_us();
-	return r;
+	r = postgres_members_read(src, err);
+	return r ? r : postgres_poll_publication(src, err);
 }
 
 static void postgres_close(void *source, const struct duct_pos *durable)

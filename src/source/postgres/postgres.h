@@ -30,6 +30,7 @@ struct postgres_source {
 	enum postgres_copy_kind copy_wanted;
 	bool slot_made;	     /* by this instance */
 	bool state_ready;    /* the state table can be written */
+	bool members_dirty;  /* memberships are not written there yet */
 
 	/* The stream. */
 	bool started;
@@ -84,6 +85,16 @@ void postgres_state_write(struct postgres_source *src, const char *state, uint64
 
 /* Published tables (oids), without our state table. Caller frees. */
 int postgres_published_oids(struct postgres_source *src, uint32_t **ret, size_t *ret_n, struct duct_error *err) DUCT_CHECKED;
+
+/*
+ * Compares the publication with the tables that the destination has. A table that it does not have becomes one to be
+ * copied; so does one that left the publication and came back, because changes in between were not sent. What tells is
+ * the oid of its membership, which is a new one then (tables that are in it as part of a schema or of all tables have
+ * none: they must be seen to be away). Memberships are kept in the state table, for the next start.
+ */
+int postgres_poll_publication(struct postgres_source *src, struct duct_error *err) DUCT_CHECKED;
+/* At the start: reads what was kept. */
+int postgres_members_read(struct postgres_source *src, struct duct_error *err) DUCT_CHECKED;
 
 /* --- slot.c --- */
 enum postgres_export { POSTGRES_NO_SNAPSHOT, POSTGRES_EXPORT_SNAPSHOT };

@@ -270,6 +270,7 @@ static int state_create(struct postgres_source *src, struct duct_error *err)
 	duct_buf_puts(&sql,
 		      " (flow_id text primary key, source_name text not null, slot_name text not null, publication_name text "
 		      "not null, state text not null, slot_lsn pg_lsn, last_lsn pg_lsn, last_ack_at timestamptz, "
+		      "members text, "
 		      "created_at timestamptz not null default now(), updated_at timestamptz not null default now())");
 	return pg_exec(src->sql, sql.data, NULL, err);
 }

@@ -334,22 +334,6 @@ static struct duct_changes *idle_position(struct postgres_source *src)
 	return c;
 }
 
-/* Are tables published that the destination does not have? */
-static int poll_publication(struct postgres_source *src, struct duct_error *err)
-{
-	AUTO_FREE uint32_t *oids = NULL;
-	size_t n;
-	int r = postgres_published_oids(src, &oids, &n, err);
-	for (size_t i = 0; !r && i < n; i++) {
-		struct postgres_table *t = postgres_group_table(&src->group, oids[i], true);
-		if (!t->known) {
-			t->asked = false;
-			src->group.unknown_seen = true;
-		}
-	}
-	return r;
-}
-
 static int housekeeping(struct postgres_source *src, int64_t now, struct duct_error *err)
 {
 	int r = 0;
@@ -359,7 +343,7 @@ static int housekeeping(struct postgres_source *src, int64_t now, struct duct_er
 	if (!r && src->config->snapshot == POSTGRES_SNAPSHOT_AUTO &&
 	    now - src->polled_us >= src->config->status_interval_ms * 1000) {
 		src->polled_us = now;
-		r = poll_publication(src, err);
+		r = postgres_poll_publication(src, err);
 	}
 	if (!r && now - src->state_us >= STATE_US && src->row_lsn > src->state_lsn && src->durable.lsn >= src->row_lsn) {
 		src->state_us = now;
