@@ -127,6 +127,19 @@ def test_drop_and_add_of_the_same_name(mirror, steps):
 # --- types ---
 
 
+def test_rename_and_a_new_column_of_that_name_in_a_backlog(mirror_sqlite):
+    """The catalog has another column under the name that the stream speaks of."""
+    m = mirror_sqlite("CREATE TABLE t (id int PRIMARY KEY, a text[], n int)", "INSERT INTO t SELECT i, ARRAY['a'], i FROM generate_series(1, 5) i")
+    m.sync()
+    m.sql("ALTER TABLE t RENAME a TO b", "UPDATE t SET n = 1 WHERE id = 1")
+    m.sql("ALTER TABLE t DROP b; ALTER TABLE t ADD b numeric", "UPDATE t SET b = 1.5 WHERE id = 2", "UPDATE t SET n = 3 WHERE id = 3")
+    m.sync()
+    m.same("t")
+    m.sql("UPDATE t SET n = n + 1")
+    m.sync()
+    m.same("t")
+
+
 def test_types_that_widen(mirror, steps):
     m = mirror(
         "CREATE TABLE t (id int PRIMARY KEY, a smallint, b int, c numeric(8,2), d real, e varchar(5), f char(3), g date)",

@@ -88,10 +88,33 @@ static int count_between(const struct binder *b, int16_t above, int16_t below, b
 	return count;
 }
 
+static int mirror_place(const struct binder *b, int16_t attnum)
+{
+	for (size_t j = 0; j < b->m->ncolumns; j++)
+		if (!b->used[j] && b->m->columns[j].attnum == attnum)
+			return (int)j;
+	return -1;
+}
+
+/* As many columns as there are numbers between their neighbours: nothing else is possible. */
+static void match_full_gap(struct binder *b, int from, int to, int16_t above)
+{
+	for (int i = from; i < to; i++) {
+		b->attnums[i] = ++above;
+		int j = mirror_place(b, above);
+		if (j >= 0)
+			use(b, i, j);
+	}
+}
+
 /* Columns [from, to) have names that neither side knows: they were renamed more than once since. Mirror columns in the
  * gap that the source still has must be among them, in order. */
 static void match_gap(struct binder *b, const struct lake_column *const *types, int from, int to, int16_t above, int16_t below)
 {
+	if (below - above - 1 == to - from) {
+		match_full_gap(b, from, to, above);
+		return;
+	}
 	int live = count_between(b, above, below, true), dead = count_between(b, above, below, false);
 	bool by_type = dead && live < to - from;
 	for (int i = from; i < to; i++) {
