@@ -321,12 +321,18 @@ int pg_relation_from_table(struct pg_relation **ret, const struct pg_table *t, c
 	return 0;
 }
 
+/* numeric and numeric(p,s) are two types to whoever stores them, and no change leads from one to the other in place. */
+static bool same_bound(const struct pg_table_column *now, const struct pgout_column *c)
+{
+	return c->typid != 1700 || (now->typmod < 0) == (c->typmod < 0);
+}
+
 /* The column as the catalog has it now, if it can still be the same one. */
 static const struct pg_table_column *same_column(const struct pg_table *t, const struct pgout_column *c)
 {
 	for (int i = 0; t && i < t->ncolumns; i++)
 		if (strcmp(t->columns[i].name, c->name) == 0)
-			return t->columns[i].typid == c->typid ? &t->columns[i] : NULL;
+			return t->columns[i].typid == c->typid && same_bound(&t->columns[i], c) ? &t->columns[i] : NULL;
 	return NULL;
 }
 

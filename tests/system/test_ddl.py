@@ -140,6 +140,18 @@ def test_rename_and_a_new_column_of_that_name_in_a_backlog(mirror_sqlite):
     m.same("t")
 
 
+def test_a_numeric_made_again_with_a_scale_in_a_backlog(mirror_sqlite):
+    m = mirror_sqlite("CREATE TABLE t (id int PRIMARY KEY, a text, n int)", "INSERT INTO t SELECT i, 'a', i FROM generate_series(1, 5) i")
+    m.sync()
+    m.sql("ALTER TABLE t DROP a; ALTER TABLE t ADD a numeric", "UPDATE t SET a = 1.5 WHERE id = 1")
+    m.sql("ALTER TABLE t DROP a; ALTER TABLE t ADD a numeric(12,2)", "UPDATE t SET a = 2.5 WHERE id = 2")
+    m.sync()
+    m.same("t")
+    m.sql("UPDATE t SET n = n + 1")
+    m.sync()
+    m.same("t")
+
+
 def test_types_that_widen(mirror, steps):
     m = mirror(
         "CREATE TABLE t (id int PRIMARY KEY, a smallint, b int, c numeric(8,2), d real, e varchar(5), f char(3), g date)",
