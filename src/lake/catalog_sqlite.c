@@ -46,6 +46,9 @@ static int failed(struct sqlite_db *db, struct duct_error *err)
 	if ((code & 0xff) == SQLITE_BUSY)
 		ret = duct_fail(err, DUCT_RETRY, "catalog \"%s\": locked by another process for longer than %lld ms",
 				db->path, (long long)db->busy_timeout_ms);
+	else if ((code & 0xff) == SQLITE_IOERR && sqlite3_system_errno(db->handle)) /* "disk I/O error" names no cause */
+		ret = duct_fail(err, class_of(code), "catalog \"%s\": %s: %s", db->path, sqlite3_errmsg(db->handle),
+				strerror(sqlite3_system_errno(db->handle)));
 	else
 		ret = duct_fail(err, class_of(code), "catalog \"%s\": %s", db->path, sqlite3_errmsg(db->handle));
 	err->vendor_code = code;
