@@ -130,7 +130,7 @@ static int destination_resume(void *dest, struct duct_checkpoint *ret, struct du
 	d->known_oids = duct_xcalloc(n + 1, sizeof *d->known_oids);
 	ret->nknown = 0;
 	for (size_t i = 0; i < n; i++)
-		if (strcmp(relations[i].state, MIRROR_COPY_AGAIN) != 0)
+		if (strcmp(relations[i].state, MIRROR_COPY_AGAIN) != 0 && strcmp(relations[i].state, MIRROR_GONE) != 0)
 			d->known_oids[ret->nknown++] = relations[i].source_oid;
 	ret->known_oids = d->known_oids;
 	return 0;

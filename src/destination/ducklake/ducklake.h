@@ -54,6 +54,7 @@ struct mirror {
 	enum mirror_mode mode;
 	bool copy_again; /* has a column whose values in older rows only the source has */
 	bool incomplete; /* never copied: rows may be missing in the lake without anything being wrong */
+	bool gone; /* another source table has taken its name and its lake table */
 	int64_t table_id; /* -1: created by the open group */
 	struct mirror_column *columns;
 	size_t ncolumns, columns_cap;
@@ -86,6 +87,7 @@ struct mirror {
 enum { MIRROR_BUCKETS = 4096 };
 
 #define MIRROR_COPY_AGAIN "copy again" /* state of a relation row */
+#define MIRROR_GONE "gone" /* likewise: the lake table belongs to another source table by now */
 
 /* A Parquet file that the open group has written. Its place in `ducklake.asides` is its ordinal in the transaction. */
 struct aside {
@@ -159,6 +161,8 @@ void mirror_drop_file(struct mirror *m, int64_t file_id);
 /* group.c: the open group. */
 int group_write(struct ducklake *d, struct duct_changes *changes, struct duct_error *err);
 struct lake_txn *group_txn(struct ducklake *d);
+/* The open group begins with a truncate of the mirror's table. */
+void group_truncate(struct ducklake *d, struct mirror *m);
 void group_reset(struct ducklake *d, bool unlink_files); /* forget it; files written aside are removed when told so */
 
 /* write.c: pending rows of a mirror become files aside; old rows are looked up. */

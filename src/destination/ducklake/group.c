@@ -95,22 +95,20 @@ static int drift(struct folding *f, uint32_t row, const char *what, struct duct_
 			 rel->schema, rel->name, key.data ? key.data : "", what);
 }
 
-static int truncate_mirror(struct folding *f)
+void group_truncate(struct ducklake *d, struct mirror *m)
 {
-	struct ducklake *d = f->d;
-	lake_txn_truncate(group_txn(d), mirror_table(d, f->m));
-	f->m->truncated = true;
-	fold_truncate(f->m->fold);
+	lake_txn_truncate(group_txn(d), mirror_table(d, m));
+	m->truncated = true;
+	fold_truncate(m->fold);
 	/* What the group wrote aside for this table is void: all its rows die at birth. */
 	for (size_t i = 0; i < d->nasides; i++) {
 		struct aside *a = &d->asides[i];
-		if (a->mirror != f->m)
+		if (a->mirror != m)
 			continue;
 		a->ndead = 0;
 		for (int64_t p = 0; p < a->rows; p++)
 			aside_kill(d, (int)i, (uint32_t)p);
 	}
-	return 0;
 }
 
 /* An update or delete of a row that the group knows not to be there; only of a relation whose rows may lack. */
@@ -146,7 +144,8 @@ static int fold_keyed_row(struct folding *f, uint32_t row, struct duct_error *er
 		outcome = fold_delete(fold, hash_old(f, row), kill_aside, f->d);
 		break;
 	case DUCT_TRUNCATE:
-		return truncate_mirror(f);
+		group_truncate(f->d, f->m);
+		return 0;
 	}
 	if (outcome == FOLD_DUPLICATE)
 		return drift(f, row, "an inserted row is there already", err);
@@ -165,7 +164,8 @@ static int fold_append_only(struct folding *f, uint32_t row, struct duct_error *
 		fold_append_row(f->m->fold, f->batch, row);
 		return 0;
 	case DUCT_TRUNCATE:
-		return truncate_mirror(f);
+		group_truncate(f->d, f->m);
+		return 0;
 	case DUCT_UPDATE:
 	case DUCT_DELETE:
 		break;

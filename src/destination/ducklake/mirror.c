@@ -340,15 +340,37 @@ static const struct lake_relation *stored_row(struct ducklake *d, const struct d
 	for (size_t i = 0; i < n; i++) {
 		if (rows[i].source_oid == rel->oid)
 			return &rows[i];
-		if (strcmp(rows[i].source_schema, rel->schema) == 0 && strcmp(rows[i].source_name, rel->name) == 0)
+		if (strcmp(rows[i].source_schema, rel->schema) == 0 && strcmp(rows[i].source_name, rel->name) == 0 &&
+		    strcmp(rows[i].state, MIRROR_GONE) != 0)
 			named = &rows[i];
 	}
 	return named;
 }
 
+/* The source table that had the lake table so far gives it up. What the stream still brings of it must not get there. */
+static void retire(struct ducklake *d, const struct lake_relation *row, struct lake_txn_table *t)
+{
+	struct lake_relation gone = *row;
+	gone.state = MIRROR_GONE;
+	lake_txn_set_relation(group_txn(d), &gone, t);
+	struct mirror *old = mirror_find(d, row->source_oid);
+	if (!old)
+		return;
+	if (old->in_group)
+		group_truncate(d, old);
+	old->gone = true;
+	old->relation_changed = false;
+}
+
 static int attach(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, struct duct_error *err)
 {
 	const struct lake_relation *row = stored_row(d, rel);
+	if (row && row->source_oid == rel->oid && strcmp(row->state, MIRROR_GONE) == 0) {
+		m->gone = !d->load;
+		row = NULL;
+		if (m->gone)
+			return 0;
+	}
 	const struct lake_table *table = lake_find_table(d->lake, lake_schema(d, rel), rel->name);
 	if (!row && table)
 		return duct_fail(err, DUCT_CONFIG,
@@ -380,10 +402,8 @@ static int attach(struct ducklake *d, struct mirror *m, const struct duct_relati
 		int c = duct_relation_column(rel, m->columns[i].name);
 		m->columns[i].attnum = c >= 0 ? rel->columns[c].attnum : -1;
 	}
-	struct lake_txn_table *t = mirror_table(d, m);
-	lake_txn_truncate(d->txn, t);
-	m->truncated = true;
-	fold_truncate(m->fold);
+	retire(d, row, mirror_table(d, m));
+	group_truncate(d, m);
 	m->relation_changed = true;
 	return 0;
 }
@@ -491,9 +511,20 @@ static int adapt(struct ducklake *d, struct mirror *m, struct duct_relation *rel
 	return 0;
 }
 
+/* When the flow opens again, the source leaves the table out, or copies it when it lives on under another name. */
+static int taken_over(const struct duct_relation *rel, struct duct_error *err)
+{
+	return duct_fail(err, DUCT_RETRY,
+			 "changes of source table %u, which was \"%s\".\"%s\" before another table of that name: looking anew at what "
+			 "is published",
+			 rel->oid, rel->schema, rel->name);
+}
+
 int mirror_get(struct ducklake *d, struct duct_relation *rel, struct mirror **ret, struct duct_error *err)
 {
 	struct mirror *m = mirror_find(d, rel->oid);
+	if (m && m->gone)
+		return taken_over(rel, err);
 	if (m && (m->rel == rel || m->rel->version >= rel->version)) {
 		if (!find_version(m, rel))
 			remember_version(m, rel, bind_columns(d, m, rel, NULL));
@@ -514,6 +545,8 @@ int mirror_get(struct ducklake *d, struct duct_relation *rel, struct mirror **re
 		m->next = *head;
 		*head = m;
 		rc = attach(d, m, rel, err);
+		if (rc == 0 && m->gone)
+			return taken_over(rel, err);
 	}
 	if (rc == 0)
 		rc = adapt(d, m, rel, err);

@@ -6,6 +6,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 void aside_kill(struct ducklake *d, int aside, uint32_t position)
 {
@@ -36,8 +37,9 @@ struct lake_write_spec ducklake_write_spec(struct ducklake *d, struct mirror *m,
 		.dir = lake_txn_table_path(t),
 		.row_ids = row_ids,
 		.compression = codec ? codec : d->config->compression,
-		.compression_level = (int)d->config->compression_level,
 	};
+	if (strcasecmp(spec.compression, "zstd") == 0)
+		spec.compression_level = (int)d->config->compression_level;
 	spec.ncolumns = lake_txn_columns(t, &spec.columns);
 	return spec;
 }
