@@ -327,6 +327,22 @@ def test_tables_swap_their_names(mirror_sqlite):
     m.same("t", "u")
 
 
+def test_a_table_made_again_in_a_backlog_with_its_changes(mirror):
+    """Changes of the old table come after the copy of the new one."""
+    m = mirror(TABLE, ROWS)
+    m.sync()
+    m.sql("INSERT INTO t VALUES (100, 'of the old one', 1)", "DROP TABLE t; CREATE TABLE t (id int PRIMARY KEY, w int, v text)")
+    m.sql("INSERT INTO t VALUES (1, 1, 'new'), (100, 2, 'new')", "INSERT INTO t VALUES (2, 2, 'newer')")
+    m.sync()
+    m.same("t")
+    m.sql("DROP TABLE t; CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'third')")
+    m.sync()
+    m.same("t")
+    m.sql("UPDATE t SET v = 'changed'", "INSERT INTO t VALUES (3, 'three')")
+    m.sync()
+    m.same("t")
+
+
 def test_a_table_takes_the_name_of_another(mirror):
     """The old table lives on under another name and sends nothing; later it does."""
     m = mirror(TABLE, ROWS, "CREATE TABLE fresh (id int PRIMARY KEY, v text, n int); INSERT INTO fresh VALUES (1, 'fresh', 1)")
