@@ -238,6 +238,17 @@ def test_a_table_made_later_with_rows(mirror_postgres):
     m.same("t", "made", "made_empty")
 
 
+def test_a_table_leaves_the_publication_and_comes_back(mirror_sqlite):
+    m = mirror_sqlite("CREATE TABLE t (id int PRIMARY KEY, v text); CREATE TABLE u (id int PRIMARY KEY);"
+                      " INSERT INTO t VALUES (1, 'x'), (2, 'x'); CREATE PUBLICATION shop FOR TABLE t, u")
+    m.sync()
+    m.sql("ALTER PUBLICATION shop DROP TABLE t", "UPDATE t SET v = 'unseen' WHERE id = 1", "DELETE FROM t WHERE id = 2")
+    m.sync()
+    m.sql("ALTER PUBLICATION shop ADD TABLE t", "INSERT INTO t VALUES (3, 'seen')", "UPDATE t SET v = v || '!' WHERE id = 1")
+    m.sync()
+    m.same("t")
+
+
 def test_a_table_dropped_and_made_again(mirror):
     m = mirror("CREATE TABLE t (id int PRIMARY KEY, v text, gone int); INSERT INTO t VALUES (1, 'old', 1), (2, 'old', 2)")
     m.sync()
