@@ -345,6 +345,19 @@ int lake_txn_retype_column(struct lake_txn *txn, struct lake_txn_table *t, int64
 	return 0;
 }
 
+struct lake_txn_table *lake_txn_find_table(struct lake_txn *txn, const char *schema, const char *name)
+{
+	const struct lake_table *known = lake_find_table(txn->lake, schema, name);
+	for (size_t i = 0; i < txn->ntables; i++) {
+		struct lake_txn_table *t = txn->tables[i];
+		if (lake_same_name(t->schema, schema) && lake_same_name(t->name, name))
+			return t;
+		if (known && !t->is_new && t->id == known->id)
+			known = NULL; /* it has another name by then */
+	}
+	return known ? lake_txn_table(txn, known->id) : NULL;
+}
+
 int lake_txn_rename_table(struct lake_txn *txn, struct lake_txn_table *t, const char *schema, const char *name,
 			  struct duct_error *err)
 {

@@ -34,6 +34,8 @@ int lake_txn_drop_column(struct lake_txn *txn, struct lake_txn_table *t, int64_t
 int lake_txn_rename_column(struct lake_txn *txn, struct lake_txn_table *t, int64_t column_id, const char *name, struct duct_error *err);
 int lake_txn_retype_column(struct lake_txn *txn, struct lake_txn_table *t, int64_t column_id, const struct duct_type *type,
 			   struct duct_error *err); /* the type must widen */
+/* The table that has this name in the lake after the transaction as planned so far, NULL: none. */
+struct lake_txn_table *lake_txn_find_table(struct lake_txn *txn, const char *schema, const char *name);
 int lake_txn_rename_table(struct lake_txn *txn, struct lake_txn_table *t, const char *schema, const char *name, struct duct_error *err);
 
 /* Directory (absolute, trailing slash) where files of the table go: known before the commit, also for a new table. */

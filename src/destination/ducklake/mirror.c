@@ -408,12 +408,46 @@ static int attach(struct ducklake *d, struct mirror *m, const struct duct_relati
 	return 0;
 }
 
+static bool is_ours(const struct ducklake *d, int64_t table_id)
+{
+	size_t n;
+	const struct lake_relation *rows = lake_relations(d->lake, &n);
+	for (size_t i = 0; i < n; i++)
+		if (rows[i].table_id == table_id)
+			return true;
+	return false;
+}
+
+/* The lake's table that has the name still is one whose own new name the stream has not told yet: it gets a passing one. */
+static int make_way(struct ducklake *d, struct mirror *m, const char *schema, const char *name, struct duct_error *err)
+{
+	const struct lake_table *known = lake_find_table(d->lake, schema, name);
+	struct lake_txn *txn = group_txn(d);
+	struct lake_txn_table *other = lake_txn_find_table(txn, schema, name);
+	if (!other || other == mirror_table(d, m))
+		return 0;
+	if (known && lake_txn_table(txn, known->id) == other && !is_ours(d, known->id))
+		return 0;
+	AUTO_FREE char *passing = NULL;
+	for (int n = 1; !passing || lake_txn_find_table(txn, schema, passing); n++) {
+		free(passing);
+		passing = duct_xasprintf("ductstream table %d", n);
+	}
+	return lake_txn_rename_table(txn, other, schema, passing, err);
+}
+
 static int follow_name(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, struct duct_error *err)
 {
 	const struct lake_table *table = m->table_id >= 0 ? lake_table_by_id(d->lake, m->table_id) : NULL;
 	const char *schema = lake_schema(d, rel);
-	if (!table || (strcmp(table->schema, schema) == 0 && strcmp(table->name, rel->name) == 0))
-		return 0;
+	if (!table || lake_txn_find_table(group_txn(d), schema, rel->name) == mirror_table(d, m)) {
+		bool cased = table && strcmp(table->name, rel->name) != 0 && strcasecmp(table->name, rel->name) == 0;
+		if (!cased)
+			return 0;
+	}
+	int rc = make_way(d, m, schema, rel->name, err);
+	if (rc < 0)
+		return rc;
 	log_info(d->ctx->log, "table renamed", LOG_STR("from", table->name), LOG_STR("to", rel->name));
 	m->relation_changed = true;
 	return lake_txn_rename_table(group_txn(d), mirror_table(d, m), schema, rel->name, err);
