@@ -152,6 +152,8 @@ static bool commit_is_due(struct stream *s, int *ret_wait_ms)
 	struct duct_pos written = flow_position_load(&e->counters->written);
 	if (flow_engine_reached_head(e, written.lsn))
 		return true;
+	if (flow_stopping(e))
+		return false; /* what was received goes into one last commit */
 	struct duct_destination_pace pace = e->dst->pace(e->dest);
 	int64_t left_us = pace.commit_at_us == INT64_MAX ? INT64_MAX : pace.commit_at_us - duct_mono_us();
 	if (pace.full || left_us <= 0)

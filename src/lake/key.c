@@ -53,7 +53,7 @@ static void append_decimal(struct duct_buf *to, const struct duct_type *type, co
 	duct_buf_putc(to, (char)scale);
 }
 
-static void append_float(struct duct_buf *to, const struct duct_type *type, const char *p)
+static void append_float(struct duct_buf *to, const struct duct_type *type, const char *p, bool exact)
 {
 	double d;
 	if (type->kind == DUCT_FLOAT32) {
@@ -65,7 +65,7 @@ static void append_float(struct duct_buf *to, const struct duct_type *type, cons
 	}
 	if (d != d)
 		d = __builtin_nan("");
-	if (d == 0)
+	if (d == 0 && !exact)
 		d = 0; /* -0 equals 0 */
 	duct_buf_append(to, &d, sizeof d);
 }
@@ -78,7 +78,7 @@ static void append_timestamp(struct duct_buf *to, const struct duct_type *type, 
 	append_i64(to, v);
 }
 
-void lake_key_append(struct duct_buf *to, const struct duct_type *type, struct duct_cell cell)
+void lake_key_append(struct duct_buf *to, const struct duct_type *type, struct duct_cell cell, bool exact)
 {
 	duct_buf_putc(to, cell.data != NULL);
 	if (!cell.data)
@@ -98,7 +98,7 @@ void lake_key_append(struct duct_buf *to, const struct duct_type *type, struct d
 		break;
 	case DUCT_FLOAT32:
 	case DUCT_FLOAT64:
-		append_float(to, type, cell.data);
+		append_float(to, type, cell.data, exact);
 		break;
 	case DUCT_DECIMAL:
 		append_decimal(to, type, cell.data);
@@ -142,12 +142,12 @@ static struct lake_key_hash hash_bytes(uint64_t seed, const void *data, size_t l
 }
 
 struct lake_key_hash lake_key_hash_row(uint64_t seed, const struct duct_vector *columns, const int *keys, int nkeys,
-				       uint32_t row, struct duct_buf *scratch)
+				       uint32_t row, bool exact, struct duct_buf *scratch)
 {
 	scratch->len = 0;
 	for (int i = 0; i < nkeys; i++) {
 		const struct duct_vector *v = &columns[keys[i]];
-		lake_key_append(scratch, v->type, duct_vector_cell(v, row));
+		lake_key_append(scratch, v->type, duct_vector_cell(v, row), exact);
 	}
 	return hash_bytes(seed, scratch->data, scratch->len);
 }

@@ -70,7 +70,7 @@ static void kill_aside(void *arg, int32_t aside, uint32_t position)
 
 static struct lake_key_hash hash_new(struct folding *f, uint32_t row)
 {
-	return lake_key_hash_row(f->seed, f->batch->columns, f->keys, f->nkeys, row, &f->scratch);
+	return lake_key_hash_row(f->seed, f->batch->columns, f->keys, f->nkeys, row, f->m->mode == MIRROR_BAG, &f->scratch);
 }
 
 /* Hash of the row that an update or delete speaks of: the old row when there is one, else the new row's key. */
@@ -79,7 +79,8 @@ static struct lake_key_hash hash_old(struct folding *f, uint32_t row)
 	int32_t old = f->batch->old_row[row];
 	if (old < 0)
 		return hash_new(f, row);
-	return lake_key_hash_row(f->seed, f->batch->old, f->keys, f->nkeys, (uint32_t)old, &f->scratch);
+	return lake_key_hash_row(f->seed, f->batch->old, f->keys, f->nkeys, (uint32_t)old, f->m->mode == MIRROR_BAG,
+				 &f->scratch);
 }
 
 static int drift(struct folding *f, uint32_t row, const char *what, struct duct_error *err)

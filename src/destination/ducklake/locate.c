@@ -89,6 +89,7 @@ struct scan {
 	uint64_t seed;
 	int nkeys;
 	int *keys; /* 0 .. nkeys - 1 */
+	bool exact;
 	uint32_t file_id;
 	int64_t *dead; /* ascending */
 	size_t ndead;
@@ -118,7 +119,8 @@ static int index_rows(void *arg, const struct duct_batch *batch, const int64_t *
 	for (uint32_t i = 0; i < batch->rows; i++) {
 		if (is_dead(s, positions[i]))
 			continue;
-		struct lake_key_hash hash = lake_key_hash_row(s->seed, batch->columns, s->keys, s->nkeys, i, &s->scratch);
+		struct lake_key_hash hash =
+			lake_key_hash_row(s->seed, batch->columns, s->keys, s->nkeys, i, s->exact, &s->scratch);
 		lake_index_add(s->index, hash, (struct lake_place){row_ids[i], s->file_id, (uint32_t)positions[i]});
 	}
 	return 0;
@@ -154,7 +156,7 @@ static int read_dead(struct ducklake *d, struct mirror *m, const struct lake_fil
 static int rebuild(struct ducklake *d, struct mirror *m, const struct lake_column *const *keys, int nkeys,
 		   const struct lake_file *files, size_t nfiles, struct duct_error *err)
 {
-	struct scan s = {.index = m->index, .seed = lake_index_set_seed(d->indexes), .nkeys = nkeys};
+	struct scan s = {.index = m->index, .seed = lake_index_set_seed(d->indexes), .nkeys = nkeys, .exact = m->mode == MIRROR_BAG};
 	s.keys = duct_xmalloc((size_t)(nkeys + 1) * sizeof *s.keys);
 	for (int i = 0; i < nkeys; i++)
 		s.keys[i] = i;

@@ -207,6 +207,11 @@ int postgres_setup_publication(struct postgres_source *src, struct duct_error *e
 		return duct_fail(err, DUCT_CONFIG,
 				 "publication \"%s\" does not exist in database \"%s\": create it, or set "
 				 "ensure_publication=true", c->publication, src->server.database);
+	if (pub.exists && !(pub.insert && pub.update && pub.delete && pub.truncate))
+		return duct_fail(err, DUCT_CONFIG,
+				 "publication \"%s\" leaves out some kinds of changes, so the lake would differ from the source: "
+				 "alter publication %s set (publish = 'insert, update, delete, truncate')",
+				 c->publication, c->publication);
 	if (!pub.exists) {
 		if ((r = publication_create(src, err)))
 			return r;
