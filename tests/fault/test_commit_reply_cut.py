@@ -8,6 +8,9 @@ from lib.proxy import CommitProxy, Proxy
 from lib.workload import SCHEMA, Workload, assert_whole
 
 FAST = {"flush_interval": "20ms"}
+MODES = [
+    mode if mode in ("reply", "unsent", "late") else pytest.param(mode, marks=pytest.mark.long) for mode in CommitProxy.MODES
+]
 
 
 @pytest.fixture
@@ -22,7 +25,7 @@ def through(server, database, postgres_lake, make_flow):
     return make
 
 
-@pytest.mark.parametrize("mode", CommitProxy.MODES)
+@pytest.mark.parametrize("mode", MODES)
 def test_commit_is_cut_while_streaming(mode, server, through, database, postgres_lake):
     with CommitProxy(server) as proxy:
         flow = through(proxy)
@@ -30,12 +33,12 @@ def test_commit_is_cut_while_streaming(mode, server, through, database, postgres
         proxy.plan(mode, 1, 2, 5, 9, 14)
         with Workload(database, seed=4):
             run = flow.start()
-            run.wait_for(lambda: proxy.cuts >= 5 and proxy.commits >= 20, 60, "five cuts")
+            run.wait_for(lambda: proxy.cuts >= 5 and proxy.commits >= 16, 60, "five cuts")
         assert run.terminate() == 0, run.describe()
         assert_whole(database, postgres_lake, flow)
 
 
-@pytest.mark.parametrize("mode", CommitProxy.MODES)
+@pytest.mark.parametrize("mode", MODES)
 def test_first_commit_is_cut(mode, server, through, database, postgres_lake):
     """The commit that publishes the copy."""
     with CommitProxy(server, table=b"ducklake_data_file") as proxy:
@@ -69,14 +72,14 @@ def test_replication_connection_is_cut_at_random(server, database, lake_home, ma
         flow.run_until_caught_up()
         with Workload(database, seed=seed) as load:
             run = flow.start()
-            while proxy.cuts < 6:
+            while proxy.cuts < 5:
                 wanted = load.committed + pick.randint(1, 40)
                 run.wait_for(lambda: load.committed >= wanted and proxy.links, 30, "the workload and the flow to go on")
                 proxy.cut()
             confirmed = server.lsn()
             run.wait_for(lambda: _confirmed(server, confirmed), 60, f"the flow to go on after the cuts (seed {seed})")
         assert run.terminate() == 0, run.describe()
-        assert_whole(database, lake_home, flow, newest=60)
+        assert_whole(database, lake_home, flow)
 
 
 def _confirmed(server, lsn):

@@ -57,7 +57,7 @@ def check(database, lake_home, flow, tables=TABLES):
 
 @pytest.mark.parametrize(
     ("lake_home", "point"),
-    [("sqlite", point) for point in [*SOURCE_POINTS, *sorted(LAKE_POINTS)]] + [("postgres", p) for p in sorted(LAKE_POINTS)],
+    [("sqlite", point) for point in SOURCE_POINTS] + [(kind, p) for kind in ("sqlite", "postgres") for p in sorted(LAKE_POINTS)],
     indirect=["lake_home"],
 )
 def test_kill_in_setup(point, database, lake_home, make_flow):

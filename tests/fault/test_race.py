@@ -53,17 +53,17 @@ def test_official_client_commits_all_the_time(mirrored):
     database, lake_home, flow = mirrored
     with Foreigner(lake_home) as other, Workload(database, seed=21) as load:
         run = flow.start()
-        run.wait_for(lambda: other.committed >= 5 and load.committed > 200, 60, "both to commit")
+        run.wait_for(lambda: other.committed >= 5 and load.committed > 100, 60, "both to commit")
         database.sql("ALTER TABLE side ADD COLUMN extra text DEFAULT 'new'")
         database.sql("UPDATE side SET extra = body WHERE id % 3 = 0")
         database.sql("TRUNCATE side")
         before, theirs = load.committed, other.committed
-        run.wait_for(lambda: other.committed >= theirs + 5 and load.committed > before + 200, 60, "both to go on")
+        run.wait_for(lambda: other.committed >= theirs + 5 and load.committed > before + 100, 60, "both to go on")
         assert run.terminate() == EXIT_DONE, run.describe()
     assert "attempt failed" not in run.stderr, run.describe()
     with lake_home.open() as lake:
         assert lake.count("theirs.t") == other.committed
-    assert_whole(database, lake_home, flow, newest=60)
+    assert_whole(database, lake_home, flow)
 
 
 KINDS = {
@@ -141,7 +141,7 @@ MAINTENANCE = {
 }
 
 
-@pytest.mark.parametrize("what", MAINTENANCE)
+@pytest.mark.parametrize("what", [*(pytest.param(what, marks=pytest.mark.long) for what in ("rewrite", "flush")), "merge", "all"])
 def test_our_table_is_maintained_in_the_window(what, mirrored, tmp_path):
     """Positions move between our plan and our commit: we must see it, plan again, and hit the right rows."""
     database, lake_home, flow = mirrored
