@@ -110,14 +110,15 @@ def test_source_is_killed_and_comes_back(alone):
 def test_source_stops_in_order_and_comes_back(alone):
     """Its walsender wants everything to be confirmed before it lets the server end."""
     database, lake_home, flow = alone
+    flow.content["source"]["options"]["status_interval"] = "1h"  # nobody but the server asks
+    flow.write()
     with Restless(database, seed=6) as load:
         run = start_streaming(flow, database)
         wait_progress(run, load)
         began = time.monotonic()
         database.server.restart()
-        assert time.monotonic() - began < 8, "the server had to wait for us"
+        assert time.monotonic() - began < 5, "the server had to wait for us"
         wait_progress(run, load)
-        wait_caught_up(run, database)
     assert run.terminate() == EXIT_DONE, run.describe()
     assert_whole(database, lake_home, flow)
 

@@ -58,6 +58,7 @@ struct postgres_source {
 	const char *replay_held;
 	size_t replay_held_len;
 
+	uint64_t asked;	     /* the server asked when less than this was durable: it is told once it is (its shutdown waits) */
 	int64_t feedback_us; /* when the server was last told */
 	int64_t feedback_every_us;
 	int64_t polled_us;   /* when the publication's tables were last compared */

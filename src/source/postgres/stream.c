@@ -129,6 +129,7 @@ int postgres_stream_start(struct postgres_source *src, uint64_t lsn, struct duct
 	if (lsn > src->group.last.lsn)
 		src->group.last = (struct duct_pos){.lsn = lsn};
 	src->started = true;
+	src->asked = 0;
 	src->restart = src->renew = false;
 	return postgres_feedback(src, true, err);
 }
@@ -233,7 +234,11 @@ static int apply_frame(struct postgres_source *src, const char *data, int len, s
 	if (f.kind == 'k') {
 		if (!src->group.open && f.end > src->idle.lsn)
 			src->idle = (struct duct_pos){f.end, f.time_us};
-		return f.reply_now ? postgres_feedback(src, false, err) : 0;
+		if (!f.reply_now)
+			return 0;
+		if (f.end > src->durable.lsn)
+			src->asked = f.end;
+		return postgres_feedback(src, false, err);
 	}
 	if (len > WIDE_FRAME)
 		src->renew = true;
@@ -319,6 +324,8 @@ static bool idle_due(const struct postgres_source *src, int64_t now)
 	uint64_t lsn = max_u64(src->idle.lsn, src->group.last.lsn);
 	if (!group_empty(src) || lsn <= src->handed || src->durable.lsn < src->row_lsn)
 		return false;
+	if (src->asked > src->handed && lsn >= src->asked)
+		return true;
 	return src->wanted > src->handed ? lsn >= src->wanted
 					 : src->config->emit_empty || lsn - src->handed >= IDLE_BYTES ||
 						   now - src->idle_handed_us >= IDLE_US;
@@ -338,7 +345,10 @@ static int housekeeping(struct postgres_source *src, int64_t now, struct duct_er
 {
 	int r = 0;
 	bool ask = src->wanted > src->handed && now - src->feedback_us >= ASK_US;
-	if (ask || now - src->feedback_us >= src->feedback_every_us)
+	bool answer = src->asked && src->durable.lsn >= src->asked;
+	if (answer)
+		src->asked = 0;
+	if (ask || answer || now - src->feedback_us >= src->feedback_every_us)
 		r = postgres_feedback(src, ask, err);
 	if (!r && src->config->snapshot == POSTGRES_SNAPSHOT_AUTO &&
 	    now - src->polled_us >= src->config->status_interval_ms * 1000) {
