@@ -1,39 +1,66 @@
 """Fixtures of the system tests: a mirror of one database on either catalog."""
 
-import itertools
-import re
-
 import pytest
 
 from lib.lake import LakeHome
 from lib.mirror import Mirror
 
 
-_numbers = itertools.count(1)
+class Databases:
+    """Databases of one server, emptied and handed out again: making and dropping one costs more than most tests do."""
+
+    EMPTY = """
+        DO $$ DECLARE name text; BEGIN
+        FOR name IN SELECT pubname FROM pg_publication LOOP EXECUTE format('DROP PUBLICATION %I', name); END LOOP;
+        FOR name IN SELECT extname FROM pg_extension WHERE extname <> 'plpgsql' LOOP
+            EXECUTE format('DROP EXTENSION IF EXISTS %I CASCADE', name); END LOOP;
+        FOR name IN SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' LOOP
+            EXECUTE format('DROP SCHEMA %I CASCADE', name); END LOOP;
+        END $$;
+        CREATE SCHEMA public; GRANT USAGE, CREATE ON SCHEMA public TO PUBLIC
+    """
+
+    def __init__(self, server):
+        self._server = server
+        self._free = []
+        self._made = 0
+
+    def take(self):
+        if self._free:
+            return self._free.pop()
+        self._made += 1
+        return self._server.database(f"test_{self._made}")
+
+    def give_back(self, database):
+        database.drop_slots()
+        self._server.query(
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database.name}'"
+        )
+        database.sql(self.EMPTY)
+        self._free.append(database)
 
 
-def _new_database(server, request, prefix=""):
-    """Databases stay until the server goes (dropping one means a checkpoint), so their names must not come again."""
-    name = re.sub(r"\W+", "_", request.node.name.lower())[:40].strip("_")
-    return server.database(f"{prefix}{name}_{next(_numbers)}")
+@pytest.fixture(scope="session")
+def databases(server):
+    return Databases(server)
 
 
 @pytest.fixture
-def database(server, request):
-    """An empty database in the session's server; its slots go afterwards."""
-    created = _new_database(server, request)
-    yield created
-    created.drop_slots()
+def database(databases):
+    """An empty database in the session's server."""
+    taken = databases.take()
+    yield taken
+    databases.give_back(taken)
 
 
 @pytest.fixture
-def postgres_lake(server, request, tmp_path):
+def postgres_lake(databases, tmp_path):
     """A lake that does not exist yet, on a Postgres catalog in a database of its own."""
-    created = _new_database(server, request, "lake_")
-    home = LakeHome(f"postgres:{created.dsn}", tmp_path / "data")
+    taken = databases.take()
+    home = LakeHome(f"postgres:{taken.dsn}", tmp_path / "data")
     yield home
     home.close()
-    server.forget(created.name)
+    databases.give_back(taken)
 
 
 @pytest.fixture

@@ -351,7 +351,8 @@ def test_the_slot_advances_beside_an_open_streamed_transaction(mirror_sqlite):
     run = m.flow.start()
     with m.database.connect(autocommit=False) as connection:
         connection.execute("INSERT INTO t SELECT i, repeat('y', 200) FROM generate_series(10, 3000) i")
-        m.sql("INSERT INTO t VALUES (1, 'one')", NOISE)
+        # a position alone is stored after 16 MB of log, or 10 s
+        m.sql("INSERT INTO t VALUES (1, 'one')", "INSERT INTO other SELECT i, repeat('x', 1000) FROM generate_series(1, 20000) i")
         lsn = m.lsn()
         m.wait_confirmed(lsn)
         assert m.rows("t") == [(1, "one")]

@@ -43,36 +43,28 @@ def scenario(m):
     m.same(*TABLES)
 
 
-def rows_at(m, table, at):
-    """Sorted here: a rewrite narrows the table's statistics to the rows of now, and then the official client itself sorts
-    older snapshots by bounds that do not hold for them."""
-    return sorted(m.lake.sql(f"SELECT * FROM {m.lake.source('public.' + table, at)}"), key=repr)
+def histories(m, count=True):
+    """What every snapshot says; COUNT also compares the count of its metadata with that of its rows.
 
-
-def histories(m):
-    """What every snapshot says, and that the count in its metadata is the count of its rows."""
+    Sorted here: a rewrite narrows the table's statistics to the rows of now, and then the official client itself sorts older
+    snapshots by bounds that do not hold for them.
+    """
     said = {}
-    for snapshot in m.lake.snapshots():
+    for snapshot in m.lake.snapshots()[1:]:  # the first is that of an empty lake
         at = snapshot["snapshot_id"]
+        selects = [f"SELECT '{name}', * FROM {m.lake.source('public.' + name, at)}" for name in TABLES]
+        rows = m.lake.sql(" UNION ALL ".join(selects)) if at else []
         for name in TABLES:
-            try:
-                rows = rows_at(m, name, at)
-            except LakeError:
-                continue  # not made yet
-            assert m.lake.count(f"public.{name}", at) == len(rows), (name, at)
-            said[name, at] = rows
+            said[name, at] = sorted((row[1:] for row in rows if row[0] == name), key=repr)
+        if count:
+            counts = m.lake.sql(" UNION ALL ".join(
+                f"SELECT '{name}', count(*) FROM {m.lake.source('public.' + name, at)}" for name in TABLES))
+            assert dict(counts) == {name: len(said[name, at]) for name in TABLES}, at
     return said
 
 
-def changes_fed(m, first, last):
-    """The change feed of a table, as a sorted list."""
-    return sorted(
-        map(repr, m.lake.sql(f"SELECT * FROM ducklake_table_changes('lake', 'public', 't', {first}, {last})"))
-    )
-
-
-def unchanged(m, before):
-    after = histories(m)
+def unchanged(m, before, count):
+    after = histories(m, count)
     head = m.last_snapshot()
     for (name, at), rows in before.items():
         if (name, at) in after:
@@ -122,12 +114,12 @@ def test_upkeep_by_the_official_client(request, make_mirror, database, kind, del
     m = make_mirror(database, home, KEYED, destination={"delete_file_rows": delete_file_rows})
     m.sync()
     scenario(m)
-    for _ in range(2):
+    for _ in range(2 if delete_file_rows > 1 else 1):
         before = histories(m)
         old = ", ".join(str(snapshot["snapshot_id"]) for snapshot in m.lake.snapshots()[1:-3:2])
         for statement in UPKEEP[kind]:
             m.lake.sql(statement.format(old=old))
-            unchanged(m, before)
+            unchanged(m, before, count=statement is UPKEEP[kind][-1])
         touch_all(m)
     names = [row["table_name"] for row in m.lake.dicts("FROM ducklake_table_info('lake')")]
     assert sorted(names) == sorted(TABLES)
@@ -448,7 +440,7 @@ def test_statistics_are_true(mirror):
             continue
         values = [row[0] for row in m.lake.sql(f'SELECT DISTINCT "{column}"::VARCHAR FROM memory.main.wide WHERE "{column}" IS NOT NULL')]
         conditions = [f'"{column}" IS NULL', f'"{column}" IS NOT NULL']
-        for value in values[:6] + values[-2:]:
+        for value in values[:3] + values[-1:]:
             literal = "'" + value.replace("'", "''") + f"'::{type_}"
             conditions += [f'"{column}" {operator} {literal}' for operator in ("=", "<", ">", "<>")]
         for condition in conditions:
@@ -458,4 +450,4 @@ def test_statistics_are_true(mirror):
         if type_ not in ("BOOLEAN",):
             question = f'SELECT min("{column}")::VARCHAR, max("{column}")::VARCHAR FROM {{}}'
             assert m.lake.sql(question.format("lake.public.wide")) == m.lake.sql(question.format("memory.main.wide")), column
-    assert compared > 200
+    assert compared > 150

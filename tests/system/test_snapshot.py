@@ -254,13 +254,14 @@ def test_publication_of_a_schema_and_of_named_tables(mirror_sqlite):
     m.same("t", "s.a", "s.b")
 
 
-def test_publication_without_updates_or_truncates_is_seen_or_obeyed(mirror_sqlite):
-    """publish = 'insert': the rows as inserted, no more."""
+def test_publication_that_leaves_out_changes_is_refused(mirror_sqlite):
     m = mirror_sqlite(
         "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (1, 1);"
         " CREATE PUBLICATION shop FOR TABLE t WITH (publish = 'insert')"
     )
+    stderr = m.fails(EXIT_CONFIG)
+    assert '"shop"' in stderr and "publish" in stderr, stderr
+    assert m.lake.tables() == []
+    m.sql("ALTER PUBLICATION shop SET (publish = 'insert, update, delete, truncate')")
     m.sync()
-    m.sql("INSERT INTO t VALUES (2, 2)", "UPDATE t SET v = 9", "DELETE FROM t WHERE id = 1")
-    m.sync()
-    assert m.rows("t") == [(1, 1), (2, 2)]
+    m.same("t")

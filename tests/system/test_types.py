@@ -279,8 +279,8 @@ def test_numbers_of_the_greatest_length(mirror):
 def test_long_values(mirror_sqlite):
     m = mirror_sqlite(
         "CREATE TABLE t (id int PRIMARY KEY, v text, b bytea, j jsonb, a int[])",
-        "INSERT INTO t SELECT 1, repeat('é', 3000000), decode(repeat('00ff', 2000000), 'hex'),"
-        " jsonb_build_object('x', repeat('y', 2000000)), array_agg(i) FROM generate_series(1, 200000) i",
+        "INSERT INTO t SELECT 1, repeat('é', 400000), decode(repeat('00ff', 400000), 'hex'),"
+        " jsonb_build_object('x', repeat('y', 400000)), array_agg(i) FROM generate_series(1, 50000) i",
     )
     m.sync()
     m.sql("INSERT INTO t SELECT 2, v || 'z', b, j, a FROM t", "UPDATE t SET id = id + 10")
