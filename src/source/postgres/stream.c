@@ -318,17 +318,20 @@ static bool group_empty(const struct postgres_source *src)
 	return !src->group.open && !src->group.nbatches && !src->group.ncommits && !src->replaying && !src->held;
 }
 
-/* A position without rows: everything before it was handed over and is durable. */
+/* A position without rows: everything before it was handed over and, unless the flow waits for just this position in order
+ * to commit and end, is durable. */
 static bool idle_due(const struct postgres_source *src, int64_t now)
 {
 	uint64_t lsn = max_u64(src->idle.lsn, src->group.last.lsn);
-	if (!group_empty(src) || lsn <= src->handed || src->durable.lsn < src->row_lsn)
+	if (!group_empty(src) || lsn <= src->handed)
+		return false;
+	if (src->wanted > src->handed && lsn >= src->wanted)
+		return true;
+	if (src->wanted > src->handed || src->durable.lsn < src->row_lsn)
 		return false;
 	if (src->asked > src->handed && lsn >= src->asked)
 		return true;
-	return src->wanted > src->handed ? lsn >= src->wanted
-					 : src->config->emit_empty || lsn - src->handed >= IDLE_BYTES ||
-						   now - src->idle_handed_us >= IDLE_US;
+	return src->config->emit_empty || lsn - src->handed >= IDLE_BYTES || now - src->idle_handed_us >= IDLE_US;
 }
 
 static struct duct_changes *idle_position(struct postgres_source *src)
