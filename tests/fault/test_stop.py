@@ -80,6 +80,18 @@ def test_second_signal_aborts(mirrored):
     assert_whole(database, lake_home, flow)
 
 
+def test_caught_up_does_not_wait_for_the_interval(mirrored):
+    """Rows that come after the first commit would wait an hour; the end of the run commits them."""
+    database, lake_home, flow = mirrored
+    flow.content["destinations"][0]["options"]["flush_interval"] = "1h"
+    flow.write()
+    for seed in range(8):
+        with Workload(database, seed=seed) as load:
+            wait_until(lambda: load.committed > 20, 30, "load")
+            flow.run_until_caught_up(timeout_s=20)
+    assert_whole(database, lake_home, flow)
+
+
 @pytest.fixture
 def alone(own_server, lake_home, make_flow):
     """A copied flow on a server of the test's own, which holds the source only."""
