@@ -18,7 +18,7 @@ enum {
 	LOCKS_MAX = 2000, /* of all sessions; a default server has room for some 6,400 */
 	MAX_SESSIONS = 256,
 };
-static const int64_t part_bytes_max = INT64_C(128) << 20, part_bytes_big = INT64_C(64) << 20;
+static const int64_t part_bytes_max = INT64_C(128) << 20, part_bytes_big = INT64_C(8) << 20;
 
 void postgres_copy_free(struct postgres_copy *copy)
 {
