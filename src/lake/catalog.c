@@ -524,6 +524,27 @@ int lake_list_marks(struct lake *lake, int64_t table_id, int64_t file_id, int64_
 	return 0;
 }
 
+int lake_count_inlined(struct lake *lake, int64_t table_id, int64_t *ret, struct duct_error *err)
+{
+	int64_t count = 0;
+	for (size_t i = 0; i < lake->model->ninlined; i++) {
+		AUTO_BUF struct duct_buf sql = {0};
+		struct number_list list = {0};
+		if (lake->model->inlined[i].table_id != table_id)
+			continue;
+		lake_sqlf(&sql, lake->db, "SELECT count(*) FROM @");
+		duct_buf_sql_ident(&sql, lake->model->inlined[i].name);
+		duct_buf_puts(&sql, " WHERE end_snapshot IS NULL");
+		int rc = ask(lake, sql.data, take_number, &list, err);
+		count += rc == 0 && list.n ? list.numbers[0] : 0;
+		free(list.numbers);
+		if (rc < 0)
+			return rc;
+	}
+	*ret = count;
+	return 0;
+}
+
 struct snapshot_list {
 	struct duct_arena *arena;
 	struct lake_snapshot_row *rows;

@@ -86,6 +86,9 @@ int lake_list_files(struct lake *lake, int64_t table_id, struct duct_arena *aren
 int lake_list_marks(struct lake *lake, int64_t table_id, int64_t file_id, int64_t **ret, size_t *ret_n,
 		    struct duct_error *err);
 
+/* Live rows of the table that another client keeps inside the catalog. */
+int lake_count_inlined(struct lake *lake, int64_t table_id, int64_t *ret, struct duct_error *err);
+
 /* How source relations are mirrored: one row per (flow, source oid). columns is JSON that the destination owns. */
 struct lake_relation {
 	uint32_t source_oid;

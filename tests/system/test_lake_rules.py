@@ -272,6 +272,21 @@ def test_rule_2_foreign_rows_are_shared_when_told_so(mirror):
     m.same("t", where="id < 500")
 
 
+def test_rule_2_rows_inlined_by_others_are_named_until_flushed(mirror):
+    m = mirror(KEYED, FILL.format("t"), destination={"foreign_changes": "share"})
+    m.sync()
+    m.lake.sql("UPDATE public.t SET v = 'foreign' WHERE id IN (1, 2)")
+    m.sql("UPDATE t SET v = 'ours' WHERE id = 1", "DELETE FROM t WHERE id = 3")
+    stderr = m.refuses_any()
+    assert "2 rows" in stderr and "ducklake_flush_inlined_data" in stderr and '"t"' in stderr, stderr
+    m.lake.sql("CALL ducklake_flush_inlined_data('lake')")
+    m.sync()
+    m.same("t", where="id <> 2")
+    m.sql("UPDATE t SET n = 0", "DELETE FROM t WHERE id % 2 = 0")
+    m.sync()
+    m.same("t")
+
+
 @pytest.mark.parametrize("delete_file_rows", [1000, 1], ids=["marks", "delete_files"])
 def test_rule_3_every_mark_hits_one_live_row(mirror, delete_file_rows):
     m = mirror(KEYED, destination={"delete_file_rows": delete_file_rows})

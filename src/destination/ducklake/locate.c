@@ -160,10 +160,18 @@ static int rebuild(struct ducklake *d, struct mirror *m, const struct lake_colum
 	s.keys = duct_xmalloc((size_t)(nkeys + 1) * sizeof *s.keys);
 	for (int i = 0; i < nkeys; i++)
 		s.keys[i] = i;
-	int64_t total = 0;
+	int64_t total = 0, inlined = 0;
 	for (size_t i = 0; i < nfiles; i++)
 		total += files[i].record_count - files[i].delete_count - files[i].mark_count;
-	int rc = lake_index_reset(m->index, err);
+	int rc = lake_count_inlined(d->lake, m->table_id, &inlined, err);
+	if (rc == 0 && inlined)
+		rc = duct_fail(err, DUCT_CONFIG,
+			       "lake table \"%s\".\"%s\" has %lld rows that another client keeps inside the catalog, where they "
+			       "cannot be changed from here: CALL ducklake_flush_inlined_data('lake') with that client, and "
+			       "attach it with DATA_INLINING_ROW_LIMIT 0",
+			       m->rel->schema, m->rel->name, (long long)inlined);
+	if (rc == 0)
+		rc = lake_index_reset(m->index, err);
 	if (rc == 0)
 		rc = lake_index_reserve(m->index, (size_t)total, err);
 	for (size_t i = 0; i < nfiles && rc == 0; i++) {
