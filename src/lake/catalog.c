@@ -189,7 +189,8 @@ static int join(struct lake *lake, struct duct_error *err)
 		return -(int)err->class;
 	if (lake_has_table(lake->db, "ductstream_relation", &lake->has_own_tables, err))
 		return -(int)err->class;
-	if (lake->has_own_tables && lake_queryf(lake->db, take_uuid, lake, err, "SELECT uuid FROM @ductstream_lake"))
+	if (lake->has_own_tables && (lake_upgrade_own_tables(lake, err) ||
+				     lake_queryf(lake->db, take_uuid, lake, err, "SELECT uuid FROM @ductstream_lake")))
 		return -(int)err->class;
 	lake->db->lock_key = XXH64(lake->uuid, strlen(lake->uuid), 0) | 1;
 	return 0;

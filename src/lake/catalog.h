@@ -10,6 +10,7 @@
  * catalog_sqlite.c and catalog_postgres.c only send statements. One thread.
  *
  * Our own tables live beside the official ones, in the same metadata schema:
+ *   ductstream_lake(uuid, version)  one row; version: of these tables
  *   ductstream_checkpoint(flow PK, epoch, seq, state, lsn, commit_us, commit_id, source_identity, snapshot_id,
  *                         owner)
  *   ductstream_relation(flow, source_oid, source_schema, source_name, table_id, columns, state)  PK (flow, source_oid)
@@ -29,7 +30,7 @@ struct lake_config {
 
 /*
  * Connects; creates or joins the catalog; checks version, encryption and data_path (CONFIG errors that name both
- * values); makes our tables; raises the epoch of the flow's checkpoint so that every older owner is fenced (when
+ * values); makes our tables or brings an older program's to this one's shape (CONFIG when a newer one was here); raises the epoch of the flow's checkpoint so that every older owner is fenced (when
  * ctx->ownership says that this run had it already and another run has it now: FATAL, fenced ourselves); reads the model
  * at head. A SQLite file locked by another process for longer than the busy timeout is a CONFIG error that says
  * so. DSN passwords never appear in errors.

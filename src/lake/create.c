@@ -192,9 +192,9 @@ int lake_create_own_tables(struct lake_db *db, struct duct_error *err)
 	struct lake_script script = {0};
 	char uuid[DUCT_UUID_LEN];
 	lake_sqlf(lake_script_step(&script, LAKE_STEP_PLAIN, 0, NULL), db,
-		  "CREATE TABLE @ductstream_lake(uuid VARCHAR NOT NULL)");
+		  "CREATE TABLE @ductstream_lake(uuid VARCHAR NOT NULL, version BIGINT)");
 	lake_sqlf(lake_script_step(&script, LAKE_STEP_PLAIN, 0, NULL), db,
-		  "INSERT INTO @ductstream_lake (uuid) VALUES ('%s')", duct_uuid_v4(uuid));
+		  "INSERT INTO @ductstream_lake (uuid, version) VALUES ('%s', %d)", duct_uuid_v4(uuid), LAKE_OWN_VERSION);
 	lake_sqlf(lake_script_step(&script, LAKE_STEP_PLAIN, 0, NULL), db,
 		  "CREATE TABLE @ductstream_checkpoint(flow VARCHAR PRIMARY KEY, epoch BIGINT NOT NULL, "
 		  "seq BIGINT NOT NULL, state VARCHAR NOT NULL, lsn BIGINT NOT NULL, commit_us BIGINT NOT NULL, "

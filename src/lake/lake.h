@@ -87,6 +87,7 @@ struct lake {
 	char *flow, *data_path;
 	char uuid[37];
 	bool read_only, has_own_tables;
+	bool has_owner; /* ductstream_checkpoint has that column: false only for a read-only look at an older lake */
 	struct lake_model *model;
 	struct duct_arena options_arena;
 	struct lake_option_row *options;
@@ -112,6 +113,11 @@ int lake_fenced(const struct lake *lake, int64_t epoch, struct duct_error *err);
 void lake_add_note(struct lake *lake, int64_t table_id, unsigned changes, int64_t snapshot_id, const char *author);
 
 const char *lake_state_name(enum duct_flow_state state);
+
+/* upgrade.c: our own tables of an older program get what they lack, in one transaction; unless read_only. CONFIG when a
+ * newer program has been here. */
+enum { LAKE_OWN_VERSION = 1 };
+int lake_upgrade_own_tables(struct lake *lake, struct duct_error *err);
 
 /* create.c */
 int lake_create_catalog(struct lake_db *db, const char *data_path, struct duct_error *err);

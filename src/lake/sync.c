@@ -31,8 +31,9 @@ static enum duct_flow_state state_of(const char *name)
 static void mark_sql(struct duct_buf *to, const struct lake *lake)
 {
 	lake_sqlf(to, lake->db,
-		  "SELECT epoch, seq, state, lsn, commit_us, commit_id, source_identity, snapshot_id, owner "
-		  "FROM @ductstream_checkpoint WHERE flow = ");
+		  "SELECT epoch, seq, state, lsn, commit_us, commit_id, source_identity, snapshot_id, %s "
+		  "FROM @ductstream_checkpoint WHERE flow = ",
+		  lake->has_owner ? "owner" : "NULL");
 	duct_buf_sql_literal(to, lake->flow);
 }
 

@@ -293,6 +293,29 @@ static int state_oid(struct postgres_source *src, uint32_t *ret, struct duct_err
 	return r;
 }
 
+/* A table of an older program gets the column that came later. One that is not ours at all is left alone. */
+static int state_upgrade(struct postgres_source *src, uint32_t oid, struct duct_error *err)
+{
+	AUTO_PGRESULT PGresult *res = NULL;
+	AUTO_BUF struct duct_buf sql = {0};
+	char text[16];
+	const char *const params[] = {text};
+	snprintf(text, sizeof text, "%u", oid);
+	int r = pg_query(src->sql,
+			 "select 1 from pg_catalog.pg_attribute where attrelid = $1::oid and not attisdropped and attnum > 0 having "
+			 "count(*) filter (where attname in ('flow_id', 'slot_name', 'slot_lsn', 'last_lsn')) = 4 and "
+			 "count(*) filter (where attname = 'members') = 0", 1, params, &res, err);
+	if (r || !PQntuples(res))
+		return r;
+	duct_buf_puts(&sql, "set local lock_timeout = '5s'; alter table ");
+	put_state_table(&sql, src->config);
+	duct_buf_puts(&sql, " add column if not exists members text");
+	struct duct_error why;
+	if (pg_exec(src->sql, sql.data, NULL, &why)) /* "when permitted": without it less is noticed */
+		log_debug(src->ctx->log, "the state table at the source was not upgraded", LOG_STR("reason", why.message));
+	return 0;
+}
+
 int postgres_setup_state(struct postgres_source *src, struct duct_error *err)
 {
 	uint32_t oid;
@@ -314,6 +337,8 @@ int postgres_setup_state(struct postgres_source *src, struct duct_error *err)
 		duct_kill_point("setup-state-table");
 		if ((r = state_oid(src, &oid, err)))
 			return r;
+	} else if ((r = state_upgrade(src, oid, err))) {
+		return r;
 	}
 	postgres_group_table(&src->group, oid, true)->ignored = true;
 	src->state_ready = true;
