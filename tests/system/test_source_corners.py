@@ -214,6 +214,21 @@ def test_the_key_changes_its_columns(mirror):
     m.same("t")
 
 
+def test_the_key_changes_behind_rows_of_others(mirror_sqlite):
+    """The table's new form is told in the middle of a transaction, behind rows of another table, and behind whole
+    transactions with rows of the old form; a whole row that serves as key grows with its table."""
+    m = mirror_sqlite(TABLE, ROWS, "CREATE TABLE o (id int PRIMARY KEY)", "CREATE TABLE f (a int, b text)",
+                      "ALTER TABLE f REPLICA IDENTITY FULL", "INSERT INTO f SELECT i % 3, 'f' FROM generate_series(1, 9) i")
+    m.sync()
+    m.sql("UPDATE t SET v = 'before' WHERE id < 4", "UPDATE f SET b = 'g' WHERE a = 1",
+          "ALTER TABLE t DROP CONSTRAINT t_pkey; ALTER TABLE t ALTER n SET NOT NULL; ALTER TABLE t ADD PRIMARY KEY (n)",
+          "ALTER TABLE f ADD c int",
+          "INSERT INTO o VALUES (1); UPDATE f SET c = 1 WHERE a = 1; INSERT INTO o VALUES (2); UPDATE t SET v = 'after' WHERE n < 6",
+          "ALTER TABLE f DROP b", "INSERT INTO o VALUES (3); DELETE FROM f WHERE a = 2; DELETE FROM t WHERE n = 2")
+    m.sync()
+    m.same("t", "o", "f")
+
+
 def test_a_key_and_rows_change_in_one_transaction(mirror_sqlite):
     """Rows of the same transaction before and after: followed, or a stop that says so."""
     m = mirror_sqlite(TABLE, ROWS)

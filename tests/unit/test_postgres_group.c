@@ -35,21 +35,25 @@ static int teardown(void **state)
 	return 0;
 }
 
-/* A table with key "id" and `extra` more columns. */
-static struct postgres_table *describe(struct world *w, uint32_t oid, int extra)
+/* A table with key "id" (identity 'd') or without one and `extra` more columns. False: it is told too late. */
+static bool describe_as(struct world *w, uint32_t oid, char identity, int extra)
 {
 	static char names[4][8] = {"id", "c1", "c2", "c3"};
-	struct pgout_column columns[4] = {{names[0], INT4, -1, true}};
+	struct pgout_column columns[4] = {{names[0], INT4, -1, identity == 'd'}};
 	for (int i = 1; i <= extra; i++)
 		columns[i] = (struct pgout_column){names[i], INT4, -1, false};
-	const struct pgout_relation m = {.oid = oid, .schema = "s", .name = "t", .identity = 'd', .ncolumns = 1 + extra,
+	const struct pgout_relation m = {.oid = oid, .schema = "s", .name = "t", .identity = identity, .ncolumns = 1 + extra,
 					 .columns = columns};
 	struct pg_relation *rel;
 	struct duct_error err;
 	assert_int_equal(pg_relation_from_message(&rel, &m, NULL, w->catalog, ++w->g.version, &err), 0);
-	struct postgres_table *t = postgres_group_table(&w->g, oid, true);
-	postgres_group_relation(&w->g, t, rel, "raw", 3);
-	return t;
+	return postgres_group_relation(&w->g, postgres_group_table(&w->g, oid, true), rel, "raw", 3);
+}
+
+static struct postgres_table *describe(struct world *w, uint32_t oid, int extra)
+{
+	assert_true(describe_as(w, oid, 'd', extra));
+	return postgres_group_table(&w->g, oid, false);
 }
 
 static int insert(struct world *w, uint32_t oid, int ncolumns, const char *digit)
@@ -151,6 +155,33 @@ static void test_versions(void **state)
 	assert_string_equal(text(c), "1:I1 1:I2 |100:2 ->100");
 }
 
+/* Another key ends the hand-over before its transaction; behind rows of the same transaction it is read once more. */
+static void test_other_keys(void **state)
+{
+	struct world *w = *state;
+	assert_true(describe_as(w, 1, 'f', 1));
+	postgres_group_table(&w->g, 1, false)->known = true;
+	describe(w, 2, 0)->known = true;
+	for (int round = 0; round < 2; round++) { /* the server sends all of it twice */
+		w->g.seq = 0;
+		postgres_group_begin(&w->g, 7, 95, 0);
+		insert(w, 1, 2, "1");
+		postgres_group_commit(&w->g, 100, 0);
+		postgres_group_begin(&w->g, 8, 105, 0);
+		assert_int_equal(w->g.cut, round);
+		if (round)
+			assert_string_equal(text(postgres_group_take(&w->g)), "1:I1 |100:1 ->100");
+		insert(w, 2, 1, "1");
+		assert_int_equal(describe_as(w, 1, 'f', 2), round);
+		assert_int_equal(w->g.cut_before, round ? 0 : 105);
+		if (!round)
+			postgres_group_reset(&w->g);
+	}
+	insert(w, 1, 3, "1");
+	postgres_group_commit(&w->g, 110, 0);
+	assert_string_equal(text(postgres_group_take(&w->g)), "2:I2 1:I3 |110:3 ->110");
+}
+
 static void test_unknown_and_fences(void **state)
 {
 	struct world *w = *state;
@@ -208,6 +239,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_transactions, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_parts, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_versions, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_other_keys, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_unknown_and_fences, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_broken_streams, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_many_tables, setup, teardown),

@@ -116,7 +116,8 @@ static int apply_relation(struct postgres_source *src, const struct pgout_messag
 		return 0;
 	}
 	src->group.version++;
-	postgres_group_relation(&src->group, t, rel, raw, raw_len);
+	if (!postgres_group_relation(&src->group, t, rel, raw, raw_len))
+		src->restart = true;
 	return 0;
 }
 
@@ -189,7 +190,7 @@ int postgres_replay_some(struct postgres_source *src, struct duct_error *err)
 			r = apply_relation(src, &m, data + 5, len - 5, err);
 		else if (is_change(m.kind))
 			r = postgres_group_change(&src->group, &m, err);
-		if (r || src->group.cut)
+		if (r || src->group.cut || src->restart)
 			return r;
 	}
 }

@@ -59,12 +59,18 @@ static bool same_key(const struct duct_relation *a, const struct duct_relation *
 	return a->nkeys || a->ncolumns == b->ncolumns;
 }
 
-void postgres_group_relation(struct postgres_group *g, struct postgres_table *t, struct pg_relation *relation,
+bool postgres_group_relation(struct postgres_group *g, struct postgres_table *t, struct pg_relation *relation,
 			     const void *raw, size_t raw_len)
 {
 	/* A destination cannot commit inside a transaction, so rows of both keys must not come in one hand-over. */
-	if (t->relation && g->ncommits && g->open && g->seq == g->first_seq && !same_key(t->relation->rel, relation->rel))
+	if (t->relation && g->ncommits && g->open && !same_key(t->relation->rel, relation->rel)) {
+		if (g->seq != g->first_seq) {
+			g->cut_before = g->commit_lsn;
+			pg_relation_free(relation);
+			return false;
+		}
 		g->cut = true;
+	}
 	pg_relation_free(t->relation);
 	t->relation = relation;
 	t->open = NULL; /* stays in the list, closed */
@@ -73,6 +79,7 @@ void postgres_group_relation(struct postgres_group *g, struct postgres_table *t,
 	free(t->raw);
 	t->raw = copy;
 	t->raw_len = raw_len;
+	return true;
 }
 
 /* --- transactions --- */
@@ -85,6 +92,10 @@ void postgres_group_begin(struct postgres_group *g, uint32_t xid, uint64_t commi
 	g->commit_lsn = commit_lsn;
 	g->xid = xid;
 	g->first_seq = g->seq;
+	if (g->cut_before == commit_lsn) {
+		g->cut = g->ncommits > 0;
+		g->cut_before = 0;
+	}
 }
 
 static struct duct_batch *add_batch(struct postgres_group *g, struct duct_relation *rel)

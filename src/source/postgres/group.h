@@ -51,6 +51,7 @@ struct postgres_group {
 	uint32_t xid;
 	uint64_t first_seq;   /* seq before its first row */
 	bool cut;	      /* whole transactions before the open one must be taken before its first row is added */
+	uint64_t cut_before;  /* such a transaction (its commit_lsn), found too late: it is to be read once more; 0: none */
 	bool unknown_seen;    /* a table that is not known has changed: it is to be copied */
 };
 
@@ -60,8 +61,9 @@ void postgres_group_done(struct postgres_group *group);
 struct postgres_table *postgres_group_table(struct postgres_group *group, uint32_t oid, bool add);
 
 /* A new version of a relation (takes it): later rows go into a new batch. `raw` is copied. Sets `cut` when rows are found
- * by another key from now on. */
-void postgres_group_relation(struct postgres_group *group, struct postgres_table *table, struct pg_relation *relation,
+ * by another key from now on. False: rows of the open transaction lie behind whole ones already, so nothing was done, and
+ * what was not taken must be read once more (`cut_before` is set). */
+bool postgres_group_relation(struct postgres_group *group, struct postgres_table *table, struct pg_relation *relation,
 			     const void *raw, size_t raw_len);
 
 void postgres_group_begin(struct postgres_group *group, uint32_t xid, uint64_t commit_lsn, uint64_t stored_lsn);
