@@ -17,6 +17,7 @@
  *   commit-done       the transaction is durable, nobody was told
  *   copy-begun        the checkpoint says "copying", nobody was told
  *   epoch-raised      older owners are fenced, the model is not read yet
+ *   orphans-slice     `lake orphans --delete` is about to look again and remove some files
  */
 void duct_kill_point(const char *name);
 

@@ -2,32 +2,9 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/lake.h"
 #include "cli/signals.h"
-#include "destination/ducklake/ducklake.h"
-#include "lake/catalog.h"
 #include "options/text.h"
-
-/* The one DuckLake of a flow. */
-static int lake_of_flow(const struct flow_spec *spec, struct lake_config *to, struct duct_error *err)
-{
-	const struct ducklake_config *found = NULL;
-	for (size_t i = 0; i < spec->ndestinations; i++) {
-		if (strcmp(spec->destinations[i].ops->name, "ducklake") != 0)
-			continue;
-		if (found)
-			return duct_fail(err, DUCT_CONFIG, "flow \"%s\" has two lakes: name one with --catalog",
-					 spec->name);
-		found = spec->destinations[i].config;
-	}
-	if (!found)
-		return duct_fail(err, DUCT_CONFIG, "flow \"%s\" has no destination of type ducklake", spec->name);
-	to->catalog = found->catalog;
-	to->metadata_schema = found->metadata_schema;
-	to->data_path = found->data_path;
-	to->busy_timeout_ms = found->busy_timeout_ms;
-	to->flow = spec->name;
-	return 0;
-}
 
 static void put_row(struct duct_buf *to, const struct lake_snapshot_row *row)
 {
@@ -85,26 +62,13 @@ static int run(int argc, char **argv, struct duct_error *err)
 	int n = cli_flags_parse(argc, argv, flags, &path, 0, 1, "a flow file", err);
 	if (n < 0)
 		return n;
-	if ((n == 1) == (catalog != NULL))
-		return duct_fail(err, DUCT_CONFIG, "name a flow file, or a catalog with --catalog");
 	if (limit_text && (!duct_parse_int(limit_text, &limit) || limit < 1 || limit > 1000000))
 		return duct_fail(err, DUCT_CONFIG, "flag \"--limit\": \"%.40s\" is outside 1..1000000", limit_text);
 
 	AUTO_FLOW struct flow_file *flow = NULL;
-	struct lake_config config = {.flow = "", .busy_timeout_ms = 10000};
-	int rc = 0;
-	if (path) {
-		rc = cli_load_flow(&flow, path, false, err);
-		rc = rc ? rc : lake_of_flow(&flow->spec, &config, err);
-	}
-	if (rc)
-		return rc;
-	if (catalog)
-		config.catalog = catalog;
-	if (schema)
-		config.metadata_schema = schema;
-	config.read_only = true;
-	return list_snapshots(&config, (int)limit, err);
+	struct lake_config config;
+	int rc = cli_find_lake(&flow, &config, n == 1 ? path : NULL, catalog, schema, err);
+	return rc ? rc : list_snapshots(&config, (int)limit, err);
 }
 
 const struct cli_command cli_lake_snapshots = {

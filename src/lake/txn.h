@@ -47,6 +47,9 @@ int lake_txn_columns(const struct lake_txn_table *t, const struct lake_column **
 /* Registers a data file: takes ownership of `file`. Returns its ordinal in the txn (for lake_txn_result). */
 int lake_txn_add_file(struct lake_txn *txn, struct lake_txn_table *t, struct lake_new_file *file);
 
+/* Says of the registered files that they are still wanted (orphans.h); to be called every few minutes while a txn lasts. */
+int lake_txn_renew_files(const struct lake_txn *txn, struct duct_error *err);
+
 /* Rows of live data files die: one call per file, positions ascending without repeats (copied). As marks inside the
  * catalog (ducklake_inlined_delete_<tid>), or as a written 2-column delete file (only when the data file had neither
  * delete file nor marks). `on_new_file` >= 0: the ordinal of a file registered in this same txn (then file_id is ignored):

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/killpoint.h"
 #include "base/uuid.h"
+#include "lake/orphans.h"
 #include "lake/txn_plan.h"
 
 #include <inttypes.h>
@@ -215,15 +216,25 @@ static enum next send_once(struct commit *c, struct duct_error *err)
 	return next;
 }
 
-/* What has to be read before sending: nothing on the first try on Postgres, where the head is asserted by the commit. */
+int lake_txn_renew_files(const struct lake_txn *txn, struct duct_error *err)
+{
+	int ret = 0;
+	for (size_t i = 0; i < txn->nfiles && !ret; i++)
+		ret = txn->files[i].file ? lake_renew_file(txn->files[i].file->path, err) : 0;
+	for (size_t i = 0; i < txn->ndeletes && !ret; i++)
+		ret = lake_renew_file(txn->deletes[i].path, err);
+	return ret;
+}
+
+/* What has to be read before sending: nothing on the first try on Postgres, where the head is asserted by the commit. The
+ * files come last, as near to the commit as can be: the catalog must not name one that somebody has removed. */
 static int prepare(struct commit *c, int attempt, struct duct_error *err)
 {
 	struct lake *lake = c->lake;
 	if (lake->db->ops->begin_write(lake->db, err))
 		return duct_wrap(err, "commit");
-	if (!attempt && !lake->db->sqlite)
-		return 0;
-	return look(c, lake->db->sqlite, err);
+	int looked = !attempt && !lake->db->sqlite ? 0 : look(c, lake->db->sqlite, err);
+	return looked ? looked : lake_txn_renew_files(c->txn, err);
 }
 
 static int attempts(struct commit *c, struct duct_error *err)

@@ -148,6 +148,7 @@ def test_marks_hit_live_rows_once(home, lake_home):
         mark(file_id, 39)
         assert driver.files(table[0])[0]["marks"] == [*range(20), 39]
         (handle,) = driver.begin(table[0])
+        (Path(table[1]) / "x.parquet").touch()
         driver.ask("deletes", handle, file_id, -1, Path(table[1]) / "x.parquet", 1, 1, 1)
         with pytest.raises(DriverError, match="fatal: .*has marks in the catalog"):
             driver.commit()

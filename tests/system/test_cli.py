@@ -13,7 +13,7 @@ from lib.flow import EXIT_CANCELLED, EXIT_CONFIG, EXIT_DONE
 from lib.paths import program
 
 SECRET = "hunter2-hidden"
-COMMANDS = ["run", "check", "options", "health", "lake snapshots", "lake verify", "version", "help"]
+COMMANDS = ["run", "check", "options", "health", "lake orphans", "lake snapshots", "lake verify", "version", "help"]
 
 
 def ductstream(*words, **environment):
@@ -70,7 +70,7 @@ def test_help_fits_a_screen():
         (["rnu"], 'unknown command "rnu": did you mean "run"?'),
         (["lake", "verfy"], 'unknown command "lake verfy": did you mean "lake verify"?'),
         (["lak", "verify"], 'unknown command "lak verify": did you mean "lake verify"?'),
-        (["lake"], '"lake" is not a whole command: "lake snapshots" or "lake verify"'),
+        (["lake"], '"lake" is not a whole command: "lake orphans" or "lake snapshots" or "lake verify"'),
         (["nothing"], 'unknown command "nothing": `ductstream help` lists the commands'),
         (["help", "chekc"], 'unknown command "chekc": did you mean "check"?'),
         (["run"], "an argument is missing: a flow file expected"),

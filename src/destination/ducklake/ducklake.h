@@ -124,6 +124,7 @@ struct ducklake {
 	size_t pending_bytes, pending_rows;
 	uint64_t source_rows;
 	int64_t opened_us, last_commit_us; /* monotonic; opened_us 0: empty */
+	int64_t renewed_us;		   /* likewise: when files aside were last said to be wanted */
 
 	const struct mirror *copy_again; /* the open group has found this one to be copied again */
 	struct ducklake_load *load; /* a copy under way, else NULL */

@@ -5,7 +5,9 @@
 #include "destination/ducklake/ducklake.h"
 #include "destination/ducklake/fold.h"
 
+#include "base/clock.h"
 #include "base/queue.h"
+#include "lake/orphans.h"
 
 #include <pthread.h>
 #include <string.h>
@@ -29,6 +31,7 @@ struct ducklake_load {
 		struct lake_new_file *file;
 	} *files;
 	size_t nfiles, files_cap;
+	int64_t renewed_us; /* likewise guarded */
 };
 
 struct loader {
@@ -42,6 +45,7 @@ struct loader {
 	struct duct_error error; /* of the thread, when failed */
 	struct lake_new_file **files;
 	size_t nfiles, files_cap;
+	int64_t renewed_us; /* monotonic: when its files were last said to be wanted */
 	/* The batch being written. */
 	struct duct_batch *batch;
 	struct lake_row_ref *refs;
@@ -98,6 +102,36 @@ int ducklake_load_begin(void *dest, struct duct_relation *const *relations, size
 	return 0;
 }
 
+static bool renewal_due(int64_t *renewed_us)
+{
+	int64_t now = duct_mono_us();
+	if (now - *renewed_us < LAKE_RENEW_MS * 1000LL)
+		return false;
+	*renewed_us = now;
+	return true;
+}
+
+/* A copy may take days, and its first files wait until it is published. */
+static int renew_finished(struct ducklake_load *load, struct duct_error *err)
+{
+	int rc = 0;
+	pthread_mutex_lock(&load->lock);
+	bool due = renewal_due(&load->renewed_us);
+	for (size_t i = 0; due && i < load->nfiles && rc == 0; i++)
+		rc = lake_renew_file(load->files[i].file->path, err);
+	pthread_mutex_unlock(&load->lock);
+	return rc;
+}
+
+static int renew_own(struct loader *l, struct duct_error *err)
+{
+	int rc = 0;
+	bool due = renewal_due(&l->renewed_us);
+	for (size_t i = 0; due && i < l->nfiles && rc == 0; i++)
+		rc = lake_renew_file(l->files[i]->path, err);
+	return rc;
+}
+
 static int loader_next(void *arg, const struct lake_row_ref **rows, const int64_t **row_ids, size_t *n,
 		       struct duct_error *err)
 {
@@ -108,6 +142,8 @@ static int loader_next(void *arg, const struct lake_row_ref **rows, const int64_
 	*n = 0;
 	if (duct_ctx_stopped(l->d->ctx))
 		return duct_fail(err, DUCT_CANCELLED, "stopped during the copy");
+	if (renew_own(l, err))
+		return -(int)err->class;
 	void *item;
 	if (duct_queue_pop(l->queue, &item, -1) < 0) {
 		l->ended = true;
@@ -194,6 +230,8 @@ int ducklake_loader_write(void *loader, const struct duct_batch *batch, struct d
 	if (!batch->rows)
 		return 0;
 	int rc = l->started ? 0 : start_thread(l, err);
+	if (rc == 0)
+		rc = renew_finished(l->d->load, err);
 	if (rc < 0)
 		return rc;
 	struct duct_batch *ref = duct_batch_ref((struct duct_batch *)batch);

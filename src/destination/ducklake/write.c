@@ -2,7 +2,9 @@
 #include "destination/ducklake/ducklake.h"
 #include "destination/ducklake/fold.h"
 
+#include "base/clock.h"
 #include "lake/key.h"
+#include "lake/orphans.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -176,10 +178,22 @@ static int write_appends(struct ducklake *d, struct mirror *m, struct duct_error
 	return rc;
 }
 
+/* A transaction that is larger than memory may be on its way for hours, its first files with it. */
+static int renew_asides(struct ducklake *d, struct duct_error *err)
+{
+	int64_t now = duct_mono_us();
+	if (!d->txn || now - d->renewed_us < LAKE_RENEW_MS * 1000LL)
+		return 0;
+	d->renewed_us = now;
+	return lake_txn_renew_files(d->txn, err);
+}
+
 int mirror_write_aside(struct ducklake *d, struct mirror *m, struct duct_error *err)
 {
 	if (!m->fold || (!m->fold->nslots && !m->fold->nappends))
 		return 0;
+	if (renew_asides(d, err))
+		return -(int)err->class;
 	if (m->mode == MIRROR_APPEND)
 		return write_appends(d, m, err);
 	int rc = mirror_load(d, m, err);

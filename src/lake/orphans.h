@@ -1,0 +1,41 @@
+#ifndef LAKE_ORPHANS_H
+#define LAKE_ORPHANS_H
+
+#include "lake/catalog.h"
+
+/*
+ * Files that no row of the catalog names: left by a copy that was killed, or by a commit whose outcome was not known.
+ *
+ * Looked at are regular files below the data path called as ductstream and the official client call theirs
+ * (ducklake-<uuid>.parquet, ducklake-<uuid>-delete.parquet); symbolic links below it are not followed. A file is known when
+ * a data file, a delete file or a file scheduled for deletion has its name, in whatever folder.
+ *
+ * Writers write first and name later, so a file counts only when nothing touched it for `older_than_ms`. Our writers
+ * touch what they have not committed yet every few minutes (lake_renew_file), and before they commit they look whether
+ * it is still there: a file that was removed under a frozen writer costs an attempt, no rows. Official clients do neither:
+ * the age must be longer than their longest transaction.
+ */
+enum { LAKE_RENEW_MS = 120000, LAKE_ORPHAN_MIN_MS = 600000 };
+
+struct lake_orphan {
+	const char *path; /* absolute */
+	int64_t size_bytes, modified_us;
+	bool removed;
+	const char *failure; /* why it was not, NULL: not tried, or it is gone, known or touched by now */
+};
+
+/* Allocated in *arena, sorted by path. The lake may be open for reading only. */
+int lake_find_orphans(struct lake *lake, int64_t older_than_ms, struct duct_arena *arena, struct lake_orphan **ret,
+		      size_t *ret_n, struct duct_error *err);
+
+/*
+ * Removes what lake_find_orphans() found, in slices: each takes the lock under which our processes commit, reads again what
+ * the catalog names, and looks at the age of each file again. A file that cannot be removed is said in its `failure`.
+ */
+int lake_remove_orphans(struct lake *lake, int64_t older_than_ms, struct duct_arena *arena, struct lake_orphan *orphans,
+			size_t n, struct duct_error *err);
+
+/* For a file that waits for its commit: RETRY when it is gone, touched when that was not done for LAKE_RENEW_MS. */
+int lake_renew_file(const char *path, struct duct_error *err);
+
+#endif
