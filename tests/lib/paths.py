@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-CACHE = Path(os.environ.get("DUCTSTREAM_CACHE", ROOT / ".cache"))
+CACHE = ROOT / os.environ.get("DUCTSTREAM_CACHE", ".cache")
 EXTENSIONS = CACHE / "duckdb" / "extensions"
 
 

@@ -82,6 +82,18 @@ def _template(programs):
     return template
 
 
+def _copy_template(programs, data):
+    """A cache that was copied from elsewhere does not give the template the owner that Postgres insists on."""
+    template = _template(programs)
+    owner = _identity().get("user", os.geteuid())
+    if os.geteuid() != 0 and template.stat().st_uid != owner:
+        return _initdb(programs, data)
+    subprocess.run(["cp", "-a", template, data], check=True)
+    if data.stat().st_uid != owner:
+        data.chmod(0o700)
+        subprocess.run(["chown", "-R", f"{owner}:{_identity()['group']}", data], check=True)
+
+
 def _lives(pid):
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
@@ -109,7 +121,7 @@ class Postgres:
         if fresh:
             _initdb(self._programs, self.data)
         else:
-            subprocess.run(["cp", "-a", _template(self._programs), self.data], check=True)
+            _copy_template(self._programs, self.data)
         lines = {
             **SETTINGS,
             "unix_socket_directories": f"'{self.folder}'",
