@@ -1,4 +1,5 @@
 #include "cli/cli.h"
+#include "cli/signals.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -88,12 +89,15 @@ static int dispatch(int argc, char **argv, struct duct_error *err)
 		cli_print_help(command);
 		return 0;
 	}
+	if (command != &cli_run)
+		cli_signals_let_go();
 	return command->run(argc, argv, err);
 }
 
 int cli_main(int argc, char **argv)
 {
 	struct duct_error err = {0};
+	cli_signals_hold();
 	/* A reader that went away is an error of write(2), not the end of a process in the middle of a commit. */
 	signal(SIGPIPE, SIG_IGN);
 	cli_json = asks_for(argc - 1, argv + 1, "json");

@@ -17,27 +17,33 @@ static void raise_flag(atomic_bool *flag, int fd)
 	(void)n;
 }
 
+/* Reads one signal, when there is one. */
+static void take_signal(struct cli_signals *s)
+{
+	struct signalfd_siginfo info;
+	if (read(s->signal_fd, &info, sizeof info) != sizeof info)
+		return;
+	if (atomic_load(&s->abort))
+		_exit(duct_class_exit_code(DUCT_CANCELLED));
+	if (atomic_load(&s->stop)) {
+		log_warn(s->ctx.log, "stopping at once", LOG_STR("signal", sigabbrev_np((int)info.ssi_signo)));
+		raise_flag(&s->abort, s->abort_fd);
+	} else {
+		log_info(s->ctx.log, "stopping", LOG_STR("signal", sigabbrev_np((int)info.ssi_signo)));
+		raise_flag(&s->stop, s->stop_fd);
+	}
+}
+
 static void *read_signals(void *arg)
 {
 	struct cli_signals *s = arg;
 	struct pollfd fds[2] = {{.fd = s->signal_fd, .events = POLLIN}, {.fd = s->end_fd, .events = POLLIN}};
 	for (;;) {
-		struct signalfd_siginfo info;
 		if (poll(fds, 2, -1) < 0 && errno != EINTR)
 			return NULL;
 		if (fds[1].revents)
 			return NULL;
-		if (read(s->signal_fd, &info, sizeof info) != sizeof info)
-			continue;
-		if (atomic_load(&s->abort))
-			_exit(duct_class_exit_code(DUCT_CANCELLED));
-		if (atomic_load(&s->stop)) {
-			log_warn(s->ctx.log, "stopping at once", LOG_STR("signal", sigabbrev_np((int)info.ssi_signo)));
-			raise_flag(&s->abort, s->abort_fd);
-		} else {
-			log_info(s->ctx.log, "stopping", LOG_STR("signal", sigabbrev_np((int)info.ssi_signo)));
-			raise_flag(&s->stop, s->stop_fd);
-		}
+		take_signal(s);
 	}
 }
 
@@ -51,27 +57,45 @@ static void close_all(struct cli_signals *s)
 
 static void watched_signals(sigset_t *set)
 {
+	static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
 	sigemptyset(set);
-	sigaddset(set, SIGINT);
-	sigaddset(set, SIGTERM);
-	sigaddset(set, SIGHUP);
+	for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+		struct sigaction now;
+		if (sigaction(numbers[i], NULL, &now) == 0 && now.sa_handler != SIG_IGN)
+			sigaddset(set, numbers[i]);
+	}
+}
+
+void cli_signals_hold(void)
+{
+	sigset_t set;
+	watched_signals(&set);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+}
+
+void cli_signals_let_go(void)
+{
+	sigset_t set;
+	watched_signals(&set);
+	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 }
 
 int cli_signals_start(struct cli_signals *s, const struct duct_log *log, struct duct_error *err)
 {
 	sigset_t set;
 	memset(s, 0, sizeof *s);
+	cli_signals_hold();
 	watched_signals(&set);
 	s->stop_fd = eventfd(0, EFD_CLOEXEC);
 	s->abort_fd = eventfd(0, EFD_CLOEXEC);
 	s->end_fd = eventfd(0, EFD_CLOEXEC);
 	s->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	s->ctx = (struct duct_ctx){.log = log, .flow = "", .stop = &s->stop, .stop_fd = s->stop_fd};
-	int rc = pthread_sigmask(SIG_BLOCK, &set, NULL);
-	if (s->stop_fd >= 0 && s->abort_fd >= 0 && s->end_fd >= 0 && s->signal_fd >= 0 && rc == 0)
+	int rc = errno;
+	if (s->stop_fd >= 0 && s->abort_fd >= 0 && s->end_fd >= 0 && s->signal_fd >= 0) {
+		take_signal(s); /* what came while the program was starting counts before anything begins */
 		rc = pthread_create(&s->thread, NULL, read_signals, s);
-	else
-		rc = rc ? rc : errno;
+	}
 	if (rc == 0)
 		return 0;
 	close_all(s);
@@ -81,11 +105,10 @@ int cli_signals_start(struct cli_signals *s, const struct duct_log *log, struct 
 void cli_signals_end(struct cli_signals *s)
 {
 	atomic_bool unused = false;
-	sigset_t set;
 	raise_flag(&unused, s->end_fd);
 	pthread_join(s->thread, NULL);
 	close_all(s);
-	/* What comes from now on ends the process the usual way. */
-	watched_signals(&set);
-	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+	/* What comes from now on ends the process the usual way, unless it is told to end again while it does. */
+	if (!atomic_load(&s->stop))
+		cli_signals_let_go();
 }

@@ -20,6 +20,14 @@ struct cli_signals {
 	pthread_t thread;
 };
 
+/*
+ * From here on they wait until cli_signals_start() reads them: called first thing, so that a stop cannot come too early.
+ * What the parent ignores (nohup, a background job of a shell) stays ignored.
+ */
+void cli_signals_hold(void);
+/* For commands that are ended by a signal the usual way. */
+void cli_signals_let_go(void);
+
 /* Called before other threads start. */
 int cli_signals_start(struct cli_signals *signals, const struct duct_log *log, struct duct_error *err) DUCT_CHECKED;
 void cli_signals_end(struct cli_signals *signals);

@@ -44,8 +44,8 @@ struct flow_engine {
 	bool have_head;
 	bool caught_up; /* the head is durable */
 	bool complete;	/* the run has nothing more to do: caught up, or only a copy was wanted */
-	bool undrained; /* the destination failed with changes that were received */
 	bool streamed;	/* the destination is past its first copy */
+	bool copy_begun;
 	int rc;
 	struct duct_error err;
 };

@@ -83,6 +83,7 @@ static int first_copy(struct flow_engine *e, const struct duct_checkpoint *from,
 	flow_engine_phase(e, FLOW_COPYING);
 	if (flow_stopping(e))
 		return duct_fail(err, DUCT_CANCELLED, "stopped before the first copy");
+	e->copy_begun = true;
 	int rc = e->dst->begin_copy(e->dest, from->source_identity, err);
 	if (rc)
 		return rc;
@@ -155,7 +156,6 @@ static int work(struct flow_engine *e, struct duct_error *err)
 static int attempt(struct flow_engine *e, struct duct_error *err)
 {
 	flow_engine_phase(e, FLOW_OPENING);
-	e->undrained = false;
 	int rc = work(e, err);
 	flow_engine_calm(e);
 	struct duct_pos durable = flow_position_load(&e->counters->durable);
@@ -190,18 +190,23 @@ static int stopped(struct flow_engine *e, int rc, struct duct_error *err)
 		return duct_fail(err, DUCT_CANCELLED, "aborted: what was not durable comes again with the next run");
 	if (rc < 0 && rc != -DUCT_CANCELLED && rc != -DUCT_RETRY)
 		return rc;
-	if (!e->streamed)
+	if (e->copy_begun && !e->streamed)
 		return duct_fail(err, DUCT_CANCELLED, "stopped before streaming had begun: a first copy starts over");
 	if (phase == FLOW_COPYING)
 		return duct_fail(err, DUCT_CANCELLED, "stopped during the copy of new tables: it starts over");
 	if (e->options->until_caught_up)
 		return duct_fail(err, DUCT_CANCELLED,
 				 "stopped before it had caught up: the next run goes on from here");
-	return e->undrained ? rc : 0; /* else all that was received is durable */
+	if (rc == -DUCT_RETRY)
+		log_warn(e->user->log, "stopped at an error that passes: what is not durable comes again with the next run",
+			 LOG_STR("error", err->message));
+	return 0;
 }
 
 static int attempts(struct flow_engine *e, struct duct_error *err)
 {
+	if (flow_stopping(e))
+		return stopped(e, -DUCT_CANCELLED, err);
 	for (int number = 1;; number++) {
 		int64_t started = duct_mono_us();
 		int rc = attempt(e, err);
@@ -280,6 +285,8 @@ static struct flow_progress *make_progress(struct flow_engine *e)
 static int supervised_run(struct flow_engine *e, struct duct_error *err)
 {
 	pthread_t thread;
+	if (duct_ctx_stopped(e->user)) /* while the program was starting: nothing is opened then */
+		pass_on_stop(e);
 	int rc = pthread_create(&thread, NULL, applier, e);
 	if (rc)
 		return duct_fail(err, DUCT_RETRY, "start the applier thread: %s", strerror(rc));

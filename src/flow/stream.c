@@ -230,7 +230,6 @@ int flow_stream(struct flow_engine *e, struct duct_error *err)
 		return duct_fail(err, DUCT_RETRY, "start the reader thread: %s", strerror(rc));
 	}
 	rc = apply_all(&s, err);
-	e->undrained = rc != 0;
 	bool reader_ended = rc == 0 && !e->caught_up;
 	if (!reader_ended) { /* interrupt it */
 		duct_queue_close(s.queue);

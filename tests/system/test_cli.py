@@ -1,9 +1,11 @@
 """The command line: help, refusals, exit codes, machine-readable output, and that no secret is ever printed."""
 
+import errno
 import json
 import os
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 import yaml
@@ -11,6 +13,7 @@ import yaml
 from lib.child import popen
 from lib.flow import EXIT_CANCELLED, EXIT_CONFIG, EXIT_DONE
 from lib.paths import program
+from lib.wait import wait_until
 
 SECRET = "hunter2-hidden"
 COMMANDS = ["run", "check", "options", "health", "lake orphans", "lake snapshots", "lake verify", "version", "help"]
@@ -227,6 +230,48 @@ def test_first_signal_stops_in_order(database, sqlite_lake, make_flow, number):
     assert run.wait(60) == EXIT_DONE, run.describe()
     assert all("{" == line[0] for line in run.stderr.splitlines())
     assert '"event":"stopping"' in run.stderr
+
+
+def test_a_stop_while_the_program_starts(database, sqlite_lake, make_flow):
+    """The flow file is a pipe: the signal comes when nothing but main() has begun. Nothing is made then."""
+    flow = make_flow(database, sqlite_lake)
+    pipe = flow.path.with_suffix(".pipe")
+    os.mkfifo(pipe)
+    process = popen([program(), "run", pipe], stderr=subprocess.PIPE, text=True)
+
+    def reader():
+        try:
+            return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            assert error.errno == errno.ENXIO, error
+
+    descriptor = wait_until(reader, 30, "the program to read its flow file")
+    process.send_signal(signal.SIGTERM)
+    os.write(descriptor, flow.path.read_bytes())
+    os.close(descriptor)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == EXIT_DONE, (process.returncode, err)
+    assert "stopping" in err
+    assert not database.query("SELECT 1 FROM pg_replication_slots WHERE slot_name = 'shop'")
+    assert not Path(sqlite_lake.catalog.removeprefix("sqlite:")).exists()
+
+
+def test_a_hangup_that_nohup_ignores(database, sqlite_lake, make_flow):
+    database.sql("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)")
+    flow = make_flow(database, sqlite_lake)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        run = flow.start()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    active = "SELECT 1 FROM pg_replication_slots WHERE slot_name = 'shop' AND active"
+    run.wait_for(lambda: database.query(active), what="streaming")
+    run.signal(signal.SIGHUP)
+    database.sql("INSERT INTO t VALUES (2)")
+    lake = sqlite_lake.open()
+    run.wait_for(lambda: "public.t" in lake.tables() and lake.count("public.t") == 2, what="the row after the hangup")
+    assert run.terminate() == EXIT_DONE, run.describe()
+    assert "HUP" not in run.stderr
 
 
 def test_second_and_third_signal(tmp_path):

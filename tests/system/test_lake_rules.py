@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from lib.flow import EXIT_CANCELLED, EXIT_FATAL, EXIT_RETRY
+from lib.flow import EXIT_FATAL
 from lib.lake import LakeError
 
 KEYED = """
@@ -163,7 +163,7 @@ def test_upkeep_while_the_flow_runs(mirror):
         writer.join()
     assert not failures and done, failures
     assert run.running, run.describe()
-    assert run.terminate() in (0, EXIT_RETRY, EXIT_CANCELLED), run.describe()  # a stop may meet a lost race
+    assert run.terminate() == 0, run.describe()  # also when the stop meets a lost race
     m.sync()
     m.same(*TABLES)
     touch_all(m)

@@ -234,6 +234,36 @@ static void test_stop_drains(void **state)
 	assert_int_equal(w.rows[2], 30);
 }
 
+/* Nothing is lost by it: what was not durable comes again. */
+static void test_stop_at_a_commit_that_fails(void **state)
+{
+	(void)state;
+	const struct step steps[] = {{TXN, 10, 0}, {STOP, 0, 0}, {0}};
+	w.write_waits_for_stop = true;
+	w.fail_commit = 1;
+	assert_int_equal(run_with(steps, (struct flow_options){0}), 0);
+	assert_int_equal(w.commits, 1);
+	assert_int_equal(w.nrows, 0);
+	assert_int_equal(w.closed_with, 0);
+	atomic_store(&w.stop, false);
+	const struct step again[] = {{TXN, 10, 0}, {0}};
+	assert_int_equal(run_until(again, 10), 0);
+	expect_rows(10);
+}
+
+static void test_stop_before_anything(void **state)
+{
+	(void)state;
+	const struct step steps[] = {{TXN, 10, 0}, {0}};
+	w.state = DUCT_STATE_NONE;
+	w.nparts = 2;
+	raise_signal(&w.stop, w.stop_fd);
+	assert_int_equal(run_with(steps, (struct flow_options){0}), 0);
+	assert_int_equal(w.opens, 0);
+	assert_int_equal(run_until(steps, 10), -DUCT_CANCELLED);
+	assert_int_equal(w.opens, 0);
+}
+
 static void test_stop_before_caught_up(void **state)
 {
 	(void)state;
@@ -442,6 +472,8 @@ int main(void)
 		T(test_stop_ends_the_back_off),
 		T(test_queue_is_bounded_and_ticks),
 		T(test_stop_drains),
+		T(test_stop_at_a_commit_that_fails),
+		T(test_stop_before_anything),
 		T(test_stop_before_caught_up),
 		T(test_second_stop_aborts),
 		T(test_repeated_transaction_is_fatal),
