@@ -1,7 +1,10 @@
 """The harness itself: the comparison must see every kind of difference, and no difference where there is none."""
 
+import subprocess
+
 import pytest
 
+from lib import pg
 from lib.compare import assert_same, compare_table
 from lib.lake import LakeError
 from lib.wait import WaitTimeout, wait_until
@@ -198,3 +201,16 @@ def test_lake_process_reports_errors_and_stays(sqlite_lake):
 def test_a_wait_ends(tmp_path):
     with pytest.raises(WaitTimeout, match="a file"):
         wait_until((tmp_path / "never").exists, timeout_s=0.1, what="a file")
+
+
+def test_a_cache_that_was_copied(monkeypatch, tmp_path):
+    """cp -r as root gives the folder that servers are copied from to root, which Postgres refuses."""
+    with pg.Postgres():
+        pass
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    for template in pg.CACHE.glob("postgres-15*"):
+        subprocess.run(["cp", "-r", template, cache], check=True)
+    monkeypatch.setattr(pg, "CACHE", cache)
+    with pg.Postgres() as server:
+        assert server.database("shop").value("SELECT 1") == 1
