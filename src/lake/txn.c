@@ -131,7 +131,7 @@ static int check_column_name(const struct lake_txn_table *t, const char *name, c
 	if (lake_same_name(name, "_ducklake_internal_row_id") || lake_same_name(name, "_ducklake_internal_snapshot_id"))
 		return duct_fail(err, DUCT_CONFIG,
 				 "table \"%s\".\"%s\": column name \"%s\" is reserved by DuckLake: "
-				 "map it to another name",
+				 "rename it at the source, or publish the table without it",
 				 t->schema, t->name, name);
 	for (size_t i = 0; i < t->ncolumns; i++) {
 		const struct txn_column *c = &t->columns[i];
@@ -139,7 +139,7 @@ static int check_column_name(const struct lake_txn_table *t, const char *name, c
 			return duct_fail(
 				err, DUCT_CONFIG,
 				"table \"%s\".\"%s\": columns \"%s\" and \"%s\" are the "
-				"same to DuckLake, which does not tell upper from lower case: map one to another name",
+				"same to DuckLake, which does not tell upper from lower case: rename one at the source",
 				t->schema, t->name, c->column.name, name);
 	}
 	return 0;
@@ -230,7 +230,8 @@ static int check_table_name(struct lake_txn *txn, const char *schema, const char
 	if (taken)
 		return duct_fail(err, DUCT_CONFIG,
 				 "table \"%s\".\"%s\": the lake has a table or view of that name "
-				 "already (upper and lower case are the same to it)",
+				 "already (upper and lower case are the same to it): rename or drop one of them, or set the "
+				 "destination's option \"schema\"",
 				 schema, name);
 	return 0;
 }
