@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from lib.flow import EXIT_CONFIG
+from lib.pause import Pause
 
 
 class Writer(threading.Thread):
@@ -265,3 +266,31 @@ def test_publication_that_leaves_out_changes_is_refused(mirror_sqlite):
     m.sql("ALTER PUBLICATION shop SET (publish = 'insert, update, delete, truncate')")
     m.sync()
     m.same("t")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "ALTER TABLE b RENAME TO c",
+        "CREATE SCHEMA s; ALTER TABLE b SET SCHEMA s",
+        "ALTER TABLE a RENAME TO c; ALTER TABLE b RENAME TO a; ALTER TABLE c RENAME TO b",
+        "ALTER TABLE a DROP x",
+        "ALTER TABLE a RENAME x TO z; ALTER TABLE a RENAME y TO x; ALTER TABLE a RENAME z TO y",
+    ],
+    ids=["rename", "schema", "names_swapped", "drop_column", "columns_swapped"],
+)
+def test_tables_altered_while_the_copy_begins(mirror_sqlite, tmp_path, statement):
+    """Between the snapshot and the locks of its tables: COPY goes by names of now."""
+    m = mirror_sqlite(*(f"CREATE TABLE {t} (id int PRIMARY KEY, x text, y text); INSERT INTO {t} SELECT i, '{t}x', '{t}y'"
+                        " FROM generate_series(1, 5) i" for t in "ab"))
+    pause = Pause(tmp_path, "setup-keeper")
+    run = m.flow.start("--until-caught-up", env=pause.env)
+    pause.wait(run)
+    m.sql(statement)
+    pause.release()
+    run.expect(0)
+    names = [f"{schema}.{name}" for schema, name in m.database.query(
+        "SELECT schemaname, tablename FROM pg_tables WHERE tablename IN ('a', 'b', 'c')")]
+    m.sql(*(f"DELETE FROM {name} WHERE id = 2" for name in names))
+    m.sync()
+    m.same(*names)

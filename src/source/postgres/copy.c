@@ -206,11 +206,11 @@ static int lock_tables(struct pg_session *session, struct pg_published *const *t
 			duct_buf_sql_ident(&sql, tables[i]->name);
 		}
 		duct_buf_printf(&sql, " in access share mode%s", nowait);
-		int r = pg_exec(session, sql.data, NULL, err);
-		if (r && strcmp(err->sqlstate, "55P03") == 0)
-			err->class = DUCT_RETRY, r = -DUCT_RETRY;
-		if (r)
+		if (pg_exec(session, sql.data, NULL, err)) {
+			if (strcmp(err->sqlstate, "55P03") == 0 || postgres_copy_outdated(err))
+				err->class = DUCT_RETRY;
 			return duct_wrap(err, "locking the tables of the copy");
+		}
 	}
 	return 0;
 }
@@ -238,23 +238,62 @@ static int lock_all(struct postgres_source *src, struct postgres_copy *copy, str
 	return r;
 }
 
+bool postgres_copy_outdated(const struct duct_error *err)
+{
+	static const char *const states[] = {"42P01", "42703", "3F000"}; /* no such table, column, schema */
+	for (size_t i = 0; i < DUCT_LEN(states); i++)
+		if (strcmp(err->sqlstate, states[i]) == 0)
+			return true;
+	return false;
+}
+
+/* The tables of the copy and all below them, as t(oid). */
+static void put_tables(struct duct_buf *sql, const struct postgres_copy *copy)
+{
+	duct_buf_puts(sql, "with recursive t(oid) as (select c.oid from pg_catalog.pg_class c where c.oid in (0");
+	for (size_t i = 0; i < copy->snap.nrelations; i++)
+		duct_buf_printf(sql, ",%u", copy->relations[i]->rel->oid);
+	duct_buf_puts(sql, ") union all select i.inhrelid from t join pg_catalog.pg_class p on p.oid = t.oid and p.relkind = 'p' "
+			   "join pg_catalog.pg_inherits i on i.inhparent = t.oid) ");
+}
+
 /* A rewrite between the slot's moment and our lock leaves a heap that the snapshot sees as empty. */
 static int check_rewritten(struct postgres_copy *copy, struct duct_error *err)
 {
 	AUTO_BUF struct duct_buf sql = {0};
 	AUTO_PGRESULT PGresult *res = NULL;
-	duct_buf_puts(&sql,
-		      "with recursive t(oid) as (select c.oid from pg_catalog.pg_class c where c.oid in (0");
-	for (size_t i = 0; i < copy->snap.nrelations; i++)
-		duct_buf_printf(&sql, ",%u", copy->relations[i]->rel->oid);
-	duct_buf_puts(&sql,
-		      ") union all select i.inhrelid from t join pg_catalog.pg_class p on p.oid = t.oid and p.relkind = 'p' join "
-		      "pg_catalog.pg_inherits i on i.inhparent = t.oid) select c.relname from t join pg_catalog.pg_class c on c.oid = "
-		      "t.oid where c.relkind = 'r' and c.relfilenode is distinct from pg_catalog.pg_relation_filenode(c.oid) limit 1");
+	put_tables(&sql, copy);
+	duct_buf_puts(&sql, "select c.relname from t join pg_catalog.pg_class c on c.oid = t.oid where c.relkind = 'r' and "
+			    "c.relfilenode is distinct from pg_catalog.pg_relation_filenode(c.oid) limit 1");
 	int r = pg_exec(copy->keeper, sql.data, &res, err);
 	if (!r && PQntuples(res))
 		r = duct_fail(err, DUCT_RETRY, "table \"%s\" was rewritten while the copy began", PQgetvalue(res, 0, 0));
 	return r;
+}
+
+/*
+ * The plan says names as the snapshot has them, but COPY takes names as they are now: with names that were swapped since
+ * it would read another table or column.
+ */
+static int check_names(struct postgres_source *src, struct postgres_copy *copy, struct duct_error *err)
+{
+	AUTO_BUF struct duct_buf sql = {0};
+	AUTO_PGRESULT PGresult *then = NULL, *now = NULL;
+	put_tables(&sql, copy);
+	duct_buf_puts(&sql, "select c.relname, c.oid, pg_catalog.hashtextextended(pg_catalog.concat_ws(' ', n.nspname, c.relname, "
+			    "(select pg_catalog.string_agg(pg_catalog.concat_ws(' ', a.attnum, a.attname, a.atttypid, a.atttypmod), "
+			    "',' order by a.attnum) from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attnum > 0)), 0) "
+			    "from t join pg_catalog.pg_class c on c.oid = t.oid join pg_catalog.pg_namespace n on n.oid = "
+			    "c.relnamespace order by c.oid");
+	int r = pg_exec(copy->keeper, sql.data, &then, err);
+	if (r || (r = pg_exec(src->sql, sql.data, &now, err)))
+		return r;
+	int n = PQntuples(then);
+	for (int i = 0; i < n; i++)
+		if (i >= PQntuples(now) || strcmp(PQgetvalue(then, i, 1), PQgetvalue(now, i, 1)) != 0 ||
+		    strcmp(PQgetvalue(then, i, 2), PQgetvalue(now, i, 2)) != 0)
+			return duct_fail(err, DUCT_RETRY, "table \"%s\" was altered while the copy began", PQgetvalue(then, i, 0));
+	return 0;
 }
 
 static int add_relations(struct postgres_source *src, struct postgres_copy *copy, struct pg_published *const *tables,
@@ -322,6 +361,8 @@ static int plan(struct postgres_source *src, struct postgres_copy *copy, struct 
 		r = add_relations(src, copy, wanted, n, err);
 	if (!r && rows)
 		r = check_rewritten(copy, err);
+	if (!r && rows)
+		r = check_names(src, copy, err);
 	for (size_t i = 0; i < n && !r && rows; i++)
 		r = plan_table(src, copy, (int)i, wanted[i], err);
 	for (size_t i = 0; i < copy->snap.nparts; i++)

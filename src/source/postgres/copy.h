@@ -33,6 +33,8 @@ struct postgres_copy {
 /* A session in a transaction with the copy's snapshot. */
 int postgres_copy_session(struct postgres_source *src, const struct postgres_copy *copy, struct pg_session **ret,
 			  struct duct_error *err) DUCT_CHECKED;
+/* Does the error say that a name of the plan means nothing any more? */
+bool postgres_copy_outdated(const struct duct_error *err);
 void postgres_copy_free(struct postgres_copy *copy);
 
 #endif

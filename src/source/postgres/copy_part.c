@@ -63,17 +63,19 @@ static int take_session(struct postgres_source *src, struct postgres_copy *copy,
 	return copy->locked ? 0 : begin(copy, *ret, "commit; ", err); /* gives the locks of the last part back */
 }
 
-/* A table that was rewritten since the snapshot looks empty to it. */
+/* A table that was rewritten since the snapshot looks empty to it; under its name there may be another by now. */
 static int lock_storage(const struct part_reader *p, struct duct_error *err)
 {
 	AUTO_PGRESULT PGresult *res = NULL;
 	int r = pg_execf(p->session, NULL, err, "%s%s", p->plan->lock_sql, p->copy->locked ? " nowait" : "");
 	if (!r)
 		r = pg_execf(p->session, &res, err,
-			     "select 1 from pg_catalog.pg_class where oid = %u and relfilenode = pg_catalog.pg_relation_filenode(oid)",
+			     "select 1 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where "
+			     "c.oid = %u and c.relfilenode = pg_catalog.pg_relation_filenode(c.oid) and c.oid = "
+			     "pg_catalog.to_regclass(pg_catalog.format('%%I.%%I', n.nspname, c.relname))",
 			     p->plan->storage_oid);
 	if (!r && !PQntuples(res))
-		r = duct_fail(err, DUCT_RETRY, "the table was rewritten since the copy began");
+		r = duct_fail(err, DUCT_RETRY, "the table was rewritten or renamed since the copy began");
 	return r;
 }
 
@@ -101,6 +103,8 @@ int postgres_part_open(void *source, struct duct_snapshot *snap, struct duct_sna
 		r = duct_fail(err, DUCT_FATAL, "the server does not answer COPY with data");
 	if (r) {
 		const struct duct_relation *rel = part->relation;
+		if (postgres_copy_outdated(err))
+			err->class = DUCT_RETRY;
 		postgres_part_close(p);
 		return duct_wrap(err, "copy of \"%s\".\"%s\"", rel->schema, rel->name);
 	}
