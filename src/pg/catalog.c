@@ -228,7 +228,10 @@ int pg_catalog_load(struct pg_catalog *c, struct pg_session *session, const uint
 	if (list.len == 1)
 		return 0;
 	duct_buf_putc(&list, '}');
-	int rc = pg_query(session, PG_SQL_TYPES, 1, (const char *const[]){list.data}, &types, err);
+	bool multiranges = session->version >= 140000;
+	AUTO_FREE char *sql = duct_xasprintf(PG_SQL_TYPES, multiranges ? PG_SQL_MULTIRANGE_PARTS : "",
+					     multiranges ? PG_SQL_MULTIRANGE_OF : "false");
+	int rc = pg_query(session, sql, 1, (const char *const[]){list.data}, &types, err);
 	if (rc < 0)
 		return duct_wrap(err, "read types");
 	put_types(c, types, &composites);

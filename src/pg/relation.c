@@ -62,6 +62,7 @@ static void read_column(struct duct_arena *arena, const PGresult *res, int row, 
 		.not_null = pg_get_bool(res, row, 6),
 		.type_name = duct_arena_strdup(arena, pg_get(res, row, 7)),
 		.computed = pg_get_bool(res, row, 9),
+		.generated = pg_get_bool(res, row, 10),
 	};
 	if (missing && *missing == '{') {
 		/* An array of one item. A bare one may hold commas: those of a box, whose arrays are delimited by ';'. */
@@ -228,26 +229,31 @@ static const char *missing_value(struct duct_relation *rel, const struct pg_mapp
 	return duct_arena_strdup(&rel->arena, text.data ? text.data : "");
 }
 
+/* After the columns have their names: a generated column that is not published is none to whoever reads the records. */
 static void set_numbers(struct duct_relation *rel, const struct pg_table *t, const struct pg_catalog *catalog)
 {
+	int n = 0;
 	struct duct_live_column *live = duct_arena_zalloc(&rel->arena, ((size_t)t->ncolumns + 1) * sizeof *live);
 	int16_t *dropped = duct_arena_zalloc(&rel->arena, ((size_t)t->ndropped + 1) * sizeof *dropped);
 	for (int i = 0; i < t->ncolumns; i++) {
 		const struct pg_table_column *c = &t->columns[i];
-		live[i].attnum = c->attnum;
-		live[i].computed = c->computed;
+		if (c->generated && duct_relation_column(rel, c->name) < 0)
+			continue;
+		struct duct_live_column *l = &live[n++];
+		l->attnum = c->attnum;
+		l->computed = c->computed;
 		if (!c->missing)
 			continue;
 		struct duct_error ignored; /* its own column reports it, if it comes to that */
 		struct pg_mapping *m = duct_arena_zalloc(&rel->arena, sizeof *m);
 		*m = pg_mapping_build(catalog, c->typid, c->typmod, c->ndims, &rel->arena);
-		live[i].missing_value = missing_value(rel, m, c->missing, &ignored);
-		live[i].type = &m->type;
+		l->missing_value = missing_value(rel, m, c->missing, &ignored);
+		l->type = &m->type;
 	}
 	for (int i = 0; i < t->ndropped; i++)
 		dropped[i] = t->dropped[i];
 	rel->live = live;
-	rel->nlive = t->ncolumns;
+	rel->nlive = n;
 	rel->dropped = dropped;
 	rel->ndropped = t->ndropped;
 }
@@ -276,12 +282,12 @@ static void set_keys(struct duct_relation *rel, enum duct_identity identity)
 			rel->keys[rel->nkeys++] = i;
 }
 
-static bool listed(const char *name, const char *const *names, size_t n)
+static bool listed(const struct pg_table_column *c, const char *const *names, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
-		if (strcmp(names[i], name) == 0)
+		if (strcmp(names[i], c->name) == 0)
 			return true;
-	return !names;
+	return !names && !c->generated;
 }
 
 static bool in_key(const struct pg_table_column *c, char identity)
@@ -296,16 +302,15 @@ int pg_relation_from_table(struct pg_relation **ret, const struct pg_table *t, c
 	bool whole_key = true;
 	for (int i = 0; i < t->ncolumns; i++) {
 		bool key = in_key(&t->columns[i], t->identity);
-		n += listed(t->columns[i].name, names, nnames);
+		n += listed(&t->columns[i], names, nnames);
 		keys += key;
-		whole_key &= !key || listed(t->columns[i].name, names, nnames);
+		whole_key &= !key || listed(&t->columns[i], names, nnames);
 	}
 	whole_key &= keys > 0;
 	struct pg_relation *r = new_relation(t->oid, t->schema, t->name, n, version);
-	set_numbers(r->rel, t, catalog);
 	for (int i = 0; i < t->ncolumns; i++) {
 		const struct pg_table_column *c = &t->columns[i];
-		if (!listed(c->name, names, nnames))
+		if (!listed(c, names, nnames))
 			continue;
 		r->rel->columns[at].name = duct_arena_strdup(&r->rel->arena, c->name);
 		r->rel->columns[at].key = whole_key && in_key(c, t->identity);
@@ -316,6 +321,7 @@ int pg_relation_from_table(struct pg_relation **ret, const struct pg_table *t, c
 			return rc;
 		}
 	}
+	set_numbers(r->rel, t, catalog);
 	set_keys(r->rel, t->identity == 'f' ? DUCT_IDENTITY_FULL : whole_key ? DUCT_IDENTITY_KEY : DUCT_IDENTITY_NONE);
 	*ret = r;
 	return 0;
@@ -356,8 +362,6 @@ int pg_relation_from_message(struct pg_relation **ret, const struct pgout_relati
 {
 	struct pg_relation *r = new_relation(m->oid, m->schema, m->name, m->ncolumns, version);
 	bool any = false;
-	if (t)
-		set_numbers(r->rel, t, catalog);
 	for (int i = 0; i < m->ncolumns; i++) {
 		const struct pgout_column *c = &m->columns[i];
 		const struct pg_table_column *facts = same_column(t, c);
@@ -379,6 +383,8 @@ int pg_relation_from_message(struct pg_relation **ret, const struct pgout_relati
 			return rc;
 		}
 	}
+	if (t)
+		set_numbers(r->rel, t, catalog);
 	if (m->identity == 'f')
 		key_under_full(r->rel, t, m);
 	set_keys(r->rel, m->identity == 'f' ? DUCT_IDENTITY_FULL : any ? DUCT_IDENTITY_KEY : DUCT_IDENTITY_NONE);

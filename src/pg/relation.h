@@ -22,6 +22,7 @@ struct pg_table_column {
 	bool identity;	       /* in the index that REPLICA IDENTITY USING INDEX names */
 	const char *type_name; /* for people */
 	const char *missing;   /* attmissingval in Postgres text form, NULL: none */
+	bool generated;	       /* stored; published only where the publication says so (18 and later) */
 	bool computed;	       /* has a default, but no missing value: rows were rewritten, or the default came later */
 };
 
@@ -31,7 +32,7 @@ struct pg_table {
 	char kind;     /* relkind: r table, p partitioned, ... */
 	char identity; /* relreplident: d n f i */
 	bool deferrable_primary;
-	int ncolumns; /* in attnum order, without dropped and generated ones */
+	int ncolumns; /* in attnum order, without dropped and virtual generated ones */
 	struct pg_table_column *columns;
 	int16_t *dropped; /* attnums of dropped columns, ascending */
 	int ndropped;
@@ -61,7 +62,8 @@ struct pg_relation {
 };
 
 /*
- * Builds the relation of a table. `names` (NULL: all) limits it to published columns; the order stays the table's.
+ * Builds the relation of a table. `names` (NULL: all that are not generated) limits it to published columns; the order
+ * stays the table's.
  * Types must be loaded in the catalog. Key: the identity index with REPLICA IDENTITY USING INDEX, else the primary key
  * unless deferrable; none with NOTHING. FULL with a primary key: key = primary key, identity FULL.
  */

@@ -74,7 +74,8 @@ int pg_head_lsn(uint64_t *ret, struct pg_session *session, struct duct_error *er
 int pg_slot_read(struct pg_slot *ret, struct pg_session *session, const char *name, struct duct_error *err)
 {
 	AUTO_PGRESULT PGresult *res = NULL;
-	AUTO_FREE char *sql = duct_xasprintf(PG_SQL_SLOT, session->version >= 170000 ? "invalidation_reason" : "NULL");
+	AUTO_FREE char *sql = duct_xasprintf(PG_SQL_SLOT, session->version >= 140000 ? "two_phase" : "false",
+					     session->version >= 170000 ? "invalidation_reason" : "NULL");
 	int rc = pg_query(session, sql, 1, &name, &res, err);
 	if (rc < 0)
 		return duct_wrap(err, "read slot \"%s\"", name);

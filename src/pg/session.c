@@ -14,7 +14,7 @@
 #include "base/mem.h"
 #include "record/position.h"
 
-enum { DEFAULT_CONNECT_MS = 10000, CANCEL_DRAIN_MS = 2000, OLDEST_SERVER = 140000 };
+enum { DEFAULT_CONNECT_MS = 10000, CANCEL_DRAIN_MS = 2000, OLDEST_SERVER = 130000 };
 
 /* One form of text values whatever the server's own settings; lc_monetary is set after its scale was read. */
 static const char forced_settings[] = "-c DateStyle=ISO -c IntervalStyle=iso_8601 -c bytea_output=hex "
@@ -202,15 +202,16 @@ static int settle(struct pg_session *s, struct duct_error *err)
 	s->money_scale = 2;
 	s->version = PQserverVersion(s->conn);
 	if (s->version < OLDEST_SERVER)
-		return duct_fail(err, DUCT_CONFIG, "server %s has version %d.%d: 14 or later is needed", s->where,
+		return duct_fail(err, DUCT_CONFIG, "server %s has version %d.%d: 13 or later is needed", s->where,
 				 s->version / 10000, s->version % 10000);
 	const char *encoding = PQparameterStatus(s->conn, "server_encoding");
 	s->ascii = encoding && strcmp(encoding, "SQL_ASCII") == 0;
 	/* Bytes as they are: what is no UTF-8 is then refused by us, who can name row and column. */
 	if (s->ascii && PQsetClientEncoding(s->conn, "SQL_ASCII"))
 		return pg_fail(err, s, NULL, "setting the client encoding");
-	duct_buf_puts(&sql, "SELECT pg_catalog.encode(pg_catalog.cash_send(1::pg_catalog.money), 'hex'), "
-			    "pg_catalog.set_config('idle_session_timeout', '0', false)");
+	duct_buf_puts(&sql, "SELECT pg_catalog.encode(pg_catalog.cash_send(1::pg_catalog.money), 'hex')");
+	if (s->version >= 140000)
+		duct_buf_puts(&sql, ", pg_catalog.set_config('idle_session_timeout', '0', false)");
 	if (s->version >= 170000)
 		duct_buf_puts(&sql, ", pg_catalog.set_config('transaction_timeout', '0', false)");
 	if (!s->replication)

@@ -3,7 +3,7 @@
 
 /* The catalog queries, in one place. Names are qualified by the empty search_path of a session: pg_catalog only. */
 
-/* $1 oid[]: the types and all they are made of. */
+/* $1 oid[]: the types and all they are made of. %s: what multiranges add (14 and later), twice. */
 #define PG_SQL_TYPES                                                                                                  \
 	"WITH RECURSIVE w(oid) AS (SELECT unnest($1::oid[]) UNION SELECT x.n FROM w JOIN pg_type t ON t.oid = w.oid " \
 	"CROSS JOIN LATERAL (SELECT t.typelem WHERE t.typelem <> 0 AND (t.typsend = 'array_send'::regproc "           \
@@ -11,13 +11,14 @@
 	"UNION ALL SELECT t.typbasetype WHERE t.typbasetype <> 0 "                                                    \
 	"UNION ALL SELECT a.atttypid FROM pg_attribute a WHERE t.typtype = 'c' AND a.attrelid = t.typrelid "          \
 	"AND a.attnum > 0 AND NOT a.attisdropped "                                                                    \
-	"UNION ALL SELECT r.rngsubtype FROM pg_range r WHERE r.rngtypid = t.oid "                                     \
-	"UNION ALL SELECT r.rngtypid FROM pg_range r WHERE r.rngmultitypid = t.oid) x(n)) "                           \
+	"UNION ALL SELECT r.rngsubtype FROM pg_range r WHERE r.rngtypid = t.oid%s) x(n)) "                            \
 	"SELECT t.oid, t.typtype, t.typdelim, format_type(t.oid, NULL), p.proname, t.typbasetype, t.typtypmod, "      \
 	"t.typndims, CASE WHEN t.typsend = 'array_send'::regproc THEN t.typelem ELSE 0 END, "                         \
 	"coalesce(r.rngsubtype, 0), coalesce(m.rngtypid, 0) "                                                         \
 	"FROM w JOIN pg_type t ON t.oid = w.oid LEFT JOIN pg_proc p ON p.oid = t.typsend "                            \
-	"LEFT JOIN pg_range r ON r.rngtypid = t.oid LEFT JOIN pg_range m ON m.rngmultitypid = t.oid ORDER BY t.oid"
+	"LEFT JOIN pg_range r ON r.rngtypid = t.oid LEFT JOIN pg_range m ON %s ORDER BY t.oid"
+#define PG_SQL_MULTIRANGE_OF "m.rngmultitypid = t.oid"
+#define PG_SQL_MULTIRANGE_PARTS " UNION ALL SELECT r.rngtypid FROM pg_range r WHERE r.rngmultitypid = t.oid"
 
 /* $1 oid[]: composite types. */
 #define PG_SQL_FIELDS                                                                                                 \
@@ -38,16 +39,16 @@
 #define PG_SQL_COLUMNS                                                                                                \
 	"SELECT a.attrelid, a.attnum, a.attname, a.atttypid, a.atttypmod, a.attndims, a.attnotnull, "                 \
 	"format_type(a.atttypid, a.atttypmod), CASE WHEN a.atthasmissing THEN a.attmissingval::text END, "            \
-	"(a.atthasdef OR a.attidentity <> '') AND NOT a.atthasmissing "                                               \
+	"(a.atthasdef OR a.attidentity <> '') AND NOT a.atthasmissing, a.attgenerated <> '' "                         \
 	"FROM pg_attribute a WHERE a.attrelid = ANY ($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped "             \
-	"AND a.attgenerated = '' ORDER BY a.attrelid, a.attnum"
+	"AND a.attgenerated IN ('', 's') ORDER BY a.attrelid, a.attnum"
 
 #define PG_SQL_SERVER                                                                                                 \
 	"SELECT (SELECT system_identifier FROM pg_control_system()), current_database(), d.oid, current_user, "       \
 	"r.rolsuper, r.rolreplication OR r.rolsuper "                                                                 \
 	"OR EXISTS (SELECT FROM pg_roles a WHERE a.rolname IN ('rds_replication', 'rds_superuser') "                  \
 	"AND pg_has_role(r.oid, a.oid, 'member')), "                                                                  \
-	"r.rolbypassrls OR r.rolsuper, pg_has_role(r.oid, 'pg_read_all_data', 'usage'), pg_is_in_recovery(), "        \
+	"r.rolbypassrls OR r.rolsuper, coalesce((SELECT pg_has_role(r.oid, a.oid, 'usage') FROM pg_roles a WHERE a.rolname = 'pg_read_all_data'), false), pg_is_in_recovery(), "        \
 	"(SELECT timeline_id FROM pg_control_checkpoint()), "                                                         \
 	"CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END, "           \
 	"current_setting('wal_level'), current_setting('max_replication_slots'), "                                    \
@@ -60,9 +61,9 @@
 #define PG_SQL_HEAD                                                                                                   \
 	"SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END"
 
-/* $1 name. %s: the version's column for the reason of an invalidation. */
+/* $1 name. %s: two_phase (14 and later), the version's column for the reason of an invalidation. */
 #define PG_SQL_SLOT                                                                                                   \
-	"SELECT plugin, database, slot_type = 'logical', temporary, active, two_phase, active_pid, restart_lsn, "     \
+	"SELECT plugin, database, slot_type = 'logical', temporary, active, %s, active_pid, restart_lsn, "     \
 	"confirmed_flush_lsn, wal_status, safe_wal_size, %s FROM pg_replication_slots WHERE slot_name = $1"
 
 /* $1 name. */
@@ -71,7 +72,7 @@
 	"WHERE pubname = $1"
 
 /* $1 name[]. %s: attnames and rowfilter, or NULLs on 14. One row per publication and table. Column lists that name all
- * columns are no lists. */
+ * columns that are not generated, and no other, are no lists. */
 #define PG_SQL_PUBLISHED                                                                                              \
 	"SELECT c.oid, n.nspname, c.relname, c.relkind, c.relreplident, %s, "                                         \
 	"(SELECT coalesce(sum(pg_relation_size(s.relid)), 0) FROM (SELECT relid FROM pg_partition_tree(c.oid) "       \
@@ -84,8 +85,8 @@
 	"JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename "                                      \
 	"WHERE t.pubname = ANY ($1::name[]) ORDER BY n.nspname, c.relname, t.pubname"
 #define PG_SQL_PUBLISHED_LIST                                                                                         \
-	"CASE WHEN cardinality(t.attnames) < (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = c.oid "          \
-	"AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '') THEN t.attnames::text[] END, t.rowfilter"
+	"CASE WHEN EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped " \
+	"AND (a.attgenerated = '') <> (a.attname = ANY (t.attnames))) THEN t.attnames::text[] END, t.rowfilter"
 
 /* $1 oid: leaves of a partitioned table, or the table itself. */
 #define PG_SQL_STORAGE                                                                                                \

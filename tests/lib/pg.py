@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 import psycopg
+import pytest
 
 from . import child
 from .paths import CACHE
@@ -27,11 +28,14 @@ SETTINGS = {
 }
 
 
-def programs_folder(version=15):
-    """The server programs; DUCT_PG_BIN names another folder."""
-    folder = Path(os.environ.get("DUCT_PG_BIN", f"/usr/lib/postgresql/{version}/bin"))
+def programs_folder(version=None):
+    """The server programs: of Debian's Postgres 15, or what DUCT_PG_BIN names; of another version, what tools/setup got."""
+    if version is None:
+        folder = Path(os.environ.get("DUCT_PG_BIN", "/usr/lib/postgresql/15/bin"))
+    else:
+        folder = CACHE / "servers" / str(version) / "bin"
     if not (folder / "postgres").exists():
-        raise RuntimeError(f"{folder}/postgres is not there: run tools/setup")
+        raise RuntimeError(f"{folder}/postgres is not there: run tools/setup --servers")
     return folder
 
 
@@ -52,7 +56,7 @@ def _give_to_server(folder):
 def _initdb(programs, data):
     subprocess.run(
         [programs / "initdb", "-D", data, "-U", SUPERUSER, "-A", "trust", "-E", "UTF8"]
-        + ["--locale=C.UTF-8", "--no-sync", "--no-instructions"],
+        + ["--locale=C.UTF-8", "--no-sync"],
         check=True,
         stdout=subprocess.DEVNULL,
         cwd="/",
@@ -107,10 +111,11 @@ class Postgres:
 
     fsync     True makes a kill of the machine survivable; a kill of the server is survivable without
     settings  more lines for postgresql.conf, as a dict
+    version   another than what the tests run on: one that tools/setup --servers got
     fresh     True takes initdb instead of a copy, so that the system identifier is its own
     """
 
-    def __init__(self, fsync=False, settings=None, version=15, fresh=False):
+    def __init__(self, fsync=False, settings=None, version=None, fresh=False):
         self._programs = programs_folder(version)
         self.folder = Path(tempfile.mkdtemp(prefix="duct-pg-"))
         self.data = self.folder / "data"
@@ -270,6 +275,16 @@ class Postgres:
         self.drop_slots(name)
         self.sql(f'DROP DATABASE "{name}" WITH (FORCE)')
 
+    @property
+    def version(self):
+        """The major version."""
+        return int(self.value("SHOW server_version_num")) // 10000
+
+    def needs(self, version, what):
+        """Skips the test on an older server, which lacks WHAT."""
+        if self.version < version:
+            pytest.skip(f"Postgres {self.version} has no {what}")
+
     def lsn(self):
         """The server's current write position, as text."""
         return self.value("SELECT pg_current_wal_lsn()::text")
@@ -296,6 +311,13 @@ class Database:
     def dsn(self):
         return self.server.dsn(self.name)
 
+    @property
+    def version(self):
+        return self.server.version
+
+    def needs(self, version, what):
+        self.server.needs(version, what)
+
     def connect(self, **options):
         return self.server.connect(self.name, **options)
 
@@ -315,3 +337,37 @@ class Database:
         """Drops its slots and closes the connection that sql() and query() use."""
         self.server.drop_slots(self.name)
         self.server.forget(self.name)
+
+
+class Databases:
+    """Databases of one server, emptied and handed out again: making and dropping one costs more than most tests do."""
+
+    EMPTY = """
+        DO $$ DECLARE name text; BEGIN
+        FOR name IN SELECT pubname FROM pg_publication LOOP EXECUTE format('DROP PUBLICATION %I', name); END LOOP;
+        FOR name IN SELECT extname FROM pg_extension WHERE extname <> 'plpgsql' LOOP
+            EXECUTE format('DROP EXTENSION IF EXISTS %I CASCADE', name); END LOOP;
+        FOR name IN SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' LOOP
+            EXECUTE format('DROP SCHEMA %I CASCADE', name); END LOOP;
+        END $$;
+        CREATE SCHEMA public; GRANT USAGE, CREATE ON SCHEMA public TO PUBLIC
+    """
+
+    def __init__(self, server):
+        self._server = server
+        self._free = []
+        self._made = 0
+
+    def take(self):
+        if self._free:
+            return self._free.pop()
+        self._made += 1
+        return self._server.database(f"test_{self._made}")
+
+    def give_back(self, database):
+        database.drop_slots()
+        self._server.query(
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database.name}'"
+        )
+        database.sql(self.EMPTY)
+        self._free.append(database)

@@ -4,40 +4,7 @@ import pytest
 
 from lib.lake import LakeHome
 from lib.mirror import Mirror
-
-
-class Databases:
-    """Databases of one server, emptied and handed out again: making and dropping one costs more than most tests do."""
-
-    EMPTY = """
-        DO $$ DECLARE name text; BEGIN
-        FOR name IN SELECT pubname FROM pg_publication LOOP EXECUTE format('DROP PUBLICATION %I', name); END LOOP;
-        FOR name IN SELECT extname FROM pg_extension WHERE extname <> 'plpgsql' LOOP
-            EXECUTE format('DROP EXTENSION IF EXISTS %I CASCADE', name); END LOOP;
-        FOR name IN SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' LOOP
-            EXECUTE format('DROP SCHEMA %I CASCADE', name); END LOOP;
-        END $$;
-        CREATE SCHEMA public; GRANT USAGE, CREATE ON SCHEMA public TO PUBLIC
-    """
-
-    def __init__(self, server):
-        self._server = server
-        self._free = []
-        self._made = 0
-
-    def take(self):
-        if self._free:
-            return self._free.pop()
-        self._made += 1
-        return self._server.database(f"test_{self._made}")
-
-    def give_back(self, database):
-        database.drop_slots()
-        self._server.query(
-            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database.name}'"
-        )
-        database.sql(self.EMPTY)
-        self._free.append(database)
+from lib.pg import Databases
 
 
 @pytest.fixture(scope="session")

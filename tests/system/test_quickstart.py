@@ -21,7 +21,8 @@ def quickstart(*arguments):
 
 
 @pytest.mark.parametrize("damaged", [False, True])
-def test_quickstart_compares_for_real(tmp_path, damaged):
+def test_quickstart_compares_for_real(server, tmp_path, damaged):
+    server.needs(15, "publication of a schema")
     folder = tmp_path / "out"
     done = quickstart("--keep", str(folder), *(["--damage"] if damaged else []))
     output = done.stdout + done.stderr

@@ -217,7 +217,8 @@ def test_partitioned_table_by_root(mirror):
 # --- publications that show a part ---
 
 
-def test_column_lists(mirror):
+def test_column_lists(mirror, database):
+    database.needs(15, "column lists")
     m = mirror("CREATE TABLE t (id int PRIMARY KEY, v text, secret text, n int)")
     m.sql("INSERT INTO t VALUES (1, 'one', 'hidden', 10)", "CREATE PUBLICATION shop FOR TABLE t (n, id, v)")
     m.sync()
@@ -228,7 +229,8 @@ def test_column_lists(mirror):
     m.same("t", ignore=["secret"])
 
 
-def test_row_filters(mirror):
+def test_row_filters(mirror, database):
+    database.needs(15, "row filters")
     m = mirror("CREATE TABLE t (id int PRIMARY KEY, v text)", "INSERT INTO t SELECT i, 'v' FROM generate_series(1, 20) i")
     m.sql("CREATE PUBLICATION shop FOR TABLE t WHERE (id > 10)")
     m.sync()

@@ -48,7 +48,7 @@ static bool as_of_message(struct pg_table *t, struct pg_table_column *columns, c
 		return false;
 	for (int i = 0; i < t->ncolumns; i++) {
 		columns[i] = t->columns[i];
-		if (columns[i].attnum != i + 1)
+		if (columns[i].attnum != i + 1 || columns[i].generated)
 			return false;
 		if (i >= m->ncolumns)
 			continue;

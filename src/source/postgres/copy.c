@@ -120,8 +120,9 @@ static void plan_pages(struct postgres_source *src, struct postgres_copy *copy, 
 		n = src->config->snapshot_workers * 2;
 	if (n > pages)
 		n = pages;
-	if (n < 1 || !src->config->snapshot_consistent)
-		n = 1; /* without a common snapshot a row could move from one range to another */
+	/* Without a common snapshot a row could move from one range to another; before 14 each range reads the whole table. */
+	if (n < 1 || !src->config->snapshot_consistent || src->sql->version < 140000)
+		n = 1;
 	for (int64_t i = 0; i < n; i++) {
 		int at = 0;
 		where[0] = 0;

@@ -316,7 +316,7 @@ static int postgres_head(void *source, struct duct_pos *ret, struct duct_error *
 
 const struct duct_source_ops duct_source_postgres = {
 	.name = "postgres",
-	.summary = "changes and existing rows of a PostgreSQL database (14 and later), through logical replication",
+	.summary = "changes and existing rows of a PostgreSQL database (13 and later), through logical replication",
 	.caps = DUCT_SOURCE_STREAM | DUCT_SOURCE_SNAPSHOT,
 	.opts = duct_source_postgres_opts,
 	.config_size = sizeof(struct postgres_config),

@@ -45,7 +45,8 @@ static void probe_server(struct probe *p)
 	char text[256];
 	say(p, DUCT_FINDING_OK, NULL, "connected to \"%s\", PostgreSQL %d.%d, as \"%s\"", p->src.sql->where,
 	    s->version / 10000, s->version % 10000, s->user);
-	check(p, s->version >= 140000, DUCT_FINDING_ERROR, "server version", "14 or later is needed");
+	check(p, s->version >= 140000, DUCT_FINDING_WARN, "server version",
+	      "before 14 the stream is slower: text form, and large transactions are sent only when they commit");
 	if (bad_minor(s->version))
 		say(p, DUCT_FINDING_WARN, "update to 17.6, 16.10, 15.14, 14.19 or later",
 		    "this minor release has a fault in logical decoding with concurrent publication changes");
@@ -186,7 +187,7 @@ static int probe_types(struct probe *p, const struct pg_published_list *list, st
 			const struct pg_table_column *c = &t->columns[k];
 			const char *reason;
 			struct pg_mapping m = pg_mapping_build(catalog, c->typid, c->typmod, c->ndims, &arena);
-			if (pg_mapping_needs_text(&m, &reason))
+			if (!c->generated && pg_mapping_needs_text(&m, &reason))
 				say(p, DUCT_FINDING_WARN, "nothing to do: the stream is slower in text form",
 				    "%s.%s.%s: the whole stream goes in text form: %s", t->schema, t->name, c->name, reason);
 		}

@@ -81,7 +81,7 @@ static int prime(struct postgres_source *src, struct duct_error *err)
 			const struct pg_table_column *c = &t->columns[k];
 			const char *reason;
 			struct pg_mapping m = pg_mapping_build(src->catalog, c->typid, c->typmod, c->ndims, &arena);
-			if (!pg_mapping_needs_text(&m, &reason))
+			if (c->generated || !pg_mapping_needs_text(&m, &reason))
 				continue;
 			src->no_binary = true;
 			log_debug(src->ctx->log, "the stream is in text form", LOG_STR("table", t->name),
@@ -109,13 +109,15 @@ int postgres_stream_start(struct postgres_source *src, uint64_t lsn, struct duct
 	int r;
 	if ((!src->repl && (r = postgres_open_session(src, true, &src->repl, err))) || (r = prime(src, err)))
 		return r;
-	bool streaming = c->streaming == POSTGRES_SWITCH_AUTO;
+	bool modern = src->sql->version >= 140000; /* has protocol 2, binary values and messages */
+	bool streaming = modern && c->streaming == POSTGRES_SWITCH_AUTO;
+	src->no_binary |= !modern;
 	bool binary = c->binary == POSTGRES_SWITCH_AUTO && !src->no_binary;
 	duct_buf_sql_ident(&name, c->publication);
 	duct_buf_printf(&sql, "START_REPLICATION SLOT \"%s\" LOGICAL %s (proto_version '%d', publication_names ", c->slot,
 			duct_lsn_format(text, lsn), streaming ? 2 : 1);
 	duct_buf_sql_literal(&sql, name.data);
-	duct_buf_printf(&sql, ", messages 'true'%s%s)", binary ? ", binary 'true'" : "", streaming ? ", streaming 'on'" : "");
+	duct_buf_printf(&sql, "%s%s%s)", modern ? ", messages 'true'" : "", binary ? ", binary 'true'" : "", streaming ? ", streaming 'on'" : "");
 	AUTO_PGRESULT PGresult *res = NULL;
 	if (pg_exec(src->repl, sql.data, &res, err))
 		return fail_start(src, err);
