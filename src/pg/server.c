@@ -37,6 +37,7 @@ int pg_server_read(struct pg_server *ret, struct pg_session *session, struct duc
 		.max_senders = (int)pg_get_i64(res, 0, 14),
 		.used_senders = (int)pg_get_i64(res, 0, 15),
 		.max_slot_wal_keep_mb = pg_get_i64(res, 0, 16),
+		.idle_slot_timeout_s = pg_get_i64(res, 0, 19),
 		.wal_sender_timeout_ms = pg_get_i64(res, 0, 17),
 		.fsync_off = pg_get_bool(res, 0, 18),
 	};

@@ -23,6 +23,7 @@ struct pg_server {
 	char wal_level[16];
 	int max_slots, used_slots, max_senders, used_senders;
 	int64_t max_slot_wal_keep_mb; /* -1: no limit */
+	int64_t idle_slot_timeout_s;  /* 0: none, or a server before 18 */
 	int64_t wal_sender_timeout_ms;
 	bool fsync_off;
 };

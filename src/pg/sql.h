@@ -55,7 +55,8 @@
 	"(SELECT count(*) FROM pg_replication_slots), current_setting('max_wal_senders'), "                           \
 	"(SELECT count(*) FROM pg_stat_replication), "                                                                \
 	"(SELECT setting FROM pg_settings WHERE name = 'max_slot_wal_keep_size'), "                                   \
-	"(SELECT setting FROM pg_settings WHERE name = 'wal_sender_timeout'), current_setting('fsync') = 'off' "      \
+	"(SELECT setting FROM pg_settings WHERE name = 'wal_sender_timeout'), current_setting('fsync') = 'off', "     \
+	"coalesce((SELECT setting FROM pg_settings WHERE name = 'idle_replication_slot_timeout'), '0') "              \
 	"FROM pg_roles r, pg_database d WHERE r.rolname = current_user AND d.datname = current_database()"
 
 #define PG_SQL_HEAD                                                                                                   \

@@ -83,11 +83,11 @@ class SourceColumn:
     type: SourceType
 
 
-def source_columns(database, table):
-    """The live columns of a Postgres table, in order; generated columns are not replicated and left out."""
+def source_columns(database, table, generated=False):
+    """The live columns of a Postgres table, in order; generated columns are replicated only from 18 on and when asked for."""
     rows = database.query(
         f"SELECT attname, atttypid FROM pg_attribute WHERE attrelid = {quoted(table)}::regclass AND attnum > 0"
-        " AND NOT attisdropped AND attgenerated = '' ORDER BY attnum"
+        f" AND NOT attisdropped AND (attgenerated = '' OR {generated}) ORDER BY attnum"
     )
     if not rows:
         raise ValueError(f"{table} has no columns")
@@ -151,16 +151,17 @@ def compare_content(table, source, lake):
     )
 
 
-def compare_table(database, lake, table, lake_table=None, ignore=(), where="true", at=None):
+def compare_table(database, lake, table, lake_table=None, ignore=(), where="true", at=None, generated=False):
     """Compares one table.
 
     table       "schema.table" in Postgres; lake_table its name in the lake when it has another one
+    generated   whether generated columns are published
     ignore      columns to leave out on both sides (types without a common text, columns the lake adds)
     where       a condition both sides understand
     at          a snapshot of the lake instead of the newest
     """
     lake_table = lake_table or table
-    columns = [column for column in source_columns(database, table) if column.name not in ignore]
+    columns = [column for column in source_columns(database, table, generated) if column.name not in ignore]
     expected = [column.name for column in columns]
     lake_types = lake.columns(lake_table, at)
     found = [name for name in lake_types if name not in ignore]

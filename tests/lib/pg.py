@@ -1,5 +1,7 @@
 """A private Postgres server: own folder, unix socket only, set up for logical replication."""
 
+import atexit
+import functools
 import os
 import pwd
 import shutil
@@ -28,12 +30,24 @@ SETTINGS = {
 }
 
 
+@functools.cache
+def _executable(folder):
+    """The folder, or a copy when user postgres cannot come to where it is."""
+    if os.geteuid() != 0 or all(parent.stat().st_mode & 1 for parent in folder.resolve().parents):
+        return folder
+    temp = Path(tempfile.mkdtemp(prefix="duct-servers-"))
+    atexit.register(shutil.rmtree, temp, ignore_errors=True)
+    temp.chmod(0o755)
+    shutil.copytree(folder, temp / folder.name, symlinks=True)
+    return temp / folder.name
+
+
 def programs_folder(version=None):
     """The server programs: of Debian's Postgres 15, or what DUCT_PG_BIN names; of another version, what tools/setup got."""
     if version is None:
         folder = Path(os.environ.get("DUCT_PG_BIN", "/usr/lib/postgresql/15/bin"))
     else:
-        folder = CACHE / "servers" / str(version) / "bin"
+        folder = _executable(CACHE / "servers" / str(version)) / "bin"
     if not (folder / "postgres").exists():
         raise RuntimeError(f"{folder}/postgres is not there: run tools/setup --servers")
     return folder

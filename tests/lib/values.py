@@ -135,6 +135,8 @@ _ISO = re.compile(
 
 def interval(text):
     """months, days and microseconds, from Postgres' and ISO notation and from our lake struct."""
+    if text in ("infinity", "-infinity"):
+        return text
     match = _STRUCT.fullmatch(text)
     if match:
         return " ".join(match.groups())

@@ -23,6 +23,11 @@ def streamed_transactions(m):
     return m.database.value("SELECT coalesce(sum(stream_txns), 0) FROM pg_stat_replication_slots WHERE slot_name = 'shop'")
 
 
+def assert_streamed(m):
+    """Before 14 nothing is sent before it has ended."""
+    assert m.database.version < 14 or streamed_transactions(m) > 0
+
+
 def test_a_streamed_transaction_is_one_snapshot(mirror):
     m = mirror(TABLES, source=SMALL)
     m.sync()
@@ -31,7 +36,7 @@ def test_a_streamed_transaction_is_one_snapshot(mirror):
     m.sync()
     m.same("a", "b")
     assert len(m.snapshots()) == before + 1
-    assert streamed_transactions(m) > 0
+    assert_streamed(m)
 
 
 def test_interleaved_streamed_transactions(mirror_postgres):
@@ -69,10 +74,11 @@ def test_aborted_subtransactions_leave_no_trace(mirror):
     m.sql("; ".join([*statements, "COMMIT"]))
     m.sync()
     m.same("a", "b")
-    assert streamed_transactions(m) > 0
+    assert_streamed(m)
 
 
-def test_a_whole_abort_leaves_no_trace(mirror_sqlite, tmp_path):
+def test_a_whole_abort_leaves_no_trace(mirror_sqlite, database, tmp_path):
+    database.needs(14, "streaming of open transactions")
     spool = tmp_path / "spool"
     spool.mkdir()
     m = mirror_sqlite(TABLES, source={**SMALL, "spool_dir": str(spool)})
@@ -92,7 +98,8 @@ def test_a_whole_abort_leaves_no_trace(mirror_sqlite, tmp_path):
     assert len(m.files()) == 1
 
 
-def test_a_transaction_goes_on_after_a_kill(mirror_sqlite, tmp_path):
+def test_a_transaction_goes_on_after_a_kill(mirror_sqlite, database, tmp_path):
+    database.needs(14, "streaming of open transactions")
     m = mirror_sqlite(TABLES, source={**SMALL, "spool_dir": str(tmp_path)})
     m.sync()
     run = m.flow.start()

@@ -91,7 +91,7 @@ SCALARS = {
 SINCE = {"numeric(5,-2)": 15, "numeric(2,5)": 15, "multirange": 14}  # of types with this in their name
 VALUES_SINCE = {
     ("numeric", "Infinity"): 14, ("numeric", "-Infinity"): 14, ("numrange", "'[-Infinity,Infinity]'"): 14,
-    ("interval", "infinity"): 17, ("interval", "-infinity"): 17,
+    ("interval", "2562047788:00:54.775807"): 15, ("interval", "infinity"): 17, ("interval", "-infinity"): 17,
 }
 BEHIND_QUOTES = {"json", "jsonb"}
 

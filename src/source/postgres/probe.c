@@ -36,7 +36,8 @@ static void check(struct probe *p, bool ok, enum duct_finding otherwise, const c
 /* Minor releases in which a concurrent ALTER PUBLICATION could lose rows or exhaust memory. */
 static bool bad_minor(int version)
 {
-	return version == 170005 || version == 160009 || version == 150013 || version == 140018;
+	return version == 170005 || version == 160009 || version == 150013 || version == 140018 ||
+	       version == 130021;
 }
 
 static void probe_server(struct probe *p)
@@ -48,7 +49,7 @@ static void probe_server(struct probe *p)
 	check(p, s->version >= 140000, DUCT_FINDING_WARN, "server version",
 	      "before 14 the stream is slower: text form, and large transactions are sent only when they commit");
 	if (bad_minor(s->version))
-		say(p, DUCT_FINDING_WARN, "update to 17.6, 16.10, 15.14, 14.19 or later",
+		say(p, DUCT_FINDING_WARN, "update to 17.6, 16.10, 15.14, 14.19, 13.22 or later",
 		    "this minor release has a fault in logical decoding with concurrent publication changes");
 	snprintf(text, sizeof text, "wal_level is %s", s->wal_level);
 	check(p, strcmp(s->wal_level, "logical") == 0, DUCT_FINDING_ERROR, text,
@@ -65,6 +66,9 @@ static void probe_server(struct probe *p)
 	if (s->max_slot_wal_keep_mb >= 0)
 		say(p, DUCT_FINDING_WARN, "a flow that is stopped for longer loses its slot: raise it or watch the lag",
 		    "max_slot_wal_keep_size is %lld MB", (long long)s->max_slot_wal_keep_mb);
+	if (s->idle_slot_timeout_s > 0)
+		say(p, DUCT_FINDING_WARN, "a flow that is stopped for longer loses its slot: set it to 0, or start the flow in time",
+		    "idle_replication_slot_timeout is %lld s", (long long)s->idle_slot_timeout_s);
 }
 
 static void probe_replication(struct probe *p)

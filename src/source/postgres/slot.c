@@ -122,6 +122,26 @@ int postgres_slot_drop(struct postgres_source *src, const char *name, struct duc
 	return r ? duct_wrap(err, "slot \"%s\" cannot be dropped", name) : 0;
 }
 
+/* Why the server gave a slot up, by pg_replication_slots.invalidation_reason (17 and later). */
+static int fail_lost(const struct pg_slot *slot, const char *name, struct duct_error *err)
+{
+	static const struct {
+		const char *reason, *why, *remedy;
+	} known[] = {
+		{"rows_removed", "VACUUM removed rows of the catalog that it needed", "set hot_standby_feedback on the standby"},
+		{"wal_level_insufficient", "wal_level of the primary was lowered", "set wal_level = logical there"},
+		{"idle_timeout", "no flow used it for so long", "raise idle_replication_slot_timeout"},
+		{"", "the server removed log that it needed", "raise max_slot_wal_keep_size"}, /* wal_removed, too */
+	};
+	size_t i = 0;
+	while (known[i].reason[0] && strcmp(known[i].reason, slot->invalidation_reason) != 0)
+		i++;
+	return duct_fail(err, DUCT_CONFIG,
+			 "slot \"%s\" is lost (%s): %s; drop it with pg_drop_replication_slot and copy afresh; %s", name,
+			 slot->invalidation_reason[0] ? slot->invalidation_reason : "wal_status lost", known[i].why,
+			 known[i].remedy);
+}
+
 int postgres_slot_usable(struct postgres_source *src, const struct pg_slot *slot, struct duct_error *err)
 {
 	const char *name = src->config->slot;
@@ -134,10 +154,7 @@ int postgres_slot_usable(struct postgres_source *src, const struct pg_slot *slot
 		return duct_fail(err, DUCT_CONFIG, "slot \"%s\" belongs to database \"%s\", the dsn leads to \"%s\"", name,
 				 slot->database, src->server.database);
 	if (strcmp(slot->wal_status, "lost") == 0 || slot->invalidation_reason[0])
-		return duct_fail(err, DUCT_CONFIG,
-				 "slot \"%s\" is lost (%s): the server removed log that it needed; drop it with "
-				 "pg_drop_replication_slot and copy afresh; raise max_slot_wal_keep_size",
-				 name, slot->invalidation_reason[0] ? slot->invalidation_reason : "wal_status lost");
+		return fail_lost(slot, name, err);
 	if (slot->active)
 		return duct_fail(err, DUCT_RETRY,
 				 "slot \"%s\" is in use by process %d of the server: another worker of this flow, or one that "
