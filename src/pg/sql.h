@@ -72,8 +72,8 @@
 	"SELECT puballtables, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot FROM pg_publication "          \
 	"WHERE pubname = $1"
 
-/* $1 name[]. %s: attnames and rowfilter, or NULLs on 14. One row per publication and table. Column lists that name all
- * columns that are not generated, and no other, are no lists. */
+/* $1 name[]. %s: attnames and rowfilter, or NULLs before 15. One row per publication and table. Column lists that name
+ * all columns that are not generated, and no other, are no lists; before 18 the view names generated ones where there is none. */
 #define PG_SQL_PUBLISHED                                                                                              \
 	"SELECT c.oid, n.nspname, c.relname, c.relkind, c.relreplident, %s, "                                         \
 	"(SELECT coalesce(sum(pg_relation_size(s.relid)), 0) FROM (SELECT relid FROM pg_partition_tree(c.oid) "       \
@@ -87,7 +87,9 @@
 	"WHERE t.pubname = ANY ($1::name[]) ORDER BY n.nspname, c.relname, t.pubname"
 #define PG_SQL_PUBLISHED_LIST                                                                                         \
 	"CASE WHEN EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped " \
-	"AND (a.attgenerated = '') <> (a.attname = ANY (t.attnames))) THEN t.attnames::text[] END, t.rowfilter"
+	"AND (a.attgenerated = '') <> (a.attname = ANY (t.attnames)) "                                                \
+	"AND (a.attgenerated = '' OR current_setting('server_version_num')::int >= 180000)) "                         \
+	"THEN t.attnames::text[] END, t.rowfilter"
 
 /* $1 oid: leaves of a partitioned table, or the table itself. */
 #define PG_SQL_STORAGE                                                                                                \
