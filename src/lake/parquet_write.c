@@ -120,14 +120,28 @@ static int64_t group_rows(const struct lake_write_spec *spec, uint64_t row_bytes
 	return rows < GROUP_STEP ? GROUP_STEP : rows;
 }
 
+/* DuckDB's dictionaries take -0 and 0 for one value and give both the sign of the first. */
+static bool holds_floats(const struct duct_type *type)
+{
+	bool found = type->kind == DUCT_FLOAT32 || type->kind == DUCT_FLOAT64;
+	for (int i = 0; !found && i < type->nchildren; i++)
+		found = holds_floats(&type->children[i]);
+	return found;
+}
+
 static void copy_sql(struct duct_buf *to, const struct lake_write_spec *spec, int feed, const char *path, int64_t rows)
 {
+	bool floats = false;
+	for (int i = 0; !floats && i < spec->ncolumns; i++)
+		floats = holds_floats(&spec->columns[i].type);
 	duct_buf_printf(to, "COPY (SELECT * FROM duck_feed(%d)) TO ", feed);
 	duct_buf_sql_literal(to, path);
 	duct_buf_puts(to, " (FORMAT PARQUET, USE_TMP_FILE false, RETURN_STATS, COMPRESSION ");
 	duct_buf_sql_literal(to, spec->compression);
 	if (spec->compression_level)
 		duct_buf_printf(to, ", COMPRESSION_LEVEL %d", spec->compression_level);
+	if (floats)
+		duct_buf_puts(to, ", DICTIONARY_SIZE_LIMIT 0");
 	duct_buf_printf(to, ", ROW_GROUP_SIZE %" PRId64 ", FIELD_IDS {", rows);
 	for (int i = 0; i < spec->ncolumns; i++) {
 		duct_buf_puts(to, i ? ", " : "");

@@ -270,6 +270,20 @@ def test_values_of_every_type_as_keys(mirror_sqlite, database):
     m.same(*names)
 
 
+def test_zeros_of_both_signs_in_many_rows(mirror_sqlite):
+    """What repeats is put into dictionaries, which know one zero only."""
+    m = mirror_sqlite(
+        "CREATE TABLE t (i int, a float4, b float8, c float8[])", "ALTER TABLE t REPLICA IDENTITY FULL",
+        "INSERT INTO t SELECT i, z::float4, z::float8, array[z::float8] FROM (SELECT i, CASE WHEN i % 3 = 0 THEN '-0' ELSE '0' END z"
+        " FROM generate_series(1, 1000) i) q",
+    )
+    m.sync()
+    m.same("t")
+    m.sql("UPDATE t SET i = i + 10000 WHERE i < 900", "DELETE FROM t WHERE i % 5 = 0")
+    m.sync()
+    m.same("t")
+
+
 def test_the_last_moments(mirror_sqlite):
     """DuckDB prints the last times with a zone a millisecond off: compared as microseconds."""
     last = "294247-01-10 04:00:54.775806"
