@@ -16,6 +16,7 @@
  *   commit-sent       Postgres: the whole string was sent, no result was read
  *   commit-done       the transaction is durable, nobody was told
  *   copy-begun        the checkpoint says "copying", nobody was told
+ *   state-set         a table is marked to be copied again, nobody was told
  *   epoch-raised      older owners are fenced, the model is not read yet
  *   orphans-slice     `lake orphans --delete` is about to look again and remove some files
  */

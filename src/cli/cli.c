@@ -6,8 +6,8 @@
 #include <string.h>
 
 const struct cli_command *const cli_commands[] = {
-	&cli_run,	     &cli_check,       &cli_options, &cli_health, &cli_lake_orphans,
-	&cli_lake_snapshots, &cli_lake_verify, &cli_version, &cli_help,	  NULL,
+	&cli_run,	   &cli_check,	       &cli_options,	 &cli_health,  &cli_lake_copy_again,
+	&cli_lake_orphans, &cli_lake_snapshots, &cli_lake_verify, &cli_version, &cli_help, NULL,
 };
 
 static void unknown_command(const char *one, const char *two, struct duct_error *err)

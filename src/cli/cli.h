@@ -19,8 +19,8 @@ struct cli_command {
 	const char *help; /* below the usage; the screen has at most 24 lines of 80 columns */
 	int (*run)(int argc, char **argv, struct duct_error *err);
 };
-extern const struct cli_command cli_run, cli_check, cli_options, cli_health, cli_lake_orphans, cli_lake_snapshots,
-	cli_lake_verify, cli_version, cli_help;
+extern const struct cli_command cli_run, cli_check, cli_options, cli_health, cli_lake_copy_again, cli_lake_orphans,
+	cli_lake_snapshots, cli_lake_verify, cli_version, cli_help;
 extern const struct cli_command *const cli_commands[]; /* NULL-terminated */
 
 /* The whole program; returns the exit code. */

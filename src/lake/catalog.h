@@ -55,6 +55,9 @@ const char *lake_commit_id(const struct lake *lake); /* of our last commit: a uu
 /* Sets state COPYING (compare-and-set on the epoch), without a snapshot. */
 int lake_begin_copy(struct lake *lake, const char *source_identity, struct duct_error *err);
 
+/* Sets the state of one of the flow's relation rows (likewise), and nothing else: neither position nor snapshot. */
+int lake_set_relation_state(struct lake *lake, uint32_t source_oid, const char *state, struct duct_error *err);
+
 /* What happened to a table since the last sync or commit of ours. */
 enum lake_change {
 	LAKE_CHANGED_SCHEMA = 1 << 0,	/* altered or dropped by others */
@@ -96,7 +99,7 @@ struct lake_relation {
 	const char *source_schema, *source_name;
 	int64_t table_id;
 	const char *columns; /* JSON: attnum -> column_id, types */
-	const char *state;   /* "streaming" */
+	const char *state;   /* that of the destination, e.g. "streaming" */
 };
 const struct lake_relation *lake_relations(const struct lake *lake, size_t *ret_n); /* as of the last sync or commit */
 

@@ -460,36 +460,3 @@ int lake_txn_commit(struct lake_txn *txn, const struct lake_commit_info *info, s
 		return -(int)err->class;
 	return give_result(&c, ret, err);
 }
-
-int lake_begin_copy(struct lake *lake, const char *source_identity, struct duct_error *err)
-{
-	if (lake->read_only)
-		return duct_fail(err, DUCT_FATAL, "the lake was opened for reading only");
-	struct lake_script script = {0};
-	struct duct_buf *to = lake_script_step(&script, LAKE_STEP_CHANGED, 1, NULL);
-	lake_sqlf(to, lake->db,
-		  "UPDATE @ductstream_checkpoint SET seq = seq + 1, state = 'copying', lsn = 0, "
-		  "commit_us = 0, source_identity = ");
-	duct_buf_sql_literal(to, source_identity ? source_identity : "");
-	duct_buf_puts(to, " WHERE flow = ");
-	duct_buf_sql_literal(to, lake->flow);
-	duct_buf_printf(to, " AND epoch = %lld AND seq = %lld", (long long)lake->mark.epoch, (long long)lake->mark.seq);
-	size_t at;
-	enum lake_outcome outcome = lake->db->ops->run(lake->db, &script, &at, err);
-	/* After a loss it is said again; the one that comes second, also one that arrives late, changes nothing. */
-	if (outcome == LAKE_RUN_UNKNOWN && lake->db->ops->reconnect(lake->db, err) == 0)
-		outcome = lake->db->ops->run(lake->db, &script, &at, err);
-	lake_script_done(&script);
-	struct lake_mark_row row;
-	if (outcome == LAKE_RUN_COUNT) {
-		if (lake_read_mark(lake, false, &row, err))
-			return -(int)err->class;
-		if (row.epoch != lake->mark.epoch)
-			return lake_fenced(lake, row.epoch, err);
-		if (row.seq != lake->mark.seq + 1 || row.checkpoint.state != DUCT_STATE_COPYING)
-			return duct_fail(err, DUCT_FATAL, "flow \"%s\": the checkpoint row was changed by hand", lake->flow);
-	} else if (outcome != LAKE_RUN_OK)
-		return duct_wrap(err, "begin the copy");
-	duct_kill_point("copy-begun");
-	return lake_refresh(lake, false, false, err);
-}

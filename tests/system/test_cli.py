@@ -73,7 +73,7 @@ def test_help_fits_a_screen():
         (["rnu"], 'unknown command "rnu": did you mean "run"?'),
         (["lake", "verfy"], 'unknown command "lake verfy": did you mean "lake verify"?'),
         (["lak", "verify"], 'unknown command "lak verify": did you mean "lake verify"?'),
-        (["lake"], '"lake" is not a whole command: "lake orphans" or "lake snapshots" or "lake verify"'),
+        (["lake"], '"lake" is not a whole command: "lake copy-again" or "lake orphans" or "lake snapshots" or "lake verify"'),
         (["nothing"], 'unknown command "nothing": `ductstream help` lists the commands'),
         (["help", "chekc"], 'unknown command "chekc": did you mean "check"?'),
         (["run"], "an argument is missing: a flow file expected"),

@@ -29,7 +29,7 @@ NAMED_OPTION = [
     re.compile(r"\b(?:set|raise|remove) (?:the option )?([a-z]+(?:_[a-z]+)*)(?==\w)"),
 ]
 NAMED_FLAG = re.compile(r"(?<![\w-])--([a-z][a-z-]+)")
-NAMED_COMMAND = re.compile(r"`ductstream ((?:lake )?[a-z]+)")
+NAMED_COMMAND = re.compile(r"`ductstream ((?:lake )?[a-z-]+)")
 NO_REMEDY = re.compile(r"[mM]ap (?:it|one|them) to")
 
 
@@ -51,7 +51,7 @@ def test_remedies_name_what_exists():
     listed = json.loads(subprocess.check_output([program(), "options", "--json"], text=True))
     options = {option["name"] for connector in listed for option in connector["options"]}
     usage = subprocess.check_output([program(), "help"], text=True)
-    commands = set(re.findall(r"^  ((?:lake )?\w+)  ", usage, re.MULTILINE))
+    commands = set(re.findall(r"^  ((?:lake )?[\w-]+)  ", usage, re.MULTILINE))
     helps = "".join(subprocess.check_output([program(), "help", *command.split()], text=True) for command in commands)
     flags = set(NAMED_FLAG.findall(helps)) | {"help", "json"}
     for path in (ROOT / "src").rglob("*.c"):  # of flow files, and those that are not listed

@@ -209,6 +209,35 @@ static void test_unknown_and_fences(void **state)
 	assert_string_equal(text(postgres_group_take(&w->g)), "1:I1T2 |120:2 ->120");
 }
 
+/* A relation that was only noted: rows before the fence need nothing of it, the first one behind it does. */
+static void test_noted_relations(void **state)
+{
+	struct world *w = *state;
+	struct postgres_table *t = describe(w, 1, 0);
+	t->known = true;
+	t->fence = 110;
+	postgres_group_begin(&w->g, 7, 95, 0);
+	assert_false(postgres_group_wants(&w->g, t));
+	postgres_group_note_relation(t, "other", 5);
+	assert_null(t->relation);
+	insert(w, 1, 3, "1");
+	postgres_group_commit(&w->g, 110, 0);
+	assert_null(postgres_group_take(&w->g));
+	postgres_group_begin(&w->g, 8, 115, 0);
+	assert_true(postgres_group_wants(&w->g, t));
+	assert_int_equal(insert(w, 1, 3, "1"), -DUCT_FATAL);
+	describe(w, 1, 2);
+	assert_int_equal(insert(w, 1, 3, "1"), 0);
+	postgres_group_commit(&w->g, 120, 0);
+	assert_string_equal(text(postgres_group_take(&w->g)), "1:I1 |120:1 ->120");
+	t->left_lsn = 130;
+	postgres_group_begin(&w->g, 9, 135, 0);
+	assert_false(postgres_group_wants(&w->g, t));
+	postgres_group_commit(&w->g, 140, 0);
+	postgres_group_begin(&w->g, 10, 125, 150); /* stored already */
+	assert_false(postgres_group_wants(&w->g, t));
+}
+
 static void test_broken_streams(void **state)
 {
 	struct world *w = *state;
@@ -241,6 +270,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_versions, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_other_keys, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_unknown_and_fences, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_noted_relations, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_broken_streams, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_many_tables, setup, teardown),
 	};

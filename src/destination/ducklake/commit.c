@@ -114,12 +114,7 @@ int ducklake_send(struct ducklake *d, const struct lake_commit_info *info, struc
 	size_t n = 0;
 	rc = lake_sync(d->lake, &notes, &n, err);
 	for (size_t i = 0; i < n && rc == 0; i++)
-		if (notes[i].changes & LAKE_CHANGED_ROWS && d->config->foreign_changes == FOREIGN_STOP)
-			rc = duct_fail(err, DUCT_FATAL,
-				       "rows of mirrored lake table %lld were changed by \"%s\" in snapshot %lld: undo that and copy the "
-				       "table again, or set the destination's option foreign_changes to share",
-				       (long long)notes[i].table_id, notes[i].author[0] ? notes[i].author : "another client",
-				       (long long)notes[i].snapshot_id);
+		rc = ducklake_judge_note(d, &notes[i], err);
 	free(notes);
 	if (rc < 0)
 		return rc;
@@ -210,6 +205,8 @@ static int plan_group(struct ducklake *d, struct duct_error *err)
 			rc = lake_index_reserve(m->index, m->fold->nslots, err);
 		if (rc < 0)
 			return rc;
+		m->relation_changed |= m->recopies > 0; /* a change of it is taken over: it goes on */
+		m->recopies = 0;
 		mirror_store(d, m);
 	}
 	return plan_aside_deaths(d, err);

@@ -38,6 +38,7 @@ static void destination_close(void *dest)
 	free(d->held);
 	free(d->patched);
 	free(d->asides);
+	free(d->given_up.why);
 	free(d);
 }
 
@@ -80,12 +81,7 @@ static int look_for_foreign_changes(struct ducklake *d, bool *ret_moved, struct 
 			ours |= relations[k].table_id == notes[i].table_id;
 		if (!ours)
 			continue;
-		if (notes[i].changes & LAKE_CHANGED_ROWS && d->config->foreign_changes == FOREIGN_STOP)
-			rc = duct_fail(err, DUCT_FATAL,
-				       "rows of mirrored lake table %lld were changed by \"%s\" in snapshot %lld: undo that and copy the "
-				       "table again, or set the destination's option foreign_changes to share",
-				       (long long)notes[i].table_id, notes[i].author[0] ? notes[i].author : "another client",
-				       (long long)notes[i].snapshot_id);
+		rc = ducklake_judge_note(d, &notes[i], err);
 		*ret_moved = true;
 	}
 	free(notes);
@@ -130,7 +126,8 @@ static int destination_resume(void *dest, struct duct_checkpoint *ret, struct du
 	d->known_oids = duct_xcalloc(n + 1, sizeof *d->known_oids);
 	ret->nknown = 0;
 	for (size_t i = 0; i < n; i++)
-		if (strcmp(relations[i].state, MIRROR_COPY_AGAIN) != 0 && strcmp(relations[i].state, MIRROR_GONE) != 0)
+		if (!mirror_state_is(relations[i].state, MIRROR_COPY_AGAIN, NULL) &&
+		    strcmp(relations[i].state, MIRROR_GONE) != 0)
 			d->known_oids[ret->nknown++] = relations[i].source_oid;
 	ret->known_oids = d->known_oids;
 	return 0;
@@ -143,7 +140,8 @@ static int destination_begin_copy(void *dest, const char *source_identity, struc
 
 static int destination_write(void *dest, struct duct_changes *changes, struct duct_error *err)
 {
-	return group_write(dest, changes, err);
+	int rc = group_write(dest, changes, err);
+	return rc < 0 ? group_give_up(dest, err) : 0;
 }
 
 static int64_t flush_interval_us(const struct ducklake *d)

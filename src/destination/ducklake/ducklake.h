@@ -53,6 +53,7 @@ struct mirror {
 	struct duct_relation *rel; /* the newest version met */
 	enum mirror_mode mode;
 	bool copy_again; /* has a column whose values in older rows only the source has */
+	int recopies;	 /* how often it was copied again since a change of it was last taken over */
 	bool incomplete; /* never copied: rows may be missing in the lake without anything being wrong */
 	bool gone; /* another source table has taken its name and its lake table */
 	int64_t table_id; /* -1: created by the open group */
@@ -86,8 +87,16 @@ struct mirror {
 
 enum { MIRROR_BUCKETS = 4096 };
 
-#define MIRROR_COPY_AGAIN "copy again" /* state of a relation row */
-#define MIRROR_GONE "gone" /* likewise: the lake table belongs to another source table by now */
+/* States of a relation row; the first two may be followed by a space and mirror.recopies. */
+#define MIRROR_COPY_AGAIN "copy again"
+#define MIRROR_COPIED_AGAIN "copied again"
+#define MIRROR_STREAMING "streaming"
+#define MIRROR_INCOMPLETE "incomplete"
+#define MIRROR_GONE "gone" /* the lake table belongs to another source table by now */
+enum { MIRROR_STATE_LEN = 32, MIRROR_MOST_RECOPIES = 3 };
+
+/* What gets a flow on when only a copy of the table helps: for schema and name. */
+#define MIRROR_REMEDY "have it copied again: `ductstream lake copy-again FLOW %s.%s`"
 
 /* A Parquet file that the open group has written. Its place in `ducklake.asides` is its ordinal in the transaction. */
 struct aside {
@@ -127,6 +136,11 @@ struct ducklake {
 	int64_t renewed_us;		   /* likewise: when files aside were last said to be wanted */
 
 	const struct mirror *copy_again; /* the open group has found this one to be copied again */
+	struct {
+		uint32_t oid; /* 0: none */
+		int recopies;
+		char *why;    /* malloc */
+	} given_up;	      /* the open group cannot go on because of this table */
 	struct ducklake_load *load; /* a copy under way, else NULL */
 };
 
@@ -134,6 +148,29 @@ struct ducklake {
  * known). types: lake columns of m->columns, by place, NULL when the lake has one no longer. */
 void mirror_bind(const struct mirror *m, const struct duct_relation *rel, const struct lake_column *const *types,
 		 int *ret_columns, int16_t *ret_attnums);
+
+/* columns.c */
+/* Lake column ids of the relation's columns, -1 where it is new; malloc. Numbers (may be NULL) as in mirror_bind. */
+int64_t *mirror_column_ids(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, int16_t **ret_attnums);
+/* Plans what makes the lake's columns those of the relation; ids gets those of new ones. */
+int mirror_follow_columns(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, int64_t *ids,
+			  const int16_t *attnums, struct duct_error *err);
+/* Takes a lake column into the correspondence. */
+void mirror_add_column(struct mirror *m, const struct duct_column *c, int16_t attnum, int64_t column_id);
+
+/* recopy.c: tables that are copied again. */
+bool mirror_state_is(const char *state, const char *name, int *ret_recopies); /* ret_recopies may be NULL */
+void mirror_state(const struct mirror *m, char to[MIRROR_STATE_LEN]);
+void mirror_read_state(struct mirror *m, const char *state);
+/* The stream cannot be followed for this table, a copy can: remembers it and fails with RETRY; or, when it was tried in
+ * vain or cannot be, for good. The format says what happened to the table. */
+int mirror_give_up(struct ducklake *d, const struct mirror *m, const struct duct_relation *rel, struct duct_error *err,
+		   const char *fmt, ...)
+	DUCT_PRINTF(5, 6);
+/* After a failed write: forgets the group, has the table that it gave up (if any) copied again, and fails. */
+int group_give_up(struct ducklake *d, struct duct_error *err);
+/* FATAL when the note says that others changed rows that are not theirs to change. */
+int ducklake_judge_note(const struct ducklake *d, const struct lake_change_note *note, struct duct_error *err);
 
 /* mirror.c */
 struct mirror *mirror_find(struct ducklake *d, uint32_t oid);

@@ -115,198 +115,10 @@ void mirror_store(struct ducklake *d, struct mirror *m)
 		duct_buf_putc(&json, ']');
 	}
 	duct_buf_putc(&json, ']');
-	struct lake_relation row = {m->oid, m->rel->schema, m->rel->name, m->table_id, json.data,
-				    m->copy_again ? MIRROR_COPY_AGAIN : m->incomplete ? "incomplete" : "streaming"};
+	char state[MIRROR_STATE_LEN];
+	mirror_state(m, state);
+	struct lake_relation row = {m->oid, m->rel->schema, m->rel->name, m->table_id, json.data, state};
 	lake_txn_set_relation(d->txn, &row, mirror_table(d, m));
-}
-
-static struct mirror_column *mirror_column(struct mirror *m, int64_t column_id)
-{
-	for (size_t i = 0; i < m->ncolumns; i++)
-		if (column_id >= 0 && m->columns[i].column_id == column_id)
-			return &m->columns[i];
-	return NULL;
-}
-
-static const struct lake_column *lake_column(struct lake_txn_table *t, int64_t column_id)
-{
-	const struct lake_column *columns;
-	int n = lake_txn_columns(t, &columns);
-	for (int i = 0; i < n; i++)
-		if (columns[i].id == column_id)
-			return &columns[i];
-	return NULL;
-}
-
-/* Lake column ids of the relation's columns, -1 where it is new; malloc. Numbers (may be NULL) as in mirror_bind. */
-static int64_t *bind_columns(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, int16_t **ret_attnums)
-{
-	AUTO_FREE const struct lake_column **types = duct_xcalloc(m->ncolumns + 1, sizeof *types);
-	AUTO_FREE int *places = duct_xcalloc((size_t)rel->ncolumns + 1, sizeof *places);
-	int16_t *attnums = duct_xcalloc((size_t)rel->ncolumns + 1, sizeof *attnums);
-	int64_t *ids = duct_xcalloc((size_t)rel->ncolumns + 1, sizeof *ids);
-	for (size_t i = 0; i < m->ncolumns; i++)
-		types[i] = lake_column(mirror_table(d, m), m->columns[i].column_id);
-	mirror_bind(m, rel, types, places, attnums);
-	for (int i = 0; i < rel->ncolumns; i++)
-		ids[i] = places[i] >= 0 ? m->columns[places[i]].column_id : -1;
-	if (ret_attnums)
-		*ret_attnums = duct_steal(&attnums);
-	free(attnums);
-	return ids;
-}
-
-static bool among(const int64_t *ids, int n, int64_t id)
-{
-	for (int i = 0; i < n; i++)
-		if (ids[i] == id)
-			return true;
-	return false;
-}
-
-static int drop_gone(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, const int64_t *ids,
-		     struct duct_error *err)
-{
-	for (size_t i = 0; i < m->ncolumns;) {
-		struct mirror_column *mc = &m->columns[i];
-		if (among(ids, rel->ncolumns, mc->column_id)) {
-			i++;
-			continue;
-		}
-		int rc = lake_txn_drop_column(group_txn(d), mirror_table(d, m), mc->column_id, err);
-		if (rc < 0)
-			return rc;
-		log_info(d->ctx->log, "column dropped", LOG_STR("table", rel->name), LOG_STR("column", mc->name));
-		free(mc->name);
-		memmove(mc, mc + 1, (--m->ncolumns - i) * sizeof *mc);
-		m->relation_changed = true;
-	}
-	return 0;
-}
-
-static int retype(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, const struct duct_column *c,
-		  const struct lake_column *lc, struct duct_error *err)
-{
-	if (duct_type_equal(&lc->type, &c->type) || duct_type_widens(&c->type, &lc->type))
-		return 0; /* the same, or rows from before a widening */
-	if (duct_type_widens(&lc->type, &c->type)) {
-		log_info(d->ctx->log, "column widened", LOG_STR("table", rel->name), LOG_STR("column", c->name));
-		return lake_txn_retype_column(group_txn(d), mirror_table(d, m), lc->id, &c->type, err);
-	}
-	AUTO_BUF struct duct_buf was = {0}, is = {0};
-	duct_type_print(&was, &lc->type);
-	duct_type_print(&is, &c->type);
-	return duct_fail(err, DUCT_DATA,
-			 "column \"%s\" of \"%s\".\"%s\" changed from %s to %s (%s), which the lake cannot do in place: "
-			 "change it back, or drop the lake table and copy it again",
-			 c->name, rel->schema, rel->name, was.data, is.data, c->source_type ? c->source_type : "?");
-}
-
-/* Names that columns hand on to each other are free before they are taken: who has to give one up gets a passing one. */
-static int give_up_names(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, const int64_t *ids,
-			 struct duct_error *err)
-{
-	int rc = 0;
-	for (int i = 0; i < rel->ncolumns && rc == 0; i++) {
-		struct mirror_column *mc = mirror_column(m, ids[i]);
-		if (!mc || strcmp(mc->name, rel->columns[i].name) == 0)
-			continue;
-		for (int k = 0; k < rel->ncolumns && rc == 0; k++) {
-			if (k == i || strcasecmp(rel->columns[k].name, mc->name) != 0)
-				continue;
-			AUTO_FREE char *passing = duct_xasprintf("ductstream column %lld", (long long)mc->column_id);
-			rc = lake_txn_rename_column(group_txn(d), mirror_table(d, m), mc->column_id, passing, err);
-		}
-	}
-	return rc;
-}
-
-static int rename_and_retype(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, const int64_t *ids,
-			     const int16_t *attnums, struct duct_error *err)
-{
-	int given = give_up_names(d, m, rel, ids, err);
-	if (given < 0)
-		return given;
-	for (int i = 0; i < rel->ncolumns; i++) {
-		const struct duct_column *c = &rel->columns[i];
-		struct mirror_column *mc = mirror_column(m, ids[i]);
-		if (!mc)
-			continue;
-		if (attnums[i] > 0 && mc->attnum != attnums[i]) {
-			mc->attnum = attnums[i];
-			m->relation_changed = true;
-		}
-		const struct lake_column *lc = lake_column(mirror_table(d, m), mc->column_id);
-		if (!lc)
-			return duct_fail(err, DUCT_CONFIG,
-					 "column \"%s\" of \"%s\".\"%s\" was dropped in the lake by somebody else: copy the table again",
-					 c->name, rel->schema, rel->name);
-		int rc = retype(d, m, rel, c, lc, err);
-		if (rc == 0 && strcmp(mc->name, c->name) != 0) {
-			log_info(d->ctx->log, "column renamed", LOG_STR("table", rel->name), LOG_STR("from", mc->name),
-				 LOG_STR("to", c->name));
-			rc = lake_txn_rename_column(group_txn(d), mirror_table(d, m), mc->column_id, c->name, err);
-			free(mc->name);
-			mc->name = duct_xstrdup(c->name);
-			m->relation_changed = true;
-		}
-		if (rc < 0)
-			return rc;
-	}
-	return 0;
-}
-
-static void remember_column(struct mirror *m, const struct duct_column *c, int16_t attnum, int64_t column_id)
-{
-	m->columns = duct_grow(m->columns, &m->columns_cap, m->ncolumns + 1, sizeof *m->columns);
-	m->columns[m->ncolumns++] = (struct mirror_column){attnum, column_id, duct_xstrdup(c->name)};
-	m->relation_changed = true;
-}
-
-/*
- * What rows have that are older than the column: *ret_value (NULL: NULL) when the lake can say it for all of them at once,
- * else false. Under the column's name the source may have another one by now.
- */
-static bool old_rows_value(const struct duct_relation *rel, const struct duct_column *c, int16_t attnum,
-			   const char **ret_value)
-{
-	const struct duct_live_column *live = NULL;
-	for (int i = 0; i < rel->nlive; i++)
-		if (rel->live[i].attnum == attnum)
-			live = &rel->live[i];
-	*ret_value = c->attnum == attnum ? c->missing_value : NULL;
-	if (c->attnum != attnum && live && live->type && duct_type_equal(live->type, &c->type))
-		*ret_value = live->missing_value;
-	if ((live && live->computed) || (*ret_value && duct_kind_is_nested(c->type.kind))) {
-		*ret_value = NULL;
-		return false;
-	}
-	return true;
-}
-
-static int add_new(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, int64_t *ids,
-		   const int16_t *attnums, struct duct_error *err)
-{
-	for (int i = 0; i < rel->ncolumns; i++) {
-		const struct duct_column *c = &rel->columns[i];
-		if (ids[i] >= 0)
-			continue;
-		struct lake_column_def def = {c->name, &c->type, NULL};
-		if (!old_rows_value(rel, c, attnums[i], &def.initial_default) && !m->incomplete && !d->load) {
-			m->copy_again = true;
-			d->copy_again = m;
-		}
-		struct lake_txn_table *t = mirror_table(d, m);
-		int rc = lake_txn_add_column(group_txn(d), t, &def, err);
-		if (rc < 0)
-			return rc;
-		const struct lake_column *columns;
-		int n = lake_txn_columns(t, &columns);
-		ids[i] = columns[n - 1].id;
-		remember_column(m, c, attnums[i], ids[i]);
-		log_info(d->ctx->log, "column added", LOG_STR("table", rel->name), LOG_STR("column", c->name));
-	}
-	return 0;
 }
 
 static const char *lake_schema(const struct ducklake *d, const struct duct_relation *rel)
@@ -325,7 +137,7 @@ static int create_table(struct ducklake *d, struct mirror *m, const struct duct_
 	const struct lake_column *columns;
 	int n = lake_txn_columns(m->t, &columns);
 	for (int i = 0; i < n && i < rel->ncolumns; i++)
-		remember_column(m, &rel->columns[i], rel->columns[i].attnum, columns[i].id);
+		mirror_add_column(m, &rel->columns[i], rel->columns[i].attnum, columns[i].id);
 	m->incomplete = !d->load;
 	m->relation_changed = true;
 	mirror_table(d, m);
@@ -362,6 +174,29 @@ static void retire(struct ducklake *d, const struct lake_relation *row, struct l
 	old->relation_changed = false;
 }
 
+static int not_ours(const struct ducklake *d, const struct lake_table *table, struct duct_error *err)
+{
+	return duct_fail(err, DUCT_CONFIG,
+			 "the lake has a table \"%s\".\"%s\" that flow \"%s\" did not make: rename or drop it, or set the "
+			 "destination's option \"schema\"",
+			 table->schema, table->name, d->ctx->flow);
+}
+
+/* The lake's table is gone. A copy makes another one. */
+static int attach_lost(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, const struct lake_relation *row,
+		       const struct lake_table *named, struct duct_error *err)
+{
+	if (!d->load)
+		return duct_fail(err, DUCT_CONFIG, "the lake table of \"%s\".\"%s\" was dropped by somebody else: " MIRROR_REMEDY,
+				 rel->schema, rel->name, rel->schema, rel->name);
+	if (named)
+		return not_ours(d, named, err);
+	int rc = create_table(d, m, rel, err);
+	if (rc == 0 && row->source_oid != rel->oid)
+		retire(d, row, m->t);
+	return rc;
+}
+
 static int attach(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, struct duct_error *err)
 {
 	const struct lake_relation *row = stored_row(d, rel);
@@ -373,25 +208,20 @@ static int attach(struct ducklake *d, struct mirror *m, const struct duct_relati
 	}
 	const struct lake_table *table = lake_find_table(d->lake, lake_schema(d, rel), rel->name);
 	if (!row && table)
-		return duct_fail(err, DUCT_CONFIG,
-				 "the lake has a table \"%s\".\"%s\" that flow \"%s\" did not make: rename or drop it, or set the "
-				 "destination's option \"schema\"",
-				 table->schema, table->name, d->ctx->flow);
+		return not_ours(d, table, err);
 	m->table_id = -1;
 	if (!row)
 		return create_table(d, m, rel, err);
+	mirror_read_state(m, row->state);
+	if (!lake_table_by_id(d->lake, row->table_id))
+		return attach_lost(d, m, rel, row, table, err);
 	table = lake_table_by_id(d->lake, row->table_id);
-	if (!table)
-		return duct_fail(err, DUCT_CONFIG, "the lake table of \"%s\".\"%s\" was dropped by somebody else: copy it again",
-				 rel->schema, rel->name);
 	if (table->partitioned)
 		return duct_fail(err, DUCT_CONFIG,
 				 "lake table \"%s\".\"%s\" was partitioned by somebody else, which is not supported yet: "
 				 "reset its partitioning",
 				 table->schema, table->name);
 	m->table_id = row->table_id;
-	m->incomplete = strcmp(row->state, "incomplete") == 0;
-	m->copy_again = strcmp(row->state, MIRROR_COPY_AGAIN) == 0;
 	int rc = parse_columns(m, row->columns, err);
 	if (rc < 0)
 		return rc;
@@ -468,7 +298,7 @@ static bool same_keys(struct ducklake *d, struct mirror *m, const struct duct_re
 	const struct mirror_version *v = find_version(m, now);
 	if (!v || now->nkeys != rel->nkeys || (m->mode == MIRROR_BAG && now->ncolumns != rel->ncolumns))
 		return false;
-	AUTO_FREE int64_t *ids = bind_columns(d, m, rel, NULL);
+	AUTO_FREE int64_t *ids = mirror_column_ids(d, m, rel, NULL);
 	for (int i = 0; i < rel->nkeys; i++)
 		if (v->column_ids[now->keys[i]] != ids[rel->keys[i]])
 			return false;
@@ -494,10 +324,7 @@ static int change_key(struct ducklake *d, struct mirror *m, struct duct_relation
 	if (!mirror_changes_key(d, m, rel))
 		return 0;
 	if (m->fold && (m->fold->nslots || m->fold->nappends))
-		return duct_fail(err, DUCT_FATAL,
-				 "the key of \"%s\".\"%s\" changed in the middle of a transaction that also changes its rows, "
-				 "which cannot be followed: copy the table again",
-				 rel->schema, rel->name);
+		return mirror_give_up(d, m, rel, err, "its key changed in the middle of a transaction that also changes its rows");
 	int rc = mirror_unload(d, m, true, err);
 	m->mode = mode_of(rel);
 	fold_free(m->fold);
@@ -514,12 +341,8 @@ static void remember_version(struct mirror *m, struct duct_relation *rel, int64_
 static int adapt_columns(struct ducklake *d, struct mirror *m, struct duct_relation *rel, struct duct_error *err)
 {
 	AUTO_FREE int16_t *attnums = NULL;
-	AUTO_FREE int64_t *ids = bind_columns(d, m, rel, &attnums);
-	int rc = drop_gone(d, m, rel, ids, err);
-	if (rc == 0)
-		rc = rename_and_retype(d, m, rel, ids, attnums, err);
-	if (rc == 0)
-		rc = add_new(d, m, rel, ids, attnums, err);
+	AUTO_FREE int64_t *ids = mirror_column_ids(d, m, rel, &attnums);
+	int rc = mirror_follow_columns(d, m, rel, ids, attnums, err);
 	if (rc < 0)
 		return rc;
 	if (!m->fold || (!m->fold->nslots && !m->fold->nappends))
@@ -561,7 +384,7 @@ int mirror_get(struct ducklake *d, struct duct_relation *rel, struct mirror **re
 		return taken_over(rel, err);
 	if (m && (m->rel == rel || m->rel->version >= rel->version)) {
 		if (!find_version(m, rel))
-			remember_version(m, rel, bind_columns(d, m, rel, NULL));
+			remember_version(m, rel, mirror_column_ids(d, m, rel, NULL));
 		*ret = m;
 		return 0;
 	}

@@ -1,6 +1,7 @@
 /* The messages of the stream: transactions at once, streamed ones through the spool. */
 #include "source/postgres/postgres.h"
 
+#include "base/buf.h"
 #include "base/clock.h"
 #include "base/mem.h"
 
@@ -65,14 +66,53 @@ static bool as_of_message(struct pg_table *t, struct pg_table_column *columns, c
 	return true;
 }
 
+/*
+ * Whether the table has had no other columns dropped than these. An R names columns, and a column that was made again has the
+ * name of the one before it; only the numbers tell, and they are not in the R.
+ */
+static int same_dropped(struct postgres_source *src, uint32_t oid, const int16_t *dropped, int n, bool *ret,
+			struct duct_error *err)
+{
+	AUTO_PGRESULT PGresult *res = NULL;
+	AUTO_BUF struct duct_buf known = {0};
+	for (int i = 0; i < n; i++)
+		duct_buf_printf(&known, "%s%d", i ? " " : "", dropped[i]);
+	int r = pg_execf(src->sql, &res, err,
+			 "select coalesce(string_agg(attnum::text, ' ' order by attnum), '') from pg_catalog.pg_attribute "
+			 "where attrelid = %u and attnum > 0 and attisdropped",
+			 oid);
+	if (r)
+		return duct_wrap(err, "the columns of table %u", oid);
+	*ret = PQntuples(res) == 1 && strcmp(PQgetvalue(res, 0, 0), known.data ? known.data : "") == 0;
+	return 0;
+}
+
+/* The facts that were read at the start, NULL when they may no longer be those of the R. */
+static int primed_facts(struct postgres_source *src, const struct pgout_relation *m, const struct pg_table **ret,
+			struct duct_error *err)
+{
+	const struct pg_table *facts = src->primed ? pg_tables_find(src->primed, m->oid) : NULL;
+	bool same = true;
+	*ret = NULL;
+	if (!facts || !table_agrees(facts, m))
+		return 0;
+	int r = 0;
+	if (src->group.commit_lsn >= src->primed_lsn)
+		r = same_dropped(src, m->oid, facts->dropped, facts->ndropped, &same, err);
+	*ret = same ? facts : NULL;
+	return r;
+}
+
 /* Catalog facts beside an R: those read at the start when they still agree at the first R, else those of now. */
 static int build_relation(struct postgres_source *src, const struct postgres_table *t, const struct pgout_relation *m,
 			  struct pg_relation **ret, struct duct_error *err)
 {
-	const struct pg_table *facts = src->primed && !t->relation ? pg_tables_find(src->primed, m->oid) : NULL;
+	const struct pg_table *facts = NULL;
 	struct pg_tables *fresh = NULL;
 	int r = 0;
-	if (!facts || !table_agrees(facts, m)) {
+	if (!t->relation && (r = primed_facts(src, m, &facts, err)))
+		return r;
+	if (!facts) {
 		if ((r = pg_tables_load(&fresh, src->sql, &m->oid, 1, err)))
 			return duct_wrap(err, "relation \"%s\".\"%s\"", m->schema, m->name);
 		facts = pg_tables_find(fresh, m->oid);
@@ -95,18 +135,13 @@ static int build_relation(struct postgres_source *src, const struct postgres_tab
 	return r;
 }
 
-static int apply_relation(struct postgres_source *src, const struct pgout_message *m, const char *raw, size_t raw_len,
-			  struct duct_error *err)
+static int take_relation(struct postgres_source *src, struct postgres_table *t, const struct pgout_relation *m,
+			 const char *raw, size_t raw_len, struct duct_error *err)
 {
-	struct postgres_table *t = postgres_group_table(&src->group, m->relation.oid, true);
-	if (t->ignored || (t->raw && t->raw_len == raw_len && memcmp(t->raw, raw, raw_len) == 0))
-		return 0;
 	struct pg_relation *rel = NULL;
-	int r = build_relation(src, t, &m->relation, &rel, err);
+	int r = build_relation(src, t, m, &rel, err);
 	if (r)
 		return r;
-	if (src->config->snapshot == POSTGRES_SNAPSHOT_NEVER)
-		t->known = true;
 	if (rel->stream_text && !src->no_binary && src->config->binary == POSTGRES_SWITCH_AUTO) {
 		log_debug(src->ctx->log, "the stream goes on in text form", LOG_STR("reason", rel->stream_text_reason));
 		src->no_binary = src->restart = true;
@@ -119,6 +154,61 @@ static int apply_relation(struct postgres_source *src, const struct pgout_messag
 	if (!postgres_group_relation(&src->group, t, rel, raw, raw_len))
 		src->restart = true;
 	return 0;
+}
+
+static int apply_relation(struct postgres_source *src, const struct pgout_message *m, const char *raw, size_t raw_len,
+			  struct duct_error *err)
+{
+	struct postgres_table *t = postgres_group_table(&src->group, m->relation.oid, true);
+	if (src->config->snapshot == POSTGRES_SNAPSHOT_NEVER)
+		t->known = true;
+	bool again = t->raw && t->raw_len == raw_len && memcmp(t->raw, raw, raw_len) == 0;
+	if (t->ignored || (again && !t->relation))
+		return 0;
+	if (again && postgres_group_wants(&src->group, t)) {
+		const struct duct_relation *rel = t->relation->rel;
+		int r = same_dropped(src, rel->oid, rel->dropped, rel->ndropped, &again, err);
+		if (r)
+			return r;
+	}
+	if (again)
+		return 0;
+	if (!postgres_group_wants(&src->group, t)) {
+		postgres_group_note_relation(t, raw, raw_len);
+		src->group.noted = true;
+		return 0;
+	}
+	return take_relation(src, t, &m->relation, raw, raw_len, err);
+}
+
+/* Of a table whose relation was only noted a change is wanted. */
+static int describe(struct postgres_source *src, uint32_t oid, struct duct_error *err)
+{
+	struct postgres_table *t = postgres_group_table(&src->group, oid, false);
+	if (!t || t->relation || !t->raw || !postgres_group_wants(&src->group, t))
+		return 0;
+	struct pgout decoder = {0};
+	struct pgout_message m;
+	AUTO_BUF struct duct_buf raw = {0};
+	duct_buf_putc(&raw, 'R');
+	duct_buf_append(&raw, t->raw, t->raw_len);
+	int r = pgout_decode(&decoder, raw.data, raw.len, &m, err);
+	if (!r)
+		r = take_relation(src, t, &m.relation, raw.data + 1, raw.len - 1, err);
+	pgout_done(&decoder);
+	return r;
+}
+
+static int apply_change(struct postgres_source *src, const struct pgout_message *m, struct duct_error *err)
+{
+	int r = 0;
+	if (src->group.noted && m->kind != 'T')
+		r = describe(src, m->change.oid, err);
+	for (int i = 0; !r && src->group.noted && m->kind == 'T' && i < m->truncate.noids; i++)
+		r = describe(src, m->truncate.oids[i], err);
+	if (r || src->restart)
+		return r; /* the stream begins again before this change */
+	return postgres_group_change(&src->group, m, err);
 }
 
 /* --- streamed transactions --- */
@@ -189,7 +279,7 @@ int postgres_replay_some(struct postgres_source *src, struct duct_error *err)
 		if (m.kind == 'R')
 			r = apply_relation(src, &m, data + 5, len - 5, err);
 		else if (is_change(m.kind))
-			r = postgres_group_change(&src->group, &m, err);
+			r = apply_change(src, &m, err);
 		if (r || src->group.cut || src->restart)
 			return r;
 	}
@@ -217,7 +307,7 @@ int postgres_apply(struct postgres_source *src, const char *data, size_t len, st
 	if (src->stream_xid && (change || m.kind == 'R' || m.kind == 'Y'))
 		return postgres_spool_append(src->spool, src->stream_xid, m.xid, !change, data, len, err);
 	if (change)
-		return postgres_group_change(&src->group, &m, err);
+		return apply_change(src, &m, err);
 	switch (m.kind) {
 	case 'B':
 		postgres_group_begin(&src->group, m.xid, m.begin.final_lsn, src->start_lsn);

@@ -71,15 +71,27 @@ bool postgres_group_relation(struct postgres_group *g, struct postgres_table *t,
 		}
 		g->cut = true;
 	}
-	pg_relation_free(t->relation);
+	postgres_group_note_relation(t, raw, raw_len);
 	t->relation = relation;
-	t->open = NULL; /* stays in the list, closed */
+	return true;
+}
+
+void postgres_group_note_relation(struct postgres_table *t, const void *raw, size_t raw_len)
+{
 	char *copy = duct_xmalloc(raw_len + 1);
 	memcpy(copy, raw, raw_len);
 	free(t->raw);
 	t->raw = copy;
 	t->raw_len = raw_len;
-	return true;
+	pg_relation_free(t->relation);
+	t->relation = NULL;
+	t->open = NULL; /* stays in the list, closed */
+}
+
+bool postgres_group_wants(const struct postgres_group *g, const struct postgres_table *t)
+{
+	return t->known && !t->ignored && !g->skip && g->commit_lsn >= t->fence &&
+	       !(t->left_lsn && g->commit_lsn > t->left_lsn);
 }
 
 /* --- transactions --- */
@@ -136,10 +148,15 @@ static void row_added(struct postgres_group *g, const struct duct_batch *b, size
 		g->first_us = duct_mono_us();
 }
 
+static bool not_described(const struct postgres_group *g, const struct postgres_table *t)
+{
+	return !t->ignored && !t->relation && (!t->raw || postgres_group_wants(g, t));
+}
+
 static int truncate_one(struct postgres_group *g, uint32_t oid, struct duct_error *err)
 {
 	struct postgres_table *t = postgres_group_table(g, oid, false);
-	if (!t || (!t->relation && !t->ignored))
+	if (!t || not_described(g, t))
 		return duct_fail(err, DUCT_FATAL, "the stream truncates relation %u which it has not described", oid);
 	struct duct_batch *b = batch_for(g, t);
 	if (!b)
@@ -227,7 +244,7 @@ int postgres_group_change(struct postgres_group *g, const struct pgout_message *
 		return 0;
 	}
 	struct postgres_table *t = postgres_group_table(g, m->change.oid, false);
-	if (!t || (!t->relation && !t->ignored))
+	if (!t || not_described(g, t))
 		return duct_fail(err, DUCT_FATAL, "the stream sends a row of relation %u which it has not described",
 				 m->change.oid);
 	struct duct_batch *b = batch_for(g, t);

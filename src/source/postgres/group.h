@@ -21,8 +21,8 @@ struct postgres_table {
 	uint32_t member;
 	uint64_t left_lsn; /* it was not published at this position: what comes later belongs to a new membership; 0: it is */
 	uint64_t fence; /* a copy of the table contains all commits that end at or before it: their changes are dropped */
-	struct pg_relation *relation; /* NULL until its first R */
-	char *raw; /* the R message that made it, without the stream's xid */
+	struct pg_relation *relation; /* NULL until its first R, and while that is only noted */
+	char *raw; /* the last R message, without its kind and the stream's xid */
 	size_t raw_len;
 	struct duct_batch *open; /* in the group's batches */
 };
@@ -52,6 +52,7 @@ struct postgres_group {
 	uint64_t first_seq;   /* seq before its first row */
 	bool cut;	      /* whole transactions before the open one must be taken before its first row is added */
 	uint64_t cut_before;  /* such a transaction (its commit_lsn), found too late: it is to be read once more; 0: none */
+	bool noted;	      /* the relation of some table may only be noted */
 	bool unknown_seen;    /* a table that is not known has changed: it is to be copied */
 };
 
@@ -65,6 +66,13 @@ struct postgres_table *postgres_group_table(struct postgres_group *group, uint32
  * what was not taken must be read once more (`cut_before` is set). */
 bool postgres_group_relation(struct postgres_group *group, struct postgres_table *table, struct pg_relation *relation,
 			     const void *raw, size_t raw_len);
+
+/* An R of a table whose changes are not wanted: it may say what nothing can be made of. `raw` is copied; the relation is
+ * made of it when a change is wanted. */
+void postgres_group_note_relation(struct postgres_table *table, const void *raw, size_t raw_len);
+
+/* Whether changes of the table in the open transaction are wanted. */
+bool postgres_group_wants(const struct postgres_group *group, const struct postgres_table *table);
 
 void postgres_group_begin(struct postgres_group *group, uint32_t xid, uint64_t commit_lsn, uint64_t stored_lsn);
 /* I, U, D or T inside the transaction. FATAL for a relation without R. DATA for a row that cannot be stored; with

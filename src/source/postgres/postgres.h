@@ -38,6 +38,7 @@ struct postgres_source {
 	bool restart;	     /* begin the stream again at once: what was not handed over comes again */
 	bool renew;	     /* the same, as soon as everything was handed over */
 	struct pg_tables *primed; /* the published tables when the stream began */
+	uint64_t primed_lsn;	  /* what was committed before is in them */
 	struct pgout decoder;
 	struct postgres_group group;
 	struct postgres_spool *spool;

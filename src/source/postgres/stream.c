@@ -65,7 +65,9 @@ static int prime(struct postgres_source *src, struct duct_error *err)
 	AUTO_FREE uint32_t *oids = NULL;
 	AUTO_FREE uint32_t *types = NULL;
 	size_t n, ntypes;
-	int r = postgres_published_oids(src, &oids, &n, err);
+	int r = pg_head_lsn(&src->primed_lsn, src->sql, err);
+	if (!r)
+		r = postgres_published_oids(src, &oids, &n, err);
 	pg_tables_free(src->primed);
 	src->primed = NULL;
 	if (r || (r = pg_tables_load(&src->primed, src->sql, oids, n, err)))

@@ -1,0 +1,268 @@
+/*
+ * Columns of a mirror: brought from what the lake has to what a relation version says, inside the open transaction. See
+ * ducklake.h; which column is which is bind.c's.
+ */
+#include "destination/ducklake/ducklake.h"
+
+#include <string.h>
+#include <strings.h>
+
+static struct mirror_column *mirror_column(struct mirror *m, int64_t column_id)
+{
+	for (size_t i = 0; i < m->ncolumns; i++)
+		if (column_id >= 0 && m->columns[i].column_id == column_id)
+			return &m->columns[i];
+	return NULL;
+}
+
+static const struct lake_column *lake_column(struct lake_txn_table *t, int64_t column_id)
+{
+	const struct lake_column *columns;
+	int n = lake_txn_columns(t, &columns);
+	for (int i = 0; i < n; i++)
+		if (columns[i].id == column_id)
+			return &columns[i];
+	return NULL;
+}
+
+int64_t *mirror_column_ids(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, int16_t **ret_attnums)
+{
+	AUTO_FREE const struct lake_column **types = duct_xcalloc(m->ncolumns + 1, sizeof *types);
+	AUTO_FREE int *places = duct_xcalloc((size_t)rel->ncolumns + 1, sizeof *places);
+	int16_t *attnums = duct_xcalloc((size_t)rel->ncolumns + 1, sizeof *attnums);
+	int64_t *ids = duct_xcalloc((size_t)rel->ncolumns + 1, sizeof *ids);
+	for (size_t i = 0; i < m->ncolumns; i++)
+		types[i] = lake_column(mirror_table(d, m), m->columns[i].column_id);
+	mirror_bind(m, rel, types, places, attnums);
+	for (int i = 0; i < rel->ncolumns; i++)
+		ids[i] = places[i] >= 0 ? m->columns[places[i]].column_id : -1;
+	if (ret_attnums)
+		*ret_attnums = duct_steal(&attnums);
+	free(attnums);
+	return ids;
+}
+
+static bool among(const int64_t *ids, int n, int64_t id)
+{
+	for (int i = 0; i < n; i++)
+		if (ids[i] == id)
+			return true;
+	return false;
+}
+
+/* One leads to the other, or they are the same. */
+static bool alike(const struct duct_type *a, const struct duct_type *b)
+{
+	return duct_type_equal(a, b) || duct_type_widens(a, b) || duct_type_widens(b, a);
+}
+
+static void forget_column(struct mirror *m, size_t i)
+{
+	struct mirror_column *mc = &m->columns[i];
+	free(mc->name);
+	memmove(mc, mc + 1, (--m->ncolumns - i) * sizeof *mc);
+	m->relation_changed = true;
+}
+
+static int drop_gone(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, const int64_t *ids,
+		     struct duct_error *err)
+{
+	for (size_t i = 0; i < m->ncolumns;) {
+		struct mirror_column *mc = &m->columns[i];
+		if (among(ids, rel->ncolumns, mc->column_id)) {
+			i++;
+			continue;
+		}
+		int rc = lake_txn_drop_column(group_txn(d), mirror_table(d, m), mc->column_id, err);
+		if (rc < 0)
+			return rc;
+		log_info(d->ctx->log, "column dropped", LOG_STR("table", rel->name), LOG_STR("column", mc->name));
+		forget_column(m, i);
+	}
+	return 0;
+}
+
+/* No row of before stays when a table is copied again, so its columns need not lead on from those in the lake. */
+static void begin_anew(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, int64_t *ids)
+{
+	for (int i = 0; i < rel->ncolumns; i++) {
+		const struct lake_column *lc = ids[i] >= 0 ? lake_column(mirror_table(d, m), ids[i]) : NULL;
+		if (!lc || !alike(&lc->type, &rel->columns[i].type))
+			ids[i] = -1;
+	}
+	for (size_t i = 0; i < m->ncolumns;)
+		if (lake_column(mirror_table(d, m), m->columns[i].column_id))
+			i++;
+		else
+			forget_column(m, i);
+}
+
+static bool is_live(const struct duct_relation *rel, int16_t attnum)
+{
+	for (int i = 0; i < rel->nlive; i++)
+		if (rel->live[i].attnum == attnum)
+			return true;
+	return rel->nlive == 0; /* the source does not say */
+}
+
+/*
+ * A column was dropped at the source, and a like one of its name was made since: the stream does not say of which of them
+ * the values are that it brings.
+ */
+static int made_again(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, const int64_t *ids,
+		      struct duct_error *err)
+{
+	for (int i = 0; i < rel->ncolumns; i++) {
+		const struct duct_column *c = &rel->columns[i];
+		for (size_t j = 0; j < m->ncolumns && ids[i] < 0; j++) {
+			const struct mirror_column *mc = &m->columns[j];
+			const struct lake_column *lc = lake_column(mirror_table(d, m), mc->column_id);
+			if (lc && lc->type.kind == c->type.kind && strcmp(mc->name, c->name) == 0 && !is_live(rel, mc->attnum))
+				return mirror_give_up(d, m, rel, err, "column \"%s\" was dropped and made again", c->name);
+		}
+	}
+	return 0;
+}
+
+static int retype(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, const struct duct_column *c,
+		  const struct mirror_column *mc, const struct lake_column *lc, struct duct_error *err)
+{
+	if (duct_type_equal(&lc->type, &c->type) || duct_type_widens(&c->type, &lc->type))
+		return 0; /* the same, or rows from before a widening */
+	if (duct_type_widens(&lc->type, &c->type)) {
+		log_info(d->ctx->log, "column widened", LOG_STR("table", rel->name), LOG_STR("column", c->name));
+		return lake_txn_retype_column(group_txn(d), mirror_table(d, m), lc->id, &c->type, err);
+	}
+	if (c->attnum != mc->attnum) /* not what the source has now: also a column that was dropped and made again */
+		return mirror_give_up(d, m, rel, err, "column \"%s\" had other types in between", c->name);
+	AUTO_BUF struct duct_buf was = {0}, is = {0};
+	duct_type_print(&was, &lc->type);
+	duct_type_print(&is, &c->type);
+	return duct_fail(err, DUCT_DATA,
+			 "column \"%s\" of \"%s\".\"%s\" changed from %s to %s (%s), which the lake cannot do in place: "
+			 MIRROR_REMEDY,
+			 c->name, rel->schema, rel->name, was.data, is.data, c->source_type ? c->source_type : "?",
+			 rel->schema, rel->name);
+}
+
+/* Names that columns hand on to each other are free before they are taken: who has to give one up gets a passing one. */
+static int give_up_names(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, const int64_t *ids,
+			 struct duct_error *err)
+{
+	int rc = 0;
+	for (int i = 0; i < rel->ncolumns && rc == 0; i++) {
+		struct mirror_column *mc = mirror_column(m, ids[i]);
+		if (!mc || strcmp(mc->name, rel->columns[i].name) == 0)
+			continue;
+		for (int k = 0; k < rel->ncolumns && rc == 0; k++) {
+			if (k == i || strcasecmp(rel->columns[k].name, mc->name) != 0)
+				continue;
+			AUTO_FREE char *passing = duct_xasprintf("ductstream column %lld", (long long)mc->column_id);
+			rc = lake_txn_rename_column(group_txn(d), mirror_table(d, m), mc->column_id, passing, err);
+		}
+	}
+	return rc;
+}
+
+static int rename_and_retype(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, const int64_t *ids,
+			     const int16_t *attnums, struct duct_error *err)
+{
+	int given = give_up_names(d, m, rel, ids, err);
+	if (given < 0)
+		return given;
+	for (int i = 0; i < rel->ncolumns; i++) {
+		const struct duct_column *c = &rel->columns[i];
+		struct mirror_column *mc = mirror_column(m, ids[i]);
+		if (!mc)
+			continue;
+		if (attnums[i] > 0 && mc->attnum != attnums[i]) {
+			mc->attnum = attnums[i];
+			m->relation_changed = true;
+		}
+		const struct lake_column *lc = lake_column(mirror_table(d, m), mc->column_id);
+		if (!lc)
+			return duct_fail(err, DUCT_CONFIG,
+					 "column \"%s\" of \"%s\".\"%s\" was dropped in the lake by somebody else: " MIRROR_REMEDY,
+					 c->name, rel->schema, rel->name, rel->schema, rel->name);
+		int rc = retype(d, m, rel, c, mc, lc, err);
+		if (rc == 0 && strcmp(mc->name, c->name) != 0) {
+			log_info(d->ctx->log, "column renamed", LOG_STR("table", rel->name), LOG_STR("from", mc->name),
+				 LOG_STR("to", c->name));
+			rc = lake_txn_rename_column(group_txn(d), mirror_table(d, m), mc->column_id, c->name, err);
+			free(mc->name);
+			mc->name = duct_xstrdup(c->name);
+			m->relation_changed = true;
+		}
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
+void mirror_add_column(struct mirror *m, const struct duct_column *c, int16_t attnum, int64_t column_id)
+{
+	m->columns = duct_grow(m->columns, &m->columns_cap, m->ncolumns + 1, sizeof *m->columns);
+	m->columns[m->ncolumns++] = (struct mirror_column){attnum, column_id, duct_xstrdup(c->name)};
+	m->relation_changed = true;
+}
+
+/*
+ * What rows have that are older than the column: *ret_value (NULL: NULL) when the lake can say it for all of them at once,
+ * else false. Under the column's name the source may have another one by now.
+ */
+static bool old_rows_value(const struct duct_relation *rel, const struct duct_column *c, int16_t attnum,
+			   const char **ret_value)
+{
+	const struct duct_live_column *live = NULL;
+	for (int i = 0; i < rel->nlive; i++)
+		if (rel->live[i].attnum == attnum)
+			live = &rel->live[i];
+	*ret_value = c->attnum == attnum ? c->missing_value : NULL;
+	if (c->attnum != attnum && live && live->type && duct_type_equal(live->type, &c->type))
+		*ret_value = live->missing_value;
+	if ((live && live->computed) || (*ret_value && duct_kind_is_nested(c->type.kind))) {
+		*ret_value = NULL;
+		return false;
+	}
+	return true;
+}
+
+static int add_new(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, int64_t *ids,
+		   const int16_t *attnums, struct duct_error *err)
+{
+	for (int i = 0; i < rel->ncolumns; i++) {
+		const struct duct_column *c = &rel->columns[i];
+		if (ids[i] >= 0)
+			continue;
+		struct lake_column_def def = {c->name, &c->type, NULL};
+		if (!old_rows_value(rel, c, attnums[i], &def.initial_default) && !m->incomplete && !d->load) {
+			m->copy_again = true;
+			d->copy_again = m;
+		}
+		struct lake_txn_table *t = mirror_table(d, m);
+		int rc = lake_txn_add_column(group_txn(d), t, &def, err);
+		if (rc < 0)
+			return rc;
+		const struct lake_column *columns;
+		int n = lake_txn_columns(t, &columns);
+		ids[i] = columns[n - 1].id;
+		mirror_add_column(m, c, attnums[i], ids[i]);
+		log_info(d->ctx->log, "column added", LOG_STR("table", rel->name), LOG_STR("column", c->name));
+	}
+	return 0;
+}
+
+int mirror_follow_columns(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, int64_t *ids,
+			  const int16_t *attnums, struct duct_error *err)
+{
+	int rc = 0;
+	if (d->load)
+		begin_anew(d, m, rel, ids);
+	else
+		rc = made_again(d, m, rel, ids, err);
+	if (rc == 0)
+		rc = drop_gone(d, m, rel, ids, err);
+	if (rc == 0)
+		rc = rename_and_retype(d, m, rel, ids, attnums, err);
+	return rc < 0 ? rc : add_new(d, m, rel, ids, attnums, err);
+}
