@@ -17,6 +17,7 @@ struct copy {
 	struct duct_snapshot *snap;
 	struct flow_copy_view *view;
 	atomic_size_t next; /* the first part that nobody took */
+	atomic_uint_least64_t dead_rows;
 	atomic_bool failed;
 	struct duct_error error; /* of the first failure; read after the threads were joined */
 	struct flow_signal done; /* ends the keeper */
@@ -36,6 +37,7 @@ static bool copy_given_up(struct copy *c)
 /* What one part is written through: a loader for its relation, and one for a synthetic relation when it has such rows. */
 struct writer {
 	struct flow_engine *e;
+	struct copy *copy;
 	void *reader, *loader, *aside;
 };
 
@@ -44,6 +46,8 @@ static int write_batch(struct writer *w, const struct duct_batch *batch, struct 
 	const struct duct_destination_ops *dst = w->e->dst;
 	if (!batch->relation->synthetic)
 		return dst->loader_write(w->loader, batch, err);
+	flow_dead_rows_tell(&w->e->dead, w->e->user->log, batch);
+	flow_count(&w->copy->dead_rows, batch->rows);
 	int rc = w->aside ? 0 : dst->loader_open(w->e->dest, batch->relation, &w->aside, err);
 	return rc ? rc : dst->loader_write(w->aside, batch, err);
 }
@@ -77,7 +81,7 @@ static int copy_part(struct copy *c, struct duct_snapshot_part *part, struct duc
 {
 	struct flow_engine *e = c->e;
 	struct flow_table_view *table = &c->view->tables[part->table];
-	struct writer w = {.e = e};
+	struct writer w = {.e = e, .copy = c};
 	int rc = e->src->part_open(e->source, c->snap, part, &w.reader, err);
 	if (!rc)
 		rc = e->dst->loader_open(e->dest, part->relation, &w.loader, err);
@@ -189,6 +193,7 @@ static int load(struct copy *c, bool first, bool *ret_published, struct duct_err
 		return rc;
 	}
 	*ret_published = true;
+	flow_count(&e->counters->dead_rows, flow_counted(&c->dead_rows));
 	if (result.snapshot_id >= 0)
 		atomic_store(&e->counters->snapshot_id, result.snapshot_id);
 	return 0;

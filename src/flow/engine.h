@@ -1,6 +1,7 @@
 #ifndef FLOW_ENGINE_H
 #define FLOW_ENGINE_H
 
+#include "flow/dead_rows.h"
 #include "flow/flow.h"
 #include "flow/progress.h"
 #include "flow/retry.h"
@@ -38,6 +39,7 @@ struct flow_engine {
 	atomic_bool stopping, aborting, finished;
 	_Atomic(struct flow_copy_view *) new_copy; /* handed to the supervisor, which exchanges it for NULL */
 
+	struct flow_dead_rows dead;
 	void *source, *dest;
 	struct flow_retry retry;
 	struct duct_pos head; /* of until_caught_up */

@@ -171,6 +171,17 @@ static void put_copy_summary(struct flow_progress *p, struct duct_buf *to)
 	put_rates(p, to, &all);
 }
 
+/* Only where there are some: most flows know nothing of them. */
+static void put_dead_rows(struct flow_progress *p, struct duct_buf *to)
+{
+	uint64_t n = flow_counted(&p->counters->dead_rows);
+	if (n) {
+		duct_buf_puts(to, ", ");
+		flow_format_count(to, n);
+		duct_buf_puts(to, " dead rows");
+	}
+}
+
 static void put_stream(struct flow_progress *p, struct duct_buf *to)
 {
 	static const char *const doing[] = {[FLOW_OPENING] = "connecting",
@@ -190,6 +201,7 @@ static void put_stream(struct flow_progress *p, struct duct_buf *to)
 	duct_buf_printf(to, " and %.1f s, durable %s", lag_seconds(p), duct_lsn_format(lsn, durable.lsn));
 	if (snapshot >= 0)
 		duct_buf_printf(to, ", snapshot %lld", (long long)snapshot);
+	put_dead_rows(p, to);
 }
 
 /* The terminal. */
@@ -286,9 +298,10 @@ static void put_position(struct flow_progress *p, struct duct_buf *to)
 			duct_lsn_format(lsn, durable.lsn), (unsigned long long)behind, lag_seconds(p));
 	if (snapshot >= 0)
 		duct_buf_printf(to, ",\"snapshot_id\":%lld", (long long)snapshot);
-	duct_buf_printf(to, ",\"rows\":%llu,\"copied_rows\":%llu,\"commits\":%llu,\"retries\":%llu",
+	duct_buf_printf(to, ",\"rows\":%llu,\"copied_rows\":%llu,\"dead_rows\":%llu,\"commits\":%llu,\"retries\":%llu",
 			(unsigned long long)flow_counted(&p->counters->committed_rows),
 			(unsigned long long)flow_counted(&p->counters->copied_rows),
+			(unsigned long long)flow_counted(&p->counters->dead_rows),
 			(unsigned long long)flow_counted(&p->counters->commits),
 			(unsigned long long)flow_counted(&p->counters->retries));
 }
@@ -414,9 +427,11 @@ static void print_end(struct flow_progress *p, bool caught_up, const char *resul
 		char lsn[DUCT_LSN_LEN];
 		duct_buf_printf(&to, "%s: %s (%s), ", p->flow, caught_up ? "caught up" : "stopped", result);
 		flow_format_count(&to, flow_counted(&p->counters->committed_rows));
-		duct_buf_printf(&to, " rows in %llu commits, durable %s\n",
+		duct_buf_printf(&to, " rows in %llu commits, durable %s",
 				(unsigned long long)flow_counted(&p->counters->commits),
 				duct_lsn_format(lsn, flow_position_load(&p->counters->durable).lsn));
+		put_dead_rows(p, &to);
+		duct_buf_putc(&to, '\n');
 	}
 	write_out(p, &to);
 }

@@ -29,6 +29,7 @@ struct stream {
 	/* The open group, applier only. */
 	bool open;  /* something was written since the last commit */
 	bool whole; /* and it ends with a whole source transaction */
+	uint64_t dead_rows;
 };
 
 /* The reader. */
@@ -101,6 +102,8 @@ static int commit(struct stream *s, struct duct_error *err)
 		atomic_store(&e->counters->snapshot_id, result.snapshot_id);
 	flow_count(&e->counters->committed_rows, result.rows);
 	flow_count(&e->counters->commits, 1);
+	flow_count(&e->counters->dead_rows, s->dead_rows);
+	s->dead_rows = 0;
 	return 0;
 }
 
@@ -113,6 +116,19 @@ static int check_order(struct stream *s, const struct duct_changes *changes, str
 	char got[DUCT_LSN_LEN], have[DUCT_LSN_LEN];
 	return duct_fail(err, DUCT_FATAL, "source \"%s\" sent a transaction at %s again, %s is written already",
 			 s->e->src->name, duct_lsn_format(got, changes->upto.lsn), duct_lsn_format(have, written.lsn));
+}
+
+static uint64_t tell_dead_rows(struct flow_engine *e, const struct duct_changes *changes)
+{
+	uint64_t n = 0;
+	for (size_t i = 0; i < changes->nbatches; i++) {
+		const struct duct_batch *batch = changes->batches[i];
+		if (!batch->relation->synthetic)
+			continue;
+		flow_dead_rows_tell(&e->dead, e->user->log, batch);
+		n += batch->rows;
+	}
+	return n;
 }
 
 /* Adds changes to the open group; takes them. */
@@ -132,9 +148,11 @@ static int apply(struct stream *s, struct duct_changes *changes, struct duct_err
 		duct_changes_free(changes);
 		return rc;
 	}
+	uint64_t dead_rows = tell_dead_rows(e, changes);
 	rc = e->dst->write(e->dest, changes, err);
 	if (rc)
 		return rc;
+	s->dead_rows += dead_rows;
 	s->open = true;
 	s->whole = ends;
 	if (upto.lsn > written.lsn)

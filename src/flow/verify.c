@@ -13,7 +13,7 @@
 enum { MAX_LOOKS = 20, MAX_KEYS = 1000000, MAX_ATTEMPTS = 5, AGAIN_MS = 300, DEFAULT_SHOWN = 10 };
 
 struct outcome {
-	uint64_t source_rows, lake_rows;
+	uint64_t source_rows, lake_rows, dead_rows;
 	size_t undecided;
 	bool capped; /* more differs than was looked at */
 	struct verify_suspects suspects;
@@ -75,6 +75,7 @@ static int compare_buckets(struct verify *v, struct verify_table *t, bool wait, 
 	int rc = look(v, t, wait, &source, &lake, err);
 	if (!rc) {
 		rc = (int)choose(&source, &lake, wanted, &to->capped);
+		to->dead_rows = source.dead;
 		to->source_rows = source.rows;
 		to->lake_rows = lake.rows;
 	}
@@ -94,6 +95,7 @@ static int compare_keys(struct verify *v, struct verify_table *t, const bool *wa
 		rc = look(v, t, true, &source, &lake, err);
 		if (!rc) {
 			verify_suspects_look(&to->suspects, &source, &lake);
+			to->dead_rows = source.dead;
 			to->source_rows = source.rows;
 			to->lake_rows = lake.rows;
 		}
@@ -147,10 +149,10 @@ static void print_json(struct verify *v, const char *name, const struct outcome 
 	duct_buf_puts(&to, "{\"event\":\"table\",\"table\":");
 	duct_buf_json_string(&to, name, strlen(name));
 	duct_buf_printf(&to,
-			",\"identical\":%s,\"source_rows\":%llu,\"lake_rows\":%llu,\"different_keys\":%zu,"
+			",\"identical\":%s,\"source_rows\":%llu,\"lake_rows\":%llu,\"dead_rows\":%llu,\"different_keys\":%zu,"
 			"\"undecided_keys\":%zu,\"complete\":%s,\"differences\":[",
 			o->suspects.n || o->capped ? "false" : "true", (unsigned long long)o->source_rows,
-			(unsigned long long)o->lake_rows, real, o->undecided, o->capped ? "false" : "true");
+			(unsigned long long)o->lake_rows, (unsigned long long)o->dead_rows, real, o->undecided, o->capped ? "false" : "true");
 	for (size_t i = 0; i < shown_keys(v, o); i++) {
 		const struct verify_suspect *s = &o->suspects.list[i];
 		duct_buf_puts(&to, i ? ",{\"key\":" : "{\"key\":");
@@ -167,7 +169,7 @@ static void print_text(struct verify *v, const char *name, const struct outcome 
 	duct_buf_printf(&to, "%s: ", name);
 	if (!o->suspects.n && !o->capped) {
 		flow_format_count(&to, o->source_rows);
-		duct_buf_puts(&to, " rows, identical\n");
+		duct_buf_puts(&to, " rows, identical");
 	} else {
 		flow_format_count(&to, o->source_rows);
 		duct_buf_puts(&to, " rows at the source, ");
@@ -176,8 +178,13 @@ static void print_text(struct verify *v, const char *name, const struct outcome 
 				o->suspects.n - o->undecided);
 		if (o->undecided)
 			duct_buf_printf(&to, ", %zu kept changing", o->undecided);
-		duct_buf_putc(&to, '\n');
 	}
+	if (o->dead_rows) {
+		duct_buf_puts(&to, "; without ");
+		flow_format_count(&to, o->dead_rows);
+		duct_buf_puts(&to, " dead rows, which cannot be stored");
+	}
+	duct_buf_putc(&to, '\n');
 	size_t shown = shown_keys(v, o);
 	for (size_t i = 0; i < shown; i++)
 		duct_buf_printf(&to, "  %s: %s\n", o->suspects.list[i].text, kind_names[o->suspects.list[i].kind]);

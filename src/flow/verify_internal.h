@@ -24,6 +24,7 @@ struct verify_key {
 struct verify_digest {
 	struct verify_sum *buckets; /* VERIFY_BUCKETS, by the key's hash */
 	uint64_t rows;
+	uint64_t dead; /* rows of the source that cannot be stored, left out */
 	const bool *wanted; /* buckets whose keys are kept one by one; NULL: none */
 	struct verify_key *keys;
 	size_t nkeys, keys_cap;

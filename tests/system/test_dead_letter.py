@@ -1,10 +1,14 @@
 """Rows that cannot be stored go to the dead-letter table, when that is wished; the lake equals the source without them."""
 
 import json
+import subprocess
 
 import pytest
 
-from lib.flow import EXIT_DATA
+from lib.compare import assert_same
+from lib.flow import EXIT_CONFIG, EXIT_DATA, EXIT_DONE
+from lib.mirror import Mirror
+from lib.paths import program
 
 DEAD = {"source": {"dead_letter": True}}
 TABLE = "CREATE TABLE t (id int PRIMARY KEY, price numeric(12,2), at timestamp, list int[], v text)"
@@ -223,3 +227,73 @@ def test_the_option_on_an_existing_flow(make_flow, mirror_sqlite, database, sqli
     m.sync()
     m.same("t", where="id <> 4711")
     assert [letter["key"] for letter in letters(m)] == [{"id": "4711"}]
+
+
+def verify(m, *args):
+    done = subprocess.run([program(), "lake", "verify", m.flow.path, *args], capture_output=True, text=True, timeout=120)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_they_are_told(mirror):
+    """In the log by table, key and reason, without the row's other values; counted in the progress, once each."""
+    m = mirror(TABLE, "INSERT INTO t (id, price, v) VALUES (7, 'NaN', 'secret7'), (8, 1, 'fine')", **DEAD)
+    run = m.sync("--json")
+    warnings = [line for line in map(json.loads, run.stderr.splitlines()) if line["level"] == "warn"]
+    assert [(line["table"], json.loads(line["key"])) for line in warnings] == [("public.t", {"id": "7"})], run.stderr
+    assert "price" in warnings[0]["reason"] and "NaN" in warnings[0]["reason"] and "secret" not in run.stderr
+    assert run.json_lines()[-1]["dead_rows"] == 1
+    m.sql("INSERT INTO t (id, v) VALUES (9, 'nine')", "UPDATE t SET price = 'NaN', v = 'secret8' WHERE id IN (8, 9)")
+    run = m.sync("--json")
+    assert run.json_lines()[-1]["dead_rows"] == 2 and run.stderr.count('"key"') == 2 and "secret" not in run.stderr
+    m.sql("INSERT INTO t (id, price) SELECT i, 'NaN' FROM generate_series(1000, 1999) i")
+    run = m.sync()
+    assert "1,000 dead rows" in run.stderr and run.stderr.count("key=") == 20 and "more rows" in run.stderr
+
+
+def test_verify_knows_them(mirror):
+    m = mirror(TABLE, "INSERT INTO t (id, v) SELECT i, 'v' FROM generate_series(1, 100) i", **DEAD)
+    m.sync()
+    m.sql("UPDATE t SET price = 'NaN' WHERE id IN (1, 50)")
+    m.sync()
+    code, out, err = verify(m)
+    assert code == EXIT_DONE, out + err
+    assert out == "public.t: 98 rows, identical; without 2 dead rows, which cannot be stored\n"
+    assert json.loads(verify(m, "--json")[1])["dead_rows"] == 2
+    m.close_lake()  # without the option such a row is an error
+    m.flow.content["source"]["options"]["dead_letter"] = False
+    m.flow.write()
+    code, out, err = verify(m)
+    assert code == EXIT_DATA and "price" in err, out + err
+
+
+def test_verify_finds_a_dead_row_in_the_lake(mirror_sqlite):
+    m = mirror_sqlite(TABLE, "INSERT INTO t (id, v) SELECT i, 'v' FROM generate_series(1, 100) i", **DEAD)
+    m.sync()
+    m.sql("UPDATE t SET price = 'NaN' WHERE id = 50")
+    m.sync()
+    with m.home.open() as lake:
+        lake.sql("INSERT INTO lake.public.t SELECT * REPLACE (50 AS id) FROM lake.public.t WHERE id BETWEEN 1 AND 20")
+        lake.sql("CALL ducklake_flush_inlined_data('lake')")
+    code, out, err = verify(m)
+    assert code == EXIT_DATA and "id=50: only in the lake" in out, out + err
+
+
+def test_two_flows_in_one_lake(make_flow, mirror_sqlite, database, sqlite_lake):
+    m = mirror_sqlite(TABLE, "INSERT INTO t (id, price) VALUES (1, 'NaN')", source={"dead_letter": True, "publication_tables": ["public.t"]})
+    m.sync()
+    m.close_lake()
+    database.sql("CREATE SCHEMA two; CREATE TABLE two.u (id int PRIMARY KEY, n numeric(4,1)); INSERT INTO two.u VALUES (5, 'NaN')")
+    more = {"dead_letter": True, "publication_tables": ["two.u"], "state_table": "other"}
+    second = Mirror(database, sqlite_lake, make_flow(database, sqlite_lake, "second", source=more))
+    stderr = second.fails(EXIT_CONFIG)
+    assert "dead_letter_table" in stderr and '"second"' in stderr, stderr
+    second.flow.content["source"]["options"]["dead_letter_table"] = "dead_letter_second"
+    second.flow.write()
+    second.sync()
+    database.sql("INSERT INTO two.u VALUES (6, 'NaN'), (7, 7)")
+    second.sync()
+    m.sql("INSERT INTO t (id, price) VALUES (2, 'NaN')")
+    m.sync()
+    assert [letter["key"] for letter in letters(m)] == [{"id": "1"}, {"id": "2"}]
+    assert m.lake.sql('SELECT "key"->>\'id\' FROM lake.ductstream.dead_letter_second ORDER BY 1') == [("5",), ("6",)]
+    assert_same(database, m.lake, "two.u", where="id = 7")

@@ -133,7 +133,7 @@ static void test_json(void **state)
 	assert_string_equal(
 		take(fd),
 		"{\"event\":\"commit\",\"flow\":\"sh\\\"op\",\"lsn\":\"0/28\",\"lag_bytes\":8,\"lag_seconds\":"
-		"1.500,\"snapshot_id\":4,\"rows\":8,\"copied_rows\":1005,\"commits\":2,\"retries\":0}\n");
+		"1.500,\"snapshot_id\":4,\"rows\":8,\"copied_rows\":1005,\"dead_rows\":0,\"commits\":2,\"retries\":0}\n");
 	flow_progress_tick(p, 4000000);
 	assert_string_equal(take(fd), "");
 	streamed(0x30, 0x30, 2, 5);

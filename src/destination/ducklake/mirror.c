@@ -207,6 +207,11 @@ static int attach(struct ducklake *d, struct mirror *m, const struct duct_relati
 			return 0;
 	}
 	const struct lake_table *table = lake_find_table(d->lake, lake_schema(d, rel), rel->name);
+	if (!row && table && rel->synthetic)
+		return duct_fail(err, DUCT_CONFIG,
+				 "the lake has a table \"%s\".\"%s\" that flow \"%s\" did not make, for the dead letters of another flow "
+				 "perhaps: name another one in the source's option \"dead_letter_table\"",
+				 table->schema, table->name, d->ctx->flow);
 	if (!row && table)
 		return not_ours(d, table, err);
 	m->table_id = -1;

@@ -26,6 +26,7 @@ struct postgres_config {
 	bool snapshot_consistent;
 	char *start_lsn;
 	bool accept_gap, dead_letter;
+	char *dead_letter_table;
 	int64_t max_memory, work_mem, read_pause_us, lock_timeout_ms;
 	char *spool_dir;
 	int binary, streaming; /* enum postgres_switch */

@@ -15,13 +15,13 @@ static const struct {
 	{"lsn", DUCT_VARCHAR},		 {"commit_time", DUCT_TIMESTAMPTZ},
 };
 
-struct duct_relation *postgres_dead_letter_relation(void)
+struct duct_relation *postgres_dead_letter_relation(const char *name)
 {
 	struct duct_relation *rel = duct_relation_new();
 	rel->oid = POSTGRES_DEAD_LETTER_OID;
 	rel->version = 1;
 	rel->schema = "ductstream";
-	rel->name = "dead_letter";
+	rel->name = duct_arena_strdup(&rel->arena, name);
 	rel->identity = DUCT_IDENTITY_NONE;
 	rel->synthetic = true;
 	rel->ncolumns = DUCT_LEN(columns);

@@ -11,8 +11,8 @@
  */
 enum { POSTGRES_DEAD_LETTER_OID = 1 };
 
-/* The relation, one reference. */
-struct duct_relation *postgres_dead_letter_relation(void);
+/* The relation, one reference; `name` is the table's. */
+struct duct_relation *postgres_dead_letter_relation(const char *name);
 
 struct postgres_dead_letter {
 	const struct pg_relation *relation; /* of the row */

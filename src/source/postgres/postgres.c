@@ -282,7 +282,7 @@ static int postgres_open(void **ret, const void *config, const struct duct_ctx *
 					c->spool_dir ? c->spool_dir : temp && *temp ? temp : "/tmp");
 	src->catalog = pg_catalog_new();
 	if (c->dead_letter)
-		src->group.dead_letter = postgres_dead_letter_relation();
+		src->group.dead_letter = postgres_dead_letter_relation(c->dead_letter_table);
 	int r = open_steps(src, from, err);
 	if (r) {
 		postgres_close(src, NULL);

@@ -70,8 +70,10 @@ const struct duct_opt duct_source_postgres_opts[] = {
 	OPT(C, accept_gap, "accept_gap", DUCT_OPT_BOOL, "false",
 	    "go on although changes between the destination's and the slot's position are lost"),
 	OPT(C, dead_letter, "dead_letter", DUCT_OPT_BOOL, "false",
-	    "write rows that cannot be stored to the table ductstream.dead_letter instead of stopping",
+	    "write rows that cannot be stored to a table of dead letters instead of stopping",
 	    .doc = "In the same commit as the rest of their transaction. The table mirrored then has all rows but these."),
+	OPT(C, dead_letter_table, "dead_letter_table", DUCT_OPT_STR, "dead_letter",
+	    "name of that table; flows that share a lake need one each"),
 	OPT(C, max_memory, "max_memory", DUCT_OPT_SIZE, "128MiB",
 	    "memory for changes in flight; larger transactions are handed on in parts", .min = 1 << 20,
 	    .max = INT64_C(1) << 40),
@@ -126,6 +128,8 @@ int postgres_config_check(const void *config, struct duct_error *err)
 		return duct_fail(err, DUCT_CONFIG, "publication: \"%s\" is not a name of 1 to 63 bytes", c->publication);
 	if (!c->state_schema || !c->state_schema[0] || !c->state_table || !c->state_table[0])
 		return duct_fail(err, DUCT_CONFIG, "state_schema and state_table must not be empty");
+	if (!c->dead_letter_table || !c->dead_letter_table[0])
+		return duct_fail(err, DUCT_CONFIG, "dead_letter_table: must not be empty");
 	if (c->start_lsn && duct_lsn_parse(c->start_lsn, &lsn, err))
 		return duct_wrap(err, "start_lsn");
 	if (c->sync_publication && !c->publication_tables && !c->publication_schemas)
