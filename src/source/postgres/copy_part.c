@@ -11,7 +11,7 @@ struct part_reader {
 	struct pg_session *session;
 	struct postgres_copy *copy;
 	const struct postgres_part *plan;
-	const struct duct_ctx *ctx;
+	const struct postgres_source *src;
 	struct pg_copy parser;
 	struct duct_relation *dead_letter; /* borrowed; NULL: a row that cannot be stored is an error */
 	struct duct_batch *dead;	   /* such rows, NULL: none */
@@ -86,7 +86,7 @@ int postgres_part_open(void *source, struct duct_snapshot *snap, struct duct_sna
 	struct part_reader *p = duct_xcalloc(1, sizeof *p);
 	p->copy = snap->impl;
 	p->plan = part->impl;
-	p->ctx = src->ctx;
+	p->src = src;
 	p->lsn = snap->pos.lsn;
 	p->dead_letter = src->group.dead_letter;
 	if (p->dead_letter) {
@@ -136,9 +136,11 @@ static int next_bytes(struct part_reader *p, char **ret, int *ret_len, struct du
 			return copy_ended(p, err);
 		if (n < 0)
 			return pg_fail(err, p->session, NULL, "copy");
-		if (duct_ctx_stopped(p->ctx))
+		if (duct_ctx_stopped(p->src->ctx))
 			return duct_fail(err, DUCT_CANCELLED, "stopped");
-		int r = pg_wait(p->session, 1000, err);
+		int r = pg_wait(p->session, 0, err);
+		if (!r && (r = pg_wait(p->session, 1000, err)) > 0)
+			r = postgres_nap(p->src, err); /* else every 8 kB that the server sends wakes us */
 		if (r < 0)
 			return r;
 		if (!PQconsumeInput(p->session->conn))

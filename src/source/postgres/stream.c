@@ -382,7 +382,7 @@ static int wait_socket(struct postgres_source *src, int64_t deadline_us, struct 
 	return r < 0 ? r : 0;
 }
 
-static int nap(struct postgres_source *src, struct duct_error *err)
+int postgres_nap(const struct postgres_source *src, struct duct_error *err)
 {
 	struct pollfd stop = {src->ctx->stop_fd, POLLIN, 0};
 	struct timespec pause = {0, src->config->read_pause_us * 1000};
@@ -429,7 +429,7 @@ int postgres_read(void *source, const struct duct_pos *durable, struct duct_chan
 		bool ready = src->group.ncommits && !src->group.open && drained;
 		if (ready && !napped && src->config->read_pause_us) {
 			napped = true;
-			if ((r = nap(src, err)))
+			if ((r = postgres_nap(src, err)))
 				return r;
 			continue;
 		}
@@ -448,7 +448,7 @@ int postgres_read(void *source, const struct duct_pos *durable, struct duct_chan
 		if ((r = wait_socket(src, deadline, err)))
 			return r;
 		napped = true;
-		if ((r = nap(src, err)))
+		if ((r = postgres_nap(src, err)))
 			return r;
 	}
 }
