@@ -144,6 +144,7 @@ def fill(database, lake, cases):
 
 
 def test_same_values_are_identical(database, lake_home):
+    database.needs(14, "multiranges")
     lake = lake_home.open(NO_INLINING)
     fill(database, lake, SAME)
     assert assert_same(database, lake, "public.t") == 1

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 
+import psycopg
 import pytest
 
 from lib.flow import EXIT_CONFIG
@@ -119,6 +120,18 @@ def test_published_generated_columns(mirror_sqlite):
     m.same("t", generated=True, ignore=["three"])
     verified = subprocess.run([program(), "lake", "verify", m.flow.path], capture_output=True, text=True, timeout=60)
     assert verified.returncode == 0, verified.stdout + verified.stderr
+
+
+@pytest.mark.parametrize("server", [17, 18], indirect=True, scope="session")
+def test_a_slot_made_fit_for_failover_stays_ours(mirror_sqlite):
+    m = mirror_sqlite("CREATE TABLE t (id int PRIMARY KEY)", "INSERT INTO t VALUES (1)")
+    m.sync()
+    with psycopg.connect(m.database.dsn + " replication=database", autocommit=True) as replication:
+        replication.execute('ALTER_REPLICATION_SLOT "shop" (FAILOVER true)')
+    m.sql("INSERT INTO t VALUES (2)")
+    m.sync()
+    m.same("t")
+    assert m.database.value("SELECT failover FROM pg_replication_slots WHERE slot_name = 'shop'")
 
 
 @pytest.mark.parametrize("server", [18], indirect=True, scope="session")
