@@ -288,6 +288,7 @@ int lake_open(struct lake **ret, const struct lake_config *config, const struct 
 	lake->ctx = ctx;
 	lake->flow = duct_xstrdup(config->flow ? config->flow : "");
 	lake->read_only = config->read_only;
+	lake->pace_ms = config->pace_ms;
 	lake->base = -1;
 	lake->mark.snapshot_id = -1;
 	duct_arena_init(&lake->options_arena);

@@ -26,6 +26,7 @@ struct lake_config {
 	bool create_indexes;	     /* make missing indexes on the catalog's statistics, file and inlined tables */
 	bool read_only;		     /* for probes and `lake snapshots`: no epoch raised, nothing written */
 	int64_t busy_timeout_ms;     /* SQLite lock wait */
+	int64_t pace_ms;	     /* gap that a commit leaves after a snapshot of ours, of whichever flow; 0: none */
 };
 
 /*

@@ -205,7 +205,7 @@ static void marks_text(struct duct_buf *to, const struct lake_step *step, const 
 }
 
 /* Statements before the script's first, which give one result each; their number is the return value. */
-static size_t preamble(struct duct_buf *to, const struct pg_db *db)
+static size_t preamble(struct duct_buf *to, const struct pg_db *db, const struct lake_pace *pace)
 {
 	duct_buf_puts(to, "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;"
 			  "SELECT set_config('synchronous_commit', 'on', true) "
@@ -213,7 +213,10 @@ static size_t preamble(struct duct_buf *to, const struct pg_db *db)
 	if (!db->base.lock_key)
 		return 2;
 	duct_buf_printf(to, "SELECT pg_advisory_xact_lock(%lld);", (long long)db->base.lock_key);
-	return 3;
+	if (!pace->gap_ms)
+		return 3;
+	lake_pace_sleep_sql(to, &db->base, pace); /* in the queue of the lock, on the server: a frozen process blocks nobody */
+	return 4;
 }
 
 static void step_text(struct duct_buf *to, const struct lake_step *step, const char *sql)
@@ -311,7 +314,7 @@ static enum lake_outcome run(struct lake_db *base, const struct lake_script *scr
 {
 	struct pg_db *db = of(base);
 	AUTO_BUF struct duct_buf sql = {0};
-	size_t before = preamble(&sql, db);
+	size_t before = preamble(&sql, db, &script->pace);
 	for (size_t i = 0; i < script->n; i++)
 		step_text(&sql, &script->steps[i], script->text.data + script->steps[i].at);
 	duct_buf_puts(&sql, "COMMIT");

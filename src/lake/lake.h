@@ -88,6 +88,7 @@ struct lake {
 	char uuid[37];
 	bool read_only, has_own_tables;
 	bool has_owner; /* ductstream_checkpoint has that column: false only for a read-only look at an older lake */
+	int64_t pace_ms; /* gap after a snapshot of ours, of all our processes */
 	struct lake_model *model;
 	struct duct_arena options_arena;
 	struct lake_option_row *options;
@@ -125,6 +126,9 @@ int lake_create_own_tables(struct lake_db *db, struct duct_error *err);
 int lake_create_indexes(struct lake_db *db, struct duct_error *err);
 /* Whether a table is there in the metadata schema. */
 int lake_has_table(struct lake_db *db, const char *name, bool *ret, struct duct_error *err);
+
+/* pace.c: how long a commit on SQLite has to wait for the gap after our last snapshot. */
+int lake_pace_left(struct lake *lake, int64_t *ret_ms, struct duct_error *err);
 
 /* load.c */
 struct lake_evidence { /* what tells deaths from flushed marks: tables whose delete files or ended files are new */

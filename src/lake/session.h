@@ -51,11 +51,17 @@ struct lake_step {
 	size_t nmarks;
 };
 
+/* Postgres: what run() waits for under its lock. gap_ms 0: nothing. */
+struct lake_pace {
+	int64_t gap_ms, head; /* the head that the script was rendered on: when it has moved, waiting is of no use */
+};
+
 /* The inside of one transaction, statement by statement. Zero-initialise; lake_script_done() frees. */
 struct lake_script {
 	struct duct_buf text;
 	struct lake_step *steps;
 	size_t n, cap;
+	struct lake_pace pace;
 };
 void lake_script_done(struct lake_script *script);
 
@@ -121,6 +127,9 @@ void lake_sqlf(struct duct_buf *to, const struct lake_db *db, const char *fmt, .
 /* A query built by lake_sqlf's rules. */
 int lake_queryf(struct lake_db *db, lake_row_fn *fn, void *arg, struct duct_error *err, const char *fmt, ...)
 	DUCT_PRINTF(5, 6);
+
+/* pace.c: the statement that waits on the server until the gap after our last snapshot has passed. */
+void lake_pace_sleep_sql(struct duct_buf *to, const struct lake_db *db, const struct lake_pace *pace);
 
 /* "true"/"false" or 1/0, as the database spells it in SQL; -1: NULL. */
 const char *lake_sql_bool(const struct lake_db *db, int value);

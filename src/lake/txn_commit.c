@@ -16,7 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MOST_ATTEMPTS = 20, MOST_RECONNECTS = 6 };
+enum { MOST_ATTEMPTS = 100, PATIENT_ATTEMPTS = 20, MOST_RECONNECTS = 6 };
 
 struct commit {
 	struct lake_txn *txn;
@@ -191,6 +191,8 @@ static enum next send_once(struct commit *c, struct duct_error *err)
 {
 	struct lake_script script = {0};
 	lake_txn_render(c->txn, c->info, c->expected_seq, &script);
+	if (!c->position_only)
+		script.pace = (struct lake_pace){c->lake->pace_ms, c->lake->model->head};
 	duct_kill_point("commit-begin");
 	size_t at;
 	enum lake_outcome outcome = c->lake->db->ops->run(c->lake->db, &script, &at, err);
@@ -216,6 +218,31 @@ static enum next send_once(struct commit *c, struct duct_error *err)
 	return next;
 }
 
+/*
+ * SQLite: begins to write once the gap after our last snapshot has passed. Nothing is held during the wait. Who has waited
+ * longer comes first: the others wait a little more.
+ */
+static int begin_in_turn(struct commit *c, struct duct_error *err)
+{
+	struct lake *lake = c->lake;
+	for (int tries = 0;; tries++) {
+		int64_t left = 0;
+		if (!c->position_only && lake_pace_left(lake, &left, err))
+			return -(int)err->class;
+		if (!left) {
+			if (lake->db->ops->begin_write(lake->db, err) ||
+			    (!c->position_only && lake_pace_left(lake, &left, err)))
+				return -(int)err->class;
+			if (!left)
+				return 0;
+			lake->db->ops->reset(lake->db); /* another one of us was first */
+		}
+		pause_ms(lake, (int)(left + duct_mono_us() % (lake->pace_ms / (4 + 4 * tries) + 1)));
+		if (stopped(lake, err))
+			return -(int)err->class;
+	}
+}
+
 int lake_txn_renew_files(const struct lake_txn *txn, struct duct_error *err)
 {
 	int ret = 0;
@@ -231,7 +258,7 @@ int lake_txn_renew_files(const struct lake_txn *txn, struct duct_error *err)
 static int prepare(struct commit *c, int attempt, struct duct_error *err)
 {
 	struct lake *lake = c->lake;
-	if (lake->db->ops->begin_write(lake->db, err))
+	if (begin_in_turn(c, err))
 		return duct_wrap(err, "commit");
 	int looked = !attempt && !lake->db->sqlite ? 0 : look(c, lake->db->sqlite, err);
 	return looked ? looked : lake_txn_renew_files(c->txn, err);
@@ -257,9 +284,9 @@ static int attempts(struct commit *c, struct duct_error *err)
 				return prepared == 1 ? 0 : prepared;
 			break;
 		case NEXT_AGAIN:
-			/* Apart from each other by the clock's noise; the advisory lock orders our own processes. */
-			if (attempt)
-				pause_ms(lake, 1 + (int)(duct_mono_us() % (5 * attempt + 1)));
+			/* At once: the advisory lock has a queue, and who lost most should not come to it last. */
+			if (attempt >= PATIENT_ATTEMPTS)
+				pause_ms(lake, 1 + (int)(duct_mono_us() % 50));
 			break;
 		}
 	}

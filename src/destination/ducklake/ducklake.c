@@ -53,6 +53,15 @@ static char *index_folder(const struct ducklake *d)
 	return duct_xasprintf("%s.ductstream/%s", lake_data_path(d->lake), d->ctx->flow);
 }
 
+enum { LONGEST_GAP_MS = 500 };
+
+static int64_t flush_interval_ms(const struct ducklake_config *c)
+{
+	if (c->flush_interval_ms)
+		return c->flush_interval_ms;
+	return strncmp(c->catalog, "sqlite:", 7) == 0 ? 200 : 100;
+}
+
 static int open_lake(struct ducklake *d, struct duct_error *err)
 {
 	const struct ducklake_config *c = d->config;
@@ -64,6 +73,8 @@ static int open_lake(struct ducklake *d, struct duct_error *err)
 		.create = c->create_catalog,
 		.create_indexes = c->create_indexes,
 		.busy_timeout_ms = c->busy_timeout_ms,
+		/* A long interval is for large commits, not for others; the last commit of a run must not wait for it. */
+		.pace_ms = flush_interval_ms(c) < LONGEST_GAP_MS ? flush_interval_ms(c) : LONGEST_GAP_MS,
 	};
 	return lake_open(&d->lake, &lc, d->ctx, err);
 }
@@ -144,19 +155,12 @@ static int destination_write(void *dest, struct duct_changes *changes, struct du
 	return rc < 0 ? group_give_up(dest, err) : 0;
 }
 
-static int64_t flush_interval_us(const struct ducklake *d)
-{
-	if (d->config->flush_interval_ms)
-		return d->config->flush_interval_ms * 1000;
-	return lake_is_sqlite(d->lake) ? 200000 : 100000;
-}
-
 static struct duct_destination_pace destination_pace(void *dest)
 {
 	struct ducklake *d = dest;
 	if (!d->opened_us)
 		return (struct duct_destination_pace){INT64_MAX, false};
-	int64_t due = d->last_commit_us + flush_interval_us(d);
+	int64_t due = d->last_commit_us + flush_interval_ms(d->config) * 1000;
 	return (struct duct_destination_pace){
 		.commit_at_us = due > d->opened_us ? due : d->opened_us,
 		.full = d->pending_rows >= (size_t)d->config->flush_rows ||

@@ -1,0 +1,132 @@
+"""Several flows commit to one catalog as fast as they may: clients beside them get through, and the flows share the gap."""
+
+import json
+import threading
+import time
+
+import psycopg
+import pytest
+
+from lib.compare import assert_same
+from lib.flow import EXIT_DONE
+from lib.lake import LakeError
+
+NAMES = ("one", "two", "three")
+
+
+class Changes:
+    """Small transactions in all tables, without pause, until stop."""
+
+    def __init__(self, database):
+        self.database = database
+        self.stop = threading.Event()
+        self.error = None
+        self.threads = [threading.Thread(target=self._run, args=(name,), daemon=True) for name in NAMES]
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop.set()
+        for thread in self.threads:
+            thread.join(30)
+        if self.error:
+            raise self.error
+
+    def _run(self, name):
+        try:
+            with psycopg.connect(self.database.dsn, autocommit=True) as connection:
+                while not self.stop.wait(0.005):
+                    connection.execute(f"INSERT INTO {name} (v) VALUES ('x')")
+        except Exception as error:  # raised again at the end
+            self.error = error
+
+
+@pytest.fixture
+def busy(database, lake_home, make_flow):
+    """busy(**destination) -> three flows of one lake, their runs, and an official client with a table of its own."""
+
+    def start(**destination):
+        for name in NAMES:
+            database.sql(f"CREATE TABLE {name} (id bigserial PRIMARY KEY, v text); CREATE PUBLICATION {name} FOR TABLE {name}")
+        flows = [make_flow(database, lake_home, name=name, destination=destination) for name in NAMES]
+        for flow in flows:
+            flow.run_until_caught_up()
+        lake = lake_home.open("DATA_INLINING_ROW_LIMIT 0")
+        lake.sql("CREATE SCHEMA theirs")
+        lake.sql("CREATE TABLE theirs.t (id INTEGER)")
+        return flows, [flow.start() for flow in flows], lake
+
+    return start
+
+
+def small_inserts(lake, seconds):
+    """(done, refused) by a client with its default number of retries."""
+    done = refused = 0
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            lake.sql(f"INSERT INTO theirs.t VALUES ({done})")
+            done += 1
+        except LakeError:
+            refused += 1
+    return done, refused
+
+
+def our_times(lake, since):
+    return [
+        (s["snapshot_time"].timestamp(), json.loads(s["commit_extra_info"])["flow"], s["snapshot_id"])
+        for s in lake.snapshots()
+        if s["author"] == "ductstream" and s["snapshot_id"] > since
+    ]
+
+
+def compete(database, runs, lake, seconds=6):
+    """What the client did and what the flows did meanwhile: (done, refused, our commits)."""
+    since = lake.last_snapshot()
+    with Changes(database):
+        runs[0].wait_for(lambda: len({flow for _, flow, _ in our_times(lake, since)}) == 3, 30, "all flows to commit")
+        since = lake.last_snapshot()
+        done, refused = small_inserts(lake, seconds)
+        ours = our_times(lake, since)
+    for run in runs:
+        assert run.terminate() == EXIT_DONE, run.describe()
+        assert "attempt failed" not in run.stderr, run.describe()
+    return done, refused, ours
+
+
+def test_others_get_through_and_flows_share_the_gap(busy, database, lake_home):
+    flows, runs, lake = busy(flush_interval="400ms")  # an insert takes some 30 ms on a machine with nothing else to do
+    sqlite = lake_home.catalog.startswith("sqlite")
+    done, refused, ours = compete(database, runs, lake)
+    between = [b[0] - a[0] for a, b in zip(ours, ours[1:])]
+    assert min(between) > 0.39, "two commits of ours without a gap"
+    shares = [sum(flow == name for _, flow, _ in ours) for name in NAMES]
+    assert min(shares) * 4 > max(shares), shares
+    assert done >= 10, (done, refused)
+    # On SQLite the client never tries again: what was begun before a commit of ours is lost.
+    assert refused <= (len(ours) if sqlite else 0), (done, refused)
+    assert lake.count("theirs.t") == done
+    for flow in flows:
+        flow.run_until_caught_up()
+    assert_same(database, lake, *(f"public.{name}" for name in NAMES))
+
+
+@pytest.mark.long
+def test_without_a_gap_others_starve(busy, database):
+    """What the test above would see without a pace."""
+    _, runs, lake = busy(flush_interval="1ms")
+    done, refused, ours = compete(database, runs, lake)
+    assert done < 10 and len(ours) > 50, (done, refused, len(ours))
+
+
+def test_a_long_interval_is_no_gap(database, lake_home, make_flow):
+    """The commit that ends a run does not wait for an hour after the one before."""
+    database.sql("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1); CREATE PUBLICATION shop FOR TABLE t")
+    flow = make_flow(database, lake_home, destination={"flush_interval": "1h"})
+    flow.run_until_caught_up()
+    database.sql("INSERT INTO t VALUES (2)")
+    flow.run_until_caught_up(timeout_s=30)
+    assert_same(database, lake_home.open(), "public.t")
