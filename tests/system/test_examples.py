@@ -75,6 +75,21 @@ def change(database):
     )
 
 
+def test_the_first_one_in_an_empty_folder(shop, database, tmp_path, monkeypatch):
+    """As README has it: no lake is there, and where it will be is not said."""
+    del shop["DUCTSTREAM_LAKE"]
+    monkeypatch.chdir(tmp_path)
+    flow = ROOT / "examples/flows/postgres-to-ducklake.yaml"
+    code, out, err = command(shop, "check", str(flow))
+    assert code == 0 and not list(tmp_path.iterdir()), out + err
+    code, out, err = command(shop, "run", str(flow), "--until-caught-up")
+    assert code == 0, out + err
+    for at in ("catalog.sqlite", "data"):
+        assert (tmp_path / "lake" / at).exists()
+    with OfficialLake("sqlite:lake/catalog.sqlite") as lake:
+        assert_same(database, lake, "public.orders")
+
+
 @pytest.mark.parametrize("flow", FLOWS, ids=lambda path: path.stem)
 def test_example(flow, shop, database):
     code, out, err = command(shop, "check", str(flow))

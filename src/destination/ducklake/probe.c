@@ -6,19 +6,22 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* The nearest folder above that exists must be writable, so that the data path can be made. */
-static void probe_folder(const char *path, duct_report_fn *report, void *arg)
+/* The nearest folder above that exists must be writable, so that the folder can be made. */
+static void probe_folder(const char *name, const char *path, duct_report_fn *report, void *arg)
 {
 	AUTO_FREE char *p = duct_xstrdup(path);
-	AUTO_FREE char *what = duct_xasprintf("data path \"%s\"", path);
+	AUTO_FREE char *what = duct_xasprintf("%s \"%s\"", name, path);
+	const char *nearest = p;
 	struct stat st;
-	while (*p && stat(p, &st) != 0) {
+	while (stat(nearest, &st) != 0) {
 		char *slash = strrchr(p, '/');
-		if (!slash)
+		if (slash)
+			*slash = 0;
+		nearest = !slash ? "." : *p ? p : "/";
+		if (nearest != p)
 			break;
-		*slash = 0;
 	}
-	if (access(*p ? p : "/", W_OK | X_OK) == 0) {
+	if (access(nearest, W_OK | X_OK) == 0) {
 		report(arg, DUCT_FINDING_OK, what, NULL);
 		return;
 	}
@@ -34,8 +37,14 @@ static void probe_new_catalog(const struct ducklake_config *c, duct_report_fn *r
 		report(arg, DUCT_FINDING_ERROR, "a new catalog needs the option data_path", "set data_path");
 	else
 		report(arg, DUCT_FINDING_OK, "there is no catalog yet: it will be created", NULL);
+	const char *file = strncmp(c->catalog, "sqlite:", 7) == 0 ? c->catalog + 7 : NULL;
+	const char *slash = file ? strrchr(file, '/') : NULL;
+	if (slash && slash > file) {
+		AUTO_FREE char *folder = duct_xstrndup(file, (size_t)(slash - file));
+		probe_folder("folder of the catalog", folder, report, arg);
+	}
 	if (c->data_path)
-		probe_folder(c->data_path, report, arg);
+		probe_folder("data path", c->data_path, report, arg);
 }
 
 int ducklake_probe(const void *config, const struct duct_ctx *ctx, duct_report_fn *report, void *arg,
@@ -65,7 +74,7 @@ int ducklake_probe(const void *config, const struct duct_ctx *ctx, duct_report_f
 		return 0;
 	}
 	report(arg, DUCT_FINDING_OK, "catalog opens, format 1.0", NULL);
-	probe_folder(lake_data_path(lake), report, arg);
+	probe_folder("data path", lake_data_path(lake), report, arg);
 	lake_close(lake);
 	return 0;
 }
