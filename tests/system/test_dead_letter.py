@@ -297,3 +297,15 @@ def test_two_flows_in_one_lake(make_flow, mirror_sqlite, database, sqlite_lake):
     assert [letter["key"] for letter in letters(m)] == [{"id": "1"}, {"id": "2"}]
     assert m.lake.sql('SELECT "key"->>\'id\' FROM lake.ductstream.dead_letter_second ORDER BY 1') == [("5",), ("6",)]
     assert_same(database, m.lake, "two.u", where="id = 7")
+
+
+def test_another_name_for_the_table(mirror):
+    """The letters that are there go with it."""
+    m = mirror(TABLE, "INSERT INTO t (id, price) VALUES (1, 'NaN')", **DEAD)
+    m.sync()
+    m.flow.content["source"]["options"]["dead_letter_table"] = "shop's letters"
+    m.flow.write()
+    m.sql("INSERT INTO t (id, price) VALUES (2, 'NaN')")
+    m.sync()
+    assert m.lake.sql("SELECT \"key\"->>'id' FROM lake.ductstream.\"shop's letters\" ORDER BY 1") == [("1",), ("2",)]
+    assert "ductstream.dead_letter" not in m.lake.tables()
