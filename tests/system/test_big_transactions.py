@@ -3,6 +3,8 @@
 import os
 import threading
 
+import pytest
+
 from lib.wait import wait_until
 
 TABLES = """
@@ -123,6 +125,20 @@ def test_ddl_inside_a_streamed_transaction(mirror_sqlite):
                      "ALTER TABLE a DROP v", "INSERT INTO a SELECT i, 'later', 6 FROM generate_series(5001, 8000) i"]))
     m.sync()
     m.same("a")
+
+
+@pytest.mark.parametrize("streaming", ["auto", "off"])
+def test_a_key_changes_behind_a_transaction_in_parts(mirror_sqlite, streaming):
+    """The stream begins again before the transaction with the new key: what was handed over in parts does not come twice."""
+    m = mirror_sqlite("CREATE TABLE o (v text)", "CREATE TABLE f (a int, b text)", "ALTER TABLE f REPLICA IDENTITY FULL",
+                      "INSERT INTO f SELECT i, 'f' FROM generate_series(1, 9) i",
+                      source={"max_memory": "1MiB", "work_mem": "64KB", "streaming": streaming, "batch_timeout": "1h"})
+    m.sync()
+    for i in range(4):
+        m.sql("UPDATE f SET b = 'g' WHERE a = 1", "INSERT INTO o SELECT repeat(md5(i::text), 3) FROM generate_series(1, 1000) i",
+              f"ALTER TABLE f ADD c{i} int", f"INSERT INTO o VALUES ('last'); UPDATE f SET c{i} = 1 WHERE a < 4")
+    m.sync()
+    m.same("o", "f")
 
 
 def test_truncate_inside_a_streamed_transaction(mirror_sqlite):

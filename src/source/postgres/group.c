@@ -275,6 +275,7 @@ void postgres_group_commit(struct postgres_group *g, uint64_t end_lsn, int64_t c
 		return;
 	g->commits = duct_grow(g->commits, &g->commits_cap, g->ncommits + 1, sizeof *g->commits);
 	g->commits[g->ncommits++] = (struct duct_commit){end_lsn, commit_us, g->xid, g->seq};
+	g->tail |= g->partial;
 	g->partial = false;
 }
 
@@ -319,7 +320,7 @@ struct duct_changes *postgres_group_take(struct postgres_group *g)
 	g->nbatches = g->ncommits = 0;
 	g->rows = g->bytes = 0;
 	g->first_us = 0;
-	g->cut = false;
+	g->cut = g->tail = false;
 	return c;
 }
 
@@ -331,7 +332,7 @@ void postgres_group_reset(struct postgres_group *g)
 	g->nbatches = g->ncommits = 0;
 	g->rows = g->bytes = 0;
 	g->first_us = 0;
-	g->open = g->skip = g->partial = g->cut = false;
+	g->open = g->skip = g->partial = g->cut = g->tail = false;
 }
 
 void postgres_group_done(struct postgres_group *g)

@@ -53,6 +53,8 @@ struct postgres_group {
 	bool cut;	      /* whole transactions before the open one must be taken before its first row is added */
 	uint64_t cut_before;  /* such a transaction (its commit_lsn), found too late: it is to be read once more; 0: none */
 	bool noted;	      /* the relation of some table may only be noted */
+	bool tail;	      /* the first whole one is the rest of one of which a part was handed over: it must be taken next, for
+				 it would come again whole */
 	bool unknown_seen;    /* a table that is not known has changed: it is to be copied */
 };
 

@@ -259,7 +259,7 @@ static bool begins_part(const struct postgres_source *src, const char *data, int
 static bool group_full(const struct postgres_source *src, int64_t now)
 {
 	const struct postgres_group *g = &src->group;
-	if (g->cut)
+	if (g->cut || g->tail)
 		return true;
 	if (g->open)
 		return g->bytes >= src->part_bytes && (src->held || src->replay_held);
