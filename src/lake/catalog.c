@@ -322,8 +322,10 @@ int lake_open(struct lake **ret, const struct lake_config *config, const struct 
 	duct_arena_init(&lake->options_arena);
 	if (open_lake(lake, config, err)) {
 		lake_close(lake);
-		/* Nobody has the file but another process for long: waiting longer is the operator's decision. */
-		if (err->class == DUCT_RETRY && strncmp(config->catalog, "sqlite:", 7) == 0 &&
+		/* Nobody has the file but another process for long: waiting longer is the operator's decision, but not that of a
+		 * run that was at work already. */
+		bool at_work = ctx->ownership && ctx->ownership->epoch > 0;
+		if (!at_work && err->class == DUCT_RETRY && strncmp(config->catalog, "sqlite:", 7) == 0 &&
 		    (err->vendor_code & 0xff) == 5)
 			err->class = DUCT_CONFIG;
 		return -(int)err->class;

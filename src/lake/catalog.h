@@ -34,7 +34,7 @@ struct lake_config {
  * values); makes our tables or brings an older program's to this one's shape (CONFIG when a newer one was here); raises the epoch of the flow's checkpoint so that every older owner is fenced (when
  * ctx->ownership says that this run had it already and another run has it now: FATAL, fenced ourselves); reads the model
  * at head. A SQLite file locked by another process for longer than the busy timeout is a CONFIG error that says
- * so. DSN passwords never appear in errors.
+ * so (RETRY for a run that had the catalog already). DSN passwords never appear in errors.
  */
 int lake_open(struct lake **ret, const struct lake_config *config, const struct duct_ctx *ctx, struct duct_error *err);
 void lake_close(struct lake *lake); /* accepts NULL */

@@ -6,7 +6,7 @@ import sqlite3
 import pytest
 import yaml
 
-from lib.flow import EXIT_CONFIG, EXIT_RETRY
+from lib.flow import EXIT_CONFIG, EXIT_DONE, EXIT_RETRY
 from lib.pg import Postgres
 
 TABLE = "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'x')"
@@ -306,6 +306,25 @@ def test_catalog_locked_by_another_process(mirror_sqlite):
     assert "locked" in stderr and "lake.sqlite" in stderr, stderr
     assert m.state() == before
     m.sync()
+    m.same("t")
+
+
+def test_catalog_locked_for_long_while_the_flow_runs(mirror_sqlite):
+    """At the start that is for the operator to decide; a run at work outlasts it."""
+    m = mirror_sqlite(TABLE, destination={"busy_timeout": "100ms"})
+    m.sync()
+    run = m.flow.start()
+    m.sql("INSERT INTO t VALUES (2, 'y')")
+    m.wait_rows(run, "t", 2)
+    m.close_lake()
+    other = sqlite3.connect(m.home.catalog.removeprefix("sqlite:"), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    m.sql("INSERT INTO t VALUES (3, 'z')")
+    run.wait_for(lambda: run.stderr.count("locked by another process") >= 3, 30, "several attempts")
+    other.execute("ROLLBACK")
+    other.close()
+    m.wait_rows(run, "t", 3)
+    assert run.terminate() == EXIT_DONE
     m.same("t")
 
 
