@@ -222,3 +222,26 @@ char *duct_dsn_redact(const char *dsn)
 	}
 	return to.data;
 }
+
+bool duct_dsn_is_torn(const char *dsn)
+{
+	const char *p = strstr(dsn, "://");
+	if (!p || memchr(dsn, '=', (size_t)(p - dsn)))
+		return false;
+	p += 3;
+	const char *end = p + strcspn(p, "?"), *slash = memchr(p, '/', (size_t)(end - p)), *at = memchr(p, '@', (size_t)(end - p));
+	if (at && ((slash && slash < at) || memchr(at + 1, '@', (size_t)(end - at - 1))))
+		return true;
+	at = p + strcspn(p, "@/");
+	p = *at == '@' ? at + 1 : p;
+	return !hosts_are_plain(p, p + strcspn(p, "/?"));
+}
+
+bool duct_dsn_was_refused(const char *message)
+{
+	static const char *const starts[] = {"invalid ", "definition of service", "service file", "syntax error in service file"};
+	for (size_t i = 0; i < DUCT_LEN(starts); i++)
+		if (strncmp(message, starts[i], strlen(starts[i])) == 0)
+			return true;
+	return false;
+}

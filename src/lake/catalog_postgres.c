@@ -5,6 +5,7 @@
  */
 #include "base/clock.h"
 #include "base/killpoint.h"
+#include "base/log.h"
 #include "lake/session.h"
 
 #include <ctype.h>
@@ -367,7 +368,8 @@ static int fail_connect(struct pg_db *db, struct duct_error *err)
 {
 	const char *message = PQerrorMessage(db->conn), *text = message;
 	char state[6] = "";
-	enum duct_class class = PQconnectionNeedsPassword(db->conn) ? DUCT_CONFIG : DUCT_RETRY;
+	bool refused = PQconnectionNeedsPassword(db->conn) || duct_dsn_was_refused(message);
+	enum duct_class class = refused ? DUCT_CONFIG : DUCT_RETRY;
 	if (find_sqlstate(message, state, &text))
 		class = class_of(state) == DUCT_FATAL ? DUCT_CONFIG : class_of(state);
 	int ret = duct_fail(err, class, "catalog %s: cannot connect: %.*s", db->label, (int)strcspn(text, "\n"), text);
@@ -520,6 +522,8 @@ static char *prefix_of(const char *schema)
 int lake_postgres_open(struct lake_db **ret, const char *dsn, const char *schema, const struct duct_ctx *ctx,
 		       struct duct_error *err)
 {
+	if (duct_dsn_is_torn(dsn))
+		return duct_fail(err, DUCT_CONFIG, "catalog: " DUCT_DSN_TORN);
 	char *label = label_of(dsn);
 	if (!label)
 		return duct_fail(err, DUCT_CONFIG, "catalog: the Postgres connection string cannot be parsed");

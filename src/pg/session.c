@@ -123,7 +123,9 @@ static int fail_connect(struct duct_error *err, const struct pg_session *s)
 		}
 	}
 	one_line(why, sizeof why, cut);
-	return fail_state(err, *state ? state : "08001", NULL, *state ? pg_class_of(state) : DUCT_RETRY,
+	bool refused = PQconnectionNeedsPassword(s->conn) || duct_dsn_was_refused(message);
+	enum duct_class class = *state ? pg_class_of(state) : refused ? DUCT_CONFIG : DUCT_RETRY;
+	return fail_state(err, *state ? state : "08001", NULL, class,
 			  "connect to %s: %s", s->where, *why ? why : "no answer");
 }
 
@@ -247,6 +249,10 @@ static int start(struct pg_session *s, const struct pg_session_options *o, struc
 	if (!parsed)
 		return duct_fail(err, DUCT_CONFIG, "the connection string cannot be parsed: it must be keyword=value pairs, "
 						   "values with blanks in single quotes, or a postgres:// URI");
+	if (duct_dsn_is_torn(o->dsn)) {
+		PQconninfoFree(parsed);
+		return duct_fail(err, DUCT_CONFIG, DUCT_DSN_TORN);
+	}
 	const char *seconds = option_of(parsed, "connect_timeout");
 	int timeout_ms = o->connect_timeout_ms > 0 ? o->connect_timeout_ms : DEFAULT_CONNECT_MS;
 	if (seconds && atoi(seconds) > 0)

@@ -155,6 +155,15 @@ def test_no_server_is_tried_again_until_given_up(mirror_sqlite, tmp_path):
     assert str(tmp_path) in stderr and "hunter2" not in stderr, stderr
 
 
+@pytest.mark.parametrize("more", ["port=99999", "sslmode=perhaps", "service=nowhere"])
+def test_a_connection_string_that_libpq_refuses(mirror_sqlite, more):
+    """It is not tried again: nothing would be different."""
+    m = mirror_sqlite(TABLE, config={"give_up_after": "60s"})
+    m.flow.content["source"]["options"]["dsn"] = m.database.dsn + " " + more
+    m.flow.write()
+    assert more.split("=")[1] in m.fails(EXIT_CONFIG)
+
+
 def test_a_database_that_does_not_exist(mirror_sqlite):
     m = mirror_sqlite(TABLE)
     m.flow.content["source"]["options"]["dsn"] = m.database.dsn.replace(f"dbname={m.database.name}", "dbname=nowhere")
@@ -362,8 +371,11 @@ def test_a_lake_table_of_somebody_else(mirror):
         "postgresql://u:hunter2secret@/x?host=/nowhere",
         "postgresql://u@/x?host=/nowhere&password=hunter2secret&sslpassword=hunter2too",
         "host=/nowhere password=hunter2secret unclosed='",
+        "postgresql://u:hunter2/secret@localhost/x",
+        "postgresql://u:1/hunter2@localhost/x",
+        "postgresql://u:x@hunter2@localhost/x",
     ],
-    ids=["keywords", "quoted", "uri", "uri_query", "malformed"],
+    ids=["keywords", "quoted", "uri", "uri_query", "malformed", "bare_slash", "bare_slash_behind_digits", "bare_at"],
 )
 def test_secrets_are_never_shown(mirror_sqlite, dsn, args):
     m = mirror_sqlite(config={"give_up_after": "300ms"})
