@@ -270,3 +270,12 @@ def test_a_dropped_table_stops_nothing(mirror_sqlite):
     m.sync()
     m.same("u")
     assert m.lake.count("public.t") == 2  # what was there stays readable
+
+
+def test_full_without_a_key_and_a_nested_default(mirror_sqlite):
+    """The older rows' value of the new column is part of what rows are found by, and the lake cannot say it: copied again."""
+    m = mirror_sqlite("CREATE TABLE t (i int)", "ALTER TABLE t REPLICA IDENTITY FULL", "INSERT INTO t SELECT generate_series(1, 6)")
+    m.sync()
+    m.sql("ALTER TABLE t ADD a int[] DEFAULT '{1,NULL}'", "UPDATE t SET i = i + 100 WHERE i < 4", "DELETE FROM t WHERE i = 5")
+    m.sync()
+    m.same("t")

@@ -64,7 +64,7 @@ enum { PREFETCH = 12 };
 static int resolve(struct ducklake *d, struct mirror *m, struct duct_error *err)
 {
 	struct fold *f = m->fold;
-	bool repair = m->incomplete || m->rel->may_lack || d->config->on_drift == DRIFT_REPAIR;
+	bool repair = m->incomplete || m->copy_again || m->rel->may_lack || d->config->on_drift == DRIFT_REPAIR;
 	for (size_t i = 0; i < f->nslots; i++) {
 		struct fold_slot *s = &f->slots[i];
 		if (m->index && i + PREFETCH < f->nslots)
