@@ -259,11 +259,7 @@ def test_a_stop_while_the_program_starts(database, sqlite_lake, make_flow):
 def test_a_hangup_that_nohup_ignores(database, sqlite_lake, make_flow):
     database.sql("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)")
     flow = make_flow(database, sqlite_lake)
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        run = flow.start()
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    run = flow.start(wrapper=("nohup",))
     active = "SELECT 1 FROM pg_replication_slots WHERE slot_name = 'shop' AND active"
     run.wait_for(lambda: database.query(active), what="streaming")
     run.signal(signal.SIGHUP)
