@@ -128,7 +128,8 @@ int postgres_stream_start(struct postgres_source *src, uint64_t lsn, struct duct
 	if (PQsetnonblocking(src->repl->conn, 1))
 		return pg_fail(err, src->repl, NULL, "starting the stream");
 	src->start_lsn = lsn;
-	src->durable.lsn = max_u64(src->durable.lsn, lsn);
+	if (!src->durable.lsn) /* the destination's own position; a stream that begins again is ahead of it */
+		src->durable.lsn = lsn;
 	src->handed = max_u64(src->handed, lsn);
 	if (lsn > src->group.last.lsn)
 		src->group.last = (struct duct_pos){.lsn = lsn};
