@@ -317,6 +317,7 @@ int lake_open(struct lake **ret, const struct lake_config *config, const struct 
 	lake->flow = duct_xstrdup(config->flow ? config->flow : "");
 	lake->read_only = config->read_only;
 	lake->pace_ms = config->pace_ms;
+	lake->inline_tables = config->inline_tables;
 	lake->base = -1;
 	lake->mark.snapshot_id = -1;
 	duct_arena_init(&lake->options_arena);
@@ -553,27 +554,6 @@ int lake_list_marks(struct lake *lake, int64_t table_id, int64_t file_id, int64_
 	}
 	*ret = list.numbers;
 	*ret_n = list.n;
-	return 0;
-}
-
-int lake_count_inlined(struct lake *lake, int64_t table_id, int64_t *ret, struct duct_error *err)
-{
-	int64_t count = 0;
-	for (size_t i = 0; i < lake->model->ninlined; i++) {
-		AUTO_BUF struct duct_buf sql = {0};
-		struct number_list list = {0};
-		if (lake->model->inlined[i].table_id != table_id)
-			continue;
-		lake_sqlf(&sql, lake->db, "SELECT count(*) FROM @");
-		duct_buf_sql_ident(&sql, lake->model->inlined[i].name);
-		duct_buf_puts(&sql, " WHERE end_snapshot IS NULL");
-		int rc = ask(lake, sql.data, take_number, &list, err);
-		count += rc == 0 && list.n ? list.numbers[0] : 0;
-		free(list.numbers);
-		if (rc < 0)
-			return rc;
-	}
-	*ret = count;
 	return 0;
 }
 

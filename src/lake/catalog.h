@@ -23,6 +23,7 @@ struct lake_config {
 	const char *data_path;	     /* directory; NULL: the catalog's own */
 	const char *flow;	     /* name of the flow: key of its checkpoint */
 	bool create;		     /* make the catalog when there is none (else CONFIG error) */
+	bool inline_tables;	     /* new tables get a table for inlined rows at once, like those of the official client */
 	bool create_indexes;	     /* make missing indexes on the catalog's statistics, file and inlined tables */
 	bool read_only;		     /* for probes and `lake snapshots`: no epoch raised, nothing written */
 	int64_t busy_timeout_ms;     /* SQLite lock wait */
@@ -90,9 +91,6 @@ int lake_list_files(struct lake *lake, int64_t table_id, struct duct_arena *aren
 /* Positions marked deleted inside the catalog for the file (sorted ascending; malloc, caller frees). */
 int lake_list_marks(struct lake *lake, int64_t table_id, int64_t file_id, int64_t **ret, size_t *ret_n,
 		    struct duct_error *err);
-
-/* Live rows of the table that another client keeps inside the catalog. */
-int lake_count_inlined(struct lake *lake, int64_t table_id, int64_t *ret, struct duct_error *err);
 
 /* How source relations are mirrored: one row per (flow, source oid). columns is JSON that the destination owns. */
 struct lake_relation {

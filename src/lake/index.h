@@ -28,9 +28,10 @@ struct lake_key_hash {
 /* Where the live row of a key is. */
 struct lake_place {
 	int64_t row_id;
-	uint32_t file_id;
-	uint32_t position; /* in the file */
+	uint32_t file_id;  /* LAKE_INLINED: inside the catalog */
+	uint32_t position; /* in the file; inside the catalog: the schema version that it was inlined at */
 };
+#define LAKE_INLINED UINT32_MAX
 
 /*
  * Opens the set in `dir` (made when missing). *ret_fresh: every table file in it stands for exactly the commit `commit_id` of

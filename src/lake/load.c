@@ -15,6 +15,7 @@ enum load_set {
 	SET_PARTITIONED,
 	SET_SORTED,
 	SET_INLINED,
+	SET_SCHEMA_VERSIONS,
 	SET_DELETE_TABLES,
 	SET_VIEWS,
 	SET_DELETE_FILES,
@@ -57,7 +58,8 @@ void lake_load_sql(struct duct_buf *to, const struct lake *lake, int64_t base)
 		  "ON c.partition_id = i.partition_id AND c.table_id = i.table_id WHERE i.end_snapshot IS NULL;"
 		  "SELECT DISTINCT i.table_id FROM @ducklake_sort_info i JOIN @ducklake_sort_expression e "
 		  "ON e.sort_id = i.sort_id AND e.table_id = i.table_id WHERE i.end_snapshot IS NULL;"
-		  "SELECT table_id, table_name FROM @ducklake_inlined_data_tables;");
+		  "SELECT table_id, table_name, schema_version FROM @ducklake_inlined_data_tables;"
+		  "SELECT table_id, max(schema_version) FROM @ducklake_schema_versions GROUP BY table_id;");
 	delete_tables_sql(to, db);
 	lake_sqlf(
 		to, db,
@@ -106,6 +108,7 @@ static void add_table(struct lake_load *load, const char *const *v)
 		.schema = schema->name,
 		.name = keep(m, v[2]),
 		.path = lake_join_folder(&m->arena, schema->path, v[3] ? v[3] : "", lake_bool(v[4])),
+		.inlined_version = -1,
 	};
 }
 
@@ -177,6 +180,7 @@ static void add_fact(struct lake_load *load, enum load_set set, const char *cons
 		return; /* of a dropped table */
 	switch (set) {
 	case SET_MAX_COLUMNS: t->max_column_id = lake_int(v[1], 0); break;
+	case SET_SCHEMA_VERSIONS: t->schema_version = lake_int(v[1], 0); break;
 	case SET_TABLE_STATS:
 		t->has_stats = true;
 		t->record_count = lake_int(v[1], 0);
@@ -200,10 +204,13 @@ static void add_name(struct lake_load *load, enum load_set set, const char *cons
 			t->has_delete_table = true;
 	} else if (set == SET_INLINED && v[1]) {
 		m->inlined = duct_grow(m->inlined, &m->inlined_cap, m->ninlined + 1, sizeof *m->inlined);
-		m->inlined[m->ninlined++] = (struct lake_inlined_table){lake_int(v[0], -1), keep(m, v[1])};
+		m->inlined[m->ninlined++] = (struct lake_inlined_table){lake_int(v[0], -1), lake_int(v[2], -1), keep(m, v[1])};
 		t = lake_model_table(m, lake_int(v[0], -1));
-		if (t)
+		if (t) {
 			t->ninlined_tables++;
+			if (lake_int(v[2], -1) > t->inlined_version)
+				t->inlined_version = lake_int(v[2], -1);
+		}
 	} else if (set == SET_VIEWS && v[1]) {
 		m->views = duct_grow(m->views, &m->views_cap, m->nviews + 1, sizeof *m->views);
 		m->views[m->nviews++] = (struct lake_view_name){lake_int(v[0], -1), keep(m, v[1])};

@@ -62,6 +62,8 @@ struct lake_table {
 	bool partitioned;	/* a live partition spec with keys exists */
 	bool sorted;
 	int64_t ninlined_tables; /* registered inlined tables */
+	int64_t inlined_version; /* greatest schema version of these, -1: none */
+	int64_t schema_version;	 /* that it was last changed at */
 	bool has_delete_table;	/* ducklake_inlined_delete_<tid> exists */
 };
 
@@ -79,6 +81,9 @@ struct lake_new_file {
 	char *path; /* absolute, under the table's path */
 	int64_t record_count, size_bytes, footer_size;
 	bool explicit_row_ids; /* has _ducklake_internal_row_id: registered with row_id_start NULL */
+	/* Of rows that were in the lake before, inside the catalog: first and last snapshot that they are of, which the file
+	 * says row by row. 0: new rows. */
+	int64_t begin_snapshot, partial_max;
 	struct lake_column_stats *stats;
 	int nstats;
 	struct duct_arena arena; /* the strings of stats */

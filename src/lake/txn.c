@@ -23,6 +23,7 @@ static void free_table(struct lake_txn_table *t)
 		free((int64_t *)t->marks[i].positions);
 	free(t->marks);
 	free(t->stats);
+	lake_txn_inlined_done(&t->inlined);
 	free(t);
 }
 
@@ -394,6 +395,7 @@ int lake_txn_add_file(struct lake_txn *txn, struct lake_txn_table *t, struct lak
 	txn->files = duct_grow(txn->files, &txn->files_cap, txn->nfiles + 1, sizeof *txn->files);
 	txn->files[txn->nfiles] = (struct txn_file){.file = file, .table = t, .id = -1, .row_id_start = -1};
 	t->nfiles++;
+	t->nflushed_files += file->begin_snapshot > 0;
 	return (int)txn->nfiles++;
 }
 
@@ -427,6 +429,8 @@ void lake_txn_add_delete_file(struct lake_txn *txn, struct lake_txn_table *t, in
 		.count = file->count,
 		.size_bytes = file->size_bytes,
 		.footer_size = file->footer_size,
+		.begin_snapshot = file->begin_snapshot,
+		.partial_max = file->partial_max,
 	};
 	if (on_new_file < 0)
 		t->ndeletes++;
@@ -463,7 +467,8 @@ bool lake_txn_is_position_only(const struct lake_txn *txn)
 		return false;
 	for (size_t i = 0; i < txn->ntables; i++) {
 		const struct lake_txn_table *t = txn->tables[i];
-		if (t->is_new || t->renamed || t->altered || t->truncated || t->ended.n || t->nmarks)
+		if (t->is_new || t->renamed || t->altered || t->truncated || t->ended.n || t->nmarks ||
+		    t->inlined.n || t->inlined.nended || t->inlined.nflushed)
 			return false;
 	}
 	return true;

@@ -57,6 +57,7 @@ int lake_txn_renew_files(const struct lake_txn *txn, struct duct_error *err);
 struct lake_new_delete_file {
 	char *path; /* absolute; malloc, taken */
 	int64_t count, size_bytes, footer_size;
+	int64_t begin_snapshot, partial_max; /* of flushed rows: first and last death; 0: this commit's, and NULL */
 };
 void lake_txn_mark(struct lake_txn *txn, struct lake_txn_table *t, int64_t file_id, const int64_t *positions, size_t n);
 void lake_txn_add_delete_file(struct lake_txn *txn, struct lake_txn_table *t, int64_t file_id, int on_new_file,

@@ -47,7 +47,8 @@ static bool note_hits(const struct lake_change_note *note, const struct lake_txn
 		return false;
 	if (note->changes & (LAKE_CHANGED_SCHEMA | LAKE_CHANGED_ROWS))
 		return true;
-	return (note->changes & LAKE_CHANGED_FILES) && (t->nmarks || t->ndeletes || t->ended.n);
+	return (note->changes & LAKE_CHANGED_FILES) &&
+	       (t->nmarks || t->ndeletes || t->ended.n || t->inlined.nended || t->inlined.nflushed);
 }
 
 /* A table of the flow counts also when the txn leaves it alone: what is not handed out before our commit lies behind it,
@@ -333,7 +334,7 @@ static void apply_to_model(struct commit *c)
 		if (!known)
 			continue;
 		known->has_delete_table |= t->nmarks > 0;
-		if (!t->nfiles)
+		if (!t->nfiles && !t->inlined.n)
 			continue;
 		known->has_stats = true;
 		known->record_count = t->record_count;
@@ -430,6 +431,7 @@ static int give_result(struct commit *c, struct lake_txn_result *ret, struct duc
 	struct lake_txn *txn = c->txn;
 	struct lake_txn_file_result *results = duct_arena_alloc(&txn->arena, (txn->nfiles + 1) * sizeof *results);
 	if (c->done_before && !c->position_only && c->lake->mark.snapshot_id != txn->snapshot_id) {
+		txn->renumbered = true;
 		if (look_up_numbers(c, results, err))
 			return -(int)err->class;
 		txn->snapshot_id = c->lake->mark.snapshot_id;

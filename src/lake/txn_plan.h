@@ -17,6 +17,25 @@ struct txn_ids { /* a growing list of ids in malloc memory */
 	size_t n, cap;
 };
 
+/* Rows inside the catalog: new ones, live ones that die, and those that a flush takes out. */
+struct txn_inlined {
+	size_t n, ninserts;
+	struct duct_buf text; /* of each row its values, each behind a comma; ends with a NUL */
+	int64_t *row_ids;     /* -1: given at the commit */
+	struct lake_new_file *facts; /* statistics of the new rows */
+	struct txn_inlined_row {
+		int64_t schema_version, row_id;
+	} *ended;
+	size_t nended, ended_cap;
+	struct txn_inlined_flush {
+		int64_t schema_version, nrows;
+	} *flushed;
+	size_t nflushed, flushed_cap;
+	/* by the last rendering */
+	int64_t schema_version, first_row_id;
+};
+void lake_txn_inlined_done(struct txn_inlined *inlined);
+
 struct lake_txn_table {
 	struct lake_txn *txn;
 	int64_t id; /* of a new table: given by the last rendering */
@@ -33,7 +52,8 @@ struct lake_txn_table {
 	struct txn_ids ended;
 	struct lake_marks *marks;
 	size_t nmarks, marks_cap;
-	size_t nfiles, ndeletes;
+	size_t nfiles, nflushed_files, ndeletes;
+	struct txn_inlined inlined;
 	/* by the last rendering, for the model after the commit */
 	int64_t record_count, next_row_id, file_size_bytes;
 	struct lake_stats_change *stats;
@@ -56,7 +76,7 @@ struct txn_delete {
 	int64_t file_id;
 	int on_new_file;
 	char *path;
-	int64_t count, size_bytes, footer_size;
+	int64_t count, size_bytes, footer_size, begin_snapshot, partial_max;
 };
 
 struct txn_relation {
@@ -82,6 +102,7 @@ struct lake_txn {
 	/* by the last rendering */
 	int64_t snapshot_id, schema_version, next_catalog_id, next_file_id;
 	bool has_ddl;
+	bool renumbered; /* committed by an earlier rendering, whose numbers are not known here */
 };
 
 /* True when it makes no snapshot: only the checkpoint (and relation rows) move. */
@@ -94,8 +115,14 @@ void lake_txn_render(struct lake_txn *txn, const struct lake_commit_info *info, 
 /* txn_stats.c: fills what the table's statistics will be, and row_id_start of its new files. */
 void lake_txn_plan_stats(struct lake_txn_table *t);
 
+/* txn_inlined.c: a change of columns, and the first inlined rows, make a new table for inlined rows. */
+bool lake_txn_needs_inlined_table(const struct lake_txn_table *t);
+void lake_render_inlined_table(const struct lake_txn_table *t, struct lake_script *script);
+/* Rows that are inlined, die or are flushed; after lake_txn_plan_stats(). */
+void lake_render_inlined_rows(struct lake_txn_table *t, struct lake_script *script);
+
 /*
- * txn_inlined.c: appends the name and column list of the table's inlined-data table (`ducklake_inlined_data_T_V(...)`)
+ * Appends the name and column list of the table's inlined-data table (`ducklake_inlined_data_T_V(...)`)
  * for its columns after this txn. False (nothing appended) when DuckLake would not inline such a table.
  */
 bool lake_inlined_table_sql(struct duct_buf *to, const struct lake_txn_table *t, int64_t schema_version);

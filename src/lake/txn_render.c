@@ -247,22 +247,6 @@ static void render_dropped_column(struct render *r, const struct lake_txn_table 
 	}
 }
 
-/* Where inlined tables exist, the official client inserts into the newest one whatever its columns are: every change of
- * a table needs a new one. A table that never had one gets it from the official client when it wants to inline. */
-static void render_inlined_table(struct render *r, const struct lake_txn_table *t)
-{
-	const struct lake_table *known = t->is_new ? NULL : lake_model_table(r->model, t->id);
-	AUTO_BUF struct duct_buf sql = {0};
-	if (!known || !known->ninlined_tables || !lake_inlined_table_sql(&sql, t, r->txn->schema_version))
-		return;
-	lake_sqlf(plain(r), r->db, "CREATE TABLE IF NOT EXISTS @%s", sql.data);
-	lake_sqlf(plain(r), r->db,
-		  "INSERT INTO @ducklake_inlined_data_tables (table_id, table_name, schema_version) "
-		  "VALUES (%lld, 'ducklake_inlined_data_%lld_%lld', %lld)",
-		  (long long)t->id, (long long)t->id, (long long)r->txn->schema_version,
-		  (long long)r->txn->schema_version);
-}
-
 static void render_ddl(struct render *r, const struct lake_txn_table *t)
 {
 	if (t->is_new)
@@ -285,7 +269,6 @@ static void render_ddl(struct render *r, const struct lake_txn_table *t)
 		  "INSERT INTO @ducklake_schema_versions (begin_snapshot, schema_version, table_id) "
 		  "VALUES (%lld, %lld, %lld)",
 		  r->snapshot, (long long)r->txn->schema_version, (long long)t->id);
-	render_inlined_table(r, t);
 }
 
 /* --- rows that die --- */
@@ -423,12 +406,14 @@ static void render_data_files(struct render *r)
 			duct_buf_puts(to, ", ");
 		}
 		duct_buf_printf(to, "(%lld, %lld, %lld, NULL, NULL, ", (long long)f->id, (long long)f->table->id,
-				r->snapshot);
+				f->file->begin_snapshot ? (long long)f->file->begin_snapshot : r->snapshot);
 		put_path(to, r, f->table, f->file->path);
 		duct_buf_printf(to, ", 'parquet', %lld, %lld, %lld, ", (long long)f->file->record_count,
 				(long long)f->file->size_bytes, (long long)f->file->footer_size);
 		put_int(to, f->row_id_start);
-		duct_buf_puts(to, ", NULL, NULL, NULL, NULL)");
+		duct_buf_puts(to, ", NULL, NULL, NULL, ");
+		put_int(to, f->file->partial_max ? f->file->partial_max : -1);
+		duct_buf_putc(to, ')');
 	}
 }
 
@@ -477,11 +462,13 @@ static void render_delete_files(struct render *r)
 		}
 		duct_buf_printf(to, "(%lld, %lld, %lld, NULL, %lld, ",
 				(long long)(r->txn->next_file_id - (int64_t)r->txn->ndeletes + (int64_t)i),
-				(long long)d->table->id, r->snapshot,
+				(long long)d->table->id, d->begin_snapshot ? (long long)d->begin_snapshot : r->snapshot,
 				(long long)(d->on_new_file >= 0 ? r->txn->files[d->on_new_file].id : d->file_id));
 		put_path(to, r, d->table, d->path);
-		duct_buf_printf(to, ", 'parquet', %lld, %lld, %lld, NULL, NULL)", (long long)d->count,
+		duct_buf_printf(to, ", 'parquet', %lld, %lld, %lld, NULL, ", (long long)d->count,
 				(long long)d->size_bytes, (long long)d->footer_size);
+		put_int(to, d->partial_max ? d->partial_max : -1);
+		duct_buf_putc(to, ')');
 	}
 }
 
@@ -598,7 +585,7 @@ static void put_tags(const struct render *r, struct duct_buf *to)
 			duct_buf_sql_ident(to, sorted[i]->name);
 		}
 	for (size_t i = 0; i < n; i++)
-		if (sorted[i]->nfiles)
+		if (sorted[i]->nfiles > sorted[i]->nflushed_files)
 			tag_id(to, "inserted_into_table", sorted[i]->id);
 	for (size_t i = 0; i < n; i++)
 		if (sorted[i]->nmarks || sorted[i]->ndeletes || sorted[i]->ended.n || sorted[i]->truncated)
@@ -606,12 +593,19 @@ static void put_tags(const struct render *r, struct duct_buf *to)
 	for (size_t i = 0; i < n; i++)
 		if (sorted[i]->altered && !sorted[i]->is_new)
 			tag_id(to, "altered_table", sorted[i]->id);
+	for (size_t i = 0; i < n; i++)
+		if (sorted[i]->inlined.n)
+			tag_id(to, "inlined_insert", sorted[i]->id);
 	for (size_t i = 0; i < n; i++) {
 		const struct lake_table *known = lake_model_table(r->model, sorted[i]->id);
 		/* With this tag an official merge that is under way gives up instead of losing the marks. */
-		if (sorted[i]->nmarks || (sorted[i]->truncated && known && known->ninlined_tables))
+		if (sorted[i]->nmarks || sorted[i]->inlined.nended ||
+		    (sorted[i]->truncated && known && known->ninlined_tables))
 			tag_id(to, "inlined_delete", sorted[i]->id);
 	}
+	for (size_t i = 0; i < n; i++)
+		if (sorted[i]->inlined.nflushed)
+			tag_id(to, "inline_flush", sorted[i]->id);
 	free(sorted);
 }
 
@@ -688,6 +682,7 @@ static void give_numbers(struct render *r)
 	txn->next_catalog_id = m->next_catalog_id;
 	txn->next_file_id = m->next_file_id;
 	txn->has_ddl = false;
+	bool inlined = false;
 	for (size_t i = 0; i < txn->nschemas; i++) {
 		bool made = lake_model_schema(m, txn->schemas[i].name) != NULL;
 		txn->schemas[i].id = made ? -1 : txn->next_catalog_id++;
@@ -697,11 +692,15 @@ static void give_numbers(struct render *r)
 		struct lake_txn_table *t = txn->tables[i];
 		if (t->is_new)
 			t->id = txn->next_catalog_id++;
-		txn->has_ddl |= t->is_new || t->renamed || t->altered;
+		txn->has_ddl |= t->is_new || t->renamed || t->altered || lake_txn_needs_inlined_table(t);
+		inlined |= t->inlined.n > 0;
 	}
 	for (size_t i = 0; i < txn->nfiles; i++)
 		txn->files[i].id = txn->next_file_id++;
 	txn->next_file_id += (int64_t)txn->ndeletes;
+	/* Cached statistics of other clients are good for one value of it. */
+	if (inlined && txn->next_file_id == m->next_file_id)
+		txn->next_file_id++;
 	txn->schema_version = m->schema_version + txn->has_ddl;
 	r->snapshot = txn->snapshot_id;
 }
@@ -720,6 +719,8 @@ void lake_txn_render(struct lake_txn *txn, const struct lake_commit_info *info, 
 			render_schema(&r, &txn->schemas[i]);
 	for (size_t i = 0; i < txn->ntables; i++)
 		render_ddl(&r, txn->tables[i]);
+	for (size_t i = 0; i < txn->ntables; i++)
+		lake_render_inlined_table(txn->tables[i], script);
 	for (size_t i = 0; i < txn->ntables; i++) {
 		struct lake_txn_table *t = txn->tables[i];
 		if (t->truncated)
@@ -731,12 +732,13 @@ void lake_txn_render(struct lake_txn *txn, const struct lake_commit_info *info, 
 		if (t->ndeletes)
 			render_delete_checks(&r, t);
 		lake_txn_plan_stats(t);
+		lake_render_inlined_rows(t, script);
 	}
 	render_data_files(&r);
 	render_file_stats(&r);
 	render_delete_files(&r);
 	for (size_t i = 0; i < txn->ntables; i++)
-		if (txn->tables[i]->nfiles)
+		if (txn->tables[i]->nfiles || txn->tables[i]->inlined.n)
 			render_table_stats(&r, txn->tables[i]);
 	for (size_t i = 0; i < txn->nrelations; i++)
 		render_relation(&r, &txn->relations[i]);

@@ -59,18 +59,26 @@ void lake_txn_plan_stats(struct lake_txn_table *t)
 	t->record_count = known ? known->record_count : 0;
 	t->next_row_id = known ? known->next_row_id : 0;
 	t->file_size_bytes = known ? known->file_size_bytes : 0;
-	w.files = duct_xcalloc(t->nfiles + 1, sizeof *w.files);
-	w.of_files = duct_xcalloc(t->nfiles + 1, sizeof *w.of_files);
+	w.files = duct_xcalloc(t->nfiles + 2, sizeof *w.files);
+	w.of_files = duct_xcalloc(t->nfiles + 2, sizeof *w.of_files);
 	for (size_t i = 0; i < txn->nfiles; i++) {
 		struct txn_file *f = &txn->files[i];
 		if (f->table != t)
 			continue;
 		f->row_id_start = f->file->explicit_row_ids ? -1 : t->next_row_id;
+		t->file_size_bytes += f->file->size_bytes;
+		if (f->file->begin_snapshot) /* its rows have been counted when they were inlined */
+			continue;
 		t->record_count += f->file->record_count;
 		t->next_row_id += f->file->explicit_row_ids ? 0 : f->file->record_count;
-		t->file_size_bytes += f->file->size_bytes;
 		if (f->file->record_count)
 			w.files[w.nfiles++] = f->file;
+	}
+	if (t->inlined.n) {
+		t->inlined.first_row_id = t->next_row_id;
+		t->record_count += (int64_t)t->inlined.n;
+		t->next_row_id += (int64_t)t->inlined.ninserts;
+		w.files[w.nfiles++] = t->inlined.facts;
 	}
 	for (int i = 0; i < t->nlive; i++) {
 		const int64_t *next_id = t->live[i].leaf_ids;

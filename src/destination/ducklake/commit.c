@@ -75,9 +75,15 @@ static int plan_deaths(struct ducklake *d, struct mirror *m, struct duct_error *
 	AUTO_FREE struct death *deaths = duct_xmalloc(n * sizeof *deaths);
 	AUTO_FREE int64_t *positions = duct_xmalloc(n * sizeof *positions);
 	n = 0;
-	for (size_t i = 0; i < f->nslots; i++)
-		if (f->slots[i].base_present)
-			deaths[n++] = (struct death){f->slots[i].place.file_id, f->slots[i].place.position};
+	for (size_t i = 0; i < f->nslots; i++) {
+		const struct lake_place *place = &f->slots[i].place;
+		if (!f->slots[i].base_present)
+			continue;
+		if (place->file_id == LAKE_INLINED)
+			lake_txn_end_inlined(d->txn, mirror_table(d, m), place->position, place->row_id);
+		else
+			deaths[n++] = (struct death){place->file_id, place->position};
+	}
 	qsort(deaths, n, sizeof *deaths, compare_deaths);
 	for (size_t from = 0, to; from < n; from = to) {
 		for (to = from; to < n && deaths[to].file_id == deaths[from].file_id; to++)
@@ -128,7 +134,7 @@ static void count_deaths(struct mirror *m)
 	AUTO_FREE int64_t *ids = duct_xmalloc((f->nslots + 1) * sizeof *ids);
 	size_t n = 0;
 	for (size_t i = 0; i < f->nslots; i++)
-		if (f->slots[i].base_present)
+		if (f->slots[i].base_present && f->slots[i].place.file_id != LAKE_INLINED)
 			ids[n++] = f->slots[i].place.file_id;
 	qsort(ids, n, sizeof *ids, compare_i64);
 	for (size_t from = 0, to; from < n; from = to) {
@@ -151,10 +157,17 @@ static void index_slot(struct mirror *m, const struct fold_slot *s, const struct
 			(void)lake_index_remove(m->index, s->hash, s->place.row_id);
 		return;
 	}
-	const struct lake_txn_file_result *file = &result->files[s->aside];
-	struct lake_place place = {.row_id = s->base_present ? s->place.row_id : file->row_id_start + s->aside_pos,
-				   .file_id = (uint32_t)file->file_id,
-				   .position = s->aside_pos};
+	struct lake_place place;
+	if (s->aside < 0) {
+		(void)mirror_inlined_place(m, s, &place); /* known: the caller looked */
+	} else {
+		const struct lake_txn_file_result *file = &result->files[s->aside];
+		place = (struct lake_place){.row_id = file->row_id_start + s->aside_pos,
+					    .file_id = (uint32_t)file->file_id,
+					    .position = s->aside_pos};
+	}
+	if (s->base_present)
+		place.row_id = s->place.row_id;
 	if (s->base_present)
 		(void)lake_index_move(m->index, s->hash, place);
 	else
@@ -165,11 +178,13 @@ static void index_slot(struct mirror *m, const struct fold_slot *s, const struct
 static int follow_commit(struct ducklake *d, struct mirror *m, const struct lake_txn_result *result,
 			 struct duct_error *err)
 {
+	mirror_count_inlined(m);
 	if (m->table_id < 0 || !m->index) { /* new tables: index and files are read when first needed */
 		mirror_committed(d, m);
 		return mirror_unload(d, m, m->truncated, err);
 	}
-	if (m->truncated) {
+	struct lake_place ignored;
+	if (m->truncated || (m->inlines && !mirror_inlined_place(m, &m->fold->slots[0], &ignored))) {
 		mirror_committed(d, m);
 		return mirror_unload(d, m, true, err);
 	}
@@ -198,7 +213,7 @@ static int plan_group(struct ducklake *d, struct duct_error *err)
 {
 	for (size_t i = 0; i < d->ntouched; i++) {
 		struct mirror *m = d->touched[i];
-		int rc = mirror_write_aside(d, m, err);
+		int rc = mirror_write_aside(d, m, true, err);
 		if (rc == 0)
 			rc = plan_deaths(d, m, err);
 		if (rc == 0 && m->index) /* room in the index is made before the commit: a full disk stops here */

@@ -72,6 +72,7 @@ static int open_lake(struct ducklake *d, struct duct_error *err)
 		.flow = d->ctx->flow,
 		.create = c->create_catalog,
 		.create_indexes = c->create_indexes,
+		.inline_tables = c->inline_rows > 0,
 		.busy_timeout_ms = c->busy_timeout_ms,
 		/* A long interval is for large commits, not for others; the last commit of a run must not wait for it. */
 		.pace_ms = flush_interval_ms(c) < LONGEST_GAP_MS ? flush_interval_ms(c) : LONGEST_GAP_MS,

@@ -5,6 +5,7 @@
 #include "duck/duck.h"
 #include "lake/catalog.h"
 #include "lake/index.h"
+#include "lake/inline.h"
 #include "lake/parquet.h"
 #include "lake/txn.h"
 
@@ -18,6 +19,7 @@ struct ducklake_config {
 	char *catalog, *metadata_schema, *data_path, *schema, *index_dir, *compression;
 	bool create_catalog, create_indexes;
 	int64_t flush_interval_ms, flush_rows, flush_bytes, busy_timeout_ms, delete_file_rows, compression_level;
+	int64_t inline_rows, inline_flush_rows, inline_flush_bytes, inline_flush_age_ms;
 	int no_key, foreign_changes, on_drift;
 };
 extern const struct duct_opt ducklake_opts[];
@@ -47,6 +49,8 @@ struct mirror_column {
 	char *name; /* at the source */
 };
 
+struct fold_slot;
+
 struct mirror {
 	struct mirror *next; /* in the hash chain */
 	uint32_t oid;
@@ -69,6 +73,11 @@ struct mirror {
 	struct lake_index *index; /* NULL until first needed; never for MIRROR_APPEND */
 	struct mirror_file *files; /* by id; loaded with the index */
 	size_t nfiles, files_cap;
+
+	/* Rows inside the catalog, dead ones included; counted there when first needed. */
+	bool inlined_counted;
+	int64_t inlined_rows, inlined_bytes, inlined_since_us;
+	bool inlines; /* the open transaction inlines this table's rows */
 
 	/* Projections of relation versions onto the lake's columns as of the open transaction. */
 	struct mirror_map {
@@ -203,13 +212,20 @@ struct lake_txn *group_txn(struct ducklake *d);
 void group_truncate(struct ducklake *d, struct mirror *m);
 void group_reset(struct ducklake *d, bool unlink_files); /* forget it; files written aside are removed when told so */
 
-/* write.c: pending rows of a mirror become files aside; old rows are looked up. */
-int mirror_write_aside(struct ducklake *d, struct mirror *m, struct duct_error *err);
+/* write.c: pending rows of a mirror become files aside; old rows are looked up. At the commit few rows are inlined. */
+int mirror_write_aside(struct ducklake *d, struct mirror *m, bool commit, struct duct_error *err);
 void aside_kill(struct ducklake *d, int aside, uint32_t position);
 /* Registers a written file with the open transaction (takes it) and returns its ordinal. */
 int aside_add(struct ducklake *d, struct mirror *m, struct lake_new_file *file);
 /* Compression and so on for a file of this table. */
 struct lake_write_spec ducklake_write_spec(struct ducklake *d, struct mirror *m, bool row_ids);
+
+/* inline.c: small commits inside the catalog. */
+/* Plans to inline the pending rows, when they are few enough; false: they go to files. */
+bool mirror_inline(struct ducklake *d, struct mirror *m);
+/* After the commit. *ret: where a slot's inlined row is. False: not known, the index must be built anew. */
+bool mirror_inlined_place(const struct mirror *m, const struct fold_slot *s, struct lake_place *ret);
+void mirror_count_inlined(struct mirror *m);
 
 /* commit.c */
 int group_commit(struct ducklake *d, struct duct_commit_result *ret, struct duct_error *err);

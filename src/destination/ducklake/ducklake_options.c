@@ -31,6 +31,17 @@ const struct duct_opt ducklake_opts[] = {
 	OPT(C, delete_file_rows, "delete_file_rows", DUCT_OPT_INT, "1000",
 	    "from this many deleted rows of one file on, write a delete file instead of marks in the catalog", .min = 1,
 	    .max = 1000000000),
+	OPT(C, inline_rows, "inline_rows", DUCT_OPT_INT, "1000",
+	    "up to so many rows of a table in one commit go into the catalog instead of a file; 0: none", .max = 100000,
+	    .doc = "Seen at once by every client, without small files. The lake's own option data_inlining_row_limit goes first when "
+		   "it is set. Rows of more than 64 kB, more than 1 MB at once, and columns of types or names that DuckLake "
+		   "does not inline go to files."),
+	OPT(C, inline_flush_rows, "inline_flush_rows", DUCT_OPT_INT, "100000",
+	    "write the rows of a table inside the catalog to a file when they are so many", .min = 1, .max = 100000000),
+	OPT(C, inline_flush_bytes, "inline_flush_bytes", DUCT_OPT_SIZE, "16MiB", "the same, by size", .min = 1 << 10,
+	    .max = 1LL << 34),
+	OPT(C, inline_flush_age_ms, "inline_flush_age", DUCT_OPT_DURATION, "10m", "the same, by the age of the oldest of them",
+	    .max = 30LL * 86400 * 1000),
 	OPT(C, compression, "compression", DUCT_OPT_STR, "zstd", "Parquet codec unless the lake sets one"),
 	OPT(C, compression_level, "compression_level", DUCT_OPT_INT, "1", "level of zstd, 0 for its default (3)", .max = 22,
 	    .doc = "Level 1 takes a quarter less processor time than 3 and gives files of the same size on ordinary rows."),

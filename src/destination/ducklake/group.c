@@ -40,7 +40,7 @@ void group_reset(struct ducklake *d, bool unlink_files)
 		if (m->fold)
 			fold_reset(m->fold);
 		m->t = NULL;
-		m->in_group = m->truncated = false;
+		m->in_group = m->truncated = m->inlines = false;
 	}
 	lake_txn_free(d->txn);
 	d->txn = NULL;
@@ -204,7 +204,7 @@ static int fold_batch(struct ducklake *d, const struct duct_batch *batch, struct
 static int write_all_aside(struct ducklake *d, struct duct_error *err)
 {
 	for (size_t i = 0; i < d->ntouched; i++) {
-		int rc = mirror_write_aside(d, d->touched[i], err);
+		int rc = mirror_write_aside(d, d->touched[i], false, err);
 		if (rc < 0)
 			return rc;
 	}

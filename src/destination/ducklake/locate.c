@@ -90,7 +90,7 @@ struct scan {
 	int nkeys;
 	int *keys; /* 0 .. nkeys - 1 */
 	bool exact;
-	uint32_t file_id;
+	uint32_t file_id, version;
 	int64_t *dead; /* ascending */
 	size_t ndead;
 	struct duct_buf scratch;
@@ -153,6 +153,41 @@ static int read_dead(struct ducklake *d, struct mirror *m, const struct lake_fil
 	return 0;
 }
 
+static int index_inlined_rows(void *arg, const struct duct_batch *batch, const struct lake_inlined_row *rows,
+			      struct duct_error *err)
+{
+	struct scan *s = arg;
+	int rc = lake_index_reserve(s->index, batch->rows, err);
+	if (rc < 0)
+		return rc;
+	for (uint32_t i = 0; i < batch->rows; i++) {
+		struct lake_key_hash hash =
+			lake_key_hash_row(s->seed, batch->columns, s->keys, s->nkeys, i, s->exact, &s->scratch);
+		lake_index_add(s->index, hash, (struct lake_place){rows[i].row_id, LAKE_INLINED, s->version});
+	}
+	return 0;
+}
+
+/* Rows inside the catalog, whoever put them there. */
+static int index_inlined(struct ducklake *d, struct mirror *m, const struct lake_column *const *keys, struct scan *s,
+			 struct duct_error *err)
+{
+	struct duct_arena arena;
+	duct_arena_init(&arena);
+	int64_t *versions;
+	size_t n;
+	int rc = 0;
+	lake_inlined_versions(d->lake, m->table_id, &arena, &versions, &n);
+	for (size_t i = 0; i < n && rc == 0; i++) {
+		const struct lake_inlined_wanted wanted = {
+			.table_id = m->table_id, .schema_version = versions[i], .columns = keys, .ncolumns = s->nkeys};
+		s->version = (uint32_t)versions[i];
+		rc = lake_read_inlined(d->lake, d->conn, &wanted, index_inlined_rows, s, err);
+	}
+	duct_arena_done(&arena);
+	return rc;
+}
+
 static int rebuild(struct ducklake *d, struct mirror *m, const struct lake_column *const *keys, int nkeys,
 		   const struct lake_file *files, size_t nfiles, struct duct_error *err)
 {
@@ -160,18 +195,10 @@ static int rebuild(struct ducklake *d, struct mirror *m, const struct lake_colum
 	s.keys = duct_xmalloc((size_t)(nkeys + 1) * sizeof *s.keys);
 	for (int i = 0; i < nkeys; i++)
 		s.keys[i] = i;
-	int64_t total = 0, inlined = 0;
+	int64_t total = 0;
 	for (size_t i = 0; i < nfiles; i++)
 		total += files[i].record_count - files[i].delete_count - files[i].mark_count;
-	int rc = lake_count_inlined(d->lake, m->table_id, &inlined, err);
-	if (rc == 0 && inlined)
-		rc = duct_fail(err, DUCT_CONFIG,
-			       "lake table \"%s\".\"%s\" has %lld rows that another client keeps inside the catalog, where they "
-			       "cannot be changed from here: CALL ducklake_flush_inlined_data('lake') with that client, and "
-			       "attach it with DATA_INLINING_ROW_LIMIT 0",
-			       m->rel->schema, m->rel->name, (long long)inlined);
-	if (rc == 0)
-		rc = lake_index_reset(m->index, err);
+	int rc = lake_index_reset(m->index, err);
 	if (rc == 0)
 		rc = lake_index_reserve(m->index, (size_t)total, err);
 	for (size_t i = 0; i < nfiles && rc == 0; i++) {
@@ -180,6 +207,8 @@ static int rebuild(struct ducklake *d, struct mirror *m, const struct lake_colum
 		if (rc == 0 && files[i].record_count)
 			rc = lake_read_file(d->conn, &files[i], keys, nkeys, NULL, 0, index_rows, &s, err);
 	}
+	if (rc == 0)
+		rc = index_inlined(d, m, keys, &s, err);
 	if (rc == 0)
 		lake_index_set_built(m->index);
 	free(s.keys);

@@ -15,8 +15,9 @@ struct lack {
 	uint32_t slot;
 	bool stored;	  /* a stored row must be read */
 	bool in_aside;
-	int64_t file;	  /* file id, or aside number */
-	int64_t position;
+	int64_t file;	  /* file id, aside number, or schema version of an inlined row */
+	int64_t position; /* in the file; row id of an inlined row */
+	bool inlined;
 	struct duct_batch *found; /* one reference; columns = `wanted` */
 	uint32_t found_row;
 };
@@ -45,6 +46,11 @@ static void stored_place(struct filling *f, struct lack *l)
 		l->in_aside = version->kind == FOLD_ASIDE;
 		l->file = l->in_aside ? version->file : (int64_t)fold->slots[version->file].place.file_id;
 		l->position = l->in_aside ? (int64_t)version->row : (int64_t)fold->slots[version->file].place.position;
+		l->inlined = !l->in_aside && fold->slots[version->file].place.file_id == LAKE_INLINED;
+		if (l->inlined) {
+			l->file = fold->slots[version->file].place.position;
+			l->position = fold->slots[version->file].place.row_id;
+		}
 	}
 }
 
@@ -55,6 +61,8 @@ static int compare_lacks(const void *a, const void *b)
 		return x->stored ? -1 : 1;
 	if (x->in_aside != y->in_aside)
 		return x->in_aside ? 1 : -1;
+	if (x->inlined != y->inlined)
+		return x->inlined ? 1 : -1;
 	if (x->file != y->file)
 		return x->file < y->file ? -1 : 1;
 	return x->position < y->position ? -1 : x->position > y->position;
@@ -98,6 +106,28 @@ static int take_found(void *arg, const struct duct_batch *batch, const int64_t *
 	return 0;
 }
 
+static int take_inlined(void *arg, const struct duct_batch *batch, const struct lake_inlined_row *rows, struct duct_error *err)
+{
+	AUTO_FREE int64_t *row_ids = duct_xmalloc((batch->rows + 1) * sizeof *row_ids);
+	for (uint32_t i = 0; i < batch->rows; i++)
+		row_ids[i] = rows[i].row_id;
+	return take_found(arg, batch, row_ids, row_ids, err);
+}
+
+/* Reads the rows inside the catalog that are lacks [from, to): their positions are row ids. */
+static int read_inlined(struct filling *f, const int64_t *row_ids, size_t n, struct duct_error *err)
+{
+	const struct lake_inlined_wanted wanted = {
+		.table_id = f->m->table_id,
+		.schema_version = f->lacks[f->from].file,
+		.columns = f->wanted,
+		.ncolumns = f->nwanted,
+		.row_ids = row_ids,
+		.nrow_ids = n,
+	};
+	return lake_read_inlined(f->d->lake, f->d->conn, &wanted, take_inlined, f, err);
+}
+
 /* Reads the stored rows of lacks [from, to), which are all in one file. */
 static int read_one_file(struct filling *f, struct duct_error *err)
 {
@@ -109,7 +139,7 @@ static int read_one_file(struct filling *f, struct duct_error *err)
 		aside.record_count = f->d->asides[first->file].rows;
 		if (!f->d->asides[first->file].explicit_row_ids)
 			aside.row_id_start = 0; /* given at the commit; nobody asks here */
-	} else {
+	} else if (!first->inlined) {
 		struct mirror_file *known = mirror_file(f->m, first->file);
 		if (!known)
 			return ducklake_stale_index(f->d, f->m, first->file, err);
@@ -120,6 +150,8 @@ static int read_one_file(struct filling *f, struct duct_error *err)
 	for (size_t i = f->from; i < f->to; i++)
 		if (!n || positions[n - 1] != f->lacks[i].position)
 			positions[n++] = f->lacks[i].position;
+	if (first->inlined)
+		return read_inlined(f, positions, n, err);
 	return lake_read_file(f->d->conn, file, f->wanted, f->nwanted, positions, n, take_found, f, err);
 }
 
@@ -130,7 +162,7 @@ static int read_stored(struct filling *f, struct duct_error *err)
 		const struct lack *first = &f->lacks[f->from];
 		for (f->to = f->from + 1; f->to < f->n; f->to++) {
 			const struct lack *l = &f->lacks[f->to];
-			if (!l->stored || l->in_aside != first->in_aside || l->file != first->file)
+			if (!l->stored || l->in_aside != first->in_aside || l->inlined != first->inlined || l->file != first->file)
 				break;
 		}
 		int rc = read_one_file(f, err);

@@ -188,19 +188,21 @@ static int renew_asides(struct ducklake *d, struct duct_error *err)
 	return lake_txn_renew_files(d->txn, err);
 }
 
-int mirror_write_aside(struct ducklake *d, struct mirror *m, struct duct_error *err)
+int mirror_write_aside(struct ducklake *d, struct mirror *m, bool commit, struct duct_error *err)
 {
 	if (!m->fold || (!m->fold->nslots && !m->fold->nappends))
 		return 0;
 	if (renew_asides(d, err))
 		return -(int)err->class;
 	if (m->mode == MIRROR_APPEND)
-		return write_appends(d, m, err);
+		return commit && mirror_inline(d, m) ? 0 : write_appends(d, m, err);
 	int rc = mirror_load(d, m, err);
 	if (rc == 0)
 		rc = resolve(d, m, err);
 	if (rc == 0)
 		rc = mirror_fill_unsent(d, m, err);
+	if (rc == 0 && commit && mirror_inline(d, m))
+		return 0;
 	if (rc == 0)
 		rc = write_slots(d, m, false, err);
 	if (rc == 0)
