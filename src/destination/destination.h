@@ -82,6 +82,9 @@ struct duct_destination_ops {
 	 * group ends with a whole source transaction. Durable when it returns 0. */
 	int (*commit)(void *dest, struct duct_commit_result *ret, struct duct_error *err);
 
+	/* May be NULL. Nothing is open and nothing has come for about a second: work that is due by the clock. */
+	int (*idle)(void *dest, struct duct_error *err);
+
 	void (*abort)(void *dest); /* drops the open group; the instance stays usable */
 	void (*close)(void *dest);
 };

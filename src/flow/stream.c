@@ -205,6 +205,8 @@ static int apply_all(struct stream *s, struct duct_error *err)
 			rc = apply(s, item, err);
 		else if (got < 0)
 			return s->open && s->whole ? commit(s, err) : 0;
+		else if (!s->open && e->dst->idle)
+			rc = e->dst->idle(e->dest, err);
 		if (rc)
 			return rc;
 	}

@@ -48,7 +48,7 @@ void lake_txn_flush_inlined(struct lake_txn *txn, struct lake_txn_table *t, int6
 /* After the commit: where the rows are, and the row id of the first one that was given one. False: not known, because
  * an earlier attempt than the last one was the lucky one. */
 bool lake_txn_inlined_at(const struct lake_txn_table *t, int64_t *ret_schema_version, int64_t *ret_first_row_id);
-size_t lake_txn_inlined_bytes(const struct lake_txn_table *t); /* of SQL text */
+void lake_txn_inlined_size(const struct lake_txn_table *t, int64_t *ret_rows, int64_t *ret_bytes); /* bytes of SQL text */
 
 /* --- out of the catalog --- */
 

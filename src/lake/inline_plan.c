@@ -151,7 +151,8 @@ bool lake_txn_inlined_at(const struct lake_txn_table *t, int64_t *ret_schema_ver
 	return !t->txn->renumbered;
 }
 
-size_t lake_txn_inlined_bytes(const struct lake_txn_table *t)
+void lake_txn_inlined_size(const struct lake_txn_table *t, int64_t *ret_rows, int64_t *ret_bytes)
 {
-	return t->inlined.text.len;
+	*ret_rows = (int64_t)t->inlined.n;
+	*ret_bytes = (int64_t)t->inlined.text.len;
 }

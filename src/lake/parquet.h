@@ -30,13 +30,16 @@ struct lake_rows {
 	 * valid until lake_write_file() returns. */
 	const int *(*map)(void *arg, const struct duct_relation *rel);
 	void *arg;
+	/* With spec->snapshot_ids: of the rows handed over last, an array as long-lived as they are. */
+	const int64_t *(*snapshot_ids)(void *arg);
 };
 
 struct lake_write_spec {
 	const char *dir;		   /* absolute with trailing slash; made when missing */
 	const struct lake_column *columns; /* live root columns, in order */
 	int ncolumns;
-	bool row_ids;			   /* adds _ducklake_internal_row_id (field id 2147483540) as last column */
+	bool row_ids;			   /* adds _ducklake_internal_row_id (field id 2147483540) behind the columns */
+	bool snapshot_ids;		   /* adds _ducklake_internal_snapshot_id (2147483539) behind that */
 	const char *compression;	   /* "zstd", "snappy", ... */
 	int compression_level;		   /* 0: default */
 	int64_t row_group_rows;		   /* 0: chosen from the width of the first rows, at most 122880 and 32 MB */
@@ -56,9 +59,10 @@ struct lake_write_spec {
 int lake_write_file(struct duck_conn *conn, const struct lake_write_spec *spec, const struct lake_rows *rows,
 		    struct lake_new_file **ret, bool *ret_more, struct duct_error *err);
 
-/* Writes a 2-column delete file (file_path field id 2147483646, pos 2147483645) for data_path; positions ascending. Fsynced. */
+/* Writes a delete file (file_path field id 2147483646, pos 2147483645) for data_path; positions ascending. Fsynced. With
+ * snapshots, one per position, it has the third column (2147483539): the snapshot in which the row died. */
 int lake_write_delete_file(struct duck_conn *conn, const char *dir, const char *data_path, const int64_t *positions,
-			   size_t n, char **ret_path, int64_t *ret_size, int64_t *ret_footer, struct duct_error *err);
+			   const int64_t *snapshots, size_t n, char **ret_path, int64_t *ret_size, int64_t *ret_footer, struct duct_error *err);
 
 /* Positions of a live delete file (2 or 3 columns; puffin is refused with CONFIG), ascending. malloc, caller frees. */
 int lake_read_delete_file(struct duck_conn *conn, const char *path, int64_t **ret, size_t *ret_n, struct duct_error *err);

@@ -449,6 +449,13 @@ static int cut_spans(struct lake_fill *f, uint32_t start, uint32_t n, struct duc
 	return 0;
 }
 
+static void take_ids(duckdb_data_chunk chunk, int column, uint32_t start, const int64_t **ids, uint32_t n)
+{
+	int64_t *out = duckdb_vector_get_data(duckdb_data_chunk_get_vector(chunk, (idx_t)column));
+	memcpy(out + start, *ids, n * sizeof *out);
+	*ids += n;
+}
+
 static int fill_rows(struct lake_fill *f, duckdb_data_chunk chunk, uint32_t start, uint32_t n, struct duct_error *err)
 {
 	int ret = cut_spans(f, start, n, err);
@@ -457,12 +464,10 @@ static int fill_rows(struct lake_fill *f, duckdb_data_chunk chunk, uint32_t star
 		for (size_t i = 0; i < f->nspans && !ret; i++)
 			ret = fill_column(f, c, vector, &f->spans[i], err);
 	}
-	if (f->spec->row_ids && !ret) {
-		duckdb_vector vector = duckdb_data_chunk_get_vector(chunk, (idx_t)f->spec->ncolumns);
-		int64_t *out = duckdb_vector_get_data(vector);
-		memcpy(out + start, f->row_ids, n * sizeof *out);
-		f->row_ids += n;
-	}
+	if (f->spec->row_ids && !ret)
+		take_ids(chunk, f->spec->ncolumns, start, &f->row_ids, n);
+	if (f->spec->snapshot_ids && !ret)
+		take_ids(chunk, f->spec->ncolumns + f->spec->row_ids, start, &f->snapshot_ids, n);
 	f->refs += n;
 	f->nrefs -= n;
 	f->nrows += n;
@@ -492,6 +497,8 @@ int lake_fill_pull(struct lake_fill *f, struct duct_error *err)
 	if (ret < 0)
 		return ret;
 	f->ended = f->nrefs == 0;
+	if (f->spec->snapshot_ids)
+		f->snapshot_ids = f->rows->snapshot_ids(f->rows->arg);
 	if (f->nrefs && f->spec->max_bytes)
 		f->bytes_fed += f->nrefs * lake_fill_row_bytes(f);
 	return f->nrefs > 0;

@@ -6,11 +6,13 @@
 
 /* Field ids that DuckLake reserves. */
 enum {
+	LAKE_FIELD_SNAPSHOT_ID = 2147483539,
 	LAKE_FIELD_ROW_ID = 2147483540,
 	LAKE_FIELD_DELETE_POS = 2147483645,
 	LAKE_FIELD_DELETE_PATH = 2147483646,
 };
 #define LAKE_ROW_ID_NAME "_ducklake_internal_row_id"
+#define LAKE_SNAPSHOT_ID_NAME "_ducklake_internal_snapshot_id"
 
 /* --- parquet_type.c: one type in DuckDB's terms --- */
 
@@ -30,7 +32,7 @@ struct lake_fill {
 	const char *path; /* of the file, for max_bytes */
 
 	const struct lake_row_ref *refs; /* handed over and not yet taken */
-	const int64_t *row_ids;
+	const int64_t *row_ids, *snapshot_ids;
 	size_t nrefs;
 	bool ended; /* next() said so */
 	bool full;  /* max_rows or max_bytes was reached */

@@ -149,6 +149,8 @@ static void copy_sql(struct duct_buf *to, const struct lake_write_spec *spec, in
 	}
 	if (spec->row_ids)
 		duct_buf_printf(to, "%s'%s': %d", spec->ncolumns ? ", " : "", LAKE_ROW_ID_NAME, LAKE_FIELD_ROW_ID);
+	if (spec->snapshot_ids)
+		duct_buf_printf(to, ", '%s': %d", LAKE_SNAPSHOT_ID_NAME, LAKE_FIELD_SNAPSHOT_ID);
 	duct_buf_puts(to, "})");
 }
 
@@ -193,7 +195,7 @@ static struct lake_new_file *new_file(const char *dir, const char *suffix)
 static int write_rows(struct duck_conn *conn, struct lake_fill *fill, struct lake_new_file *file, struct duct_error *err)
 {
 	const struct lake_write_spec *spec = fill->spec;
-	int n = spec->ncolumns + spec->row_ids;
+	int n = spec->ncolumns + spec->row_ids + spec->snapshot_ids;
 	AUTO_FREE duckdb_logical_type *types = duct_xcalloc((size_t)n + 1, sizeof *types);
 	AUTO_FREE const char **names = duct_xcalloc((size_t)n + 1, sizeof *names);
 	for (int i = 0; i < spec->ncolumns; i++) {
@@ -201,8 +203,12 @@ static int write_rows(struct duck_conn *conn, struct lake_fill *fill, struct lak
 		names[i] = spec->columns[i].name;
 	}
 	if (spec->row_ids) {
+		types[spec->ncolumns] = duckdb_create_logical_type(DUCKDB_TYPE_BIGINT);
+		names[spec->ncolumns] = LAKE_ROW_ID_NAME;
+	}
+	if (spec->snapshot_ids) {
 		types[n - 1] = duckdb_create_logical_type(DUCKDB_TYPE_BIGINT);
-		names[n - 1] = LAKE_ROW_ID_NAME;
+		names[n - 1] = LAKE_SNAPSHOT_ID_NAME;
 	}
 	struct duck_feed feed = {.ncolumns = n, .names = names, .types = types, .fill = lake_fill_chunk, .arg = fill};
 	int ret = run_copy(conn, spec, &feed, group_rows(spec, lake_fill_row_bytes(fill)), file, err);
@@ -247,7 +253,7 @@ int lake_write_file(struct duck_conn *conn, const struct lake_write_spec *spec, 
 struct delete_feed {
 	const char *data_path;
 	uint32_t path_len;
-	const int64_t *positions;
+	const int64_t *positions, *snapshots;
 	size_t left;
 };
 
@@ -263,6 +269,10 @@ static int fill_deletes(void *arg, duckdb_data_chunk chunk, struct duct_error *e
 			return ret;
 	}
 	memcpy(duckdb_vector_get_data(duckdb_data_chunk_get_vector(chunk, 1)), d->positions, n * sizeof *d->positions);
+	if (d->snapshots) {
+		memcpy(duckdb_vector_get_data(duckdb_data_chunk_get_vector(chunk, 2)), d->snapshots, n * sizeof *d->snapshots);
+		d->snapshots += n;
+	}
 	d->positions += n;
 	d->left -= n;
 	duckdb_data_chunk_set_size(chunk, n);
@@ -279,24 +289,28 @@ static int check_ascending(const int64_t *positions, size_t n, const char *data_
 }
 
 int lake_write_delete_file(struct duck_conn *conn, const char *dir, const char *data_path, const int64_t *positions,
-	size_t n, char **ret_path, int64_t *ret_size, int64_t *ret_footer, struct duct_error *err)
+	const int64_t *snapshots, size_t n, char **ret_path, int64_t *ret_size, int64_t *ret_footer, struct duct_error *err)
 {
 	int r = check_ascending(positions, n, data_path, err);
 	if (r)
 		return r;
-	const struct lake_column columns[2] = {
+	const struct lake_column columns[3] = {
 		{.id = LAKE_FIELD_DELETE_PATH, .name = "file_path", .type = {.kind = DUCT_VARCHAR}},
 		{.id = LAKE_FIELD_DELETE_POS, .name = "pos", .type = {.kind = DUCT_INT64}},
+		{.id = LAKE_FIELD_SNAPSHOT_ID, .name = LAKE_SNAPSHOT_ID_NAME, .type = {.kind = DUCT_INT64}},
 	};
-	const struct lake_write_spec spec = {.dir = dir, .columns = columns, .ncolumns = 2, .compression = "zstd"};
-	struct delete_feed deletes = {data_path, (uint32_t)strlen(data_path), positions, n};
-	const char *names[2] = {"file_path", "pos"};
-	duckdb_logical_type types[2] = {lake_duck_type(&columns[0].type), lake_duck_type(&columns[1].type)};
-	struct duck_feed feed = {.ncolumns = 2, .names = names, .types = types, .fill = fill_deletes, .arg = &deletes};
+	int ncolumns = snapshots ? 3 : 2;
+	const struct lake_write_spec spec = {.dir = dir, .columns = columns, .ncolumns = ncolumns, .compression = "zstd"};
+	struct delete_feed deletes = {data_path, (uint32_t)strlen(data_path), positions, snapshots, n};
+	const char *names[3] = {"file_path", "pos", LAKE_SNAPSHOT_ID_NAME};
+	duckdb_logical_type types[3];
+	for (int i = 0; i < 3; i++)
+		types[i] = lake_duck_type(&columns[i].type);
+	struct duck_feed feed = {.ncolumns = ncolumns, .names = names, .types = types, .fill = fill_deletes, .arg = &deletes};
 	struct lake_new_file *file = new_file(dir, "-delete");
 	r = run_copy(conn, &spec, &feed, MAX_GROUP_ROWS, file, err);
-	duckdb_destroy_logical_type(&types[0]);
-	duckdb_destroy_logical_type(&types[1]);
+	for (int i = 0; i < 3; i++)
+		duckdb_destroy_logical_type(&types[i]);
 	if (!r) {
 		*ret_path = duct_steal(&file->path);
 		*ret_size = file->size_bytes;

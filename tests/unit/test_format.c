@@ -323,7 +323,7 @@ static void run_duck(struct duck_conn *conn, const struct duct_batch *batch, con
 {
 	struct lake_column columns[2] = {{.name = "c0", .type = batch->columns[0].type[0]}};
 	struct lake_write_spec spec = {.columns = columns, .ncolumns = batch->relation->ncolumns};
-	struct lake_rows rows = {next_rows, map_columns, NULL};
+	struct lake_rows rows = {.next = next_rows, .map = map_columns};
 	struct lake_fill fill = {.spec = &spec, .rows = &rows};
 	struct duct_buf sql AUTO_BUF = {0};
 	struct duct_error err;

@@ -86,7 +86,7 @@ static int64_t number_columns(struct lake_column *columns, const struct duct_typ
 
 static struct lake_new_file *write_all(const struct lake_write_spec *spec, struct feed *feed, bool *more)
 {
-	struct lake_rows rows = {feed_next, feed_map, feed};
+	struct lake_rows rows = {.next = feed_next, .map = feed_map, .arg = feed};
 	struct lake_new_file *file = NULL;
 	struct duct_error err;
 	if (lake_write_file(conn, spec, &rows, &file, more, &err))
@@ -297,7 +297,7 @@ static void brief_batches(void **state)
 	static const struct duct_type types[] = {{.kind = DUCT_VARCHAR}, {.kind = DUCT_BLOB}, {.kind = DUCT_LIST, .nchildren = 1, .children = test_text_child}};
 	struct lake_column columns[3];
 	struct brief b = {.rel = types_relation(types, 3), .left = 40};
-	struct lake_rows rows = {brief_next, brief_map, &b};
+	struct lake_rows rows = {.next = brief_next, .map = brief_map, .arg = &b};
 	struct lake_new_file *file;
 	struct duct_error err;
 	(void)state;
@@ -528,7 +528,7 @@ static void evolution(void **state)
 	lake_new_file_free(file);
 	/* what does not widen is refused */
 	columns[0].type = (struct duct_type){.kind = DUCT_INT8};
-	struct lake_rows rows = {feed_next, feed_map, &feed};
+	struct lake_rows rows = {.next = feed_next, .map = feed_map, .arg = &feed};
 	spec = (struct lake_write_spec){.dir = folder, .columns = columns, .ncolumns = N, .compression = "zstd"};
 	feed.map = map;
 	feed.at = 0;
@@ -597,7 +597,7 @@ static void failures(void **state)
 	struct duct_relation *rel = types_relation(types, 2);
 	struct duct_batch *b = random_batch(rel, 10000, 0, &r);
 	struct feed feed = feed_of_batch(b, 1000);
-	struct lake_rows rows = {feed_next, feed_map, &feed};
+	struct lake_rows rows = {.next = feed_next, .map = feed_map, .arg = &feed};
 	struct lake_new_file *file = NULL;
 	struct duct_error err;
 	(void)state, (void)text;
@@ -660,7 +660,7 @@ static void delete_files(void **state)
 	(void)state;
 	for (int64_t i = 0; i < N; i++)
 		positions[i] = i * 3 + i % 2;
-	assert_int_equal(lake_write_delete_file(conn, folder, "/some/where/it's.parquet", positions, N, &path, &size, &footer, &err), 0);
+	assert_int_equal(lake_write_delete_file(conn, folder, "/some/where/it's.parquet", positions, NULL, N, &path, &size, &footer, &err), 0);
 	assert_int_equal(lake_read_delete_file(conn, path, &back, &n, &err), 0);
 	assert_int_equal(n, N);
 	assert_memory_equal(back, positions, N * sizeof *back);
@@ -694,8 +694,8 @@ static void delete_files(void **state)
 	assert_int_equal(lake_read_delete_file(conn, "/nowhere.parquet", &back, &n, &err), -DUCT_RETRY);
 	positions[1] = 0;
 	char *none = NULL;
-	assert_int_equal(lake_write_delete_file(conn, folder, "x", positions, 3, &none, &size, &footer, &err), -DUCT_FATAL);
-	assert_int_equal(lake_write_delete_file(conn, folder, "x", positions, 0, &none, &size, &footer, &err), -DUCT_FATAL);
+	assert_int_equal(lake_write_delete_file(conn, folder, "x", positions, NULL, 3, &none, &size, &footer, &err), -DUCT_FATAL);
+	assert_int_equal(lake_write_delete_file(conn, folder, "x", positions, NULL, 0, &none, &size, &footer, &err), -DUCT_FATAL);
 	assert_null(none);
 	free(path);
 	free(positions);
@@ -710,7 +710,7 @@ static void *write_in_thread(void *arg)
 	struct duct_relation *rel = types_relation(types, 2);
 	struct duct_batch *b = random_batch(rel, 20000, 3, &r);
 	struct feed feed = feed_of_batch(b, 3000);
-	struct lake_rows rows = {feed_next, feed_map, &feed};
+	struct lake_rows rows = {.next = feed_next, .map = feed_map, .arg = &feed};
 	struct lake_write_spec spec = {.dir = folder, .columns = column, .ncolumns = 2, .compression = "zstd"};
 	struct duck_conn *mine;
 	struct duct_error err;

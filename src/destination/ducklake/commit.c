@@ -32,7 +32,7 @@ static int write_deletes(struct ducklake *d, struct mirror *m, int64_t file_id, 
 {
 	struct lake_new_delete_file file = {.count = (int64_t)n};
 	struct lake_txn_table *t = mirror_table(d, m);
-	int rc = lake_write_delete_file(d->conn, lake_txn_table_path(t), data_path, positions, n, &file.path,
+	int rc = lake_write_delete_file(d->conn, lake_txn_table_path(t), data_path, positions, NULL, n, &file.path,
 					&file.size_bytes, &file.footer_size, err);
 	if (rc == 0)
 		lake_txn_add_delete_file(d->txn, t, file_id, on_new_file, &file);
@@ -178,7 +178,7 @@ static void index_slot(struct mirror *m, const struct fold_slot *s, const struct
 static int follow_commit(struct ducklake *d, struct mirror *m, const struct lake_txn_result *result,
 			 struct duct_error *err)
 {
-	mirror_count_inlined(m);
+	mirror_count_inlined(d, m);
 	if (m->table_id < 0 || !m->index) { /* new tables: index and files are read when first needed */
 		mirror_committed(d, m);
 		return mirror_unload(d, m, m->truncated, err);
@@ -247,5 +247,5 @@ int group_commit(struct ducklake *d, struct duct_commit_result *ret, struct duct
 	*ret = (struct duct_commit_result){result.snapshot_id, d->source_rows};
 	group_reset(d, false);
 	d->last_commit_us = duct_mono_us();
-	return 0;
+	return ducklake_flush_inlined(d, err);
 }

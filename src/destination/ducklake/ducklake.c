@@ -184,6 +184,11 @@ static int destination_commit(void *dest, struct duct_commit_result *ret, struct
 			 "source knows", again->rel->schema, again->rel->name);
 }
 
+static int destination_idle(void *dest, struct duct_error *err)
+{
+	return ducklake_flush_inlined(dest, err);
+}
+
 static void destination_abort(void *dest)
 {
 	struct ducklake *d = dest;
@@ -215,6 +220,7 @@ const struct duct_destination_ops duct_destination_ducklake = {
 	.write = destination_write,
 	.pace = destination_pace,
 	.commit = destination_commit,
+	.idle = destination_idle,
 	.abort = destination_abort,
 	.close = destination_close,
 };

@@ -143,6 +143,8 @@ struct ducklake {
 	uint64_t source_rows;
 	int64_t opened_us, last_commit_us; /* monotonic; opened_us 0: empty */
 	int64_t renewed_us;		   /* likewise: when files aside were last said to be wanted */
+	int64_t flush_checked_us;
+	bool flush_due; /* a table has too much inlined */
 
 	const struct mirror *copy_again; /* the open group has found this one to be copied again */
 	struct {
@@ -200,6 +202,8 @@ void mirrors_free(struct ducklake *d);
 
 /* locate.c: index and files of a mirror. */
 int mirror_load(struct ducklake *d, struct mirror *m, struct duct_error *err); /* index fresh or rebuilt; no-op when done */
+/* The lake columns that rows are found by: the key, or all of a bag. malloc; NULL: err says why. */
+const struct lake_column **mirror_key_columns(struct mirror *m, int *ret_n, struct duct_error *err);
 int mirror_unload(struct ducklake *d, struct mirror *m, bool invalidate, struct duct_error *err);
 struct mirror_file *mirror_file(struct mirror *m, int64_t file_id); /* NULL when there is none */
 void mirror_add_file(struct mirror *m, const struct lake_file *file, int64_t dead_count, bool has_deletes);
@@ -225,7 +229,10 @@ struct lake_write_spec ducklake_write_spec(struct ducklake *d, struct mirror *m,
 bool mirror_inline(struct ducklake *d, struct mirror *m);
 /* After the commit. *ret: where a slot's inlined row is. False: not known, the index must be built anew. */
 bool mirror_inlined_place(const struct mirror *m, const struct fold_slot *s, struct lake_place *ret);
-void mirror_count_inlined(struct mirror *m);
+void mirror_count_inlined(struct ducklake *d, struct mirror *m);
+
+/* flush.c: writes what is due of them to files. Between groups; looks for old ones at most once a second. */
+int ducklake_flush_inlined(struct ducklake *d, struct duct_error *err);
 
 /* commit.c */
 int group_commit(struct ducklake *d, struct duct_commit_result *ret, struct duct_error *err);

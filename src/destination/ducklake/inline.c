@@ -72,11 +72,8 @@ bool mirror_inline(struct ducklake *d, struct mirror *m)
 		.max_row_bytes = MOST_ROW_BYTES,
 	};
 	m->inlines = lake_txn_inline(d->txn, mirror_table(d, m), &all);
-	if (m->inlines) {
+	if (m->inlines)
 		f->nappends = 0;
-		m->inlined_rows += (int64_t)n;
-		m->inlined_bytes += (int64_t)lake_txn_inlined_bytes(m->t);
-	}
 	return m->inlines;
 }
 
@@ -88,8 +85,15 @@ bool mirror_inlined_place(const struct mirror *m, const struct fold_slot *s, str
 	return known;
 }
 
-void mirror_count_inlined(struct mirror *m)
+void mirror_count_inlined(struct ducklake *d, struct mirror *m)
 {
-	if (m->inlines && !m->inlined_since_us)
+	if (!m->inlines)
+		return;
+	int64_t rows, bytes;
+	lake_txn_inlined_size(m->t, &rows, &bytes);
+	m->inlined_rows += rows;
+	m->inlined_bytes += bytes;
+	if (!m->inlined_since_us)
 		m->inlined_since_us = duct_mono_us();
+	d->flush_due |= m->inlined_rows >= d->config->inline_flush_rows || m->inlined_bytes >= d->config->inline_flush_bytes;
 }

@@ -167,7 +167,7 @@ static const int *loader_map(void *arg, const struct duct_relation *rel)
 static void *loader_main(void *arg)
 {
 	struct loader *l = arg;
-	struct lake_rows rows = {loader_next, loader_map, l};
+	struct lake_rows rows = {.next = loader_next, .map = loader_map, .arg = l};
 	for (bool more = true; more;) {
 		struct lake_new_file *file;
 		int rc = lake_write_file(l->conn, &l->table->spec, &rows, &file, &more, &l->error);

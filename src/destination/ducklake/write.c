@@ -119,7 +119,7 @@ static const int *feed_map(void *arg, const struct duct_relation *rel)
 static int write_feed(struct ducklake *d, struct feed *f, bool row_ids, int *ret_aside, struct duct_error *err)
 {
 	struct lake_write_spec spec = ducklake_write_spec(d, f->m, row_ids);
-	struct lake_rows rows = {feed_next, feed_map, f};
+	struct lake_rows rows = {.next = feed_next, .map = feed_map, .arg = f};
 	struct lake_new_file *file;
 	bool more;
 	int rc = lake_write_file(d->conn, &spec, &rows, &file, &more, err);

@@ -1,0 +1,353 @@
+/*
+ * Rows inside the catalog become a Parquet file. A commit of its own, whose rows are all of past snapshots: the file says
+ * of each row which snapshot it is of, and a delete file in which it died, so that every older snapshot stays as it was.
+ */
+#include "destination/ducklake/ducklake.h"
+
+#include "base/clock.h"
+#include "lake/key.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CHECK_EVERY_US = 1000000, GUESSED_ROW_BYTES = 100 };
+
+/* The rows of one table and schema version on their way into a file. */
+struct flush {
+	struct ducklake *d;
+	struct mirror *m;
+	struct flush *next;
+	struct duct_arena arena;
+	int64_t version;
+	struct lake_column *columns; /* as of then */
+	int ncolumns;
+	int *keys; /* of the mirror among them; NULL: one is not there */
+	int nkeys;
+	struct duct_batch **batches;
+	size_t nbatches, batches_cap;
+	struct lake_inlined_row *rows;
+	size_t nrows, rows_cap;
+	size_t batch_at, row_at; /* to be handed over next */
+	struct lake_row_ref *refs;
+	int64_t *ids, *snapshots; /* of the rows handed over */
+	size_t ndead;
+	char *path;
+	int ordinal; /* of the file in the transaction, -1: there was no row */
+};
+
+static void flush_free(struct flush *f)
+{
+	while (f) {
+		struct flush *next = f->next;
+		for (size_t i = 0; i < f->nbatches; i++)
+			duct_batch_unref(f->batches[i]);
+		free(f->batches);
+		free(f->rows);
+		free(f->refs);
+		free(f->ids);
+		free(f->snapshots);
+		free(f->path);
+		duct_arena_done(&f->arena);
+		free(f);
+		f = next;
+	}
+}
+
+static int take_rows(void *arg, const struct duct_batch *batch, const struct lake_inlined_row *rows, struct duct_error *err)
+{
+	(void)err;
+	struct flush *f = arg;
+	f->batches = duct_grow(f->batches, &f->batches_cap, f->nbatches + 1, sizeof *f->batches);
+	f->batches[f->nbatches++] = duct_batch_ref((struct duct_batch *)(uintptr_t)batch); /* only the count changes */
+	f->rows = duct_grow(f->rows, &f->rows_cap, f->nrows + batch->rows, sizeof *f->rows);
+	memcpy(f->rows + f->nrows, rows, batch->rows * sizeof *rows);
+	f->nrows += batch->rows;
+	return 0;
+}
+
+/* One batch at a time. */
+static int flush_next(void *arg, const struct lake_row_ref **rows, const int64_t **row_ids, size_t *n, struct duct_error *err)
+{
+	(void)err;
+	struct flush *f = arg;
+	*n = 0;
+	if (f->batch_at == f->nbatches)
+		return 0;
+	const struct duct_batch *batch = f->batches[f->batch_at++];
+	f->refs = duct_xrealloc(f->refs, batch->rows * sizeof *f->refs);
+	f->ids = duct_xrealloc(f->ids, batch->rows * sizeof *f->ids);
+	f->snapshots = duct_xrealloc(f->snapshots, batch->rows * sizeof *f->snapshots);
+	for (uint32_t i = 0; i < batch->rows; i++, f->row_at++) {
+		f->refs[i] = (struct lake_row_ref){batch, i};
+		f->ids[i] = f->rows[f->row_at].row_id;
+		f->snapshots[i] = f->rows[f->row_at].begin_snapshot;
+	}
+	*rows = f->refs;
+	*row_ids = f->ids;
+	*n = batch->rows;
+	return 0;
+}
+
+static const int64_t *flush_snapshots(void *arg)
+{
+	return ((struct flush *)arg)->snapshots;
+}
+
+/* The rows have the file's columns in their order. */
+static const int *flush_map(void *arg, const struct duct_relation *rel)
+{
+	struct flush *f = arg;
+	int *map = duct_arena_alloc(&f->arena, ((size_t)rel->ncolumns + 1) * sizeof *map);
+	for (int i = 0; i < rel->ncolumns; i++)
+		map[i] = i;
+	return map;
+}
+
+static int read_rows(struct flush *f, struct duct_error *err)
+{
+	const struct lake_column **columns = duct_arena_alloc(&f->arena, ((size_t)f->ncolumns + 1) * sizeof *columns);
+	for (int i = 0; i < f->ncolumns; i++)
+		columns[i] = &f->columns[i];
+	const struct lake_inlined_wanted wanted = {
+		.table_id = f->m->table_id,
+		.schema_version = f->version,
+		.columns = columns,
+		.ncolumns = f->ncolumns,
+		.dead_too = true,
+	};
+	return lake_read_inlined(f->d->lake, f->d->conn, &wanted, take_rows, f, err);
+}
+
+/* One delete file for the rows that died while they were inlined. */
+static int write_deaths(struct flush *f, struct lake_txn_table *t, struct duct_error *err)
+{
+	AUTO_FREE int64_t *positions = duct_xmalloc((f->nrows + 1) * sizeof *positions);
+	AUTO_FREE int64_t *snapshots = duct_xmalloc((f->nrows + 1) * sizeof *snapshots);
+	int64_t first = INT64_MAX, last = 0;
+	for (size_t i = 0; i < f->nrows; i++) {
+		int64_t end = f->rows[i].end_snapshot;
+		if (end < 0)
+			continue;
+		positions[f->ndead] = (int64_t)i;
+		snapshots[f->ndead++] = end;
+		first = end < first ? end : first;
+		last = end > last ? end : last;
+	}
+	if (!f->ndead)
+		return 0;
+	struct lake_new_delete_file file = {
+		.count = (int64_t)f->ndead, .begin_snapshot = first, .partial_max = last > first ? last : 0};
+	int rc = lake_write_delete_file(f->d->conn, lake_txn_table_path(t), f->path, positions, snapshots, f->ndead, &file.path,
+					&file.size_bytes, &file.footer_size, err);
+	if (rc == 0)
+		lake_txn_add_delete_file(f->d->txn, t, -1, f->ordinal, &file);
+	return rc;
+}
+
+static int write_rows(struct flush *f, struct lake_txn_table *t, struct duct_error *err)
+{
+	struct lake_write_spec spec = ducklake_write_spec(f->d, f->m, true);
+	struct lake_rows rows = {flush_next, flush_map, f, flush_snapshots};
+	struct lake_new_file *file;
+	spec.columns = f->columns;
+	spec.ncolumns = f->ncolumns;
+	spec.snapshot_ids = true;
+	int rc = lake_write_file(f->d->conn, &spec, &rows, &file, NULL, err);
+	if (rc < 0)
+		return rc;
+	file->begin_snapshot = INT64_MAX;
+	for (size_t i = 0; i < f->nrows; i++) {
+		int64_t begin = f->rows[i].begin_snapshot;
+		file->begin_snapshot = begin < file->begin_snapshot ? begin : file->begin_snapshot;
+		file->partial_max = begin > file->partial_max ? begin : file->partial_max;
+	}
+	f->path = duct_xstrdup(file->path);
+	f->ordinal = lake_txn_add_file(f->d->txn, t, file);
+	lake_txn_flush_inlined(f->d->txn, t, f->version, (int64_t)f->nrows);
+	return write_deaths(f, t, err);
+}
+
+static void find_keys(struct flush *f)
+{
+	int n;
+	struct duct_error ignored;
+	AUTO_FREE const struct lake_column **keys = mirror_key_columns(f->m, &n, &ignored);
+	if (!keys)
+		return;
+	f->keys = duct_arena_alloc(&f->arena, ((size_t)n + 1) * sizeof *f->keys);
+	f->nkeys = n;
+	for (int k = 0; k < n && f->keys; k++) {
+		int at = 0;
+		while (at < f->ncolumns && f->columns[at].id != keys[k]->id)
+			at++;
+		f->keys[k] = at;
+		if (at == f->ncolumns) /* younger than these rows */
+			f->keys = NULL;
+	}
+}
+
+static int plan_version(struct ducklake *d, struct mirror *m, int64_t version, struct flush **list, struct duct_error *err)
+{
+	struct flush *f = duct_xcalloc(1, sizeof *f);
+	*f = (struct flush){.d = d, .m = m, .version = version, .ordinal = -1, .next = *list};
+	*list = f;
+	duct_arena_init(&f->arena);
+	bool supported;
+	int rc = lake_inlined_columns(d->lake, m->table_id, version, &f->arena, &f->columns, &f->ncolumns, &supported, err);
+	if (rc < 0 || !supported)
+		return rc;
+	rc = read_rows(f, err);
+	if (rc < 0 || !f->nrows)
+		return rc;
+	find_keys(f);
+	return write_rows(f, mirror_table(d, m), err);
+}
+
+static int plan_mirror(struct ducklake *d, struct mirror *m, struct flush **list, struct duct_error *err)
+{
+	struct duct_arena arena;
+	int64_t *versions;
+	size_t n;
+	int rc = 0;
+	duct_arena_init(&arena);
+	lake_inlined_versions(d->lake, m->table_id, &arena, &versions, &n);
+	for (size_t i = 0; i < n && rc == 0; i++)
+		rc = plan_version(d, m, versions[i], list, err);
+	duct_arena_done(&arena);
+	return rc < 0 ? duct_wrap(err, "flush the inlined rows of \"%s\".\"%s\"", m->rel->schema, m->rel->name) : 0;
+}
+
+/* --- afterwards --- */
+
+static bool move_entries(struct flush *f, int64_t file_id)
+{
+	struct duct_buf scratch AUTO_BUF = {0};
+	uint64_t seed = lake_index_set_seed(f->d->indexes);
+	bool exact = f->m->mode == MIRROR_BAG, all = f->keys != NULL;
+	size_t at = 0;
+	for (size_t b = 0; b < f->nbatches && all; b++)
+		for (uint32_t i = 0; i < f->batches[b]->rows && all; i++, at++) {
+			if (f->rows[at].end_snapshot >= 0)
+				continue;
+			struct lake_key_hash hash =
+				lake_key_hash_row(seed, f->batches[b]->columns, f->keys, f->nkeys, i, exact, &scratch);
+			struct lake_place place = {f->rows[at].row_id, (uint32_t)file_id, (uint32_t)at};
+			all = lake_index_move(f->m->index, hash, place);
+		}
+	return all;
+}
+
+static int follow(struct flush *f, const struct lake_txn_result *result, struct duct_error *err)
+{
+	struct mirror *m = f->m;
+	m->inlined_rows = m->inlined_bytes = m->inlined_since_us = 0;
+	if (f->ordinal < 0 || m->mode == MIRROR_APPEND)
+		return 0;
+	if (!m->index || !move_entries(f, result->files[f->ordinal].file_id))
+		return mirror_unload(f->d, m, true, err);
+	struct lake_file file = {
+		.id = result->files[f->ordinal].file_id,
+		.path = f->path,
+		.record_count = (int64_t)f->nrows,
+		.begin_snapshot = result->snapshot_id,
+		.row_id_start = -1,
+		.partial_max = result->snapshot_id,
+		.delete_file_id = -1,
+	};
+	if (f->ndead < f->nrows)
+		mirror_add_file(m, &file, (int64_t)f->ndead, f->ndead > 0);
+	return 0;
+}
+
+/* Files of one commit are added in the order of their ids. */
+static struct flush *reversed(struct flush *list)
+{
+	struct flush *result = NULL;
+	while (list) {
+		struct flush *next = list->next;
+		list->next = result;
+		result = list;
+		list = next;
+	}
+	return result;
+}
+
+static int commit(struct ducklake *d, struct flush *list, struct duct_error *err)
+{
+	AUTO_FREE char *message = duct_xasprintf("ductstream %s: flush of inlined rows", d->ctx->flow);
+	struct lake_commit_info info = {.state = DUCT_STATE_STREAMING, .message = message};
+	struct lake_txn_result result;
+	lake_index_set_begin(d->indexes);
+	int rc = ducklake_send(d, &info, &result, err);
+	for (struct flush *f = list; f && rc == 0; f = f->next)
+		rc = follow(f, &result, err);
+	if (rc == 0)
+		lake_index_set_end(d->indexes, lake_commit_id(d->lake));
+	return rc;
+}
+
+/* What the catalog holds of the table: known after the first look, then counted. */
+static int count_rows(struct ducklake *d, struct mirror *m, struct duct_error *err)
+{
+	if (m->inlined_counted || m->table_id < 0)
+		return 0;
+	int64_t rows;
+	int rc = lake_count_inlined(d->lake, m->table_id, &rows, err);
+	if (rc < 0)
+		return rc;
+	m->inlined_counted = true;
+	if (rows > m->inlined_rows)
+		m->inlined_bytes += (rows - m->inlined_rows) * GUESSED_ROW_BYTES;
+	m->inlined_rows = rows;
+	if (rows && !m->inlined_since_us)
+		m->inlined_since_us = duct_mono_us();
+	return 0;
+}
+
+static bool is_due(const struct ducklake *d, const struct mirror *m, int64_t now_us)
+{
+	const struct ducklake_config *c = d->config;
+	if (!m->inlined_rows || m->gone || m->table_id < 0 || !lake_table_by_id(d->lake, m->table_id))
+		return false;
+	return m->inlined_rows >= c->inline_flush_rows || m->inlined_bytes >= c->inline_flush_bytes ||
+	       now_us - m->inlined_since_us >= c->inline_flush_age_ms * 1000;
+}
+
+static int plan_due(struct ducklake *d, int64_t now_us, struct flush **list, struct duct_error *err)
+{
+	int rc = 0;
+	for (size_t i = 0; i < MIRROR_BUCKETS && rc == 0; i++)
+		for (struct mirror *m = d->mirrors[i]; m && rc == 0; m = m->next) {
+			rc = count_rows(d, m, err);
+			if (rc == 0 && is_due(d, m, now_us))
+				rc = plan_mirror(d, m, list, err);
+		}
+	return rc;
+}
+
+static bool has_rows(const struct flush *list)
+{
+	for (; list; list = list->next)
+		if (list->ordinal >= 0)
+			return true;
+	return false;
+}
+
+int ducklake_flush_inlined(struct ducklake *d, struct duct_error *err)
+{
+	int64_t now_us = duct_mono_us();
+	if (d->txn || d->load || (!d->flush_due && now_us - d->flush_checked_us < CHECK_EVERY_US))
+		return 0;
+	d->flush_checked_us = now_us;
+	d->flush_due = false;
+	struct flush *list = NULL;
+	int rc = plan_due(d, now_us, &list, err);
+	list = reversed(list);
+	if (rc == 0 && has_rows(list))
+		rc = commit(d, list, err);
+	if (d->txn)
+		group_reset(d, false);
+	flush_free(list);
+	return rc;
+}
