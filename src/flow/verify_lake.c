@@ -1,7 +1,7 @@
 /* The lake's side of a comparison: live files without their deleted rows. */
 #include "flow/verify_internal.h"
 
-#include "lake/lake.h" /* inlined rows are nobody else's business yet */
+#include "lake/inline.h"
 
 #include <jansson.h>
 #include <string.h>
@@ -178,36 +178,33 @@ static int read_dead(struct verify *v, struct lake_read *r, const struct lake_fi
 	return 0;
 }
 
-static int take_count(void *arg, int set, const char *const *values, struct duct_error *err)
+static int add_inlined_rows(void *arg, const struct duct_batch *batch, const struct lake_inlined_row *rows,
+			    struct duct_error *err)
 {
-	(void)set, (void)err;
-	*(int64_t *)arg += strtoll(values[0], NULL, 10);
-	return 0;
+	struct lake_read *r = arg;
+	int rc = 0;
+	(void)rows;
+	for (uint32_t i = 0; i < batch->rows && !rc; i++)
+		rc = verify_add_row(r->to, r->t, batch, i, false, &r->scratch, err);
+	return rc;
 }
 
-/* Rows that live in the catalog itself would look as if they were missing. */
-static int refuse_inlined(struct verify *v, const struct verify_table *t, struct duct_error *err)
+/* Rows that live in the catalog itself. */
+static int read_inlined(struct verify *v, struct lake_read *r, struct duct_arena *arena,
+			const struct lake_column *const *columns, struct duct_error *err)
 {
-	const struct lake_model *model = v->lake->model;
-	long long head = model->head;
-	int64_t rows = 0;
-	for (size_t i = 0; i < model->ninlined; i++) {
-		if (model->inlined[i].table_id != t->table_id)
-			continue;
-		int rc = lake_queryf(
-			v->lake->db, take_count, &rows, err,
-			"SELECT count(*) FROM @%s WHERE begin_snapshot <= %lld AND (end_snapshot IS NULL OR "
-			"end_snapshot > %lld)",
-			model->inlined[i].name, head, head);
-		if (rc)
-			return rc;
+	int64_t *versions;
+	size_t n;
+	int rc = 0;
+	lake_inlined_versions(v->lake, r->t->table_id, arena, &versions, &n);
+	for (size_t i = 0; i < n && !rc; i++) {
+		const struct lake_inlined_wanted wanted = {.table_id = r->t->table_id,
+							   .schema_version = versions[i],
+							   .columns = columns,
+							   .ncolumns = r->t->ncolumns};
+		rc = lake_read_inlined(v->lake, v->conn, &wanted, add_inlined_rows, r, err);
 	}
-	return rows ? duct_fail(err, DUCT_CONFIG,
-				"%lld rows stand in the catalog itself, which verify cannot read yet: flush them with "
-				"the official "
-				"client (CALL ducklake_flush_inlined_data)",
-				(long long)rows)
-		    : 0;
+	return rc;
 }
 
 static int read_files(struct verify *v, struct lake_read *r, struct duct_arena *arena, struct duct_error *err)
@@ -226,7 +223,7 @@ static int read_files(struct verify *v, struct lake_read *r, struct duct_arena *
 		if (!rc)
 			rc = lake_read_file(v->conn, &files[i], columns, t->ncolumns, NULL, 0, add_rows, r, err);
 	}
-	return rc;
+	return rc ? rc : read_inlined(v, r, arena, columns, err);
 }
 
 int verify_lake_read(struct verify *v, struct verify_table *t, struct verify_digest *to, struct duct_error *err)
@@ -235,8 +232,6 @@ int verify_lake_read(struct verify *v, struct verify_table *t, struct verify_dig
 	struct duct_arena arena;
 	duct_arena_init(&arena);
 	int rc = find_columns(v, t, err);
-	if (!rc)
-		rc = refuse_inlined(v, t, err);
 	if (!rc)
 		rc = read_files(v, &r, &arena, err);
 	duct_arena_done(&arena);

@@ -318,6 +318,7 @@ int lake_open(struct lake **ret, const struct lake_config *config, const struct 
 	lake->read_only = config->read_only;
 	lake->pace_ms = config->pace_ms;
 	lake->inline_tables = config->inline_tables;
+	lake->create_indexes = config->create_indexes;
 	lake->base = -1;
 	lake->mark.snapshot_id = -1;
 	duct_arena_init(&lake->options_arena);

@@ -41,9 +41,20 @@ static bool put_text(struct duct_buf *to, bool sqlite, struct duct_cell cell)
 	return true;
 }
 
+/* DuckDB reads the text of a list of JSON as one JSON array: NULL and null, blanks and repeated keys would be lost. */
+static bool has_json(const struct duct_type *type)
+{
+	for (int i = 0; i < type->nchildren; i++)
+		if (has_json(&type->children[i]))
+			return true;
+	return type->kind == DUCT_JSON;
+}
+
 static bool put_nested(struct duct_buf *to, const struct duct_type *type, struct duct_cell cell)
 {
 	AUTO_BUF struct duct_buf text = {0};
+	if (has_json(type))
+		return false;
 	duct_format_value(&text, type, cell);
 	if (memchr(text.data, 0, text.len) || !duct_utf8_valid(text.data, text.len))
 		return false;

@@ -86,7 +86,7 @@ struct lake {
 	const struct duct_ctx *ctx;
 	char *flow, *data_path;
 	char uuid[37];
-	bool read_only, has_own_tables, inline_tables;
+	bool read_only, has_own_tables, inline_tables, create_indexes;
 	bool has_owner; /* ductstream_checkpoint has that column: false only for a read-only look at an older lake */
 	int64_t pace_ms; /* gap after a snapshot of ours, of all our processes */
 	struct lake_model *model;

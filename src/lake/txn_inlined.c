@@ -112,8 +112,10 @@ void lake_render_inlined_table(const struct lake_txn_table *t, struct lake_scrip
 	struct duct_buf *to = lake_script_step(script, LAKE_STEP_PLAIN, 0, NULL);
 	lake_sqlf(to, db, "CREATE TABLE IF NOT EXISTS @");
 	duct_buf_append(to, sql.data, sql.len);
-	lake_sqlf(lake_script_step(script, LAKE_STEP_PLAIN, 0, NULL), db,
-		  "CREATE INDEX IF NOT EXISTS ductstream_inlined_data_%lld_%lld ON @ducklake_inlined_data_%lld_%lld(row_id)",
+	if (t->txn->lake->create_indexes)
+		lake_sqlf(
+			lake_script_step(script, LAKE_STEP_PLAIN, 0, NULL), db,
+			"CREATE INDEX IF NOT EXISTS ductstream_inlined_data_%lld_%lld ON @ducklake_inlined_data_%lld_%lld(row_id)",
 		  id, version, id, version);
 	lake_sqlf(lake_script_step(script, LAKE_STEP_PLAIN, 0, NULL), db,
 		  "INSERT INTO @ducklake_inlined_data_tables (table_id, table_name, schema_version) "

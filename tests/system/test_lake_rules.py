@@ -272,6 +272,173 @@ def test_rule_2_foreign_rows_are_shared_when_told_so(mirror):
     m.same("t", where="id < 500")
 
 
+@pytest.mark.parametrize("delete_file_rows", [1000, 1], ids=["marks", "delete_files"])
+@pytest.mark.parametrize("kind", UPKEEP)
+def test_upkeep_by_the_official_client(request, make_mirror, database, kind, delete_file_rows):
+    # every kind on one catalog, in turn; the other one is the other half's
+    catalogs = ("sqlite_lake", "postgres_lake")
+    home = request.getfixturevalue(catalogs[(list(UPKEEP).index(kind) + (delete_file_rows == 1)) % 2])
+    m = make_mirror(database, home, KEYED, destination={"delete_file_rows": delete_file_rows})
+    m.sync()
+    scenario(m)
+    for _ in range(2 if delete_file_rows > 1 else 1):
+        before = histories(m)
+        old = ", ".join(str(snapshot["snapshot_id"]) for snapshot in m.lake.snapshots()[1:-3:2])
+        for statement in UPKEEP[kind]:
+            m.lake.sql(statement.format(old=old))
+            unchanged(m, before, count=statement is UPKEEP[kind][-1])
+        touch_all(m)
+    names = [row["table_name"] for row in m.lake.dicts("FROM ducklake_table_info('lake')")]
+    assert sorted(names) == sorted(TABLES)
+    listed = m.lake.sql("SELECT data_file FROM ducklake_list_files('lake', 't', schema => 'public')")
+    assert all(path.startswith(str(m.home.data_path)) for (path,) in listed)
+
+
+def test_upkeep_while_the_flow_runs(mirror):
+    m = mirror(KEYED, *(FILL.format(name) for name in TABLES))
+    m.sync()
+    run = m.flow.start()
+    stop = threading.Event()
+    failures = []
+
+    def write():
+        try:
+            with m.database.connect() as connection:
+                i = 0
+                while not stop.wait(0.005):
+                    i += 1
+                    connection.execute(
+                        f"UPDATE t SET n = n + 1 WHERE id = {i % 40 + 1}; UPDATE bag SET n = n + 1 WHERE id = {i % 7 + 1};"
+                        f" INSERT INTO u VALUES ({1000 + i}, 'w', {i}); DELETE FROM u WHERE id = {1000 + i - 20}"
+                    )
+        except Exception as error:
+            failures.append(error)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    done = 0
+    try:
+        for _ in range(3):
+            for statement in UPKEEP["flush_rewrite_merge"]:
+                try:
+                    m.lake.sql(statement)
+                    done += 1
+                except LakeError as error:  # it loses races against commits, and says so
+                    assert "onflict" in str(error) or "locked" in str(error) or "serialize" in str(error), error
+    finally:
+        stop.set()
+        writer.join()
+    assert not failures and done, failures
+    assert run.running, run.describe()
+    assert run.terminate() in (0, EXIT_RETRY, EXIT_CANCELLED), run.describe()  # a stop may meet a lost race
+    m.sync()
+    m.same(*TABLES)
+    touch_all(m)
+
+
+# --- rule by rule ---
+
+
+def test_rule_0_a_fenced_owner_cannot_commit(mirror):
+    m = mirror(KEYED)
+    m.sync()
+    run = m.flow.start()
+    m.sql(FILL.format("t"))
+    m.wait_rows(run, "t", 40)
+    state = m.state()
+    m.change_catalog("UPDATE {}ductstream_checkpoint SET epoch = epoch + 1")
+    m.sql("INSERT INTO t VALUES (1000, 'late', 0)")
+    assert run.wait(60) == EXIT_FATAL, run.describe()
+    assert "fenced" in run.stderr, run.stderr
+    assert m.state()[:2] == state[:2]
+    m.sync()  # a new owner goes on where the lake stands
+    m.same(*TABLES)
+
+
+def test_rule_0_rows_and_position_move_together(mirror):
+    m = mirror(KEYED)
+    m.sync()
+    positions = [m.catalog("SELECT seq, lsn, commit_id, state, snapshot_id FROM {}ductstream_checkpoint")]
+    for i in range(3):
+        m.sql(f"INSERT INTO t VALUES ({i}, 'x', 0)")
+        m.sync()
+        positions.append(m.catalog("SELECT seq, lsn, commit_id, state, snapshot_id FROM {}ductstream_checkpoint"))
+    assert all(len(rows) == 1 for rows in positions)
+    sequence, lsns, ids, states, snapshots = zip(*(rows[0] for rows in positions))
+    assert list(sequence) == sorted(set(sequence))
+    assert len(set(lsns)) == len(set(ids)) == 4
+    assert set(states) == {states[0]}
+    assert snapshots[-1] == m.last_snapshot() and list(snapshots) == sorted(set(snapshots))
+
+
+def test_rule_1_snapshots_stay_dense_beside_another_writer(mirror):
+    m = mirror(KEYED)
+    m.sync()
+    m.lake.sql("CREATE SCHEMA theirs")
+    m.lake.sql("CREATE TABLE theirs.x (i INTEGER)")
+    m.sync()
+    run = m.flow.start()
+    written = 0
+    for i in range(60):
+        m.sql(f"INSERT INTO t VALUES ({i}, 'x', {i}); INSERT INTO u VALUES ({i}, 'x', {i})")
+        try:
+            m.lake.sql(f"INSERT INTO theirs.x VALUES ({i})")
+            written += 1
+        except LakeError as error:
+            assert "onflict" in str(error) or "locked" in str(error), error
+    m.wait_rows(run, "t", 60)
+    assert run.terminate() == 0, run.describe()
+    m.same(*TABLES)
+    assert written > 5
+    assert m.lake.count("theirs.x") == written
+    ids = [row[0] for row in m.catalog("SELECT snapshot_id FROM {}ducklake_snapshot ORDER BY 1")]
+    assert ids == list(range(len(ids)))
+    for at in ids[2:]:
+        assert m.lake.count("public.t", at) == m.lake.count("public.u", at)
+
+
+def test_rule_2_a_table_dropped_or_altered_by_others(mirror):
+    m = mirror(KEYED, FILL.format("t"))
+    m.sync()
+    m.lake.sql("ALTER TABLE public.t DROP COLUMN v")
+    m.sql("UPDATE t SET v = 'x' WHERE id = 1")
+    stderr = m.refuses_any()
+    assert '"v"' in stderr and '"t"' in stderr, stderr
+    m.lake.sql("DROP TABLE public.u")
+    m.sql("INSERT INTO u VALUES (1, 'x', 1)")
+    assert "public" in m.refuses_any()
+
+
+def test_rule_2_foreign_rows_stop_the_flow(mirror):
+    m = mirror(KEYED, FILL.format("t"))
+    m.sync()
+    m.lake.sql("BEGIN")
+    m.lake.sql("CALL lake.set_commit_message('somebody', 'by hand')")
+    m.lake.sql("INSERT INTO public.t VALUES (500, 'foreign', 0)")
+    m.lake.sql("COMMIT")
+    foreign = m.last_snapshot()
+    m.sql("UPDATE t SET v = 'x' WHERE id = 1")
+    stderr = m.refuses_any()
+    assert "somebody" in stderr and f"snapshot {foreign}" in stderr and "foreign_changes" in stderr, stderr
+
+
+def test_rule_2_foreign_rows_are_shared_when_told_so(mirror):
+    m = mirror(KEYED, FILL.format("t"), destination={"foreign_changes": "share"})
+    m.sync()
+    theirs = m.home.open("DATA_INLINING_ROW_LIMIT 0")
+    theirs.sql("INSERT INTO public.t VALUES (500, 'foreign', 0)")
+    theirs.sql("DELETE FROM public.t WHERE id = 500")
+    theirs.sql("INSERT INTO public.t SELECT i, 'foreign', 0 FROM range(600, 640) r(i)")
+    theirs.sql("UPDATE public.t SET v = 'foreign' WHERE id IN (1, 2, 3, 40)")
+    m.sql("UPDATE t SET v = 'ours' WHERE id IN (1, 2, 3, 4)", "DELETE FROM t WHERE id IN (5, 40)", "INSERT INTO t VALUES (41, 'x', 1)")
+    m.sync()
+    m.same("t", where="id < 500")
+    assert m.lake.value("SELECT count(*) FROM public.t WHERE id >= 500") == 40
+    m.sql("UPDATE t SET n = 0", "DELETE FROM t WHERE id % 2 = 0")
+    m.sync()
+    m.same("t", where="id < 500")
+
+
 def test_rule_2_rows_inlined_by_others_are_named_until_flushed(mirror):
     m = mirror(KEYED, FILL.format("t"), destination={"foreign_changes": "share"})
     m.sync()
@@ -308,6 +475,8 @@ def test_rule_3_every_mark_hits_one_live_row(mirror, delete_file_rows):
             assert gone < count or count == 0, f"file {file_id} has no live row and is not ended"
             assert all(0 <= position < count for position in marks.get(file_id, ()))
             live += count - gone
+        for (inlined,) in m.catalog(f"SELECT table_name FROM {{}}ducklake_inlined_data_tables WHERE table_id = {table_id}"):
+            live += m.catalog(f"SELECT count(*) FROM {{}}{inlined} WHERE end_snapshot IS NULL")[0][0]
         assert live == len(m.rows(name))
 
 

@@ -201,7 +201,7 @@ static int plan_version(struct ducklake *d, struct mirror *m, int64_t version, s
 	if (rc < 0 || !f->nrows)
 		return rc;
 	find_keys(f);
-	return write_rows(f, mirror_table(d, m), err);
+	return write_rows(f, m->t, err);
 }
 
 static int plan_mirror(struct ducklake *d, struct mirror *m, struct flush **list, struct duct_error *err)
@@ -211,6 +211,7 @@ static int plan_mirror(struct ducklake *d, struct mirror *m, struct flush **list
 	size_t n;
 	int rc = 0;
 	duct_arena_init(&arena);
+	(void)mirror_table(d, m);
 	lake_inlined_versions(d->lake, m->table_id, &arena, &versions, &n);
 	for (size_t i = 0; i < n && rc == 0; i++)
 		rc = plan_version(d, m, versions[i], list, err);
