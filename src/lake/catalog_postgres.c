@@ -19,6 +19,7 @@
 enum {
 	CONNECT_TIMEOUT_MS = 15000,
 	STOP_GRACE_MS = 10000, /* a statement in flight may end within it after the stop was asked */
+	COPY_CHUNK = 1 << 16,
 	COPY_FROM_ROWS = 10,   /* binary COPY wins over VALUES from here up */
 };
 
@@ -230,6 +231,7 @@ static void step_text(struct duct_buf *to, const struct lake_step *step, const c
 		break;
 	case LAKE_STEP_COUNT: duct_buf_printf(to, "SELECT 1/((%s)=%lld)::int", sql, (long long)step->expect); break;
 	case LAKE_STEP_MARKS: marks_text(to, step, sql); break;
+	case LAKE_STEP_COPY: duct_buf_printf(to, "COPY %s FROM STDIN", sql); break;
 	}
 	duct_buf_putc(to, ';');
 }
@@ -257,11 +259,28 @@ static int send_marks(struct pg_db *db, const struct lake_step *step, struct duc
 				duct_buf_be32(&chunk, 8);
 				duct_buf_be64(&chunk, (uint64_t)row[c]);
 			}
-			if (chunk.len > 65536 && put_copy(db, &chunk, err))
+			if (chunk.len > COPY_CHUNK && put_copy(db, &chunk, err))
 				return -(int)err->class;
 		}
 	duct_buf_be16(&chunk, 0xffff);
-	if (put_copy(db, &chunk, err))
+	return put_copy(db, &chunk, err);
+}
+
+static int send_rows(struct pg_db *db, const struct lake_step *step, struct duct_error *err)
+{
+	AUTO_BUF struct duct_buf chunk = {0};
+	for (size_t at = 0; at < step->data.len; at += COPY_CHUNK) {
+		size_t left = step->data.len - at;
+		duct_buf_append(&chunk, step->data.data + at, left < COPY_CHUNK ? left : COPY_CHUNK);
+		if (put_copy(db, &chunk, err))
+			return -(int)err->class;
+	}
+	return 0;
+}
+
+static int send_copy(struct pg_db *db, const struct lake_step *step, struct duct_error *err)
+{
+	if (step->kind == LAKE_STEP_MARKS ? send_marks(db, step, err) : send_rows(db, step, err))
 		return -(int)err->class;
 	int ended;
 	while ((ended = PQputCopyEnd(db->conn, NULL)) == 0)
@@ -272,7 +291,7 @@ static int send_marks(struct pg_db *db, const struct lake_step *step, struct duc
 
 static const struct lake_step *copy_step(const struct lake_script *script, size_t at)
 {
-	if (at >= script->n || script->steps[at].kind != LAKE_STEP_MARKS)
+	if (at >= script->n || (script->steps[at].kind != LAKE_STEP_MARKS && script->steps[at].kind != LAKE_STEP_COPY))
 		return NULL;
 	return &script->steps[at];
 }
@@ -291,7 +310,7 @@ static int read_results(struct pg_db *db, const struct lake_script *script, size
 		ExecStatusType status = PQresultStatus(res);
 		if (status == PGRES_COPY_IN) {
 			const struct lake_step *step = nth >= before ? copy_step(script, nth - before) : NULL;
-			if (!step || send_marks(db, step, err)) {
+			if (!step || send_copy(db, step, err)) {
 				PQclear(res);
 				return is_lost(db, err);
 			}

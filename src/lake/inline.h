@@ -10,9 +10,15 @@
  * the columns of that time, until they are flushed.
  */
 
-/* One value as SQL, in the encoding that the official client reads. False (what was appended is of no use): the catalog
- * cannot hold it. */
-bool lake_inline_value(struct duct_buf *to, bool sqlite, const struct duct_type *type, struct duct_cell cell);
+/* How a value is written down on its way into the catalog. */
+enum lake_inline_form {
+	LAKE_INLINE_SQLITE,   /* literal */
+	LAKE_INLINE_POSTGRES, /* literal */
+	LAKE_INLINE_COPY,     /* field of Postgres's COPY in text form */
+};
+/* One value in the encoding that the official client reads. False (what was appended is of no use): the catalog cannot
+ * hold it. */
+bool lake_inline_value(struct duct_buf *to, enum lake_inline_form form, const struct duct_type *type, struct duct_cell cell);
 
 /* Bounds and counts of the values of one column; zero-initialise, lake_bounds_done() frees. */
 struct lake_bounds {
@@ -34,7 +40,7 @@ struct lake_inline_rows {
 	size_t n;
 	const int *(*map)(void *arg, const struct duct_relation *rel); /* as in struct lake_rows */
 	void *arg;
-	size_t max_bytes, max_row_bytes; /* of SQL text */
+	size_t max_bytes, max_row_bytes; /* as sent */
 };
 /* Plans to inline the rows. False: nothing was planned, because the table, a value or the amount is not one for the
  * catalog; then they go to a file (which also says what is wrong with a value that is wrong). At most one call per table. */
@@ -48,7 +54,7 @@ void lake_txn_flush_inlined(struct lake_txn *txn, struct lake_txn_table *t, int6
 /* After the commit: where the rows are, and the row id of the first one that was given one. False: not known, because
  * an earlier attempt than the last one was the lucky one. */
 bool lake_txn_inlined_at(const struct lake_txn_table *t, int64_t *ret_schema_version, int64_t *ret_first_row_id);
-void lake_txn_inlined_size(const struct lake_txn_table *t, int64_t *ret_rows, int64_t *ret_bytes); /* bytes of SQL text */
+void lake_txn_inlined_size(const struct lake_txn_table *t, int64_t *ret_rows, int64_t *ret_bytes); /* bytes as sent */
 
 /* --- out of the catalog --- */
 

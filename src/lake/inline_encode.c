@@ -22,23 +22,36 @@ static void put_hex(struct duct_buf *to, const char *p, size_t n)
 	to->len += 2 * n;
 }
 
-/* Bytes as a literal of a Postgres bytea, of a SQLite blob, or of a SQLite text that has a NUL inside. */
-static void put_bytes(struct duct_buf *to, bool sqlite, bool text, const char *p, size_t n)
+/* Bytes for a bytea of Postgres, for a blob of SQLite, or for a text of SQLite that has a NUL inside. */
+static void put_bytes(struct duct_buf *to, enum lake_inline_form form, bool text, const char *p, size_t n)
 {
-	duct_buf_puts(to, !sqlite ? "'\\x" : text ? "CAST(x'" : "x'");
+	static const char *const before[] = {"x'", "'\\x", "\\\\x"}, *const behind[] = {"'", "'", ""};
+	bool cast = text && form == LAKE_INLINE_SQLITE;
+	duct_buf_puts(to, cast ? "CAST(x'" : before[form]);
 	put_hex(to, p, n);
-	duct_buf_puts(to, sqlite && text ? "' AS TEXT)" : "'");
+	duct_buf_puts(to, cast ? "' AS TEXT)" : behind[form]);
 }
 
-static bool put_text(struct duct_buf *to, bool sqlite, struct duct_cell cell)
+static bool put_text(struct duct_buf *to, enum lake_inline_form form, struct duct_cell cell)
 {
 	if (!duct_utf8_valid(cell.data, cell.len))
 		return false;
-	if (!sqlite || memchr(cell.data, 0, cell.len))
-		put_bytes(to, sqlite, true, cell.data, cell.len);
+	if (form != LAKE_INLINE_SQLITE || memchr(cell.data, 0, cell.len))
+		put_bytes(to, form, true, cell.data, cell.len);
 	else
 		duct_buf_sql_literal_n(to, cell.data, cell.len);
 	return true;
+}
+
+static void put_field(struct duct_buf *to, const char *p, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		static const char special[] = "\\\n\r\t", letters[] = "\\nrt";
+		const char *found = p[i] ? strchr(special, p[i]) : NULL;
+		if (found)
+			duct_buf_putc(to, '\\');
+		duct_buf_putc(to, found ? letters[found - special] : p[i]);
+	}
 }
 
 /* DuckDB reads the text of a list of JSON as one JSON array: NULL and null, blanks and repeated keys would be lost. */
@@ -50,7 +63,7 @@ static bool has_json(const struct duct_type *type)
 	return type->kind == DUCT_JSON;
 }
 
-static bool put_nested(struct duct_buf *to, const struct duct_type *type, struct duct_cell cell)
+static bool put_nested(struct duct_buf *to, enum lake_inline_form form, const struct duct_type *type, struct duct_cell cell)
 {
 	AUTO_BUF struct duct_buf text = {0};
 	if (has_json(type))
@@ -58,18 +71,27 @@ static bool put_nested(struct duct_buf *to, const struct duct_type *type, struct
 	duct_format_value(&text, type, cell);
 	if (memchr(text.data, 0, text.len) || !duct_utf8_valid(text.data, text.len))
 		return false;
-	duct_buf_sql_literal_n(to, text.data, text.len);
+	if (form == LAKE_INLINE_COPY)
+		put_field(to, text.data, text.len);
+	else
+		duct_buf_sql_literal_n(to, text.data, text.len);
 	return true;
 }
 
-bool lake_inline_value(struct duct_buf *to, bool sqlite, const struct duct_type *type, struct duct_cell cell)
+bool lake_inline_value(struct duct_buf *to, enum lake_inline_form form, const struct duct_type *type, struct duct_cell cell)
 {
+	const char *quote = form == LAKE_INLINE_COPY ? "" : "'";
 	if (!cell.data) {
-		duct_buf_puts(to, "NULL");
+		duct_buf_puts(to, form == LAKE_INLINE_COPY ? "\\N" : "NULL");
 		return true;
 	}
 	switch (type->kind) {
-	case DUCT_BOOL: duct_buf_puts(to, sqlite ? (*cell.data ? "1" : "0") : (*cell.data ? "true" : "false")); return true;
+	case DUCT_BOOL:
+		if (form == LAKE_INLINE_SQLITE)
+			duct_buf_putc(to, *cell.data ? '1' : '0');
+		else
+			duct_buf_puts(to, *cell.data ? "true" : "false");
+		return true;
 	case DUCT_INT8:
 	case DUCT_INT16:
 	case DUCT_INT32:
@@ -78,15 +100,15 @@ bool lake_inline_value(struct duct_buf *to, bool sqlite, const struct duct_type 
 	case DUCT_UINT16:
 	case DUCT_UINT32: duct_format_value(to, type, cell); return true;
 	case DUCT_VARCHAR:
-	case DUCT_JSON: return put_text(to, sqlite, cell);
-	case DUCT_BLOB: put_bytes(to, sqlite, false, cell.data, cell.len); return true;
+	case DUCT_JSON: return put_text(to, form, cell);
+	case DUCT_BLOB: put_bytes(to, form, false, cell.data, cell.len); return true;
 	case DUCT_LIST:
 	case DUCT_STRUCT:
-	case DUCT_MAP: return put_nested(to, type, cell);
-	default:
-		duct_buf_putc(to, '\'');
-		duct_format_value(to, type, cell); /* has no quote in it */
-		duct_buf_putc(to, '\'');
+	case DUCT_MAP: return put_nested(to, form, type, cell);
+	default: /* text without anything that must be escaped */
+		duct_buf_puts(to, quote);
+		duct_format_value(to, type, cell);
+		duct_buf_puts(to, quote);
 		return true;
 	}
 }

@@ -15,8 +15,9 @@ struct inlining {
 	struct lake_bounds *bounds;
 	const struct duct_relation *rel; /* that the map is of */
 	const int *map;
-	bool sqlite;
 };
+
+enum { COPY_FROM_ROWS = 20 }; /* from here up a COPY beats the values of an INSERT, although the server stops for it */
 
 /* The value of a lake column in a row; casts and defaults stand in scratch. False: not to be had. */
 static bool find_value(struct inlining *in, const struct lake_row_ref *ref, int column, struct duct_buf *scratch,
@@ -57,9 +58,9 @@ static bool add_row(struct inlining *in, size_t i, struct duct_buf *scratch)
 	}
 	for (int c = 0; c < in->t->nlive; c++) {
 		struct duct_cell cell;
-		duct_buf_putc(text, ',');
+		duct_buf_putc(text, in->to->form == LAKE_INLINE_COPY ? '\t' : ',');
 		if (!find_value(in, ref, c, scratch, &cell) || cell.len > in->from->max_row_bytes ||
-		    !lake_inline_value(text, in->sqlite, &in->t->live[c].type, cell))
+		    !lake_inline_value(text, in->to->form, &in->t->live[c].type, cell))
 			return false;
 		lake_bounds_add(&in->bounds[c], &in->t->live[c].type, cell);
 	}
@@ -104,13 +105,16 @@ static void forget_rows(struct txn_inlined *inlined)
 
 bool lake_txn_inline(struct lake_txn *txn, struct lake_txn_table *t, const struct lake_inline_rows *rows)
 {
-	struct inlining in = {.t = t, .from = rows, .to = &t->inlined, .sqlite = txn->lake->db->sqlite};
+	struct inlining in = {.t = t, .from = rows, .to = &t->inlined};
 	AUTO_BUF struct duct_buf ignored = {0};
 	if (!rows->n || !lake_inlined_table_sql(&ignored, t, 0))
 		return false;
 	for (int c = 0; c < t->nlive; c++)
 		if (!t->live[c].supported)
 			return false;
+	in.to->form = txn->lake->db->sqlite	  ? LAKE_INLINE_SQLITE
+		      : rows->n < COPY_FROM_ROWS ? LAKE_INLINE_POSTGRES
+						 : LAKE_INLINE_COPY;
 	in.bounds = duct_xcalloc((size_t)t->nlive + 1, sizeof *in.bounds);
 	in.to->row_ids = duct_xmalloc(rows->n * sizeof *in.to->row_ids);
 	AUTO_BUF struct duct_buf scratch = {0};

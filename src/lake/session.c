@@ -8,6 +8,8 @@
 void lake_script_done(struct lake_script *script)
 {
 	duct_buf_done(&script->text);
+	for (size_t i = 0; i < script->n; i++)
+		duct_buf_done(&script->steps[i].data);
 	free(script->steps);
 	*script = (struct lake_script){0};
 }

@@ -24,6 +24,7 @@ enum lake_step_kind {
 	LAKE_STEP_CHANGED, /* INSERT, UPDATE or DELETE that must touch exactly `expect` rows */
 	LAKE_STEP_COUNT,   /* SELECT of one number that must be `expect` */
 	LAKE_STEP_MARKS,   /* marks go into a deletes table: `marks` */
+	LAKE_STEP_COPY,	   /* Postgres: rows in COPY's text form, `data`; the text is table and columns */
 };
 
 /* What it means when the count is not the expected one. */
@@ -49,6 +50,7 @@ struct lake_step {
 	int64_t table_id, snapshot_id; /* LAKE_STEP_MARKS; the text is the quoted name of the deletes table */
 	const struct lake_marks *marks;
 	size_t nmarks;
+	struct duct_buf data; /* LAKE_STEP_COPY */
 };
 
 /* Postgres: what run() waits for under its lock. gap_ms 0: nothing. */

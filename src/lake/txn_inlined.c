@@ -179,25 +179,41 @@ static void render_flushed_rows(struct lake_txn_table *t, struct lake_script *sc
 	}
 }
 
-static void render_new_rows(struct lake_txn_table *t, struct lake_script *script)
+/* Table and columns. */
+static void put_target(struct duct_buf *to, const struct lake_txn_table *t)
 {
-	struct txn_inlined *in = &t->inlined;
-	struct duct_buf *sql = lake_script_step(script, LAKE_STEP_PLAIN, 0, NULL);
+	put_name(to, t, t->inlined.schema_version);
+	duct_buf_puts(to, " (row_id,begin_snapshot,end_snapshot");
+	for (int c = 0; c < t->nlive; c++) {
+		duct_buf_putc(to, ',');
+		duct_buf_sql_ident(to, t->live[c].name);
+	}
+	duct_buf_putc(to, ')');
+}
+
+static void render_new_rows(const struct lake_txn_table *t, struct lake_script *script)
+{
+	const struct txn_inlined *in = &t->inlined;
+	bool copy = in->form == LAKE_INLINE_COPY;
+	struct duct_buf *to = lake_script_step(script, copy ? LAKE_STEP_COPY : LAKE_STEP_PLAIN, 0, NULL);
+	long long snapshot = t->txn->snapshot_id;
 	int64_t next = in->first_row_id;
 	const char *values = in->text.data;
-	duct_buf_puts(sql, "INSERT INTO ");
-	put_name(sql, t, in->schema_version);
-	duct_buf_puts(sql, " (row_id,begin_snapshot,end_snapshot");
-	for (int c = 0; c < t->nlive; c++) {
-		duct_buf_putc(sql, ',');
-		duct_buf_sql_ident(sql, t->live[c].name);
-	}
-	duct_buf_puts(sql, ") VALUES ");
-	for (size_t i = 0; i < in->n; i++, values += strlen(values) + 1) {
-		int64_t row_id = in->row_ids[i] >= 0 ? in->row_ids[i] : next++;
-		duct_buf_printf(sql, "%s(%lld,%lld,NULL", i ? "," : "", (long long)row_id, (long long)t->txn->snapshot_id);
-		duct_buf_puts(sql, values);
-		duct_buf_putc(sql, ')');
+	duct_buf_puts(to, copy ? "" : "INSERT INTO ");
+	put_target(to, t);
+	duct_buf_puts(to, copy ? "" : " VALUES ");
+	if (copy)
+		to = &lake_script_last(script)->data;
+	for (size_t i = 0; i < in->n; i++) {
+		size_t n = strlen(values);
+		long long row_id = in->row_ids[i] >= 0 ? in->row_ids[i] : next++;
+		if (copy)
+			duct_buf_printf(to, "%lld\t%lld\t\\N", row_id, snapshot);
+		else
+			duct_buf_printf(to, "%s(%lld,%lld,NULL", i ? "," : "", row_id, snapshot);
+		duct_buf_append(to, values, n);
+		duct_buf_putc(to, copy ? '\n' : ')');
+		values += n + 1;
 	}
 }
 

@@ -1,6 +1,7 @@
 #ifndef LAKE_TXN_PLAN_H
 #define LAKE_TXN_PLAN_H
 
+#include "lake/inline.h"
 #include "lake/lake.h"
 #include "lake/stats.h"
 #include "lake/txn.h"
@@ -20,7 +21,8 @@ struct txn_ids { /* a growing list of ids in malloc memory */
 /* Rows inside the catalog: new ones, live ones that die, and those that a flush takes out. */
 struct txn_inlined {
 	size_t n, ninserts;
-	struct duct_buf text; /* of each row its values, each behind a comma; ends with a NUL */
+	enum lake_inline_form form;
+	struct duct_buf text; /* of each row its values, each behind a comma (tab for COPY); ends with a NUL */
 	int64_t *row_ids;     /* -1: given at the commit */
 	struct lake_new_file *facts; /* statistics of the new rows */
 	struct txn_inlined_row {
