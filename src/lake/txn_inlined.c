@@ -152,6 +152,9 @@ static void render_ended_rows(struct lake_txn_table *t, struct lake_script *scri
 	struct txn_inlined *in = &t->inlined;
 	bool sqlite = t->txn->lake->db->sqlite;
 	qsort(in->ended, in->nended, sizeof *in->ended, by_version);
+	/* A young table has no statistics yet, and the planner would rather read all of it than use the index. */
+	if (!sqlite)
+		duct_buf_puts(lake_script_step(script, LAKE_STEP_PLAIN, 0, NULL), "SET LOCAL enable_seqscan = off");
 	for (size_t from = 0, to; from < in->nended; from = to) {
 		int64_t version = in->ended[from].schema_version;
 		for (to = from; to < in->nended && in->ended[to].schema_version == version; to++)

@@ -104,7 +104,7 @@ def test_one_commit_or_many(database, make_flow, tmp_path):
         for way in ("each", "once"):
             home = homes[publication, way] = LakeHome(f"sqlite:{tmp_path}/{publication}-{way}.sqlite", tmp_path / f"{publication}-{way}")
             source = {"publication": publication}
-            flow = make_flow(database, home, name=f"{publication}_{way}", source=source, destination={"flush_interval": "1ms"})
+            flow = make_flow(database, home, name=f"{publication}_{way}", source=source, destination={"flush_interval": "1ms", "inline_flush_rows": 9})
             flow.run_until_caught_up()
             if way == "each":
                 each[publication] = flow.start()

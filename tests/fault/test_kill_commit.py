@@ -13,17 +13,26 @@ KILLED = -signal.SIGKILL
 LONG = os.environ.get("DUCT_LONG") == "1"
 
 
+# Where rows of small commits go: files; the catalog, for good; the catalog, and out of it again all the time.
+ROADS = {"files": {"inline_rows": 0}, "inlined": {}, "flushed": {"inline_flush_rows": 20}}
 POINTS = {
     "sqlite": ("commit-begin", "commit-statement", "commit-done", "file-written", "file-synced", "epoch-raised"),
     "postgres": ("commit-begin", "commit-sent", "commit-done", "file-written", "file-synced", "epoch-raised"),
 }
 
 
-@pytest.mark.parametrize(
-    ("lake_home", "point"), [(home, point) for home in POINTS for point in POINTS[home]], indirect=["lake_home"]
-)
-def test_kill_at_commit_boundary(mirrored, point):
+def cases():
+    for home in POINTS:
+        for point in POINTS[home]:
+            for road in ROADS:
+                if point.startswith("file") == (road == "files") or (road == "flushed" and point != "epoch-raised"):
+                    yield pytest.param(home, point, road, id=f"{home}-{point}-{road}")
+
+
+@pytest.mark.parametrize(("lake_home", "point", "road"), cases(), indirect=["lake_home"])
+def test_kill_at_commit_boundary(mirrored, point, road):
     database, lake_home, flow = mirrored
+    flow.set_destination(**ROADS[road])
     for n in (1,) if point == "epoch-raised" else (1, 2, 5):
         with Workload(database, seed=n):
             run = flow.start(env={"DUCT_KILL_POINT": f"{point}:{n}"})
@@ -50,12 +59,15 @@ def kill_at_random(mirrored, rounds, seed):
     assert_whole(database, lake_home, flow)
 
 
-def test_kill_at_25_random_moments(mirrored):
+@pytest.mark.parametrize("road", ["flushed", "files"])
+def test_kill_at_25_random_moments(mirrored, road):
     """25 on each catalog."""
-    kill_at_random(mirrored, 25, seed=random.randrange(10**6))
+    mirrored[2].set_destination(**ROADS[road])
+    kill_at_random(mirrored, 13 if road == "flushed" else 12, seed=random.randrange(10**6))
 
 
 @pytest.mark.long
 def test_kill_at_500_random_moments(mirrored):
     """500 on each catalog."""
+    mirrored[2].set_destination(**ROADS["flushed"])
     kill_at_random(mirrored, 500, seed=random.randrange(10**6))

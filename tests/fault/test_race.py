@@ -145,6 +145,7 @@ MAINTENANCE = {
 def test_our_table_is_maintained_in_the_window(what, mirrored, tmp_path):
     """Positions move between our plan and our commit: we must see it, plan again, and hit the right rows."""
     database, lake_home, flow = mirrored
+    flow.set_destination(inline_rows=30)  # inserts here make files, changes are inlined
     transfer = "UPDATE left_account SET amount = amount + 1 WHERE {0}; UPDATE right_account SET amount = amount - 1 WHERE {0}"
     for n in range(4):  # small files to merge, and marks in the catalog
         database.sql(f"INSERT INTO side (body, n) SELECT 'f', i FROM generate_series(1, 40) i; DELETE FROM side WHERE id % 13 = {n}")
@@ -201,6 +202,7 @@ def test_another_table_of_ours_is_changed_in_the_window(mirrored, tmp_path):
 @pytest.mark.parametrize("kill", [False, True])
 def test_another_table_of_ours_is_merged_in_the_window(kill, mirrored, tmp_path):
     database, lake_home, flow = mirrored
+    flow.set_destination(inline_rows=30)
     for n in range(3):
         database.sql("INSERT INTO side (body, n) SELECT 'f', i FROM generate_series(1, 40) i")
         flow.run_until_caught_up()

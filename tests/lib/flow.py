@@ -59,6 +59,11 @@ class Flow:
         """Writes flow.yaml again, after a change of `content`."""
         self.path.write_text(yaml.safe_dump(self.content, sort_keys=False))
 
+    def set_destination(self, **options):
+        """Changes options of the (first) destination for the runs that follow."""
+        self.content["destinations"][0]["options"].update(options)
+        self.write()
+
     def start(self, *args, env=None, wrapper=()):
         """Starts a run and returns at once. WRAPPER goes before the program, for example ("strace", "-f")."""
         run = Run(self, len(self.runs) + 1, args, env or {}, wrapper)

@@ -264,7 +264,8 @@ static void die_rows(char **f, int n)
 			positions[i - 3] = number(f[i]);
 		lake_txn_mark(d.txn, handle(f[1]), number(f[2]), positions, (size_t)n - 3);
 	} else if (strcmp(f[0], "deletes") == 0) { /* deletes HANDLE FILE ON_NEW PATH COUNT BYTES FOOTER */
-		struct lake_new_delete_file file = {duct_xstrdup(f[4]), number(f[5]), number(f[6]), number(f[7])};
+		struct lake_new_delete_file file = {
+			.path = duct_xstrdup(f[4]), .count = number(f[5]), .size_bytes = number(f[6]), .footer_size = number(f[7])};
 		lake_txn_add_delete_file(d.txn, handle(f[1]), number(f[2]), (int)number(f[3]), &file);
 	} else if (strcmp(f[0], "end") == 0) {
 		lake_txn_end_file(d.txn, handle(f[1]), number(f[2]));

@@ -151,13 +151,11 @@ def test_flush_changes_nothing_that_is_seen(mirror, who):
     before, then = history(m), m.last_snapshot()
     assert live_files(m) == 1
     if who == "ours":
-        m.flow.content["destinations"][0]["options"]["inline_flush_rows"] = 1
-        m.flow.write()
+        m.flow.set_destination(inline_flush_rows=1)
         m.sql("UPDATE t SET v = 'last' WHERE id = 5")
         m.sync()
         assert "flushed_inlined" in m.snapshots()[-1]["changes"]
-        m.flow.content["destinations"][0]["options"]["inline_flush_rows"] = 100000
-        m.flow.write()
+        m.flow.set_destination(inline_flush_rows=100000)
     else:
         m.lake.sql("CALL ducklake_flush_inlined_data('lake')")
     m.close_lake()
@@ -204,10 +202,7 @@ def test_flush_by_bytes_and_age(mirror):
     m.sql("INSERT INTO t VALUES (3, repeat('x', 25000))")
     m.sync()
     assert inlined(m) == [] and live_files(m) == 1
-    options = m.flow.content["destinations"][0]["options"]
-    del options["inline_flush_bytes"]
-    options["inline_flush_age"] = "1500ms"
-    m.flow.write()
+    m.flow.set_destination(inline_flush_bytes="16MiB", inline_flush_age="1500ms")
     run = m.flow.start()
     m.sql("INSERT INTO t VALUES (4, 'old soon')")
     m.wait_rows(run, "t", 4)
@@ -353,8 +348,7 @@ def test_every_type_is_stored_as_the_official_client_does_it(mirror):
     ]
     assert different == []
     # Out of the catalog again: by our flush into a file.
-    m.flow.content["destinations"][0]["options"]["inline_flush_rows"] = 1
-    m.flow.write()
+    m.flow.set_destination(inline_flush_rows=1)
     m.sql("UPDATE t SET id = id WHERE id = 0")
     m.sync()
     assert inlined(m) == [] and live_files(m) >= 1
@@ -365,3 +359,70 @@ def test_every_type_is_stored_as_the_official_client_does_it(mirror):
 
 def columns_of(columns):
     return [("id", "int"), *((name, type_) for name, type_, _ in columns)]
+
+
+def test_catalog_rows_are_those_of_the_official_client(mirror, tmp_path, request):
+    """The second oracle: the same changes, made by us and by the official client, leave the same rows in the catalog."""
+    from lib.lake import LakeHome
+    from system.test_catalog_oracle import Catalog
+
+    m = mirror("CREATE TABLE t (id int PRIMARY KEY, v text, n numeric(9,2), b bool, at timestamp, f float8, u uuid)")
+    m.sync()
+    home = LakeHome(f"sqlite:{tmp_path}/official.sqlite", tmp_path / "official")
+    request.addfinalizer(home.close)
+    theirs = home.open("DATA_INLINING_ROW_LIMIT 1000")
+    theirs.sql("BEGIN")
+    theirs.sql("CREATE SCHEMA public")
+    theirs.sql("CREATE TABLE public.t (id INT, v VARCHAR, n DECIMAL(9,2), b BOOLEAN, at TIMESTAMP, f DOUBLE, u UUID)")
+    theirs.sql("COMMIT")
+    for statement in (
+        "INSERT INTO {t} VALUES (1, 'one', 1.5, true, '2024-01-01', 0.1, '550e8400-e29b-41d4-a716-446655440000'), (2, NULL, NULL, false, NULL, 3, NULL)",
+        "INSERT INTO {t} (id, v) VALUES (3, 'é''\"')",
+        "UPDATE {t} SET v = 'two' WHERE id = 2",
+        "UPDATE {t} SET n = -7 WHERE id IN (1, 3)",
+        "DELETE FROM {t} WHERE id = 3",
+        "ALTER TABLE {t} ADD COLUMN more INT",
+        "INSERT INTO {t} (id, more) VALUES (4, 5)",
+        "UPDATE {t} SET v = 'new table' WHERE id = 2",
+        "DELETE FROM {t} WHERE id = 1",
+    ):
+        m.sql(statement.format(t="t"))
+        if statement.startswith("ALTER"):  # told apart from the next change, which would share its snapshot
+            m.sql("INSERT INTO t (id) VALUES (99); DELETE FROM t WHERE id = 99")
+        m.sync()
+        theirs.sql(statement.format(t="public.t"))
+    ours, official = Catalog(m.home.catalog), Catalog(home.catalog)
+    for table in ("snapshot_changes", "table_stats", "inlined_data_tables", "schema_versions"):
+        assert ours.dump(table) == official.dump(table), table
+    versions = "SELECT snapshot_id, schema_version, next_catalog_id, next_file_id FROM ducklake_snapshot ORDER BY 1"
+    assert ours.query(versions)[1] == official.query(versions)[1]
+    stats = "SELECT column_id, min_value, max_value FROM ducklake_table_column_stats ORDER BY 1"
+    assert ours.query(stats)[1] == official.query(stats)[1]
+    nulls = "SELECT column_id, contains_null FROM ducklake_table_column_stats ORDER BY 1"
+    flags = lambda catalog: [(column, bool(null)) for column, null in catalog.query(nulls)[1]]  # noqa: E731
+    assert flags(ours) == flags(official)
+    for name in inlined_tables(m):
+        rows = f"SELECT row_id, begin_snapshot, end_snapshot, id FROM {name} ORDER BY 1, 2"
+        assert ours.query(rows)[1] == official.query(rows)[1], name
+    assert ours.query(f"SELECT count(*) FROM {name}")[1] == [(2,)]
+
+
+def test_official_clients_go_on_with_our_inlined_rows(mirror):
+    """Attached before and after, they see, change and flush what we have inlined."""
+    m = mirror(KEYED, destination={"foreign_changes": "share"})
+    m.sync()
+    theirs = m.home.open()
+    assert theirs.rows("public.t") == []
+    m.sql("INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 6) i")
+    m.sync()
+    assert theirs.count("public.t") == 6
+    theirs.sql("UPDATE public.t SET v = 'theirs' WHERE id = 2")
+    theirs.sql("DELETE FROM public.t WHERE id = 3")
+    m.sql("UPDATE t SET v = 'ours', big = 'x'", "DELETE FROM t WHERE id = 1")
+    stderr = m.fails(1)
+    assert "id=3" in stderr, stderr
+    theirs.sql("INSERT INTO public.t (id, v) VALUES (3, 'back')")
+    m.sync()
+    m.same("t")
+    theirs.sql("CALL ducklake_flush_inlined_data('lake')")
+    touch_all(m, "t")
