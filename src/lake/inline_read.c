@@ -353,9 +353,10 @@ static void select_sql(const struct reading *r, const struct lake_inlined_table 
 	}
 	lake_sqlf(to, r->lake->db, " FROM @");
 	duct_buf_sql_ident(to, table->name);
-	duct_buf_printf(to, " WHERE begin_snapshot <= %lld", (long long)r->lake->model->head);
+	long long head = r->lake->model->head;
+	duct_buf_printf(to, " WHERE begin_snapshot <= %lld", head);
 	if (!w->dead_too)
-		duct_buf_puts(to, " AND end_snapshot IS NULL");
+		duct_buf_printf(to, " AND (end_snapshot IS NULL OR end_snapshot > %lld)", head);
 	for (size_t i = 0; w->row_ids && i < w->nrow_ids; i++)
 		duct_buf_printf(to, "%s%lld", i ? "," : " AND row_id IN (", (long long)w->row_ids[i]);
 	duct_buf_puts(to, w->row_ids ? ") ORDER BY row_id, begin_snapshot" : " ORDER BY row_id, begin_snapshot");
@@ -368,6 +369,10 @@ static int prepare(struct reading *r, struct duct_arena *arena, struct duct_erro
 	int n = 0;
 	bool supported;
 	int rc = lake_inlined_columns(r->lake, w->table_id, w->schema_version, arena, &columns, &n, &supported, err);
+	if (rc == 0 && !n)
+		return duct_fail(err, DUCT_CONFIG,
+				 "the catalog does not say which columns schema version %lld had: flush them with the official client "
+				 "(CALL ducklake_flush_inlined_data)", (long long)w->schema_version);
 	for (int c = 0; c < w->ncolumns && rc == 0; c++) {
 		const struct lake_column *wanted = w->columns[c];
 		for (int i = 0; i < n; i++)
