@@ -20,7 +20,7 @@ enum {
 	CONNECT_TIMEOUT_MS = 15000,
 	STOP_GRACE_MS = 10000, /* a statement in flight may end within it after the stop was asked */
 	COPY_CHUNK = 1 << 16,
-	COPY_FROM_ROWS = 10,   /* binary COPY wins over VALUES from here up */
+	COPY_FROM_ROWS = 10, /* binary COPY wins over VALUES from here up */
 };
 
 struct pg_db {

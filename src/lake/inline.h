@@ -18,7 +18,8 @@ enum lake_inline_form {
 };
 /* One value in the encoding that the official client reads. False (what was appended is of no use): the catalog cannot
  * hold it. */
-bool lake_inline_value(struct duct_buf *to, enum lake_inline_form form, const struct duct_type *type, struct duct_cell cell);
+bool lake_inline_value(struct duct_buf *to, enum lake_inline_form form, const struct duct_type *type,
+		       struct duct_cell cell);
 
 /* Bounds and counts of the values of one column; zero-initialise, lake_bounds_done() frees. */
 struct lake_bounds {
@@ -59,7 +60,8 @@ void lake_txn_inlined_size(const struct lake_txn_table *t, int64_t *ret_rows, in
 /* --- out of the catalog --- */
 
 /* Schema versions that the table has an inlined table for, ascending. Arena memory. */
-void lake_inlined_versions(const struct lake *lake, int64_t table_id, struct duct_arena *arena, int64_t **ret, size_t *ret_n);
+void lake_inlined_versions(const struct lake *lake, int64_t table_id, struct duct_arena *arena, int64_t **ret,
+			   size_t *ret_n);
 
 /* Rows in them, dead ones included, as of now. */
 int lake_count_inlined(struct lake *lake, int64_t table_id, int64_t *ret, struct duct_error *err);
@@ -73,7 +75,8 @@ struct lake_inlined_row {
 };
 struct lake_inlined_wanted {
 	int64_t table_id, schema_version;
-	const struct lake_column *const *columns; /* as of now, or as of then; what was not there yet is the initial default */
+	const struct lake_column *const
+		*columns; /* as of now, or as of then; what was not there yet is the initial default */
 	int ncolumns;
 	bool dead_too;
 	const int64_t *row_ids; /* only these rows; NULL: all */

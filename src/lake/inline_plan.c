@@ -112,7 +112,7 @@ bool lake_txn_inline(struct lake_txn *txn, struct lake_txn_table *t, const struc
 	for (int c = 0; c < t->nlive; c++)
 		if (!t->live[c].supported)
 			return false;
-	in.to->form = txn->lake->db->sqlite	  ? LAKE_INLINE_SQLITE
+	in.to->form = txn->lake->db->sqlite	 ? LAKE_INLINE_SQLITE
 		      : rows->n < COPY_FROM_ROWS ? LAKE_INLINE_POSTGRES
 						 : LAKE_INLINE_COPY;
 	in.bounds = duct_xcalloc((size_t)t->nlive + 1, sizeof *in.bounds);

@@ -30,7 +30,8 @@ static int compare_versions(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-void lake_inlined_versions(const struct lake *lake, int64_t table_id, struct duct_arena *arena, int64_t **ret, size_t *ret_n)
+void lake_inlined_versions(const struct lake *lake, int64_t table_id, struct duct_arena *arena, int64_t **ret,
+			   size_t *ret_n)
 {
 	const struct lake_model *model = lake->model;
 	*ret = duct_arena_alloc(arena, (model->ninlined + 1) * sizeof **ret);
@@ -246,7 +247,10 @@ static int end_chunk(struct reading *r, struct duct_error *err)
 
 static int hex_digit(char c)
 {
-	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+	return c >= '0' && c <= '9'   ? c - '0'
+	       : c >= 'a' && c <= 'f' ? c - 'a' + 10
+	       : c >= 'A' && c <= 'F' ? c - 'A' + 10
+				      : -1;
 }
 
 /* Digits of SQLite's hex(), or a bytea as Postgres prints it. */
@@ -283,7 +287,8 @@ static int take_scalar(struct reading *r, int c, const char *text, struct duct_e
 		rc = duct_fail(err, DUCT_FATAL, "bytes are not given in hex");
 	const struct duct_buf *bytes = &r->value;
 	if (rc == 0 && !duct_type_equal(from, into) && !(in_bytes(from) && in_bytes(into))) {
-		rc = duct_cell_cast(&r->cast, from, (struct duct_cell){r->value.data, (uint32_t)r->value.len}, into, err);
+		rc = duct_cell_cast(&r->cast, from, (struct duct_cell){r->value.data, (uint32_t)r->value.len}, into,
+				    err);
 		bytes = &r->cast;
 	}
 	if (rc == 0)
@@ -371,8 +376,10 @@ static int prepare(struct reading *r, struct duct_arena *arena, struct duct_erro
 	int rc = lake_inlined_columns(r->lake, w->table_id, w->schema_version, arena, &columns, &n, &supported, err);
 	if (rc == 0 && !n)
 		return duct_fail(err, DUCT_CONFIG,
-				 "the catalog does not say which columns schema version %lld had: flush them with the official client "
-				 "(CALL ducklake_flush_inlined_data)", (long long)w->schema_version);
+				 "the catalog does not say which columns schema version %lld had: flush them with the "
+				 "official client "
+				 "(CALL ducklake_flush_inlined_data)",
+				 (long long)w->schema_version);
 	for (int c = 0; c < w->ncolumns && rc == 0; c++) {
 		const struct lake_column *wanted = w->columns[c];
 		for (int i = 0; i < n; i++)
@@ -380,7 +387,8 @@ static int prepare(struct reading *r, struct duct_arena *arena, struct duct_erro
 				r->stored[c] = &columns[i];
 		if (r->stored[c] && !r->stored[c]->supported)
 			rc = duct_fail(err, DUCT_CONFIG,
-				       "column \"%s\" has inlined rows of type %s, which is not read from here: flush them with the "
+				       "column \"%s\" has inlined rows of type %s, which is not read from here: flush "
+				       "them with the "
 				       "official client (CALL ducklake_flush_inlined_data)",
 				       wanted->name, r->stored[c]->type_name);
 		if (!r->stored[c] && wanted->initial_default && !duct_kind_is_nested(wanted->type.kind)) {
@@ -397,7 +405,8 @@ int lake_read_inlined(struct lake *lake, struct duck_conn *conn, const struct la
 {
 	const struct lake_inlined_table *table = table_of(lake, wanted->table_id, wanted->schema_version);
 	if (!table)
-		return duct_fail(err, DUCT_RETRY, "inlined rows of schema version %lld are gone: another client has flushed them",
+		return duct_fail(err, DUCT_RETRY,
+				 "inlined rows of schema version %lld are gone: another client has flushed them",
 				 (long long)wanted->schema_version);
 	if (wanted->row_ids && !wanted->nrow_ids)
 		return 0;

@@ -204,7 +204,8 @@ static void add_name(struct lake_load *load, enum load_set set, const char *cons
 			t->has_delete_table = true;
 	} else if (set == SET_INLINED && v[1]) {
 		m->inlined = duct_grow(m->inlined, &m->inlined_cap, m->ninlined + 1, sizeof *m->inlined);
-		m->inlined[m->ninlined++] = (struct lake_inlined_table){lake_int(v[0], -1), lake_int(v[2], -1), keep(m, v[1])};
+		m->inlined[m->ninlined++] =
+			(struct lake_inlined_table){lake_int(v[0], -1), lake_int(v[2], -1), keep(m, v[1])};
 		t = lake_model_table(m, lake_int(v[0], -1));
 		if (t) {
 			t->ninlined_tables++;

@@ -113,10 +113,10 @@ void lake_render_inlined_table(const struct lake_txn_table *t, struct lake_scrip
 	lake_sqlf(to, db, "CREATE TABLE IF NOT EXISTS @");
 	duct_buf_append(to, sql.data, sql.len);
 	if (t->txn->lake->create_indexes)
-		lake_sqlf(
-			lake_script_step(script, LAKE_STEP_PLAIN, 0, NULL), db,
-			"CREATE INDEX IF NOT EXISTS ductstream_inlined_data_%lld_%lld ON @ducklake_inlined_data_%lld_%lld(row_id)",
-		  id, version, id, version);
+		lake_sqlf(lake_script_step(script, LAKE_STEP_PLAIN, 0, NULL), db,
+			  "CREATE INDEX IF NOT EXISTS ductstream_inlined_data_%lld_%lld ON "
+			  "@ducklake_inlined_data_%lld_%lld(row_id)",
+			  id, version, id, version);
 	lake_sqlf(lake_script_step(script, LAKE_STEP_PLAIN, 0, NULL), db,
 		  "INSERT INTO @ducklake_inlined_data_tables (table_id, table_name, schema_version) "
 		  "VALUES (%lld, 'ducklake_inlined_data_%lld_%lld', %lld)",
@@ -229,6 +229,7 @@ void lake_render_inlined_rows(struct lake_txn_table *t, struct lake_script *scri
 		render_flushed_rows(t, script);
 	if (!t->inlined.n)
 		return;
-	t->inlined.schema_version = !known || lake_txn_needs_inlined_table(t) ? t->txn->schema_version : known->inlined_version;
+	t->inlined.schema_version =
+		!known || lake_txn_needs_inlined_table(t) ? t->txn->schema_version : known->inlined_version;
 	render_new_rows(t, script);
 }

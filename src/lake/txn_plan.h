@@ -22,16 +22,16 @@ struct txn_ids { /* a growing list of ids in malloc memory */
 struct txn_inlined {
 	size_t n, ninserts;
 	enum lake_inline_form form;
-	struct duct_buf text; /* of each row its values, each behind a comma (tab for COPY); ends with a NUL */
-	int64_t *row_ids;     /* -1: given at the commit */
+	struct duct_buf text;	     /* of each row its values, each behind a comma (tab for COPY); ends with a NUL */
+	int64_t *row_ids;	     /* -1: given at the commit */
 	struct lake_new_file *facts; /* statistics of the new rows */
 	struct txn_inlined_row {
 		int64_t schema_version, row_id;
-	} *ended;
+	} * ended;
 	size_t nended, ended_cap;
 	struct txn_inlined_flush {
 		int64_t schema_version, nrows;
-	} *flushed;
+	} * flushed;
 	size_t nflushed, flushed_cap;
 	/* by the last rendering */
 	int64_t schema_version, first_row_id;

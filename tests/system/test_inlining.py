@@ -317,11 +317,11 @@ def test_index_is_built_from_inlined_rows(mirror):
     touch_all(m, "t")
 
 
-def test_every_type_is_stored_as_the_official_client_does_it(mirror):
+def test_every_type_is_stored_as_the_official_client_does_it(mirror, database):
     """What we inline equals, cell by cell, what the official client inlines for the same values; both read it right."""
-    from system.test_types import OWN, OWN_TYPES, create, inserts, scalar_columns
+    from system.test_types import OWN_TYPES, create, inserts, own_columns, scalar_columns
 
-    columns = list(scalar_columns()) + [(f"c{i}", type_, values) for i, (type_, values) in enumerate(OWN.items())]
+    columns = list(scalar_columns(database.version)) + own_columns(database.version)
     # Lists of JSON, which DuckDB's text cannot hold exactly, go to files.
     columns = [column for column in columns if column[1] not in ("json[]", "jsonb[]")]
     m = mirror(OWN_TYPES, create("t", columns))
@@ -366,14 +366,14 @@ def test_catalog_rows_are_those_of_the_official_client(mirror, tmp_path, request
     from lib.lake import LakeHome
     from system.test_catalog_oracle import Catalog
 
-    m = mirror("CREATE TABLE t (id int PRIMARY KEY, v text, n numeric(9,2), b bool, at timestamp, f float8, u uuid)")
+    m = mirror("CREATE TABLE t (id int PRIMARY KEY, v text, n numeric(9,2), b bool, ts timestamp, f float8, u uuid)")
     m.sync()
     home = LakeHome(f"sqlite:{tmp_path}/official.sqlite", tmp_path / "official")
     request.addfinalizer(home.close)
     theirs = home.open("DATA_INLINING_ROW_LIMIT 1000")
     theirs.sql("BEGIN")
     theirs.sql("CREATE SCHEMA public")
-    theirs.sql("CREATE TABLE public.t (id INT, v VARCHAR, n DECIMAL(9,2), b BOOLEAN, at TIMESTAMP, f DOUBLE, u UUID)")
+    theirs.sql("CREATE TABLE public.t (id INT, v VARCHAR, n DECIMAL(9,2), b BOOLEAN, ts TIMESTAMP, f DOUBLE, u UUID)")
     theirs.sql("COMMIT")
     for statement in (
         "INSERT INTO {t} VALUES (1, 'one', 1.5, true, '2024-01-01', 0.1, '550e8400-e29b-41d4-a716-446655440000'), (2, NULL, NULL, false, NULL, 3, NULL)",

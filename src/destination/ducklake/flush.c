@@ -54,7 +54,8 @@ static void flush_free(struct flush *f)
 	}
 }
 
-static int take_rows(void *arg, const struct duct_batch *batch, const struct lake_inlined_row *rows, struct duct_error *err)
+static int take_rows(void *arg, const struct duct_batch *batch, const struct lake_inlined_row *rows,
+		     struct duct_error *err)
 {
 	(void)err;
 	struct flush *f = arg;
@@ -67,7 +68,8 @@ static int take_rows(void *arg, const struct duct_batch *batch, const struct lak
 }
 
 /* One batch at a time. */
-static int flush_next(void *arg, const struct lake_row_ref **rows, const int64_t **row_ids, size_t *n, struct duct_error *err)
+static int flush_next(void *arg, const struct lake_row_ref **rows, const int64_t **row_ids, size_t *n,
+		      struct duct_error *err)
 {
 	(void)err;
 	struct flush *f = arg;
@@ -136,10 +138,11 @@ static int write_deaths(struct flush *f, struct lake_txn_table *t, struct duct_e
 	}
 	if (!f->ndead)
 		return 0;
-	struct lake_new_delete_file file = {
-		.count = (int64_t)f->ndead, .begin_snapshot = first, .partial_max = last > first ? last : 0};
-	int rc = lake_write_delete_file(f->d->conn, lake_txn_table_path(t), f->path, positions, snapshots, f->ndead, &file.path,
-					&file.size_bytes, &file.footer_size, err);
+	struct lake_new_delete_file file = {.count = (int64_t)f->ndead,
+					    .begin_snapshot = first,
+					    .partial_max = last > first ? last : 0};
+	int rc = lake_write_delete_file(f->d->conn, lake_txn_table_path(t), f->path, positions, snapshots, f->ndead,
+					&file.path, &file.size_bytes, &file.footer_size, err);
 	if (rc == 0)
 		lake_txn_add_delete_file(f->d->txn, t, -1, f->ordinal, &file);
 	return rc;
@@ -187,14 +190,16 @@ static void find_keys(struct flush *f)
 	}
 }
 
-static int plan_version(struct ducklake *d, struct mirror *m, int64_t version, struct flush **list, struct duct_error *err)
+static int plan_version(struct ducklake *d, struct mirror *m, int64_t version, struct flush **list,
+			struct duct_error *err)
 {
 	struct flush *f = duct_xcalloc(1, sizeof *f);
 	*f = (struct flush){.d = d, .m = m, .version = version, .ordinal = -1, .next = *list};
 	*list = f;
 	duct_arena_init(&f->arena);
 	bool supported;
-	int rc = lake_inlined_columns(d->lake, m->table_id, version, &f->arena, &f->columns, &f->ncolumns, &supported, err);
+	int rc = lake_inlined_columns(d->lake, m->table_id, version, &f->arena, &f->columns, &f->ncolumns, &supported,
+				      err);
 	if (rc < 0 || !supported)
 		return rc;
 	rc = read_rows(f, err);

@@ -81,7 +81,9 @@ bool mirror_inlined_place(const struct mirror *m, const struct fold_slot *s, str
 {
 	int64_t version, first;
 	bool known = lake_txn_inlined_at(m->t, &version, &first);
-	*ret = (struct lake_place){.row_id = first + s->aside_pos, .file_id = LAKE_INLINED, .position = (uint32_t)version};
+	*ret = (struct lake_place){.row_id = first + s->aside_pos,
+				   .file_id = LAKE_INLINED,
+				   .position = (uint32_t)version};
 	return known;
 }
 
@@ -95,5 +97,6 @@ void mirror_count_inlined(struct ducklake *d, struct mirror *m)
 	m->inlined_bytes += bytes;
 	if (!m->inlined_since_us)
 		m->inlined_since_us = duct_mono_us();
-	d->flush_due |= m->inlined_rows >= d->config->inline_flush_rows || m->inlined_bytes >= d->config->inline_flush_bytes;
+	d->flush_due |=
+		m->inlined_rows >= d->config->inline_flush_rows || m->inlined_bytes >= d->config->inline_flush_bytes;
 }
