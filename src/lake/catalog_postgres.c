@@ -416,7 +416,7 @@ static int set_up(struct pg_db *db, struct duct_error *err)
 	int ret = query(&db->base,
 			"SET standard_conforming_strings = on; SET client_encoding = 'UTF8';"
 			"SET timezone = 'UTC'; SET datestyle = 'ISO'; SET statement_timeout = 0; SET lock_timeout = 0;"
-			"SET search_path = pg_catalog; SET extra_float_digits = 1;",
+			"SET search_path = pg_catalog; SET extra_float_digits = 1; SET jit = off;",
 			NULL, NULL, err);
 	return ret ? ret
 		   : query(&db->base,

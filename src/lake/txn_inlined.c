@@ -169,6 +169,8 @@ static void render_ended_rows(struct lake_txn_table *t, struct lake_script *scri
 			duct_buf_printf(sql, "%s%lld", i > from ? "," : "", (long long)in->ended[i].row_id);
 		duct_buf_puts(sql, sqlite ? ")" : "}'::bigint[])");
 	}
+	if (!sqlite)
+		duct_buf_puts(lake_script_step(script, LAKE_STEP_PLAIN, 0, NULL), "SET LOCAL enable_seqscan = on");
 }
 
 static void render_flushed_rows(struct lake_txn_table *t, struct lake_script *script)
