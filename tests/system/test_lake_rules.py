@@ -330,7 +330,7 @@ def test_upkeep_while_the_flow_runs(mirror):
         writer.join()
     assert not failures and done, failures
     assert run.running, run.describe()
-    assert run.terminate() in (0, EXIT_RETRY, EXIT_CANCELLED), run.describe()  # a stop may meet a lost race
+    assert run.terminate() == 0, run.describe()  # also when the stop meets a lost race
     m.sync()
     m.same(*TABLES)
     touch_all(m)

@@ -33,8 +33,8 @@ const struct duct_opt ducklake_opts[] = {
 	    .max = 1000000000),
 	OPT(C, inline_rows, "inline_rows", DUCT_OPT_INT, "1000",
 	    "up to so many rows of a table in one commit go into the catalog instead of a file; 0: none", .max = 100000,
-	    .doc = "Seen at once by every client, without small files. The lake's own option data_inlining_row_limit goes first when "
-		   "it is set. Rows of more than 64 kB, more than 1 MB at once, and columns of types or names that DuckLake "
+	    .doc = "Seen at once by every client, without small files. When the lake has a limit of its own (data_inlining_row_limit), "
+		   "that one holds. Rows of more than 64 kB, more than 1 MB at once, and columns of types or names that DuckLake "
 		   "does not inline go to files."),
 	OPT(C, inline_flush_rows, "inline_flush_rows", DUCT_OPT_INT, "100000",
 	    "write the rows of a table inside the catalog to a file when they are so many", .min = 1, .max = 100000000),
