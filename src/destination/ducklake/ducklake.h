@@ -203,7 +203,7 @@ void mirrors_free(struct ducklake *d);
 /* locate.c: index and files of a mirror. */
 int mirror_load(struct ducklake *d, struct mirror *m, struct duct_error *err); /* index fresh or rebuilt; no-op when done */
 /* The lake columns that rows are found by: the key, or all of a bag. malloc; NULL: err says why. */
-const struct lake_column **mirror_key_columns(struct mirror *m, int *ret_n, struct duct_error *err);
+const struct lake_column **mirror_lake_keys(struct mirror *m, int *ret_n, struct duct_error *err);
 int mirror_unload(struct ducklake *d, struct mirror *m, bool invalidate, struct duct_error *err);
 struct mirror_file *mirror_file(struct mirror *m, int64_t file_id); /* NULL when there is none */
 void mirror_add_file(struct mirror *m, const struct lake_file *file, int64_t dead_count, bool has_deletes);

@@ -175,7 +175,7 @@ static void find_keys(struct flush *f)
 {
 	int n;
 	struct duct_error ignored;
-	AUTO_FREE const struct lake_column **keys = mirror_key_columns(f->m, &n, &ignored);
+	AUTO_FREE const struct lake_column **keys = mirror_lake_keys(f->m, &n, &ignored);
 	if (!keys)
 		return;
 	f->keys = duct_arena_alloc(&f->arena, ((size_t)n + 1) * sizeof *f->keys);

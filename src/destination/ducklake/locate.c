@@ -59,7 +59,7 @@ int mirror_unload(struct ducklake *d, struct mirror *m, bool invalidate, struct 
 	return rc;
 }
 
-const struct lake_column **mirror_key_columns(struct mirror *m, int *ret_n, struct duct_error *err)
+const struct lake_column **mirror_lake_keys(struct mirror *m, int *ret_n, struct duct_error *err)
 {
 	const struct duct_relation *rel = m->rel;
 	int n = m->mode == MIRROR_BAG ? rel->ncolumns : rel->nkeys;
@@ -238,7 +238,7 @@ int mirror_load(struct ducklake *d, struct mirror *m, struct duct_error *err)
 		return 0;
 	mirror_table(d, m);
 	int nkeys;
-	AUTO_FREE const struct lake_column **keys = mirror_key_columns(m, &nkeys, err);
+	AUTO_FREE const struct lake_column **keys = mirror_lake_keys(m, &nkeys, err);
 	if (!keys)
 		return -(int)err->class;
 	AUTO_BUF struct duct_buf fingerprint = {0};
