@@ -1,6 +1,14 @@
 """Small commits live in the catalog until they are flushed: content at every snapshot, whoever flushes, alters or reads."""
 
+import shutil
+import subprocess
+
 import pytest
+
+from lib.lake import LakeHome
+from lib.paths import program
+from system.test_catalog_oracle import Catalog
+from system.test_types import OWN_TYPES, create, inserts, own_columns, scalar_columns
 
 KEYED = "CREATE TABLE t (id int PRIMARY KEY, v text, n numeric(9,2), x bytea, big text)"
 
@@ -119,6 +127,8 @@ def test_the_lakes_own_limit_goes_first(mirror):
     m.sync()
     assert len(inlined(m)) == 3 and live_files(m) == 1
     m.lake.sql("CALL lake.set_option('data_inlining_row_limit', 0)")
+    check = subprocess.run([program(), "check", str(m.flow.path)], capture_output=True, text=True)
+    assert "data_inlining_row_limit is 0" in check.stdout + check.stderr, check.stdout
     m.sql("INSERT INTO t VALUES (8)")
     m.sync()
     assert len(inlined(m)) == 3 and live_files(m) == 2
@@ -268,10 +278,6 @@ def test_verify_reads_inlined_rows(mirror):
     m = mirror(KEYED)
     m.sync()
     make_changes(m)
-    import subprocess
-
-    from lib.paths import program
-
     def verify():
         return subprocess.run([program(), "lake", "verify", str(m.flow.path)], capture_output=True, text=True)
 
@@ -308,8 +314,6 @@ def test_index_is_built_from_inlined_rows(mirror):
     m = mirror(KEYED)
     m.sync()
     make_changes(m, CHANGES[:4])
-    import shutil
-
     home = m.home.catalog.partition(":")[2] if m.home.catalog.startswith("sqlite") else str(m.home.data_path)
     shutil.rmtree(home.rstrip("/") + ".ductstream", ignore_errors=True)
     shutil.rmtree(home.rstrip("/") + "/.ductstream", ignore_errors=True)
@@ -319,8 +323,6 @@ def test_index_is_built_from_inlined_rows(mirror):
 
 def test_every_type_is_stored_as_the_official_client_does_it(mirror, database):
     """What we inline equals, cell by cell, what the official client inlines for the same values; both read it right."""
-    from system.test_types import OWN_TYPES, create, inserts, own_columns, scalar_columns
-
     columns = list(scalar_columns(database.version)) + own_columns(database.version)
     # Lists of JSON, which DuckDB's text cannot hold exactly, go to files.
     columns = [column for column in columns if column[1] not in ("json[]", "jsonb[]")]
@@ -363,9 +365,6 @@ def columns_of(columns):
 
 def test_catalog_rows_are_those_of_the_official_client(mirror, tmp_path, request):
     """The second oracle: the same changes, made by us and by the official client, leave the same rows in the catalog."""
-    from lib.lake import LakeHome
-    from system.test_catalog_oracle import Catalog
-
     m = mirror("CREATE TABLE t (id int PRIMARY KEY, v text, n numeric(9,2), b bool, ts timestamp, f float8, u uuid)")
     m.sync()
     home = LakeHome(f"sqlite:{tmp_path}/official.sqlite", tmp_path / "official")

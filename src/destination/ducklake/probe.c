@@ -2,6 +2,7 @@
 #include "destination/ducklake/ducklake.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -47,6 +48,18 @@ static void probe_new_catalog(const struct ducklake_config *c, duct_report_fn *r
 		probe_folder("data path", c->data_path, report, arg);
 }
 
+/* The lake's own limit holds, also when it makes small files out of small commits. */
+static void probe_limit(const struct ducklake_config *c, const struct lake *lake, duct_report_fn *report, void *arg)
+{
+	const char *limit = lake_option(lake, "data_inlining_row_limit", -1, -1);
+	if (!limit || !c->inline_rows || strtoll(limit, NULL, 10) >= c->inline_rows)
+		return;
+	AUTO_FREE char *what =
+		duct_xasprintf("the lake's data_inlining_row_limit is %s: larger commits become small files", limit);
+	report(arg, DUCT_FINDING_WARN, what,
+	       "raise it with CALL lake.set_option('data_inlining_row_limit', 1000), or merge files often");
+}
+
 int ducklake_probe(const void *config, const struct duct_ctx *ctx, duct_report_fn *report, void *arg,
 		   struct duct_error *err)
 {
@@ -62,7 +75,8 @@ int ducklake_probe(const void *config, const struct duct_ctx *ctx, duct_report_f
 	bool there;
 	struct lake *lake = NULL;
 	if (lake_exists(&lc, ctx, &there, err) < 0) {
-		report(arg, DUCT_FINDING_ERROR, err->message, "correct the option \"catalog\", or make the server accept it");
+		report(arg, DUCT_FINDING_ERROR, err->message,
+		       "correct the option \"catalog\", or make the server accept it");
 		return 0;
 	}
 	if (!there) {
@@ -74,6 +88,7 @@ int ducklake_probe(const void *config, const struct duct_ctx *ctx, duct_report_f
 		return 0;
 	}
 	report(arg, DUCT_FINDING_OK, "catalog opens, format 1.0", NULL);
+	probe_limit(c, lake, report, arg);
 	probe_folder("data path", lake_data_path(lake), report, arg);
 	lake_close(lake);
 	return 0;
