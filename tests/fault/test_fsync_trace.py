@@ -22,7 +22,9 @@ COMMIT_DONE = b"C\0\0\0\x0bCOMMIT\0"
 def traced(database, lake_home, make_flow, tmp_path):
     """The calls of one run that copies and one that streams under load."""
     database.sql(SCHEMA)
-    flow = make_flow(database, lake_home, source={"status_interval": "100ms"}, destination={"flush_interval": "50ms"})
+    # Most commits make files, small ones are inlined and soon flushed.
+    options = {"flush_interval": "50ms", "inline_rows": 2, "inline_flush_rows": 4}
+    flow = make_flow(database, lake_home, source={"status_interval": "100ms"}, destination=options)
     traces = []
     for number in (1, 2):
         trace = Trace(tmp_path / f"trace-{number}", CALLS)
