@@ -35,6 +35,7 @@ static const char magic[16] = "ductstream idx1";
 struct lake_index {
 	struct lake_index_set *set;
 	char *path;
+	bool scratch; /* has no name on disk but while it is made */
 	struct header *head; /* the mapping */
 	struct entry *entries;
 	size_t mapped;
@@ -103,7 +104,9 @@ static int create_file(struct lake_index *index, int64_t table_id, const char *f
 			       temp, strerror(e))
 		   : map_file(index, fd, capacity, err);
 	close(fd);
-	if (rc == 0 && rename(temp, index->path))
+	if (rc == 0 && index->scratch)
+		unlink(temp);
+	else if (rc == 0 && rename(temp, index->path))
 		rc = duct_fail(err, DUCT_RETRY, "rename key index \"%s\": %s", temp, strerror(errno));
 	if (rc < 0) {
 		unlink(temp);
@@ -149,6 +152,21 @@ int lake_index_open(struct lake_index **ret, struct lake_index_set *set, int64_t
 			lake_index_close(index);
 			return rc;
 		}
+	}
+	*ret = index;
+	return 0;
+}
+
+int lake_index_open_scratch(struct lake_index **ret, struct lake_index_set *set, struct duct_error *err)
+{
+	struct lake_index *index = duct_xcalloc(1, sizeof *index);
+	index->set = set;
+	index->scratch = true;
+	index->path = duct_xasprintf("%s/scratch.idx", lake_index_set_dir(set));
+	int rc = create_file(index, -1, "scratch", FIRST_CAPACITY, err);
+	if (rc < 0) {
+		lake_index_close(index);
+		return rc;
 	}
 	*ret = index;
 	return 0;
@@ -232,10 +250,32 @@ void lake_index_add(struct lake_index *index, struct lake_key_hash hash, struct 
 	index->head->count++;
 }
 
-static struct entry *lookup(struct lake_index *index, struct lake_key_hash hash, int64_t row_id)
+static struct entry *lookup(const struct lake_index *index, struct lake_key_hash hash, int64_t row_id)
 {
 	struct entry *e = &index->entries[find(index, hash, row_id)];
 	return !is_free(e) && compare(hash, row_id, e) == 0 ? e : NULL;
+}
+
+bool lake_index_find(const struct lake_index *index, struct lake_key_hash hash, int64_t row_id, struct lake_place *ret)
+{
+	const struct entry *e = lookup(index, hash, row_id);
+	if (e)
+		*ret = e->place;
+	return e != NULL;
+}
+
+bool lake_index_next(const struct lake_index *index, uint64_t *cursor, struct lake_key_hash *ret_hash,
+		     struct lake_place *ret)
+{
+	while (*cursor < index->head->capacity) {
+		const struct entry *e = &index->entries[(*cursor)++];
+		if (is_free(e))
+			continue;
+		*ret_hash = e->hash;
+		*ret = e->place;
+		return true;
+	}
+	return false;
 }
 
 bool lake_index_move(struct lake_index *index, struct lake_key_hash hash, struct lake_place place)

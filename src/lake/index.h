@@ -55,6 +55,9 @@ int lake_index_open(struct lake_index **ret, struct lake_index_set *set, int64_t
 		    bool *ret_built, struct duct_error *err);
 void lake_index_close(struct lake_index *index); /* accepts NULL */
 
+/* One that stands for nothing in the lake and is gone when it is closed: room on disk for a large group's keys. */
+int lake_index_open_scratch(struct lake_index **ret, struct lake_index_set *set, struct duct_error *err);
+
 /* Forgets the index of a table that is not open. */
 int lake_index_drop(struct lake_index_set *set, int64_t table_id, struct duct_error *err);
 
@@ -77,6 +80,13 @@ void lake_index_add(struct lake_index *index, struct lake_key_hash hash, struct 
 bool lake_index_move(struct lake_index *index, struct lake_key_hash hash, struct lake_place place);
 /* Removes the entry (hash, row_id); false when there is none. */
 bool lake_index_remove(struct lake_index *index, struct lake_key_hash hash, int64_t row_id);
+
+/* The entry (hash, row_id). */
+bool lake_index_find(const struct lake_index *index, struct lake_key_hash hash, int64_t row_id, struct lake_place *ret);
+
+/* Walks all entries, nearly in the order of their hashes: *cursor begins with 0. False at the end. */
+bool lake_index_next(const struct lake_index *index, uint64_t *cursor, struct lake_key_hash *ret_hash,
+		     struct lake_place *ret);
 
 size_t lake_index_count(const struct lake_index *index);
 size_t lake_index_bytes(const struct lake_index *index); /* on disk */

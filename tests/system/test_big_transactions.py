@@ -1,10 +1,11 @@
 """Transactions larger than memory: streamed while open, spooled, folded, one snapshot, no trace of what was aborted."""
 
 import os
+import sys
 import threading
+import time
 
 import pytest
-
 from lib.wait import wait_until
 
 TABLES = """
@@ -181,6 +182,55 @@ def test_memory_stays_bounded(mirror_sqlite, tmp_path):
     assert peak.stop() < MEMORY_LIMIT, f"{peak.bytes >> 20} MiB"
     m.same("a")
     assert len(m.snapshots()) == before + 1
+
+
+SUMS = "SELECT count(*), sum(id), sum(v), sum(id * v % 1000003) FROM {}"
+
+
+def pass_one_transaction(m, rows, limit_mib, *statements):
+    """One transaction: its anonymous memory stays below the limit, and it is one snapshot with the source's content."""
+    before = len(m.snapshots())
+    m.sql("BEGIN; " + "; ".join(statements) + "; COMMIT")
+    begun = time.monotonic()
+    run = m.flow.start("--until-caught-up")
+    peak = PeakMemory(run.pid)
+    run.expect(0, 3600)
+    took, used = time.monotonic() - begun, peak.stop()
+    print(f"{statements[0][:20]}: {rows / took:,.0f} rows/s, {used / 2**20:.0f} MiB", file=sys.stderr)
+    [expected] = m.database.query(SUMS.format("big"))
+    assert [int(x) for x in m.lake.sql(SUMS.format("lake.public.big"))[0]] == [int(x) for x in expected]
+    assert len(m.snapshots()) == before + 1
+    assert os.environ.get("DUCT_ASAN") == "1" or used < limit_mib << 20, f"{used / 2**20:.0f} MiB"
+
+
+def pass_large_transactions(m, rows, limit_mib):
+    m.sql("CREATE TABLE big (id int8 PRIMARY KEY, v int8)")
+    m.sync()
+    more = f"UPDATE big SET v = -v WHERE id <= {rows // 5}; DELETE FROM big WHERE id % 10 = 0"
+    pass_one_transaction(m, rows, limit_mib, f"INSERT INTO big SELECT i * 7919 % 1000000007, i FROM generate_series(1::int8, {rows}) i")
+    pass_one_transaction(m, rows, limit_mib, "UPDATE big SET v = v + 1")
+    pass_one_transaction(m, rows, limit_mib, "UPDATE big SET v = v + 1", more)
+    pass_one_transaction(m, rows, limit_mib, f"UPDATE big SET id = id + 2000000000 WHERE v % 2 = 0", "DELETE FROM big WHERE v % 3 = 0")
+
+
+def test_many_rows_in_little_memory(mirror_sqlite, tmp_path):
+    """The road of the long test with a twentieth of the rows: many windows, none of which the memory could hold together."""
+    m = mirror_sqlite(
+        "SELECT 1",
+        source={"work_mem": "64kB", "max_memory": "4MiB", "spool_dir": str(tmp_path)},
+        destination={"flush_bytes": "2MiB", "flush_rows": 20000},
+        config={"max_memory": "32MiB"},
+    )
+    pass_large_transactions(m, 400_000, 110)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("catalog", ["sqlite", "postgres"])
+def test_20_million_rows_within_256_mib(request, catalog, tmp_path):
+    """Issue 4, point 4, at the defaults."""
+    m = request.getfixturevalue(f"mirror_{catalog}")("SELECT 1", source={"spool_dir": str(tmp_path)})
+    pass_large_transactions(m, int(os.environ.get("DUCT_BIG_ROWS", 20_000_000)), 256)
 
 
 class PeakMemory(threading.Thread):

@@ -2,6 +2,8 @@
 #define DUCKLAKE_H
 
 #include "destination/destination.h"
+#include "destination/ducklake/fold.h"
+#include "destination/ducklake/positions.h"
 #include "duck/duck.h"
 #include "lake/catalog.h"
 #include "lake/index.h"
@@ -36,6 +38,7 @@ enum mirror_mode {
 struct mirror_file {
 	int64_t id, record_count, dead_count;
 	bool has_deletes; /* a delete file or marks exist */
+	struct positions dying; /* with the commit under way */
 	char *path;
 	struct lake_file lake; /* as listed; path points to `path` */
 };
@@ -64,7 +67,8 @@ struct mirror {
 	struct lake_txn_table *t; /* in the open transaction; NULL: not touched by it yet */
 	bool in_group;		  /* member of ducklake.touched */
 	bool truncated;		  /* the open group begins with a truncate */
-	struct fold *fold;	  /* the open group's rows */
+	struct fold *fold;	  /* the open group's rows, of its last window */
+	struct lake_index *settled; /* what its earlier windows did (settled.c); NULL: there was none */
 
 	struct lake_index *index; /* NULL until first needed; never for MIRROR_APPEND */
 	struct mirror_file *files; /* by id; loaded with the index */
@@ -104,8 +108,7 @@ struct aside {
 	char *path;
 	int64_t rows;
 	bool explicit_row_ids;
-	int64_t *dead; /* positions that died again inside the group */
-	size_t ndead, dead_cap;
+	struct positions dead; /* again inside the group */
 };
 
 struct ducklake {
@@ -205,11 +208,33 @@ void group_reset(struct ducklake *d, bool unlink_files); /* forget it; files wri
 
 /* write.c: pending rows of a mirror become files aside; old rows are looked up. */
 int mirror_write_aside(struct ducklake *d, struct mirror *m, struct duct_error *err);
-void aside_kill(struct ducklake *d, int aside, uint32_t position);
 /* Registers a written file with the open transaction (takes it) and returns its ordinal. */
 int aside_add(struct ducklake *d, struct mirror *m, struct lake_new_file *file);
 /* Compression and so on for a file of this table. */
 struct lake_write_spec ducklake_write_spec(struct ducklake *d, struct mirror *m, bool row_ids);
+
+/*
+ * settled.c: large groups. A window that was written aside is settled: its net effect per key goes to a table on disk beside the
+ * key index, its memory is free again. At the commit the effects come from there.
+ */
+int mirror_settle(struct ducklake *d, struct mirror *m, struct duct_error *err);
+void mirror_unsettle(struct mirror *m);
+/* What earlier windows left of a slot's key: place, or nth as it counts in the lake's rows. */
+enum fold_prior settled_find(const struct mirror *m, const struct fold_slot *s, unsigned *ret_nth, struct lake_place *ret);
+
+/* The net effect of the whole group on one key, once everything is written aside. */
+struct effect {
+	struct lake_key_hash hash;
+	bool in_lake, live;	 /* it has a row in the lake before the group; it has one after it */
+	struct lake_place place; /* in_lake: of the old row */
+	int32_t aside;		 /* live: where the new one is */
+	uint32_t aside_pos;
+};
+struct effects {
+	struct mirror *m;
+	uint64_t next;
+};
+bool effects_next(struct effects *e, struct effect *ret); /* begins with {m} */
 
 /* commit.c */
 int group_commit(struct ducklake *d, struct duct_commit_result *ret, struct duct_error *err);

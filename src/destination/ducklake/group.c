@@ -1,8 +1,8 @@
 /* The open group: changes are folded per mirror until the commit. See ducklake.h. */
 #include "destination/ducklake/ducklake.h"
-#include "destination/ducklake/fold.h"
 
 #include "base/clock.h"
+#include "base/killpoint.h"
 #include "lake/key.h"
 
 #include <string.h>
@@ -33,12 +33,13 @@ void group_reset(struct ducklake *d, bool unlink_files)
 		if (unlink_files)
 			(void)unlink(d->asides[i].path); /* an orphan is harmless */
 		free(d->asides[i].path);
-		free(d->asides[i].dead);
+		positions_done(&d->asides[i].dead);
 	}
 	for (size_t i = 0; i < d->ntouched; i++) {
 		struct mirror *m = d->touched[i];
 		if (m->fold)
 			fold_reset(m->fold);
+		mirror_unsettle(m);
 		m->t = NULL;
 		m->in_group = m->truncated = false;
 	}
@@ -62,11 +63,6 @@ struct folding {
 	uint64_t seed;
 	struct duct_buf scratch;
 };
-
-static void kill_aside(void *arg, int32_t aside, uint32_t position)
-{
-	aside_kill(arg, aside, position);
-}
 
 static struct lake_key_hash hash_new(struct folding *f, uint32_t row)
 {
@@ -102,13 +98,14 @@ void group_truncate(struct ducklake *d, struct mirror *m)
 	m->truncated = true;
 	fold_truncate(m->fold);
 	/* What the group wrote aside for this table is void: all its rows die at birth. */
+	mirror_unsettle(m);
 	for (size_t i = 0; i < d->nasides; i++) {
 		struct aside *a = &d->asides[i];
 		if (a->mirror != m)
 			continue;
-		a->ndead = 0;
+		positions_done(&a->dead);
 		for (int64_t p = 0; p < a->rows; p++)
-			aside_kill(d, (int)i, (uint32_t)p);
+			positions_add(&a->dead, p, a->rows);
 	}
 }
 
@@ -139,10 +136,10 @@ static int fold_keyed_row(struct folding *f, uint32_t row, struct duct_error *er
 		outcome = fold_insert(fold, hash_new(f, row), f->batch, row);
 		break;
 	case DUCT_UPDATE:
-		outcome = fold_update(fold, hash_old(f, row), hash_new(f, row), f->batch, row, kill_aside, f->d);
+		outcome = fold_update(fold, hash_old(f, row), hash_new(f, row), f->batch, row);
 		break;
 	case DUCT_DELETE:
-		outcome = fold_delete(fold, hash_old(f, row), kill_aside, f->d);
+		outcome = fold_delete(fold, hash_old(f, row));
 		break;
 	case DUCT_TRUNCATE:
 		group_truncate(f->d, f->m);
@@ -205,10 +202,13 @@ static int write_all_aside(struct ducklake *d, struct duct_error *err)
 {
 	for (size_t i = 0; i < d->ntouched; i++) {
 		int rc = mirror_write_aside(d, d->touched[i], err);
+		if (rc == 0)
+			rc = mirror_settle(d, d->touched[i], err);
 		if (rc < 0)
 			return rc;
 	}
 	release_rows(d);
+	duct_kill_point("window-settled");
 	return 0;
 }
 
@@ -250,7 +250,7 @@ int group_write(struct ducklake *d, struct duct_changes *changes, struct duct_er
 	d->pending_bytes += changes->bytes;
 	d->pending_rows += changes->rows;
 	d->source_rows += changes->rows;
-	if (d->partial && d->pending_bytes > (size_t)d->config->flush_bytes)
+	if (d->partial && (d->pending_bytes > (size_t)d->config->flush_bytes || d->pending_rows > (size_t)d->config->flush_rows))
 		return write_all_aside(d, err);
 	return 0;
 }

@@ -3,7 +3,6 @@
  * registers the files of all tables in one commit. See destination.h.
  */
 #include "destination/ducklake/ducklake.h"
-#include "destination/ducklake/fold.h"
 
 #include "base/clock.h"
 #include "base/queue.h"

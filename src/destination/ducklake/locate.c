@@ -23,7 +23,12 @@ void mirror_add_file(struct mirror *m, const struct lake_file *file, int64_t dea
 {
 	m->files = duct_grow(m->files, &m->files_cap, m->nfiles + 1, sizeof *m->files);
 	struct mirror_file *f = &m->files[m->nfiles++];
-	*f = (struct mirror_file){file->id, file->record_count, dead_count, has_deletes, duct_xstrdup(file->path), *file};
+	*f = (struct mirror_file){.id = file->id,
+				  .record_count = file->record_count,
+				  .dead_count = dead_count,
+				  .has_deletes = has_deletes,
+				  .path = duct_xstrdup(file->path),
+				  .lake = *file};
 	f->lake.path = f->path;
 	f->lake.delete_path = f->lake.delete_format = NULL;
 }
@@ -34,6 +39,7 @@ void mirror_drop_file(struct mirror *m, int64_t file_id)
 	if (!f)
 		return;
 	free(f->path);
+	positions_done(&f->dying);
 	size_t behind = (size_t)(m->files + m->nfiles - f) - 1;
 	memmove(f, f + 1, behind * sizeof *f);
 	m->nfiles--;
@@ -41,8 +47,10 @@ void mirror_drop_file(struct mirror *m, int64_t file_id)
 
 static void files_clear(struct mirror *m)
 {
-	for (size_t i = 0; i < m->nfiles; i++)
+	for (size_t i = 0; i < m->nfiles; i++) {
 		free(m->files[i].path);
+		positions_done(&m->files[i].dying);
+	}
 	m->nfiles = 0;
 }
 

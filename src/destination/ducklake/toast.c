@@ -3,7 +3,6 @@
  * from the file in which the old row stands. Rows are completed into batches of our own. See DESIGN D6.
  */
 #include "destination/ducklake/ducklake.h"
-#include "destination/ducklake/fold.h"
 
 #include "record/format.h"
 
@@ -39,12 +38,13 @@ static void stored_place(struct filling *f, struct lack *l)
 	const struct fold *fold = f->m->fold;
 	for (int32_t v = fold->slots[l->slot].behind; v >= 0; v = fold->versions[v].behind) {
 		const struct fold_version *version = &fold->versions[v];
-		if (version->kind == FOLD_ROW || (version->kind == FOLD_BASE && !fold->slots[version->file].base_present))
+		const struct fold_slot *base = &fold->slots[version->slot];
+		if (version->batch || !base->base_present)
 			continue;
 		l->stored = true;
-		l->in_aside = version->kind == FOLD_ASIDE;
-		l->file = l->in_aside ? version->file : (int64_t)fold->slots[version->file].place.file_id;
-		l->position = l->in_aside ? (int64_t)version->row : (int64_t)fold->slots[version->file].place.position;
+		l->in_aside = base->prior == FOLD_WRITTEN;
+		l->file = base->place.file_id;
+		l->position = base->place.position;
 	}
 }
 
@@ -160,7 +160,7 @@ static int find_cell(struct filling *f, const struct lack *l, int c, struct duct
 			*ret_type = batch->columns[at].type;
 			return 0;
 		}
-		if (v < 0 || fold->versions[v].kind != FOLD_ROW)
+		if (v < 0 || !fold->versions[v].batch)
 			break;
 		batch = fold->versions[v].batch;
 		row = fold->versions[v].row;
