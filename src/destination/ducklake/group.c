@@ -197,6 +197,8 @@ static int fold_batch(struct ducklake *d, const struct duct_batch *batch, struct
 	return rc;
 }
 
+enum { FOLD_ROW_BYTES = 128 }; /* about what folding and writing need per changed row beside the row itself */
+
 /* The group has grown past its limit: what is pending goes to files, so that memory can go. */
 static int write_all_aside(struct ducklake *d, struct duct_error *err)
 {
@@ -250,7 +252,8 @@ int group_write(struct ducklake *d, struct duct_changes *changes, struct duct_er
 	d->pending_bytes += changes->bytes;
 	d->pending_rows += changes->rows;
 	d->source_rows += changes->rows;
-	if (d->partial && (d->pending_bytes > (size_t)d->config->flush_bytes || d->pending_rows > (size_t)d->config->flush_rows))
+	size_t waiting = d->pending_bytes + d->pending_rows * FOLD_ROW_BYTES;
+	if (d->partial && (waiting > (size_t)d->config->flush_bytes || d->pending_rows > (size_t)d->config->flush_rows))
 		return write_all_aside(d, err);
 	return 0;
 }

@@ -6,7 +6,7 @@
 
 #include <stdlib.h>
 
-#define NO_FILE UINT32_MAX /* place.file_id of a key that has no row any more */
+#define NO_FILE (UINT32_MAX - 1) /* place.file_id of a key that has no row any more */
 
 /* Row ids of the lake are kept; a row that it gives an id at the commit has one of its own here, below zero. */
 static int64_t temporary_row_id(const struct fold_slot *s)
