@@ -44,6 +44,13 @@ void lake_index_set_close(struct lake_index_set *set); /* accepts NULL; syncs, s
 void lake_index_set_begin(struct lake_index_set *set);
 void lake_index_set_end(struct lake_index_set *set, const char *commit_id);
 
+/*
+ * A hash that is there and should not be: the keys are the same, or two keys have one hash. True: the set was emptied and has
+ * another seed now; what is hashed and open is void, all is to be tried again. False: it was so before at this very commit
+ * (two hashes of them, 256 bits, are equal): the keys are the same.
+ */
+bool lake_index_set_doubt(struct lake_index_set *set);
+
 /* The seed of the set's hashes: random, made with the set. */
 uint64_t lake_index_set_seed(const struct lake_index_set *set);
 

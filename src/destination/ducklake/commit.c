@@ -28,6 +28,16 @@ int ducklake_stale_index(struct ducklake *d, const struct mirror *m, int64_t fil
 			 m->rel->name, (long long)file_id);
 }
 
+int ducklake_doubt(struct ducklake *d, const struct mirror *m, struct duct_error *err)
+{
+	if (!lake_index_set_doubt(d->indexes))
+		return 0;
+	return duct_fail(err, DUCT_RETRY,
+			 "a key of \"%s\".\"%s\" is there that should not be, or shares its hash with another: the key index is built "
+			 "anew with other hashes",
+			 m->rel->schema, m->rel->name);
+}
+
 /* The dead rows of one live file. */
 static int plan_file_deaths(struct ducklake *d, struct mirror *m, const struct mirror_file *file, struct duct_error *err)
 {
@@ -217,7 +227,7 @@ int group_commit(struct ducklake *d, struct duct_commit_result *ret, struct duct
 		return rc;
 	lake_index_set_end(d->indexes, lake_commit_id(d->lake));
 	*ret = (struct duct_commit_result){result.snapshot_id, d->source_rows};
-	group_reset(d, false);
+	group_reset(d);
 	d->last_commit_us = duct_mono_us();
 	return 0;
 }

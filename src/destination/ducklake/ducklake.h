@@ -7,6 +7,7 @@
 #include "duck/duck.h"
 #include "lake/catalog.h"
 #include "lake/index.h"
+#include "lake/index_runs.h"
 #include "lake/parquet.h"
 #include "lake/txn.h"
 
@@ -193,6 +194,11 @@ void mirror_store(struct ducklake *d, struct mirror *m);
 void mirrors_free(struct ducklake *d);
 
 /* locate.c: index and files of a mirror. */
+/* Columns of the relation that its rows are hashed by. malloc. */
+int *mirror_key_columns(const struct mirror *m, const struct duct_relation *rel, int *ret_n);
+/* Fills the index from what a copy gathered; closed afterwards. Failing is no harm: it is built when needed. */
+void mirror_build_index(struct ducklake *d, struct mirror *m, struct lake_index_runs *const *runs, size_t n,
+			lake_place_fn *place, void *arg);
 int mirror_load(struct ducklake *d, struct mirror *m, struct duct_error *err); /* index fresh or rebuilt; no-op when done */
 int mirror_unload(struct ducklake *d, struct mirror *m, bool invalidate, struct duct_error *err);
 struct mirror_file *mirror_file(struct mirror *m, int64_t file_id); /* NULL when there is none */
@@ -204,7 +210,7 @@ int group_write(struct ducklake *d, struct duct_changes *changes, struct duct_er
 struct lake_txn *group_txn(struct ducklake *d);
 /* The open group begins with a truncate of the mirror's table. */
 void group_truncate(struct ducklake *d, struct mirror *m);
-void group_reset(struct ducklake *d, bool unlink_files); /* forget it; files written aside are removed when told so */
+void group_reset(struct ducklake *d); /* forget it; files written aside stay: the catalog may know them */
 
 /* write.c: pending rows of a mirror become files aside; old rows are looked up. */
 int mirror_write_aside(struct ducklake *d, struct mirror *m, struct duct_error *err);
@@ -240,6 +246,9 @@ bool effects_next(struct effects *e, struct effect *ret); /* begins with {m} */
 int group_commit(struct ducklake *d, struct duct_commit_result *ret, struct duct_error *err);
 /* The index names a file that is gone. RETRY; the next attempt builds the index anew. */
 int ducklake_stale_index(struct ducklake *d, const struct mirror *m, int64_t file_id, struct duct_error *err);
+/* The index has a hash that should not be there. RETRY when two keys may share it: the index is built anew with another seed.
+ * 0: it was so with two seeds, the keys are the same. */
+int ducklake_doubt(struct ducklake *d, const struct mirror *m, struct duct_error *err);
 /* Sends the open transaction; on success the caller applies it to the indexes. */
 int ducklake_send(struct ducklake *d, const struct lake_commit_info *info, struct lake_txn_result *ret, struct duct_error *err);
 

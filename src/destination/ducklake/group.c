@@ -26,12 +26,10 @@ static void release_rows(struct ducklake *d)
 	d->pending_rows = 0;
 }
 
-void group_reset(struct ducklake *d, bool unlink_files)
+void group_reset(struct ducklake *d)
 {
 	release_rows(d);
 	for (size_t i = 0; i < d->nasides; i++) {
-		if (unlink_files)
-			(void)unlink(d->asides[i].path); /* an orphan is harmless */
 		free(d->asides[i].path);
 		positions_done(&d->asides[i].dead);
 	}
@@ -57,9 +55,8 @@ struct folding {
 	struct ducklake *d;
 	struct mirror *m;
 	const struct duct_batch *batch;
-	const int *keys;
+	int *keys;
 	int nkeys;
-	int *all_columns;
 	uint64_t seed;
 	struct duct_buf scratch;
 };
@@ -145,10 +142,13 @@ static int fold_keyed_row(struct folding *f, uint32_t row, struct duct_error *er
 		group_truncate(f->d, f->m);
 		return 0;
 	}
-	if (outcome == FOLD_DUPLICATE)
-		return drift(f, row, "an inserted row is there already", err);
 	if (outcome == FOLD_MISSING && f->batch->relation->may_lack)
 		return fold_lacking_row(f, row, err);
+	int rc = outcome == FOLD_OK ? 0 : ducklake_doubt(f->d, f->m, err);
+	if (rc < 0)
+		return rc;
+	if (outcome == FOLD_DUPLICATE)
+		return drift(f, row, "an inserted row is there already", err);
 	if (outcome == FOLD_MISSING)
 		return drift(f, row, "an updated or deleted row is not there", err);
 	return 0;
@@ -179,20 +179,11 @@ static int fold_batch(struct ducklake *d, const struct duct_batch *batch, struct
 	if (rc < 0)
 		return rc;
 	(void)mirror_table(d, f.m);
-	const struct duct_relation *rel = batch->relation;
-	f.keys = rel->keys;
-	f.nkeys = rel->nkeys;
+	f.keys = mirror_key_columns(f.m, batch->relation, &f.nkeys);
 	f.seed = lake_index_set_seed(d->indexes);
-	if (f.m->mode == MIRROR_BAG) {
-		f.all_columns = duct_xmalloc((size_t)(rel->ncolumns + 1) * sizeof *f.all_columns);
-		for (int i = 0; i < rel->ncolumns; i++)
-			f.all_columns[i] = i;
-		f.keys = f.all_columns;
-		f.nkeys = rel->ncolumns;
-	}
 	for (uint32_t row = 0; row < batch->rows && rc == 0; row++)
 		rc = f.m->mode == MIRROR_APPEND ? fold_append_only(&f, row, err) : fold_keyed_row(&f, row, err);
-	free(f.all_columns);
+	free(f.keys);
 	duct_buf_done(&f.scratch);
 	return rc;
 }

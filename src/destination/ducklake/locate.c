@@ -67,22 +67,32 @@ int mirror_unload(struct ducklake *d, struct mirror *m, bool invalidate, struct 
 	return rc;
 }
 
+int *mirror_key_columns(const struct mirror *m, const struct duct_relation *rel, int *ret_n)
+{
+	int n = m->mode == MIRROR_BAG ? rel->ncolumns : rel->nkeys;
+	int *columns = duct_xmalloc(((size_t)n + 1) * sizeof *columns);
+	for (int i = 0; i < n; i++)
+		columns[i] = m->mode == MIRROR_BAG ? i : rel->keys[i];
+	*ret_n = n;
+	return columns;
+}
+
 /* The lake columns that rows are found by: the key, or all of a bag. malloc. */
 static const struct lake_column **key_columns(struct mirror *m, int *ret_n, struct duct_error *err)
 {
 	const struct duct_relation *rel = m->rel;
-	int n = m->mode == MIRROR_BAG ? rel->ncolumns : rel->nkeys;
+	int n;
+	AUTO_FREE int *wanted = mirror_key_columns(m, rel, &n);
 	const struct lake_column *columns, **keys = duct_xcalloc((size_t)n + 1, sizeof *keys);
 	int ncolumns = lake_txn_columns(m->t, &columns);
 	const int *map = mirror_map(m, rel);
 	for (int k = 0; k < n; k++) {
-		int wanted = m->mode == MIRROR_BAG ? k : rel->keys[k];
 		for (int i = 0; i < ncolumns; i++)
-			if (map[i] == wanted)
+			if (map[i] == wanted[k])
 				keys[k] = &columns[i];
 		if (!keys[k]) {
 			duct_fail(err, DUCT_FATAL, "key column \"%s\" of \"%s\".\"%s\" is not in the lake",
-				  rel->columns[wanted].name, rel->schema, rel->name);
+				  rel->columns[wanted[k]].name, rel->schema, rel->name);
 			free(keys);
 			return NULL;
 		}
@@ -94,10 +104,10 @@ static const struct lake_column **key_columns(struct mirror *m, int *ret_n, stru
 /* One file's rows on their way into the index. */
 struct scan {
 	struct lake_index *index;
+	bool keyed, equal; /* two keys have the same hash */
 	uint64_t seed;
 	int nkeys;
 	int *keys; /* 0 .. nkeys - 1 */
-	bool exact;
 	uint32_t file_id;
 	int64_t *dead; /* ascending */
 	size_t ndead;
@@ -117,21 +127,31 @@ static bool is_dead(const struct scan *s, int64_t position)
 	return low < s->ndead && s->dead[low] == position;
 }
 
+static int add_row(struct scan *s, const struct duct_batch *batch, uint32_t row, struct lake_place place,
+		   struct duct_error *err)
+{
+	struct lake_key_hash hash =
+		lake_key_hash_row(s->seed, batch->columns, s->keys, s->nkeys, row, !s->keyed, &s->scratch);
+	struct lake_place other;
+	s->equal |= s->keyed && lake_index_get(s->index, hash, 0, &other);
+	int rc = lake_index_reserve(s->index, 1, err);
+	if (rc == 0)
+		lake_index_add(s->index, hash, place);
+	return rc;
+}
+
 static int index_rows(void *arg, const struct duct_batch *batch, const int64_t *positions, const int64_t *row_ids,
 		      struct duct_error *err)
 {
 	struct scan *s = arg;
-	int rc = lake_index_reserve(s->index, batch->rows, err);
-	if (rc < 0)
-		return rc;
-	for (uint32_t i = 0; i < batch->rows; i++) {
+	int rc = 0;
+	for (uint32_t i = 0; i < batch->rows && rc == 0; i++) {
 		if (is_dead(s, positions[i]))
 			continue;
-		struct lake_key_hash hash =
-			lake_key_hash_row(s->seed, batch->columns, s->keys, s->nkeys, i, s->exact, &s->scratch);
-		lake_index_add(s->index, hash, (struct lake_place){row_ids[i], s->file_id, (uint32_t)positions[i]});
+		struct lake_place place = {row_ids[i], s->file_id, (uint32_t)positions[i]};
+		rc = add_row(s, batch, i, place, err);
 	}
-	return 0;
+	return rc;
 }
 
 static int compare_i64(const void *a, const void *b)
@@ -164,7 +184,7 @@ static int read_dead(struct ducklake *d, struct mirror *m, const struct lake_fil
 static int rebuild(struct ducklake *d, struct mirror *m, const struct lake_column *const *keys, int nkeys,
 		   const struct lake_file *files, size_t nfiles, struct duct_error *err)
 {
-	struct scan s = {.index = m->index, .seed = lake_index_set_seed(d->indexes), .nkeys = nkeys, .exact = m->mode == MIRROR_BAG};
+	struct scan s = {.index = m->index, .seed = lake_index_set_seed(d->indexes), .nkeys = nkeys, .keyed = m->mode == MIRROR_KEYED};
 	s.keys = duct_xmalloc((size_t)(nkeys + 1) * sizeof *s.keys);
 	for (int i = 0; i < nkeys; i++)
 		s.keys[i] = i;
@@ -188,6 +208,8 @@ static int rebuild(struct ducklake *d, struct mirror *m, const struct lake_colum
 		if (rc == 0 && files[i].record_count)
 			rc = lake_read_file(d->conn, &files[i], keys, nkeys, NULL, 0, index_rows, &s, err);
 	}
+	if (rc == 0 && s.equal)
+		rc = ducklake_doubt(d, m, err);
 	if (rc == 0)
 		lake_index_set_built(m->index);
 	free(s.keys);
@@ -212,6 +234,46 @@ static int load_files(struct ducklake *d, struct mirror *m, struct duct_arena *a
 	return rc;
 }
 
+static void put_fingerprint(struct duct_buf *to, const struct mirror *m, const struct lake_column *const *keys, int nkeys)
+{
+	duct_buf_puts(to, m->mode == MIRROR_BAG ? "bag" : "key");
+	for (int i = 0; i < nkeys; i++)
+		duct_buf_printf(to, " %" PRId64, keys[i]->id);
+	if (to->len > 500)
+		duct_buf_printf(to, "%zu", to->len);
+}
+
+static int fill_index(struct ducklake *d, struct mirror *m, struct lake_index_runs *const *runs, size_t n,
+		      lake_place_fn *place, void *arg, struct duct_error *err)
+{
+	int nkeys;
+	AUTO_FREE const struct lake_column **keys = key_columns(m, &nkeys, err);
+	if (!keys)
+		return -(int)err->class;
+	AUTO_BUF struct duct_buf fingerprint = {0};
+	put_fingerprint(&fingerprint, m, keys, nkeys);
+	bool built, equal = false;
+	int rc = lake_index_open(&m->index, d->indexes, m->table_id, fingerprint.data, &built, err);
+	if (rc == 0)
+		rc = lake_index_reset(m->index, err);
+	if (rc == 0)
+		rc = lake_index_merge(m->index, runs, n, place, arg, &equal, err);
+	if (rc == 0 && equal && m->mode == MIRROR_KEYED)
+		rc = ducklake_doubt(d, m, err);
+	if (rc == 0)
+		lake_index_set_built(m->index);
+	return rc;
+}
+
+void mirror_build_index(struct ducklake *d, struct mirror *m, struct lake_index_runs *const *runs, size_t n,
+			lake_place_fn *place, void *arg)
+{
+	struct duct_error error;
+	if (fill_index(d, m, runs, n, place, arg, &error) < 0)
+		log_debug(d->ctx->log, "key index not built", LOG_STR("table", m->rel->name), LOG_STR("why", error.message));
+	(void)mirror_unload(d, m, false, &error);
+}
+
 int mirror_load(struct ducklake *d, struct mirror *m, struct duct_error *err)
 {
 	if (m->index || m->mode == MIRROR_APPEND)
@@ -222,11 +284,7 @@ int mirror_load(struct ducklake *d, struct mirror *m, struct duct_error *err)
 	if (!keys)
 		return -(int)err->class;
 	AUTO_BUF struct duct_buf fingerprint = {0};
-	duct_buf_puts(&fingerprint, m->mode == MIRROR_BAG ? "bag" : "key");
-	for (int i = 0; i < nkeys; i++)
-		duct_buf_printf(&fingerprint, " %" PRId64, keys[i]->id);
-	if (fingerprint.len > 500)
-		duct_buf_printf(&fingerprint, "%zu", fingerprint.len);
+	put_fingerprint(&fingerprint, m, keys, nkeys);
 	struct duct_arena arena;
 	duct_arena_init(&arena);
 	struct lake_file *files = NULL;

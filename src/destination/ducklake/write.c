@@ -78,6 +78,11 @@ static int resolve(struct ducklake *d, struct mirror *m, struct duct_error *err)
 		s->prior = find_prior(m, s, &s->place);
 		bool there = s->prior == FOLD_LAKE || s->prior == FOLD_WRITTEN;
 		bool drift = s->base_present != there;
+		if (drift && there && !repair) {
+			int rc = ducklake_doubt(d, m, err);
+			if (rc < 0)
+				return rc;
+		}
 		if (drift && !repair)
 			return drifted(m, s,
 				       there ? "an inserted row is in the lake already"
