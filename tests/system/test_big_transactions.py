@@ -1,6 +1,7 @@
 """Transactions larger than memory: streamed while open, spooled, folded, one snapshot, no trace of what was aborted."""
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -211,6 +212,31 @@ def pass_large_transactions(m, rows, limit_mib):
     pass_one_transaction(m, rows, limit_mib, "UPDATE big SET v = v + 1")
     pass_one_transaction(m, rows, limit_mib, "UPDATE big SET v = v + 1", more)
     pass_one_transaction(m, rows, limit_mib, f"UPDATE big SET id = id + 2000000000 WHERE v % 2 = 0", "DELETE FROM big WHERE v % 3 = 0")
+
+
+@pytest.mark.parametrize("point", ["window-settled:3", "file-synced:4", "commit-planned:1", "commit-begin:1", "commit-done:1"])
+def test_killed_inside_a_large_transaction(mirror_sqlite, tmp_path, point):
+    """Between its windows, before and after its commit: nothing of it is seen before, all of it once after."""
+    m = mirror_sqlite(
+        "CREATE TABLE big (id int8 PRIMARY KEY, v int8)",
+        "INSERT INTO big SELECT i, i FROM generate_series(1, 5000) i",
+        source={"work_mem": "64kB", "max_memory": "1MiB", "spool_dir": str(tmp_path)},
+        destination={"flush_bytes": "1MiB", "flush_rows": 2000},
+    )
+    m.sync()
+    before = len(m.snapshots())
+    m.sql("BEGIN; INSERT INTO big SELECT i, i FROM generate_series(10001, 20000) i; UPDATE big SET v = -v WHERE id % 2 = 0; "
+          "UPDATE big SET id = id + 100000 WHERE id % 3 = 0; DELETE FROM big WHERE id % 5 = 0; COMMIT")
+    assert m.flow.start("--until-caught-up", env={"DUCT_KILL_POINT": point}).wait(60) == -signal.SIGKILL
+    done = point.startswith("commit-done")
+    assert len(m.snapshots()) == before + done
+    assert m.lake.count("public.big") == (m.database.value("SELECT count(*) FROM big") if done else 5000)
+    m.sync()
+    assert len(m.snapshots()) == before + 1
+    m.same("big")
+    m.sql("UPDATE big SET v = v + 1", "DELETE FROM big WHERE id % 2 = 0")
+    m.sync()
+    m.same("big")
 
 
 def test_many_rows_in_little_memory(mirror_sqlite, tmp_path):
