@@ -227,7 +227,7 @@ int group_commit(struct ducklake *d, struct duct_commit_result *ret, struct duct
 		return rc;
 	lake_index_set_end(d->indexes, lake_commit_id(d->lake));
 	*ret = (struct duct_commit_result){result.snapshot_id, d->source_rows};
-	group_reset(d);
+	group_reset(d, false);
 	d->last_commit_us = duct_mono_us();
 	return 0;
 }

@@ -27,7 +27,7 @@ static void destination_close(void *dest)
 		return;
 	if (d->load)
 		ducklake_load_abort(d);
-	group_reset(d);
+	group_reset(d, false);
 	mirrors_free(d);
 	lake_index_set_close(d->indexes);
 	duck_disconnect(d->conn);
@@ -189,7 +189,7 @@ static void destination_abort(void *dest)
 	if (d->load)
 		ducklake_load_abort(d);
 	/* Files stay: whether the catalog knows them may not be certain. Orphan clean-up finds them. */
-	group_reset(d);
+	group_reset(d, false);
 	mirrors_free(d);
 }
 

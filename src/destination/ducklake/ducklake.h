@@ -210,7 +210,7 @@ int group_write(struct ducklake *d, struct duct_changes *changes, struct duct_er
 struct lake_txn *group_txn(struct ducklake *d);
 /* The open group begins with a truncate of the mirror's table. */
 void group_truncate(struct ducklake *d, struct mirror *m);
-void group_reset(struct ducklake *d); /* forget it; files written aside stay: the catalog may know them */
+void group_reset(struct ducklake *d, bool unlink_files); /* forget it; its files go when nothing of it was sent */
 
 /* write.c: pending rows of a mirror become files aside; old rows are looked up. */
 int mirror_write_aside(struct ducklake *d, struct mirror *m, struct duct_error *err);

@@ -26,10 +26,12 @@ static void release_rows(struct ducklake *d)
 	d->pending_rows = 0;
 }
 
-void group_reset(struct ducklake *d)
+void group_reset(struct ducklake *d, bool unlink_files)
 {
 	release_rows(d);
 	for (size_t i = 0; i < d->nasides; i++) {
+		if (unlink_files)
+			(void)unlink(d->asides[i].path); /* an orphan is harmless */
 		free(d->asides[i].path);
 		positions_done(&d->asides[i].dead);
 	}
