@@ -120,6 +120,19 @@ def test_a_transaction_goes_on_after_a_kill(mirror_sqlite, database, tmp_path):
     m.same("a")
 
 
+def test_the_spool_has_a_limit(mirror_sqlite, tmp_path):
+    m = mirror_sqlite(TABLES, source={**SMALL, "spool_dir": str(tmp_path), "spool_limit": "2MiB"})
+    m.sync()
+    m.sql(big("a", 1, 60000))
+    stderr = m.fails(2)
+    assert "spool_limit" in stderr and str(tmp_path) in stderr, stderr
+    assert m.rows("a") == []
+    m.flow.content["source"]["options"]["spool_limit"] = "1GiB"
+    m.flow.write()
+    m.sync()
+    m.same("a")
+
+
 def test_ddl_inside_a_streamed_transaction(mirror_sqlite):
     m = mirror_sqlite(TABLES, source=SMALL)
     m.sync()
