@@ -198,6 +198,27 @@ def test_memory_stays_bounded(mirror_sqlite, tmp_path):
     assert len(m.snapshots()) == before + 1
 
 
+def test_unsent_values_of_many_rows_in_little_memory(mirror_sqlite, tmp_path):
+    """200 MB of values that are read back for one small transaction: never more than a slice of them at once."""
+    m = mirror_sqlite(
+        "CREATE TABLE wide (id int PRIMARY KEY, v int, body text)",
+        "ALTER TABLE wide ALTER body SET STORAGE EXTERNAL",
+        "INSERT INTO wide SELECT i, 0, repeat(md5(i::text), 625) FROM generate_series(1, 10000) i",
+        source={"spool_dir": str(tmp_path)},
+    )
+    m.sync()
+    m.sql("UPDATE wide SET v = id % 7; UPDATE wide SET id = -id WHERE id % 5 = 0; INSERT INTO wide VALUES (0, 0, 'new'); "
+          "DELETE FROM wide WHERE id % 9 = 0")
+    run = m.flow.start("--until-caught-up")
+    peak = PeakMemory(run.pid)
+    run.expect(0, 200)
+    assert peak.stop() < 2 * MEMORY_LIMIT, f"{peak.bytes >> 20} MiB"
+    m.same("wide")
+    m.sql("UPDATE wide SET v = v + 1")
+    m.sync()
+    m.same("wide")
+
+
 SUMS = "SELECT count(*), sum(id), sum(v), sum(id * v % 1000003) FROM {}"
 
 

@@ -214,6 +214,8 @@ void group_reset(struct ducklake *d, bool unlink_files); /* forget it; its files
 
 /* write.c: pending rows of a mirror become files aside; old rows are looked up. */
 int mirror_write_aside(struct ducklake *d, struct mirror *m, struct duct_error *err);
+/* These pending rows, NULL: all. */
+int mirror_write_slots(struct ducklake *d, struct mirror *m, const uint32_t *slots, size_t n, struct duct_error *err);
 /* Registers a written file with the open transaction (takes it) and returns its ordinal. */
 int aside_add(struct ducklake *d, struct mirror *m, struct lake_new_file *file);
 /* Compression and so on for a file of this table. */
@@ -252,7 +254,7 @@ int ducklake_doubt(struct ducklake *d, const struct mirror *m, struct duct_error
 /* Sends the open transaction; on success the caller applies it to the indexes. */
 int ducklake_send(struct ducklake *d, const struct lake_commit_info *info, struct lake_txn_result *ret, struct duct_error *err);
 
-/* toast.c: fills the unsent values of pending rows. */
+/* toast.c: fills the unsent values of pending rows. When these are many they are written aside in between, else they stay pending. */
 int mirror_fill_unsent(struct ducklake *d, struct mirror *m, struct duct_error *err);
 
 /* load.c: copies. */

@@ -141,25 +141,29 @@ static bool is_update(const struct fold_slot *s)
 }
 
 /* Writes the pending rows of one kind. */
-static int write_slots(struct ducklake *d, struct mirror *m, bool updates, struct duct_error *err)
+static int write_kind(struct ducklake *d, struct mirror *m, bool updates, const uint32_t *slots, size_t nslots,
+		      struct duct_error *err)
 {
 	struct fold *fold = m->fold;
 	size_t n = 0;
-	for (size_t i = 0; i < fold->nslots; i++)
-		n += fold->slots[i].batch && is_update(&fold->slots[i]) == updates;
+	for (size_t i = 0; i < nslots; i++) {
+		const struct fold_slot *s = &fold->slots[slots ? slots[i] : i];
+		n += s->batch && is_update(s) == updates;
+	}
 	if (!n)
 		return 0;
 	struct feed f = {.m = m, .rows = duct_xmalloc(n * sizeof *f.rows), .slots = duct_xmalloc(n * sizeof *f.slots)};
 	if (updates)
 		f.row_ids = duct_xmalloc(n * sizeof *f.row_ids);
-	for (size_t i = 0; i < fold->nslots; i++) {
-		struct fold_slot *s = &fold->slots[i];
+	for (size_t i = 0; i < nslots; i++) {
+		uint32_t slot = slots ? slots[i] : (uint32_t)i;
+		const struct fold_slot *s = &fold->slots[slot];
 		if (!s->batch || is_update(s) != updates)
 			continue;
 		f.rows[f.n] = (struct lake_row_ref){s->batch, s->row};
 		if (updates)
 			f.row_ids[f.n] = s->place.row_id;
-		f.slots[f.n++] = (uint32_t)i;
+		f.slots[f.n++] = slot;
 	}
 	int aside, rc = write_feed(d, &f, updates, &aside, err);
 	for (size_t i = 0; i < f.n && rc == 0; i++) {
@@ -173,6 +177,14 @@ static int write_slots(struct ducklake *d, struct mirror *m, bool updates, struc
 	free(f.row_ids);
 	free(f.slots);
 	return rc;
+}
+
+int mirror_write_slots(struct ducklake *d, struct mirror *m, const uint32_t *slots, size_t n, struct duct_error *err)
+{
+	if (!slots)
+		n = m->fold->nslots;
+	int rc = write_kind(d, m, false, slots, n, err);
+	return rc == 0 ? write_kind(d, m, true, slots, n, err) : rc;
 }
 
 static int write_appends(struct ducklake *d, struct mirror *m, struct duct_error *err)
@@ -213,9 +225,7 @@ int mirror_write_aside(struct ducklake *d, struct mirror *m, struct duct_error *
 	if (rc == 0)
 		rc = mirror_fill_unsent(d, m, err);
 	if (rc == 0)
-		rc = write_slots(d, m, false, err);
-	if (rc == 0)
-		rc = write_slots(d, m, true, err);
+		rc = mirror_write_slots(d, m, NULL, 0, err);
 	m->fold->nversions = 0;
 	return rc;
 }
