@@ -21,11 +21,16 @@ static void settle_slot(struct ducklake *d, struct mirror *m, const struct fold_
 		positions_add(&d->asides[s->place.file_id].dead, s->place.position, d->asides[s->place.file_id].rows);
 	if (known)
 		(void)lake_index_remove(m->settled, s->hash, s->place.row_id);
-	struct lake_place now = {.row_id = has_row_id ? s->place.row_id : temporary_row_id(s),
-				 .file_id = s->live ? (uint32_t)s->aside : NO_FILE,
-				 .position = s->live ? s->aside_pos : 0};
-	if (s->live || has_row_id)
-		lake_index_add(m->settled, s->hash, now);
+	struct lake_place now = {.row_id = s->place.row_id, .file_id = NO_FILE};
+	if (!has_row_id && !s->live)
+		return; /* it came and went */
+	if (s->live) {
+		now.file_id = (uint32_t)s->aside;
+		now.position = s->aside_pos;
+	}
+	if (!has_row_id)
+		now.row_id = temporary_row_id(s);
+	lake_index_add(m->settled, s->hash, now);
 }
 
 struct order {
