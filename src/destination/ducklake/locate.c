@@ -103,8 +103,8 @@ static const struct lake_column **key_columns(struct mirror *m, int *ret_n, stru
 
 /* One file's rows on their way into the index. */
 struct scan {
-	struct lake_index *index;
-	bool keyed, equal; /* two keys have the same hash */
+	struct lake_index_runs *runs;
+	bool keyed;
 	uint64_t seed;
 	int nkeys;
 	int *keys; /* 0 .. nkeys - 1 */
@@ -132,12 +132,7 @@ static int add_row(struct scan *s, const struct duct_batch *batch, uint32_t row,
 {
 	struct lake_key_hash hash =
 		lake_key_hash_row(s->seed, batch->columns, s->keys, s->nkeys, row, !s->keyed, &s->scratch);
-	struct lake_place other;
-	s->equal |= s->keyed && lake_index_get(s->index, hash, 0, &other);
-	int rc = lake_index_reserve(s->index, 1, err);
-	if (rc == 0)
-		lake_index_add(s->index, hash, place);
-	return rc;
+	return lake_index_runs_add(s->runs, hash, place, err);
 }
 
 static int index_rows(void *arg, const struct duct_batch *batch, const int64_t *positions, const int64_t *row_ids,
@@ -181,16 +176,36 @@ static int read_dead(struct ducklake *d, struct mirror *m, const struct lake_fil
 	return 0;
 }
 
+/* The index becomes what was gathered. */
+static int merge_runs(struct ducklake *d, struct mirror *m, struct lake_index_runs *const *runs, size_t n,
+		      lake_place_fn *place, void *arg, struct duct_error *err)
+{
+	bool equal = false;
+	int rc = lake_index_reset(m->index, err);
+	if (rc == 0)
+		rc = lake_index_merge(m->index, runs, n, place, arg, &equal, err);
+	if (rc == 0 && equal && m->mode == MIRROR_KEYED)
+		rc = ducklake_doubt(d, m, err);
+	if (rc == 0)
+		lake_index_set_built(m->index);
+	return rc;
+}
+
+static struct lake_place same_place(void *arg, size_t which, struct lake_place place)
+{
+	(void)arg;
+	(void)which;
+	return place;
+}
+
 static int rebuild(struct ducklake *d, struct mirror *m, const struct lake_column *const *keys, int nkeys,
 		   const struct lake_file *files, size_t nfiles, struct duct_error *err)
 {
-	struct scan s = {.index = m->index, .seed = lake_index_set_seed(d->indexes), .nkeys = nkeys, .keyed = m->mode == MIRROR_KEYED};
+	struct scan s = {.seed = lake_index_set_seed(d->indexes), .nkeys = nkeys, .keyed = m->mode == MIRROR_KEYED};
 	s.keys = duct_xmalloc((size_t)(nkeys + 1) * sizeof *s.keys);
 	for (int i = 0; i < nkeys; i++)
 		s.keys[i] = i;
-	int64_t total = 0, inlined = 0;
-	for (size_t i = 0; i < nfiles; i++)
-		total += files[i].record_count - files[i].delete_count - files[i].mark_count;
+	int64_t inlined = 0;
 	int rc = lake_count_inlined(d->lake, m->table_id, &inlined, err);
 	if (rc == 0 && inlined)
 		rc = duct_fail(err, DUCT_CONFIG,
@@ -199,19 +214,18 @@ static int rebuild(struct ducklake *d, struct mirror *m, const struct lake_colum
 			       "attach it with DATA_INLINING_ROW_LIMIT 0",
 			       m->rel->schema, m->rel->name, (long long)inlined);
 	if (rc == 0)
-		rc = lake_index_reset(m->index, err);
-	if (rc == 0)
-		rc = lake_index_reserve(m->index, (size_t)total, err);
+		rc = lake_index_runs_open(&s.runs, d->indexes, err);
 	for (size_t i = 0; i < nfiles && rc == 0; i++) {
 		s.file_id = (uint32_t)files[i].id;
 		rc = read_dead(d, m, &files[i], &s, err);
 		if (rc == 0 && files[i].record_count)
 			rc = lake_read_file(d->conn, &files[i], keys, nkeys, NULL, 0, index_rows, &s, err);
 	}
-	if (rc == 0 && s.equal)
-		rc = ducklake_doubt(d, m, err);
 	if (rc == 0)
-		lake_index_set_built(m->index);
+		rc = lake_index_runs_finish(s.runs, err);
+	if (rc == 0)
+		rc = merge_runs(d, m, &s.runs, 1, same_place, NULL, err);
+	lake_index_runs_close(s.runs);
 	free(s.keys);
 	free(s.dead);
 	duct_buf_done(&s.scratch);
@@ -252,17 +266,9 @@ static int fill_index(struct ducklake *d, struct mirror *m, struct lake_index_ru
 		return -(int)err->class;
 	AUTO_BUF struct duct_buf fingerprint = {0};
 	put_fingerprint(&fingerprint, m, keys, nkeys);
-	bool built, equal = false;
+	bool built;
 	int rc = lake_index_open(&m->index, d->indexes, m->table_id, fingerprint.data, &built, err);
-	if (rc == 0)
-		rc = lake_index_reset(m->index, err);
-	if (rc == 0)
-		rc = lake_index_merge(m->index, runs, n, place, arg, &equal, err);
-	if (rc == 0 && equal && m->mode == MIRROR_KEYED)
-		rc = ducklake_doubt(d, m, err);
-	if (rc == 0)
-		lake_index_set_built(m->index);
-	return rc;
+	return rc == 0 ? merge_runs(d, m, runs, n, place, arg, err) : rc;
 }
 
 void mirror_build_index(struct ducklake *d, struct mirror *m, struct lake_index_runs *const *runs, size_t n,
