@@ -13,6 +13,8 @@ class Table:
     row: str  # SELECT list of row number g
     changes: str  # SET list of an update
     sums: str  # aggregates that Postgres and DuckDB compute alike: they prove that the work was done
+    changed: int = 0  # rows that the workload changes, at scale 1; 0: as the operation says
+    setup: str = ""  # after CREATE TABLE
 
 
 NARROW = Table(
@@ -76,6 +78,25 @@ JSONB = Table(
     "count(*), sum(id), sum(length(CAST(doc AS text)))",
 )
 
+
+
+def _keys(name, rows):
+    """The same changes on tables of any size: the cost of one must not grow with the table (issue 4, point 1)."""
+    return Table(f"keys-{name}", rows, "id int8 PRIMARY KEY, v int8", "g, g", "v = t.v + 1", "count(*), sum(id), sum(v)", 100_000)
+
+
+def _unsent(name, rows):
+    """10 kB a row that updates do not send and the lake reads back. 10 M of them are 100 GB: as many as a disk has room for."""
+    body = "(SELECT string_agg(md5(g::text || i), '') FROM generate_series(1, 313) i)"
+    sums = "count(*), sum(id), sum(v), sum(length(body))"
+    external = "ALTER TABLE t ALTER body SET STORAGE EXTERNAL"
+    return Table(
+        f"unsent-{name}", rows, "id int8 PRIMARY KEY, v int8, body text", f"g, g, {body}", "v = t.v + 1", sums, 20_000, external
+    )
+
+
+KEYS = [_keys("100k", 100_000), _keys("1m", 1_000_000), _keys("10m", 10_000_000)]
+UNSENT = [_unsent("100k", 100_000), _unsent("400k", 400_000)]
 TABLES = {table.name: table for table in (NARROW, _wide(), JSONB)}
 
 SHAPES = {  # how many rows a transaction has; None: all
@@ -107,6 +128,8 @@ class Case:
 
     def rows(self, scale):
         """Rows the workload changes: deletes leave half of the table."""
+        if self.table.changed:
+            return max(1000, int(self.table.changed * scale) // 1000 * 1000)
         rows = max(1000, int(self.table.rows * scale) // 1000 * 1000)
         return rows // 2 if self.op == "delete" else rows
 
@@ -119,6 +142,8 @@ class Case:
         return -(-self.rows(scale) // per)
 
     def goal(self):
+        if self.table.name.startswith("unsent"):
+            return 0.0  # its goal is in rows/s
         return {"insert": 0.6, "update": 0.4, "delete": 0.4, "snapshot": 0.5}[self.op]
 
 
@@ -137,6 +162,8 @@ def _all():
         for connections in (1, 2):
             yield Case("snapshot", table, connections=connections)
     yield Case("snapshot", narrow, connections=2, tcp=True)
+    for table in (*KEYS, *UNSENT):
+        yield Case("update", table)
 
 
 ALL = list(_all())
@@ -148,6 +175,8 @@ def create(database, case, scale):
     """Makes and fills the table, and the publication."""
     table = case.table
     database.sql(f"CREATE TABLE t ({table.columns})")
+    if table.setup:
+        database.sql(table.setup)
     if case.table_rows(scale):
         database.sql(f"INSERT INTO t SELECT {table.row} FROM generate_series(1::int8, {case.table_rows(scale)}) g")
     database.sql("CREATE PUBLICATION bench FOR TABLE t")

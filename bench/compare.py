@@ -71,6 +71,7 @@ def blank(case, args):
         "op": case.op,
         "table": case.table.name,
         "rows": case.rows(args.scale),
+        "table_rows": case.table_rows(args.scale),
         "transactions": case.transactions(args.scale) if case.op != "snapshot" else 0,
         "connections": case.connections,
         "tcp": case.tcp,

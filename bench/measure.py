@@ -91,6 +91,8 @@ class Figures:
     load: float  # load average before
     other_cores: float  # cores that were busy with something else
     steal_cores: float  # cores that the host gave to others
+    read_mib: float = 0.0  # what the child read from files and sockets, cached or not
+    index_bytes: int = 0  # of our key index on disk
 
     def as_dict(self):
         return asdict(self)
@@ -106,6 +108,8 @@ class _MemorySampler(threading.Thread):
     def __init__(self, pid):
         super().__init__(daemon=True)
         self._status = Path(f"/proc/{pid}/status")
+        self._io = Path(f"/proc/{pid}/io")
+        self.read_bytes = 0
         self._end = threading.Event()
         self.peak_anon_kib = 0
         self.peak_rss_kib = 0
@@ -114,6 +118,7 @@ class _MemorySampler(threading.Thread):
         while not self._end.wait(SAMPLE_S):
             try:
                 lines = self._status.read_text().splitlines()
+                self.read_bytes = max(self.read_bytes, int(self._io.read_text().split()[1]))
             except OSError:
                 return
             found = {line.split(":")[0]: line.split()[1] for line in lines if line.startswith(("RssAnon", "RssShmem", "VmHWM"))}
@@ -174,5 +179,6 @@ def run(command, source, catalog=None, folder=None, timeout_s=1800, env=None):
         load=load,
         other_cores=max(0.0, (busy_after - busy - cpu - sum(server_cpu)) / elapsed),
         steal_cores=(steal_after - steal) / elapsed,
+        read_mib=sampler.read_bytes / 2**20,
     )
     return figures, (folder / "stdout").read_text(errors="replace")

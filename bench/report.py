@@ -161,6 +161,8 @@ def rows_of(run):
     return [_cells(result, run["facts"]["catalog"] == "sqlite") for result in run["results"]]
 
 
+UNSENT_GOAL = 5000
+
 GOALS = [
     ("CDC inserts at least 0.6 of the floor's rows/s", ("insert",)),
     ("updates at least 0.4", ("update",)),
@@ -178,9 +180,31 @@ def goal_lines(run):
         bad = [f"{r['case']} {figures(r)['ratio']:.2f}" for r in measured if figures(r)["ratio"] < r["goal"]]
         bad += [f"{r['case']} failed" for r in mine if r["failure"]]
         lines.append(_sentence(text, mine and (measured or bad), bad))
+    lines += size_lines(run)
     measured = [result for result in run["results"] if result["ours"]]
     bad = [f"{r['case']} {figures(r)['anon']:.0f} MiB" for r in measured if figures(r)["anon"] > cases.MEMORY_GOAL_MIB]
     lines.append(_sentence(f"peak anonymous memory at most {cases.MEMORY_GOAL_MIB} MiB in each", measured, bad))
+    return lines
+
+
+def size_lines(run):
+    """Rows/s against the size of the table, what the key index takes, and what unsent values cost."""
+    done = {r["table"]: r for r in run["results"] if r["ours"] and not r["failure"]}
+    rate = {name: figures(r)["rate"] for name, r in done.items()}
+    lines = []
+    if {"keys-100k", "keys-10m"} <= done.keys():
+        ratio = rate["keys-10m"] / rate["keys-100k"]
+        lines.append(_sentence("updates of 10 M rows at 0.8 of those of 100 k", True, [f"{ratio:.2f}"] if ratio < 0.8 else []))
+    sizes = [
+        f"{name} {r['ours'][-1]['index_bytes'] / r['table_rows']:.0f}" for name, r in done.items() if name.startswith("keys-")
+    ]
+    if sizes:
+        lines.append(f"bytes of key index a row: {', '.join(sizes)}")
+    unsent = [name for name in done if name.startswith("unsent-")]
+    slow = [f"{name} {rate[name]:,.0f}" for name in unsent if rate[name] < UNSENT_GOAL]
+    lines.append(_sentence(f"rows with an unsent 10 kB column at least {UNSENT_GOAL:,} a second", unsent, slow))
+    for name in unsent:
+        lines.append(f"{name}: {done[name]['ours'][-1]['read_mib'] * 2**20 / done[name]['rows']:,.0f} bytes read a row")
     return lines
 
 
@@ -218,11 +242,13 @@ official DuckLake client compares counts and sums of the lake with the source.
 
 - `insert`, `update`, `delete`: changes of a table that was copied before; 1,000 rows in a transaction, `-small` 10, `-one` all rows
   in one. Updates and deletes hit each key once, in scattered order; deletes leave half of the table. The table's key index exists
-  already, as it does from the first change after a copy on.
+  already, as it does after a copy.
 - `narrow` has 11 columns (217 bytes a message), `wide` 60, `jsonb` a document of about 1 kB. `-tcp` is over loopback, the others
   over a unix socket. `snapshot-TABLE-N` is a first copy with N connections.
 - CPU columns are CPU-seconds: of the server's sessions while the floor ran and while we ran, of the catalog's server, of the
   floor's and of our process (a SQLite catalog's work is in it). `anon MiB` is the highest anonymous memory of our process in any repetition.
+- `keys-N` are 100,000 updates in tables of N rows (two integers), `unsent-N` 20,000 of an integer beside 10 kB that the server
+  does not send again and we read back from the lake.
 - `spread` is the lowest and the highest ratio of a single pair of runs. `others` is how many cores something else kept busy during
   the worst of the runs: above some 0.2 the figures of that line are blurred.
 """

@@ -19,6 +19,8 @@
  *   state-set         a table is marked to be copied again, nobody was told
  *   epoch-raised      older owners are fenced, the model is not read yet
  *   orphans-slice     `lake orphans --delete` is about to look again and remove some files
+ * and of src/destination/ducklake:
+ *   window-settled    a part of a large transaction was written aside, more of it comes
  */
 void duct_kill_point(const char *name);
 

@@ -26,15 +26,17 @@ struct header {
 	uint64_t capacity; /* a power of two */
 	uint64_t count;
 	uint64_t built;
+	uint64_t sum; /* of all entries */
 	char fingerprint[512];
 };
 
-enum { HEADER_BYTES = 4096, FIRST_CAPACITY = 1024 };
-static const char magic[16] = "ductstream idx1";
+enum { HEADER_BYTES = 4096, FIRST_CAPACITY = 64 };
+static const char magic[16] = "ductstream idx2";
 
 struct lake_index {
 	struct lake_index_set *set;
 	char *path;
+	bool scratch; /* has no name on disk but while it is made */
 	struct header *head; /* the mapping */
 	struct entry *entries;
 	size_t mapped;
@@ -45,6 +47,23 @@ struct lake_index {
 static size_t file_bytes(uint64_t capacity)
 {
 	return HEADER_BYTES + capacity * sizeof(struct entry);
+}
+
+static uint64_t mixed(const struct entry *e)
+{
+	uint64_t x = e->hash.high ^ e->hash.low * 0x9E3779B97F4A7C15u;
+	x ^= (uint64_t)e->place.row_id * 0xC2B2AE3D27D4EB4Fu;
+	x ^= ((uint64_t)e->place.file_id << 32 | e->place.position) * 0xD6E8FEB86659FD93u;
+	x = (x ^ x >> 32) * 0xFF51AFD7ED558CCDu;
+	return x ^ x >> 29;
+}
+
+/* Keeps the sums of the file and of the set. */
+static void account(struct lake_index *index, uint64_t more)
+{
+	index->head->sum += more;
+	if (!index->scratch)
+		lake_index_set_add_sum(index->set, more);
 }
 
 static bool is_free(const struct entry *e)
@@ -103,7 +122,9 @@ static int create_file(struct lake_index *index, int64_t table_id, const char *f
 			       temp, strerror(e))
 		   : map_file(index, fd, capacity, err);
 	close(fd);
-	if (rc == 0 && rename(temp, index->path))
+	if (rc == 0 && index->scratch)
+		unlink(temp);
+	else if (rc == 0 && rename(temp, index->path))
 		rc = duct_fail(err, DUCT_RETRY, "rename key index \"%s\": %s", temp, strerror(errno));
 	if (rc < 0) {
 		unlink(temp);
@@ -118,6 +139,45 @@ static int create_file(struct lake_index *index, int64_t table_id, const char *f
 	return 0;
 }
 
+static bool is_header(const struct header *h, const struct lake_index_set *set, const struct stat *st)
+{
+	return memcmp(h->magic, magic, sizeof magic) == 0 && h->set_id == lake_index_set_id(set) &&
+	       h->capacity >= FIRST_CAPACITY && (h->capacity & (h->capacity - 1)) == 0 && h->capacity < (uint64_t)1 << 40 &&
+	       (size_t)st->st_size == file_bytes(h->capacity);
+}
+
+static bool sums_are_right(int fd, const struct header *h)
+{
+	size_t bytes = file_bytes(h->capacity);
+	char *p = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, 0);
+	if (p == MAP_FAILED)
+		return false;
+	madvise(p, bytes, MADV_SEQUENTIAL);
+	const struct entry *entries = (const struct entry *)(p + HEADER_BYTES);
+	uint64_t sum = 0, count = 0;
+	for (uint64_t i = 0; i < h->capacity; i++)
+		if (!is_free(&entries[i])) {
+			sum += mixed(&entries[i]);
+			count++;
+		}
+	munmap(p, bytes);
+	return sum == h->sum && count == h->count;
+}
+
+bool lake_index_check_file(const struct lake_index_set *set, int dir, const char *name, uint64_t *ret_sum)
+{
+	struct header h;
+	struct stat st;
+	int fd = openat(dir, name, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	bool ok = fstat(fd, &st) == 0 && pread(fd, &h, sizeof h, 0) == (ssize_t)sizeof h && is_header(&h, set, &st);
+	*ret_sum = ok ? h.sum : 0;
+	ok = ok && h.built && sums_are_right(fd, &h);
+	close(fd);
+	return ok;
+}
+
 /* True when the file is there, whole, ours and of this key; it is mapped then. */
 static bool open_file(struct lake_index *index, int64_t table_id, const char *fingerprint)
 {
@@ -126,11 +186,8 @@ static bool open_file(struct lake_index *index, int64_t table_id, const char *fi
 	int fd = open(index->path, O_RDWR | O_CLOEXEC);
 	if (fd < 0)
 		return false;
-	bool ok = fstat(fd, &st) == 0 && pread(fd, &h, sizeof h, 0) == (ssize_t)sizeof h &&
-		  memcmp(h.magic, magic, sizeof magic) == 0 && h.set_id == lake_index_set_id(index->set) &&
-		  h.table_id == table_id && h.capacity >= FIRST_CAPACITY && (h.capacity & (h.capacity - 1)) == 0 &&
-		  h.capacity < (uint64_t)1 << 40 && (size_t)st.st_size == file_bytes(h.capacity) &&
-		  strncmp(h.fingerprint, fingerprint, sizeof h.fingerprint - 1) == 0 && h.built &&
+	bool ok = fstat(fd, &st) == 0 && pread(fd, &h, sizeof h, 0) == (ssize_t)sizeof h && is_header(&h, index->set, &st) &&
+		  h.table_id == table_id && strncmp(h.fingerprint, fingerprint, sizeof h.fingerprint - 1) == 0 && h.built &&
 		  map_file(index, fd, h.capacity, NULL) == 0;
 	close(fd);
 	return ok;
@@ -144,7 +201,9 @@ int lake_index_open(struct lake_index **ret, struct lake_index_set *set, int64_t
 	index->path = duct_xasprintf("%s/%lld.idx", lake_index_set_dir(set), (long long)table_id);
 	*ret_built = open_file(index, table_id, fingerprint);
 	if (!*ret_built) {
-		int rc = create_file(index, table_id, fingerprint, FIRST_CAPACITY, err);
+		int rc = lake_index_drop(set, table_id, err);
+		if (rc == 0)
+			rc = create_file(index, table_id, fingerprint, FIRST_CAPACITY, err);
 		if (rc < 0) {
 			lake_index_close(index);
 			return rc;
@@ -154,18 +213,30 @@ int lake_index_open(struct lake_index **ret, struct lake_index_set *set, int64_t
 	return 0;
 }
 
-void lake_index_close(struct lake_index *index)
+int lake_index_open_scratch(struct lake_index **ret, struct lake_index_set *set, struct duct_error *err)
 {
-	if (!index)
-		return;
-	unmap(index);
-	free(index->path);
-	free(index);
+	struct lake_index *index = duct_xcalloc(1, sizeof *index);
+	index->set = set;
+	index->scratch = true;
+	index->path = duct_xasprintf("%s/scratch.idx", lake_index_set_dir(set));
+	int rc = create_file(index, -1, "scratch", FIRST_CAPACITY, err);
+	if (rc < 0) {
+		lake_index_close(index);
+		return rc;
+	}
+	*ret = index;
+	return 0;
 }
 
 int lake_index_drop(struct lake_index_set *set, int64_t table_id, struct duct_error *err)
 {
 	AUTO_FREE char *path = duct_xasprintf("%s/%lld.idx", lake_index_set_dir(set), (long long)table_id);
+	struct header h;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0 && pread(fd, &h, sizeof h, 0) == (ssize_t)sizeof h)
+		lake_index_set_add_sum(set, -h.sum);
+	if (fd >= 0)
+		close(fd);
 	if (unlink(path) && errno != ENOENT)
 		return duct_fail(err, DUCT_RETRY, "remove key index \"%s\": %s", path, strerror(errno));
 	return 0;
@@ -174,6 +245,7 @@ int lake_index_drop(struct lake_index_set *set, int64_t table_id, struct duct_er
 int lake_index_reset(struct lake_index *index, struct duct_error *err)
 {
 	struct header h = *index->head;
+	account(index, -h.sum);
 	return create_file(index, h.table_id, h.fingerprint, FIRST_CAPACITY, err);
 }
 
@@ -230,20 +302,46 @@ void lake_index_add(struct lake_index *index, struct lake_key_hash hash, struct 
 	}
 	index->entries[slot] = moving;
 	index->head->count++;
+	account(index, mixed(&(struct entry){hash, place}));
 }
 
-static struct entry *lookup(struct lake_index *index, struct lake_key_hash hash, int64_t row_id)
+static struct entry *lookup(const struct lake_index *index, struct lake_key_hash hash, int64_t row_id)
 {
 	struct entry *e = &index->entries[find(index, hash, row_id)];
 	return !is_free(e) && compare(hash, row_id, e) == 0 ? e : NULL;
 }
 
+bool lake_index_find(const struct lake_index *index, struct lake_key_hash hash, int64_t row_id, struct lake_place *ret)
+{
+	const struct entry *e = lookup(index, hash, row_id);
+	if (e)
+		*ret = e->place;
+	return e != NULL;
+}
+
+bool lake_index_next(const struct lake_index *index, uint64_t *cursor, struct lake_key_hash *ret_hash,
+		     struct lake_place *ret)
+{
+	while (*cursor < index->head->capacity) {
+		const struct entry *e = &index->entries[(*cursor)++];
+		if (is_free(e))
+			continue;
+		*ret_hash = e->hash;
+		*ret = e->place;
+		return true;
+	}
+	return false;
+}
+
 bool lake_index_move(struct lake_index *index, struct lake_key_hash hash, struct lake_place place)
 {
 	struct entry *e = lookup(index, hash, place.row_id);
-	if (e)
-		e->place = place;
-	return e != NULL;
+	if (!e)
+		return false;
+	uint64_t before = mixed(e);
+	e->place = place;
+	account(index, mixed(e) - before);
+	return true;
 }
 
 bool lake_index_remove(struct lake_index *index, struct lake_key_hash hash, int64_t row_id)
@@ -251,6 +349,7 @@ bool lake_index_remove(struct lake_index *index, struct lake_key_hash hash, int6
 	struct entry *e = lookup(index, hash, row_id);
 	if (!e)
 		return false;
+	account(index, -mixed(e));
 	uint64_t hole = (uint64_t)(e - index->entries);
 	for (;;) { /* close the hole: shift back what does not stand at its home */
 		uint64_t next = (hole + 1) & index->mask;
@@ -265,13 +364,18 @@ bool lake_index_remove(struct lake_index *index, struct lake_key_hash hash, int6
 	return true;
 }
 
-int lake_index_reserve(struct lake_index *index, size_t more, struct duct_error *err)
+/* The least capacity for so many entries: three quarters full at most. */
+static uint64_t capacity_for(uint64_t count)
 {
-	uint64_t need = index->head->count + more, capacity = index->head->capacity;
-	if (need <= capacity - capacity / 4)
-		return 0;
-	while (need > capacity - capacity / 4)
+	uint64_t capacity = FIRST_CAPACITY;
+	while (count > capacity - capacity / 4)
 		capacity *= 2;
+	return capacity;
+}
+
+/* Moves the entries to a file of another capacity. */
+static int resize(struct lake_index *index, uint64_t capacity, struct duct_error *err)
+{
 	struct lake_index old = *index;
 	struct header h = *old.head;
 	index->head = NULL; /* create_file must not unmap the old one yet */
@@ -281,6 +385,8 @@ int lake_index_reserve(struct lake_index *index, size_t more, struct duct_error 
 		*index = old;
 		return rc;
 	}
+	if (!index->scratch)
+		lake_index_set_add_sum(index->set, -h.sum); /* the same ones come again */
 	/* In the order of the old slots entries come nearly sorted, so each goes to the end of its cluster. */
 	for (uint64_t i = 0; i < h.capacity; i++)
 		if (!is_free(&old.entries[i]))
@@ -288,6 +394,24 @@ int lake_index_reserve(struct lake_index *index, size_t more, struct duct_error 
 	index->head->built = h.built;
 	munmap(old.head, old.mapped);
 	return 0;
+}
+
+int lake_index_reserve(struct lake_index *index, size_t more, struct duct_error *err)
+{
+	uint64_t count = index->head->count + more, capacity = index->head->capacity;
+	return count <= capacity - capacity / 4 ? 0 : resize(index, capacity_for(count), err);
+}
+
+void lake_index_close(struct lake_index *index)
+{
+	if (!index)
+		return;
+	struct duct_error ignored;
+	if (index->head && index->head->built && capacity_for(index->head->count) < index->head->capacity)
+		(void)resize(index, capacity_for(index->head->count), &ignored); /* as it would be when built anew */
+	unmap(index);
+	free(index->path);
+	free(index);
 }
 
 size_t lake_index_count(const struct lake_index *index)

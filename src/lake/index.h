@@ -45,6 +45,13 @@ void lake_index_set_close(struct lake_index_set *set); /* accepts NULL; syncs, s
 void lake_index_set_begin(struct lake_index_set *set);
 void lake_index_set_end(struct lake_index_set *set, const char *commit_id);
 
+/*
+ * A hash that is there and should not be: the keys are the same, or two keys have one hash. True: the set was emptied and has
+ * another seed now; what is hashed and open is void, all is to be tried again. False: it was so before at this very commit
+ * (two hashes of them, 256 bits, are equal): the keys are the same.
+ */
+bool lake_index_set_doubt(struct lake_index_set *set);
+
 /* The seed of the set's hashes: random, made with the set. */
 uint64_t lake_index_set_seed(const struct lake_index_set *set);
 
@@ -55,6 +62,9 @@ uint64_t lake_index_set_seed(const struct lake_index_set *set);
 int lake_index_open(struct lake_index **ret, struct lake_index_set *set, int64_t table_id, const char *fingerprint,
 		    bool *ret_built, struct duct_error *err);
 void lake_index_close(struct lake_index *index); /* accepts NULL */
+
+/* One that stands for nothing in the lake and is gone when it is closed: room on disk for a large group's keys. */
+int lake_index_open_scratch(struct lake_index **ret, struct lake_index_set *set, struct duct_error *err);
 
 /* Forgets the index of a table that is not open. */
 int lake_index_drop(struct lake_index_set *set, int64_t table_id, struct duct_error *err);
@@ -78,6 +88,13 @@ void lake_index_add(struct lake_index *index, struct lake_key_hash hash, struct 
 bool lake_index_move(struct lake_index *index, struct lake_key_hash hash, struct lake_place place);
 /* Removes the entry (hash, row_id); false when there is none. */
 bool lake_index_remove(struct lake_index *index, struct lake_key_hash hash, int64_t row_id);
+
+/* The entry (hash, row_id). */
+bool lake_index_find(const struct lake_index *index, struct lake_key_hash hash, int64_t row_id, struct lake_place *ret);
+
+/* Walks all entries, nearly in the order of their hashes: *cursor begins with 0. False at the end. */
+bool lake_index_next(const struct lake_index *index, uint64_t *cursor, struct lake_key_hash *ret_hash,
+		     struct lake_place *ret);
 
 size_t lake_index_count(const struct lake_index *index);
 size_t lake_index_bytes(const struct lake_index *index); /* on disk */

@@ -19,12 +19,16 @@ struct state {
 	char magic[16];
 	uint64_t set_id, seed;
 	uint64_t dirty;	 /* 1 between begin and end */
+	uint64_t doubts; /* how often it got another seed because a hash was there twice, the last time at doubted_at */
 	uint64_t synced; /* 1: everything reached the disk; cleared by the first begin */
+	uint64_t sum;	 /* of all entries of all tables: files of different moments do not add up */
+	uint64_t device, inode; /* of this file: another one is a copy */
 	char boot_id[40];
 	char lake_uuid[64];
 	char commit_id[64];
+	char doubted_at[64];
 };
-static const char magic[16] = "ductstream set1";
+static const char magic[16] = "ductstream set3";
 
 struct lake_index_set {
 	char *dir;
@@ -74,29 +78,90 @@ static void remove_indexes(const char *dir)
 	closedir(d);
 }
 
-static bool is_fresh(const struct state *s, const char *lake_uuid, const char *commit_id)
+static bool is_index(const char *name)
 {
+	size_t n = strlen(name);
+	return n > 4 && strcmp(name + n - 4, ".idx") == 0;
+}
+
+/* Reads all files of the set. False: together they are not what the state says. A single damaged one goes. */
+static bool check_files(struct lake_index_set *set)
+{
+	struct state *s = set->state;
+	uint64_t sum = 0, lost = 0;
+	DIR *d = opendir(set->dir);
+	for (struct dirent *e; d && (e = readdir(d));) {
+		uint64_t says;
+		if (!is_index(e->d_name))
+			continue;
+		bool right = lake_index_check_file(set, dirfd(d), e->d_name, &says);
+		sum += says;
+		if (right)
+			continue;
+		lost += says;
+		unlinkat(dirfd(d), e->d_name, 0);
+	}
+	if (d)
+		closedir(d);
+	if (!d || sum != s->sum)
+		return false;
+	s->sum -= lost;
+	return true;
+}
+
+static void claim(struct lake_index_set *set)
+{
+	struct stat st;
+	bool known = fstat(set->fd, &st) == 0;
+	set->state->device = known ? (uint64_t)st.st_dev : 0;
+	set->state->inode = known ? (uint64_t)st.st_ino : 0;
+	read_boot_id(set->state->boot_id, sizeof set->state->boot_id);
+}
+
+/* As the last owner in this boot of the machine left it, or read and found right. */
+static bool is_whole(struct lake_index_set *set)
+{
+	const struct state *s = set->state;
+	struct stat st;
 	char boot_id[sizeof s->boot_id];
 	read_boot_id(boot_id, sizeof boot_id);
+	bool same_boot = boot_id[0] && strncmp(s->boot_id, boot_id, sizeof boot_id) == 0;
+	bool same_file = fstat(set->fd, &st) == 0 && s->device == (uint64_t)st.st_dev && s->inode == (uint64_t)st.st_ino;
+	if (same_boot && same_file)
+		return true;
+	if (!(same_boot || s->synced) || !check_files(set))
+		return false;
+	claim(set);
+	return true;
+}
+
+static bool is_fresh(struct lake_index_set *set, const char *lake_uuid, const char *commit_id)
+{
+	const struct state *s = set->state;
 	return memcmp(s->magic, magic, sizeof magic) == 0 && !s->dirty &&
-	       (s->synced || (boot_id[0] && strncmp(s->boot_id, boot_id, sizeof boot_id) == 0)) &&
 	       strncmp(s->lake_uuid, lake_uuid, sizeof s->lake_uuid) == 0 && commit_id[0] &&
-	       strncmp(s->commit_id, commit_id, sizeof s->commit_id) == 0;
+	       strncmp(s->commit_id, commit_id, sizeof s->commit_id) == 0 && is_whole(set);
 }
 
 static int start_anew(struct lake_index_set *set, const char *lake_uuid, const char *commit_id, struct duct_error *err)
 {
 	struct state *s = set->state;
+	bool ours = memcmp(s->magic, magic, sizeof magic) == 0 && strncmp(s->lake_uuid, lake_uuid, sizeof s->lake_uuid) == 0;
+	struct state old = *s;
 	memset(s, 0, sizeof *s);
+	if (ours) {
+		s->doubts = old.doubts;
+		memcpy(s->doubted_at, old.doubted_at, sizeof s->doubted_at);
+	}
 	remove_indexes(set->dir);
 	uint64_t random[2];
 	if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random)
 		return duct_fail(err, DUCT_FATAL, "read random bytes for the key index: %s", strerror(errno));
 	s->set_id = random[0];
-	s->seed = random[1];
+	s->seed = random[1] << 1 | (s->doubts > 0); /* hash_bytes in key.c looks at the last bit */
 	snprintf(s->lake_uuid, sizeof s->lake_uuid, "%s", lake_uuid);
 	snprintf(s->commit_id, sizeof s->commit_id, "%s", commit_id);
-	read_boot_id(s->boot_id, sizeof s->boot_id);
+	claim(set);
 	memcpy(s->magic, magic, sizeof magic);
 	return 0;
 }
@@ -129,7 +194,7 @@ int lake_index_set_open(struct lake_index_set **ret, const char *dir, const char
 	if (rc == 0)
 		rc = open_state(set, err);
 	if (rc == 0) {
-		*ret_fresh = is_fresh(set->state, lake_uuid, commit_id);
+		*ret_fresh = is_fresh(set, lake_uuid, commit_id);
 		if (!*ret_fresh)
 			rc = start_anew(set, lake_uuid, commit_id, err);
 	}
@@ -187,6 +252,21 @@ void lake_index_set_end(struct lake_index_set *set, const char *commit_id)
 	__atomic_store_n(&set->state->dirty, 0, __ATOMIC_SEQ_CST);
 }
 
+bool lake_index_set_doubt(struct lake_index_set *set)
+{
+	struct state *s = set->state;
+	if (s->doubts && strncmp(s->doubted_at, s->commit_id, sizeof s->doubted_at) == 0)
+		return false;
+	struct duct_error ignored; /* no new seed: the set is empty and not fresh */
+	char lake_uuid[sizeof s->lake_uuid], commit_id[sizeof s->commit_id];
+	memcpy(lake_uuid, s->lake_uuid, sizeof lake_uuid);
+	memcpy(commit_id, s->commit_id, sizeof commit_id);
+	memcpy(s->doubted_at, commit_id, sizeof s->doubted_at);
+	s->doubts++;
+	(void)start_anew(set, lake_uuid, commit_id, &ignored);
+	return true;
+}
+
 uint64_t lake_index_set_seed(const struct lake_index_set *set)
 {
 	return set->state->seed;
@@ -195,6 +275,11 @@ uint64_t lake_index_set_seed(const struct lake_index_set *set)
 const char *lake_index_set_dir(const struct lake_index_set *set)
 {
 	return set->dir;
+}
+
+void lake_index_set_add_sum(struct lake_index_set *set, uint64_t more)
+{
+	set->state->sum += more;
 }
 
 uint64_t lake_index_set_id(const struct lake_index_set *set)

@@ -1,5 +1,5 @@
-"""Random histories over three keys mean the same whether they become one commit of the lake or one each, and the same as at
-the source: savepoints, swaps through a third key, unsent values, rows that move between leaves of a partitioned table."""
+"""Random histories over three keys mean the same whether they become one commit of the lake or one each, or one in many
+windows, and the same as at the source: savepoints, swaps through a third key, unsent values, rows that move between leaves of a partitioned table."""
 
 import os
 import random
@@ -135,3 +135,51 @@ def test_one_commit_or_many(database, make_flow, tmp_path):
     for publication, run in each.items():
         assert run.terminate() == 0, run.describe()
     assert commits <= HISTORIES * len(TABLES) * 3, "the histories were not folded"
+
+
+BAG = """
+CREATE TABLE bag (a int, b text);
+ALTER TABLE bag REPLICA IDENTITY FULL;
+INSERT INTO bag SELECT i % 3, 'x' FROM generate_series(1, 20) i;
+ALTER PUBLICATION by_root ADD TABLE bag
+"""
+
+
+def bag_statement(r):
+    a, b = r.randint(0, 3), r.randint(0, 3)
+    row = f"ctid IN (SELECT ctid FROM bag WHERE a = {a} LIMIT {r.randint(1, 3)})"
+    return r.choice(
+        [f"INSERT INTO bag SELECT {a}, 'x' FROM generate_series(1, {r.randint(1, 3)})", f"DELETE FROM bag WHERE {row}",
+         f"UPDATE bag SET a = {b} WHERE {row}", f"INSERT INTO bag VALUES ({a}, repeat('y', 5000))"]
+    )
+
+
+@pytest.mark.timeout(3600)
+def test_one_transaction_in_many_windows(database, make_flow, sqlite_lake):
+    """A transaction that is written aside every few rows: keys come back in later windows, their rows having been written,
+    ended, or ended and written again by earlier ones."""
+    seed = int(os.environ.get("DUCT_SEED", random.randrange(10**6)))
+    print(f"DUCT_SEED={seed}")
+    database.sql(SCHEMA + BAG)
+    flow = make_flow(
+        database, sqlite_lake, source={"publication": "by_root", "max_memory": "1MiB", "streaming": "off"},
+        destination={"flush_rows": 1},
+    )
+    flow.run_until_caught_up()
+    tables = (*TABLES["by_root"], "public.bag")
+    with psycopg.connect(database.dsn, autocommit=True) as connection:
+        for number in range(HISTORIES // 3):
+            history = History(connection, f"{seed}-{number}")
+            with connection.transaction():
+                for _ in range(120):
+                    history._step(0)
+                    connection.execute(bag_statement(history.random))
+            flow.run_until_caught_up()
+            with sqlite_lake.open() as lake:
+                try:
+                    assert_same(database, lake, *tables)
+                except AssertionError as error:
+                    raise AssertionError(f"DUCT_SEED={seed}, history {number}:\n{error}") from None
+    with sqlite3.connect(sqlite_lake.catalog.removeprefix("sqlite:")) as connection:
+        files = connection.execute("SELECT max(n) FROM (SELECT count(*) n FROM ducklake_data_file GROUP BY begin_snapshot)").fetchone()[0]
+    assert files > 10, "the transactions were not written in windows"

@@ -1,10 +1,12 @@
 """Transactions larger than memory: streamed while open, spooled, folded, one snapshot, no trace of what was aborted."""
 
 import os
+import signal
+import sys
 import threading
+import time
 
 import pytest
-
 from lib.wait import wait_until
 
 TABLES = """
@@ -118,6 +120,19 @@ def test_a_transaction_goes_on_after_a_kill(mirror_sqlite, database, tmp_path):
     m.same("a")
 
 
+def test_the_spool_has_a_limit(mirror_sqlite, tmp_path):
+    m = mirror_sqlite(TABLES, source={**SMALL, "spool_dir": str(tmp_path), "spool_limit": "2MiB"})
+    m.sync()
+    m.sql(big("a", 1, 60000))
+    stderr = m.fails(2)
+    assert "spool_limit" in stderr and str(tmp_path) in stderr, stderr
+    assert m.rows("a") == []
+    m.flow.content["source"]["options"]["spool_limit"] = "1GiB"
+    m.flow.write()
+    m.sync()
+    m.same("a")
+
+
 def test_ddl_inside_a_streamed_transaction(mirror_sqlite):
     m = mirror_sqlite(TABLES, source=SMALL)
     m.sync()
@@ -181,6 +196,101 @@ def test_memory_stays_bounded(mirror_sqlite, tmp_path):
     assert peak.stop() < MEMORY_LIMIT, f"{peak.bytes >> 20} MiB"
     m.same("a")
     assert len(m.snapshots()) == before + 1
+
+
+def test_unsent_values_of_many_rows_in_little_memory(mirror_sqlite, tmp_path):
+    """200 MB of values that are read back for one small transaction: never more than a slice of them at once."""
+    m = mirror_sqlite(
+        "CREATE TABLE wide (id int PRIMARY KEY, v int, body text)",
+        "ALTER TABLE wide ALTER body SET STORAGE EXTERNAL",
+        "INSERT INTO wide SELECT i, 0, repeat(md5(i::text), 625) FROM generate_series(1, 10000) i",
+        source={"spool_dir": str(tmp_path)},
+    )
+    m.sync()
+    m.sql("UPDATE wide SET v = id % 7; UPDATE wide SET id = -id WHERE id % 5 = 0; INSERT INTO wide VALUES (0, 0, 'new'); "
+          "DELETE FROM wide WHERE id % 9 = 0")
+    run = m.flow.start("--until-caught-up")
+    peak = PeakMemory(run.pid)
+    run.expect(0, 200)
+    assert peak.stop() < 2 * MEMORY_LIMIT, f"{peak.bytes >> 20} MiB"
+    m.same("wide")
+    m.sql("UPDATE wide SET v = v + 1")
+    m.sync()
+    m.same("wide")
+
+
+SUMS = "SELECT count(*), sum(id), sum(v), sum(id * v % 1000003) FROM {}"
+
+
+def pass_one_transaction(m, rows, limit_mib, *statements):
+    """One transaction: its anonymous memory stays below the limit, and it is one snapshot with the source's content."""
+    before = len(m.snapshots())
+    m.sql("BEGIN; " + "; ".join(statements) + "; COMMIT")
+    begun = time.monotonic()
+    run = m.flow.start("--until-caught-up")
+    peak = PeakMemory(run.pid)
+    run.expect(0, 3600)
+    took, used = time.monotonic() - begun, peak.stop()
+    print(f"{statements[0][:20]}: {rows / took:,.0f} rows/s, {used / 2**20:.0f} MiB", file=sys.stderr)
+    [expected] = m.database.query(SUMS.format("big"))
+    assert [int(x) for x in m.lake.sql(SUMS.format("lake.public.big"))[0]] == [int(x) for x in expected]
+    assert len(m.snapshots()) == before + 1
+    assert os.environ.get("DUCT_ASAN") == "1" or used < limit_mib << 20, f"{used / 2**20:.0f} MiB"
+
+
+def pass_large_transactions(m, rows, limit_mib):
+    m.sql("CREATE TABLE big (id int8 PRIMARY KEY, v int8)")
+    m.sync()
+    more = f"UPDATE big SET v = -v WHERE id <= {rows // 5}; DELETE FROM big WHERE id % 10 = 0"
+    pass_one_transaction(m, rows, limit_mib, f"INSERT INTO big SELECT i * 7919 % 1000000007, i FROM generate_series(1::int8, {rows}) i")
+    pass_one_transaction(m, rows, limit_mib, "UPDATE big SET v = v + 1")
+    pass_one_transaction(m, rows, limit_mib, "UPDATE big SET v = v + 1", more)
+    pass_one_transaction(m, rows, limit_mib, f"UPDATE big SET id = id + 2000000000 WHERE v % 2 = 0", "DELETE FROM big WHERE v % 3 = 0")
+
+
+@pytest.mark.parametrize("point", ["window-settled:3", "file-synced:4", "commit-planned:1", "commit-begin:1", "commit-done:1"])
+def test_killed_inside_a_large_transaction(mirror_sqlite, tmp_path, point):
+    """Between its windows, before and after its commit: nothing of it is seen before, all of it once after."""
+    m = mirror_sqlite(
+        "CREATE TABLE big (id int8 PRIMARY KEY, v int8)",
+        "INSERT INTO big SELECT i, i FROM generate_series(1, 5000) i",
+        source={"work_mem": "64kB", "max_memory": "1MiB", "spool_dir": str(tmp_path)},
+        destination={"flush_bytes": "1MiB", "flush_rows": 2000},
+    )
+    m.sync()
+    before = len(m.snapshots())
+    m.sql("BEGIN; INSERT INTO big SELECT i, i FROM generate_series(10001, 20000) i; UPDATE big SET v = -v WHERE id % 2 = 0; "
+          "UPDATE big SET id = id + 100000 WHERE id % 3 = 0; DELETE FROM big WHERE id % 5 = 0; COMMIT")
+    assert m.flow.start("--until-caught-up", env={"DUCT_KILL_POINT": point}).wait(60) == -signal.SIGKILL
+    done = point.startswith("commit-done")
+    assert len(m.snapshots()) == before + done
+    assert m.lake.count("public.big") == (m.database.value("SELECT count(*) FROM big") if done else 5000)
+    m.sync()
+    assert len(m.snapshots()) == before + 1
+    m.same("big")
+    m.sql("UPDATE big SET v = v + 1", "DELETE FROM big WHERE id % 2 = 0")
+    m.sync()
+    m.same("big")
+
+
+def test_many_rows_in_little_memory(mirror_sqlite, tmp_path):
+    """The road of the long test with a twentieth of the rows: many windows, none of which the memory could hold together."""
+    m = mirror_sqlite(
+        "SELECT 1",
+        source={"work_mem": "64kB", "max_memory": "4MiB", "spool_dir": str(tmp_path)},
+        destination={"flush_bytes": "2MiB", "flush_rows": 20000},
+        config={"max_memory": "32MiB"},
+    )
+    pass_large_transactions(m, 400_000, 110)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("catalog", ["sqlite", "postgres"])
+def test_20_million_rows_within_256_mib(request, catalog, tmp_path):
+    """Issue 4, point 4, at the defaults."""
+    m = request.getfixturevalue(f"mirror_{catalog}")("SELECT 1", source={"spool_dir": str(tmp_path)})
+    pass_large_transactions(m, int(os.environ.get("DUCT_BIG_ROWS", 20_000_000)), 256)
 
 
 class PeakMemory(threading.Thread):

@@ -1,6 +1,6 @@
 /*
  * Folding: random histories over a few keys, folded into one net effect, must leave the same table as applying each
- * change by itself (DESIGN D2 rule 8). Keyed tables with key changes and unsent values, bags, truncates, rows written aside.
+ * change by itself (DESIGN D2 rule 8). Keyed tables with key changes and unsent values, bags, truncates, several windows.
  */
 #include "base/mem.h"
 #include "destination/ducklake/fold.h"
@@ -57,24 +57,8 @@ struct table {
 	int a[KEYS], b[KEYS];
 };
 
-/* Files aside: what fold_slot.aside/aside_pos name. */
-struct asides {
-	int values[4096][2];
-	bool dead[4096];
-	int n;
-};
-
-static void kill_aside(void *arg, int32_t aside, uint32_t position)
-{
-	struct asides *s = arg;
-	assert_int_equal(aside, 0);
-	assert_false(s->dead[position]); /* no row dies twice */
-	s->dead[position] = true;
-}
-
 /* A column of the row that the slot shows, following versions. */
-static int value_of(const struct fold *f, const struct fold_slot *s, int column, const struct table *base,
-		    const struct asides *asides)
+static int value_of(const struct fold *f, const struct fold_slot *s, int column, const struct table *base)
 {
 	const struct duct_batch *batch = s->batch;
 	uint32_t row = s->row;
@@ -86,43 +70,38 @@ static int value_of(const struct fold *f, const struct fold_slot *s, int column,
 		}
 		assert_true(v >= 0);
 		const struct fold_version *version = &f->versions[v];
-		if (version->kind == FOLD_BASE) {
-			int key = (int)f->slots[version->file].hash.low - 1;
-			assert_true(f->slots[version->file].base_present);
+		if (!version->batch) {
+			int key = (int)f->slots[version->slot].hash.low - 1;
+			assert_true(f->slots[version->slot].base_present);
 			return column ? base->b[key] : base->a[key];
 		}
-		if (version->kind == FOLD_ASIDE)
-			return asides->values[version->row][column];
 		batch = version->batch;
 		row = version->row;
 	}
 }
 
-/* What mirror_write_aside does: pending rows go to the file. */
-static void write_aside(struct fold *f, const struct table *base, struct asides *asides)
+/* The end of a window: its net effect on the table. */
+static void apply(struct fold *f, struct table *base)
 {
-	int first = asides->n;
+	struct table after = *base;
+	if (f->truncated)
+		memset(after.there, 0, sizeof after.there);
 	for (size_t i = 0; i < f->nslots; i++) {
 		struct fold_slot *s = &f->slots[i];
-		if (!s->batch)
+		int key = (int)s->hash.low - 1;
+		assert_int_equal(s->base_present, after.there[key]); /* a wrong base would be drift */
+		assert_int_equal(s->live, s->batch != NULL);
+		after.there[key] = s->live;
+		if (!s->live)
 			continue;
-		for (int c = 0; c < 2; c++)
-			asides->values[asides->n][c] = value_of(f, s, c, base, asides);
-		asides->dead[asides->n++] = false;
+		after.a[key] = value_of(f, s, 0, base);
+		after.b[key] = value_of(f, s, 1, base);
 	}
-	for (size_t i = 0; i < f->nslots; i++) {
-		struct fold_slot *s = &f->slots[i];
-		if (!s->batch)
-			continue;
-		s->batch = NULL;
-		s->behind = -1;
-		s->aside = 0;
-		s->aside_pos = (uint32_t)first++;
-	}
-	f->nversions = 0;
+	*base = after;
+	fold_reset(f);
 }
 
-static void random_change(struct fold *f, struct table *t, struct duct_batch *b, struct asides *asides)
+static void random_change(struct fold *f, struct table *t, struct duct_batch *b)
 {
 	int key = (int)pick(KEYS), other = (int)pick(KEYS);
 	int a = (int)pick(1000), value = pick(3) ? (int)pick(1000) : UNSENT;
@@ -142,14 +121,14 @@ static void random_change(struct fold *f, struct table *t, struct duct_batch *b,
 		if (!t->there[key])
 			return;
 		want = FOLD_OK;
-		got = fold_delete(f, hash_of(key), kill_aside, asides);
+		got = fold_delete(f, hash_of(key));
 		t->there[key] = false;
 		break;
 	case 2: /* key change */
 		if (!t->there[key] || t->there[other])
 			return;
 		want = FOLD_OK;
-		got = fold_update(f, hash_of(key), hash_of(other), b, add_row(b, a, value), kill_aside, asides);
+		got = fold_update(f, hash_of(key), hash_of(other), b, add_row(b, a, value));
 		t->there[key] = false;
 		t->there[other] = true;
 		t->a[other] = a;
@@ -159,7 +138,7 @@ static void random_change(struct fold *f, struct table *t, struct duct_batch *b,
 		if (!t->there[key])
 			return;
 		want = FOLD_OK;
-		got = fold_update(f, hash_of(key), hash_of(key), b, add_row(b, a, value), kill_aside, asides);
+		got = fold_update(f, hash_of(key), hash_of(key), b, add_row(b, a, value));
 		t->a[key] = a;
 		if (value != UNSENT)
 			t->b[key] = value;
@@ -167,36 +146,14 @@ static void random_change(struct fold *f, struct table *t, struct duct_batch *b,
 	assert_int_equal(got, want);
 }
 
-static void check_net_effect(struct fold *f, const struct table *base, const struct table *want, struct asides *asides)
+static void check_same(const struct table *got, const struct table *want)
 {
-	struct table got = *base;
-	write_aside(f, base, asides);
-	if (f->truncated)
-		memset(got.there, 0, sizeof got.there);
-	int live = 0;
-	for (size_t i = 0; i < f->nslots; i++) {
-		struct fold_slot *s = &f->slots[i];
-		int key = (int)s->hash.low - 1;
-		assert_int_equal(s->base_present, got.there[key]); /* a wrong base would be drift */
-		got.there[key] = s->live;
-		assert_int_equal(s->live, s->aside >= 0);
-		if (!s->live)
-			continue;
-		live++;
-		assert_false(asides->dead[s->aside_pos]);
-		got.a[key] = asides->values[s->aside_pos][0];
-		got.b[key] = asides->values[s->aside_pos][1];
-	}
-	int alive_aside = 0;
-	for (int i = 0; i < asides->n; i++)
-		alive_aside += !asides->dead[i];
-	assert_int_equal(alive_aside, live);
 	for (int k = 0; k < KEYS; k++) {
-		assert_int_equal(got.there[k], want->there[k]);
+		assert_int_equal(got->there[k], want->there[k]);
 		if (!want->there[k])
 			continue;
-		assert_int_equal(got.a[k], want->a[k]);
-		assert_int_equal(got.b[k], want->b[k]);
+		assert_int_equal(got->a[k], want->a[k]);
+		assert_int_equal(got->b[k], want->b[k]);
 	}
 }
 
@@ -204,7 +161,6 @@ static void test_random_histories(void **state)
 {
 	(void)state;
 	struct duct_relation *rel = make_relation();
-	static struct asides asides;
 	for (unsigned history = 1; history <= 20000; history++) {
 		random_state = history * 0x9E3779B97F4A7C15u;
 		struct table base = {0}, now;
@@ -214,7 +170,6 @@ static void test_random_histories(void **state)
 			base.b[k] = (int)pick(1000);
 		}
 		now = base;
-		asides.n = 0;
 		struct fold *f = fold_new(false);
 		struct duct_batch *b = duct_batch_new(rel, 8);
 		for (unsigned n = pick(20); n > 0; n--) {
@@ -222,15 +177,14 @@ static void test_random_histories(void **state)
 			if (special == 0) {
 				fold_truncate(f);
 				memset(now.there, 0, sizeof now.there);
-				for (int i = 0; i < asides.n; i++)
-					asides.dead[i] = true;
 			} else if (special == 1) {
-				write_aside(f, &base, &asides);
+				apply(f, &base);
 			} else {
-				random_change(f, &now, b, &asides);
+				random_change(f, &now, b);
 			}
 		}
-		check_net_effect(f, &base, &now, &asides);
+		apply(f, &base);
+		check_same(&base, &now);
 		fold_free(f);
 		duct_batch_unref(b);
 	}
@@ -246,11 +200,11 @@ static void test_wrong_input(void **state)
 	struct fold *f = fold_new(false);
 	assert_int_equal(fold_insert(f, hash_of(0), b, row), FOLD_OK);
 	assert_int_equal(fold_insert(f, hash_of(0), b, row), FOLD_DUPLICATE);
-	assert_int_equal(fold_delete(f, hash_of(0), kill_aside, NULL), FOLD_OK);
-	assert_int_equal(fold_delete(f, hash_of(0), kill_aside, NULL), FOLD_MISSING);
-	assert_int_equal(fold_update(f, hash_of(0), hash_of(0), b, row, kill_aside, NULL), FOLD_MISSING);
+	assert_int_equal(fold_delete(f, hash_of(0)), FOLD_OK);
+	assert_int_equal(fold_delete(f, hash_of(0)), FOLD_MISSING);
+	assert_int_equal(fold_update(f, hash_of(0), hash_of(0), b, row), FOLD_MISSING);
 	fold_truncate(f);
-	assert_int_equal(fold_delete(f, hash_of(1), kill_aside, NULL), FOLD_MISSING);
+	assert_int_equal(fold_delete(f, hash_of(1)), FOLD_MISSING);
 	fold_free(f);
 	duct_batch_unref(b);
 	duct_relation_unref(rel);
@@ -261,13 +215,11 @@ static void test_bag_histories(void **state)
 {
 	(void)state;
 	struct duct_relation *rel = make_relation();
-	static struct asides asides;
 	for (unsigned history = 1; history <= 5000; history++) {
 		random_state = history * 0xD1342543DE82EF95u;
 		int base[KEYS], now[KEYS];
 		for (int k = 0; k < KEYS; k++)
 			now[k] = base[k] = (int)pick(3);
-		asides.n = 0;
 		struct fold *f = fold_new(true);
 		struct duct_batch *b = duct_batch_new(rel, 8);
 		for (unsigned n = pick(20); n > 0; n--) {
@@ -280,19 +232,19 @@ static void test_bag_histories(void **state)
 				break;
 			case 1:
 				if (now[key]) {
-					assert_int_equal(fold_delete(f, hash_of(key), kill_aside, &asides), FOLD_OK);
+					assert_int_equal(fold_delete(f, hash_of(key)), FOLD_OK);
 					now[key]--;
 				}
 				break;
 			case 2:
 				if (now[other]) {
-					assert_int_equal(fold_update(f, hash_of(other), hash_of(key), b, row, kill_aside, &asides), FOLD_OK);
+					assert_int_equal(fold_update(f, hash_of(other), hash_of(key), b, row), FOLD_OK);
 					now[other]--;
 					now[key]++;
 				}
 				break;
 			default:
-				write_aside(f, NULL, &asides);
+				break;
 			}
 		}
 		uint32_t seen_nth[KEYS] = {0};

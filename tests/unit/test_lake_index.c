@@ -1,6 +1,7 @@
 /* The key index: content against a plain array, bytes independent of the order of insertion, freshness rules. */
 #include "base/mem.h"
 #include "lake/index.h"
+#include "lake/index_runs.h"
 
 #include <fcntl.h>
 #include <setjmp.h>
@@ -170,6 +171,85 @@ static void test_bytes_do_not_depend_on_order(void **state)
 	free(bytes[1]);
 }
 
+static struct lake_place shifted(void *arg, size_t which, struct lake_place place)
+{
+	const int64_t *first = arg;
+	place.row_id += first[which];
+	return place;
+}
+
+enum { MANY = 150000 }; /* more than two runs hold */
+
+/* Gathered by two, in any order, spilled and merged: the same bytes as added one by one. */
+static void test_merged_runs(void **state)
+{
+	(void)state;
+	struct lake_index_set *set = open_set("runs", "c1", false);
+	struct lake_index *merged = open_index(set, 1, "key 1", false), *single = open_index(set, 2, "key 1", false);
+	struct lake_index_runs *runs[2];
+	struct duct_error err;
+	int64_t first[2] = {1000000, 2000000};
+	uint64_t seed = 7;
+	bool equal;
+	assert_int_equal(lake_index_reserve(single, MANY, &err), 0);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(lake_index_runs_open(&runs[i], set, &err), 0);
+	for (uint32_t i = 0; i < MANY; i++) {
+		struct lake_key_hash hash = {next_random(&seed), i + 1};
+		struct lake_place place = {i, 1, i};
+		assert_int_equal(lake_index_runs_add(runs[i % 3 == 0], hash, place, &err), 0);
+		place.row_id += first[i % 3 == 0];
+		lake_index_add(single, hash, place);
+	}
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(lake_index_runs_finish(runs[i], &err), 0);
+	assert_int_equal(lake_index_merge(merged, runs, 2, shifted, first, &equal, &err), 0);
+	assert_false(equal);
+	assert_int_equal(lake_index_count(merged), MANY);
+	uint64_t at[2] = {0, 0};
+	for (int i = 0; i < MANY; i++) {
+		struct lake_key_hash a, b;
+		struct lake_place p, q;
+		assert_true(lake_index_next(merged, &at[0], &a, &p) && lake_index_next(single, &at[1], &b, &q));
+		assert_memory_equal(&a, &b, sizeof a);
+		assert_memory_equal(&p, &q, sizeof p);
+		assert_int_equal(at[0], at[1]); /* in the same slots */
+	}
+	for (int i = 0; i < 2; i++)
+		lake_index_runs_close(runs[i]);
+	lake_index_close(merged);
+	lake_index_close(single);
+	lake_index_set_close(set);
+}
+
+static void test_merge_sees_equal_hashes(void **state)
+{
+	(void)state;
+	struct lake_index_set *set = open_set("equal", "c1", false);
+	struct lake_index *index = open_index(set, 1, "key 1", false);
+	struct lake_index_runs *runs[2];
+	struct duct_error err;
+	int64_t first[2] = {0, 100};
+	bool equal = false;
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(lake_index_runs_open(&runs[i], set, &err), 0);
+		assert_int_equal(lake_index_runs_add(runs[i], (struct lake_key_hash){5, 5}, (struct lake_place){1, 1, 1}, &err), 0);
+		assert_int_equal(lake_index_runs_finish(runs[i], &err), 0);
+	}
+	assert_int_equal(lake_index_merge(index, runs, 2, shifted, first, &equal, &err), 0);
+	assert_true(equal);
+	uint64_t seed = lake_index_set_seed(set);
+	assert_true(lake_index_set_doubt(set)); /* once another seed, then it is the same key */
+	assert_int_not_equal(lake_index_set_seed(set), seed);
+	assert_false(lake_index_set_doubt(set));
+	lake_index_set_end(set, "c2");
+	assert_true(lake_index_set_doubt(set));
+	for (int i = 0; i < 2; i++)
+		lake_index_runs_close(runs[i]);
+	lake_index_close(index);
+	lake_index_set_close(set);
+}
+
 static void test_freshness(void **state)
 {
 	(void)state;
@@ -216,6 +296,8 @@ int main(void)
 		cmocka_unit_test(test_random_operations),
 		cmocka_unit_test(test_equal_hashes),
 		cmocka_unit_test(test_bytes_do_not_depend_on_order),
+		cmocka_unit_test(test_merged_runs),
+		cmocka_unit_test(test_merge_sees_equal_hashes),
 		cmocka_unit_test(test_freshness),
 		cmocka_unit_test(test_one_owner),
 	};

@@ -1,6 +1,5 @@
 /* The commit of the open group: one catalog transaction, then the indexes follow. See ducklake.h. */
 #include "destination/ducklake/ducklake.h"
-#include "destination/ducklake/fold.h"
 
 #include "base/clock.h"
 
@@ -8,31 +7,13 @@
 #include <string.h>
 #include <unistd.h>
 
-static int compare_i64(const void *a, const void *b)
-{
-	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-	return x < y ? -1 : x > y;
-}
-
-/* A base row that dies with this commit. */
-struct death {
-	int64_t file_id, position;
-};
-
-static int compare_deaths(const void *a, const void *b)
-{
-	const struct death *x = a, *y = b;
-	if (x->file_id != y->file_id)
-		return x->file_id < y->file_id ? -1 : 1;
-	return x->position < y->position ? -1 : x->position > y->position;
-}
-
 static int write_deletes(struct ducklake *d, struct mirror *m, int64_t file_id, int on_new_file, const char *data_path,
-			 const int64_t *positions, size_t n, struct duct_error *err)
+			 const struct positions *dead, struct duct_error *err)
 {
-	struct lake_new_delete_file file = {.count = (int64_t)n};
+	struct lake_new_delete_file file = {.count = (int64_t)dead->n};
 	struct lake_txn_table *t = mirror_table(d, m);
-	int rc = lake_write_delete_file(d->conn, lake_txn_table_path(t), data_path, positions, NULL, n, &file.path,
+	AUTO_FREE int64_t *positions = positions_sorted(dead);
+	int rc = lake_write_delete_file(d->conn, lake_txn_table_path(t), data_path, positions, NULL, dead->n, &file.path,
 					&file.size_bytes, &file.footer_size, err);
 	if (rc == 0)
 		lake_txn_add_delete_file(d->txn, t, file_id, on_new_file, &file);
@@ -47,48 +28,53 @@ int ducklake_stale_index(struct ducklake *d, const struct mirror *m, int64_t fil
 			 m->rel->name, (long long)file_id);
 }
 
-/* The dead rows of one live file, ascending. */
-static int plan_file_deaths(struct ducklake *d, struct mirror *m, int64_t file_id, const int64_t *positions, size_t n,
-			    struct duct_error *err)
+int ducklake_doubt(struct ducklake *d, const struct mirror *m, struct duct_error *err)
 {
-	struct mirror_file *file = mirror_file(m, file_id);
-	if (!file)
-		return ducklake_stale_index(d, m, file_id, err);
+	if (!lake_index_set_doubt(d->indexes))
+		return 0;
+	return duct_fail(err, DUCT_RETRY,
+			 "a key of \"%s\".\"%s\" is there that should not be, or shares its hash with another: the key index is built "
+			 "anew with other hashes",
+			 m->rel->schema, m->rel->name);
+}
+
+/* The dead rows of one live file. */
+static int plan_file_deaths(struct ducklake *d, struct mirror *m, const struct mirror_file *file, struct duct_error *err)
+{
 	struct lake_txn_table *t = mirror_table(d, m);
-	if (file->record_count - file->dead_count == (int64_t)n)
-		lake_txn_end_file(d->txn, t, file_id);
-	else if (!file->has_deletes && (int64_t)n >= d->config->delete_file_rows)
-		return write_deletes(d, m, file_id, -1, file->path, positions, n, err);
-	else
-		lake_txn_mark(d->txn, t, file_id, positions, n);
+	int64_t n = (int64_t)file->dying.n;
+	if (file->record_count - file->dead_count == n) {
+		lake_txn_end_file(d->txn, t, file->id);
+	} else if (!file->has_deletes && n >= d->config->delete_file_rows) {
+		return write_deletes(d, m, file->id, -1, file->path, &file->dying, err);
+	} else {
+		AUTO_FREE int64_t *positions = positions_sorted(&file->dying);
+		lake_txn_mark(d->txn, t, file->id, positions, file->dying.n);
+	}
 	return 0;
 }
 
 static int plan_deaths(struct ducklake *d, struct mirror *m, struct duct_error *err)
 {
-	const struct fold *f = m->fold;
-	size_t n = 0;
-	for (size_t i = 0; i < f->nslots; i++)
-		n += f->slots[i].base_present;
-	if (!n)
-		return 0;
-	AUTO_FREE struct death *deaths = duct_xmalloc(n * sizeof *deaths);
-	AUTO_FREE int64_t *positions = duct_xmalloc(n * sizeof *positions);
-	n = 0;
-	for (size_t i = 0; i < f->nslots; i++) {
-		const struct lake_place *place = &f->slots[i].place;
-		if (!f->slots[i].base_present)
+	struct effect effect;
+	struct mirror_file *file = NULL;
+	for (size_t i = 0; i < m->nfiles; i++)
+		positions_done(&m->files[i].dying);
+	for (struct effects e = {.m = m}; effects_next(&e, &effect);) {
+		if (!effect.in_lake)
 			continue;
-		if (place->file_id == LAKE_INLINED)
-			lake_txn_end_inlined(d->txn, mirror_table(d, m), place->position, place->row_id);
-		else
-			deaths[n++] = (struct death){place->file_id, place->position};
+		if (effect.place.file_id == LAKE_INLINED) {
+			lake_txn_end_inlined(d->txn, mirror_table(d, m), effect.place.position, effect.place.row_id);
+			continue;
+		}
+		if (!file || file->id != effect.place.file_id)
+			file = mirror_file(m, effect.place.file_id);
+		if (!file || effect.place.position >= file->record_count)
+			return ducklake_stale_index(d, m, effect.place.file_id, err);
+		positions_add(&file->dying, effect.place.position, file->record_count);
 	}
-	qsort(deaths, n, sizeof *deaths, compare_deaths);
-	for (size_t from = 0, to; from < n; from = to) {
-		for (to = from; to < n && deaths[to].file_id == deaths[from].file_id; to++)
-			positions[to - from] = deaths[to].position;
-		int rc = plan_file_deaths(d, m, deaths[from].file_id, positions, to - from, err);
+	for (size_t i = 0; i < m->nfiles; i++) {
+		int rc = m->files[i].dying.n ? plan_file_deaths(d, m, &m->files[i], err) : 0;
 		if (rc < 0)
 			return rc;
 	}
@@ -98,11 +84,8 @@ static int plan_deaths(struct ducklake *d, struct mirror *m, struct duct_error *
 static int plan_aside_deaths(struct ducklake *d, struct duct_error *err)
 {
 	for (size_t i = 0; i < d->nasides; i++) {
-		struct aside *a = &d->asides[i];
-		if (!a->ndead)
-			continue;
-		qsort(a->dead, a->ndead, sizeof *a->dead, compare_i64);
-		int rc = write_deletes(d, a->mirror, -1, (int)i, a->path, a->dead, a->ndead, err);
+		const struct aside *a = &d->asides[i];
+		int rc = a->dead.n ? write_deletes(d, a->mirror, -1, (int)i, a->path, &a->dead, err) : 0;
 		if (rc < 0)
 			return rc;
 	}
@@ -130,48 +113,58 @@ int ducklake_send(struct ducklake *d, const struct lake_commit_info *info, struc
 /* After the commit: dead counts of the touched files. */
 static void count_deaths(struct mirror *m)
 {
-	const struct fold *f = m->fold;
-	AUTO_FREE int64_t *ids = duct_xmalloc((f->nslots + 1) * sizeof *ids);
-	size_t n = 0;
-	for (size_t i = 0; i < f->nslots; i++)
-		if (f->slots[i].base_present && f->slots[i].place.file_id != LAKE_INLINED)
-			ids[n++] = f->slots[i].place.file_id;
-	qsort(ids, n, sizeof *ids, compare_i64);
-	for (size_t from = 0, to; from < n; from = to) {
-		for (to = from; to < n && ids[to] == ids[from]; to++)
-			;
-		struct mirror_file *file = mirror_file(m, ids[from]);
-		if (file->record_count - file->dead_count == (int64_t)(to - from)) {
-			mirror_drop_file(m, ids[from]);
+	for (size_t i = m->nfiles; i-- > 0;) {
+		struct mirror_file *file = &m->files[i];
+		int64_t n = (int64_t)file->dying.n;
+		if (!n)
+			continue;
+		if (file->record_count - file->dead_count == n) {
+			mirror_drop_file(m, file->id);
 			continue;
 		}
-		file->dead_count += (int64_t)(to - from);
+		positions_done(&file->dying);
+		file->dead_count += n;
 		file->has_deletes = true;
 	}
 }
 
-static void index_slot(struct mirror *m, const struct fold_slot *s, const struct lake_txn_result *result)
+static struct lake_place new_place(const struct mirror *m, const struct effect *e, const struct lake_txn_result *result)
 {
-	if (!s->live) {
-		if (s->base_present)
-			(void)lake_index_remove(m->index, s->hash, s->place.row_id);
-		return;
+	struct lake_place inlined;
+	if (e->aside < 0) {
+		(void)mirror_inlined_place(m, e->aside_pos, &inlined); /* known: the caller looked */
+		inlined.row_id = e->in_lake ? e->place.row_id : inlined.row_id;
+		return inlined;
 	}
-	struct lake_place place;
-	if (s->aside < 0) {
-		(void)mirror_inlined_place(m, s, &place); /* known: the caller looked */
-	} else {
-		const struct lake_txn_file_result *file = &result->files[s->aside];
-		place = (struct lake_place){.row_id = file->row_id_start + s->aside_pos,
-					    .file_id = (uint32_t)file->file_id,
-					    .position = s->aside_pos};
+	const struct lake_txn_file_result *file = &result->files[e->aside];
+	return (struct lake_place){.row_id = e->in_lake ? e->place.row_id : file->row_id_start + e->aside_pos,
+				   .file_id = (uint32_t)file->file_id,
+				   .position = e->aside_pos};
+}
+
+/* What goes goes first: no more room is needed than the index has in the end. */
+static void follow_effects(struct mirror *m, const struct lake_txn_result *result)
+{
+	struct effect effect;
+	for (struct effects e = {.m = m}; effects_next(&e, &effect);) {
+		if (effect.in_lake && effect.live)
+			(void)lake_index_move(m->index, effect.hash, new_place(m, &effect, result));
+		else if (effect.in_lake)
+			(void)lake_index_remove(m->index, effect.hash, effect.place.row_id);
 	}
-	if (s->base_present)
-		place.row_id = s->place.row_id;
-	if (s->base_present)
-		(void)lake_index_move(m->index, s->hash, place);
-	else
-		lake_index_add(m->index, s->hash, place);
+	for (struct effects e = {.m = m}; effects_next(&e, &effect);)
+		if (effect.live && !effect.in_lake)
+			lake_index_add(m->index, effect.hash, new_place(m, &effect, result));
+}
+
+/* Room for them is made before the commit: a full disk stops there. */
+static int reserve_for_effects(struct mirror *m, struct duct_error *err)
+{
+	struct effect effect;
+	int64_t more = 0;
+	for (struct effects e = {.m = m}; effects_next(&e, &effect);)
+		more += (int64_t)effect.live - (int64_t)effect.in_lake;
+	return more > 0 ? lake_index_reserve(m->index, (size_t)more, err) : 0;
 }
 
 /* Brings index and file list of a mirror up to the commit. */
@@ -184,14 +177,13 @@ static int follow_commit(struct ducklake *d, struct mirror *m, const struct lake
 		return mirror_unload(d, m, m->truncated, err);
 	}
 	struct lake_place ignored;
-	if (m->truncated || (m->inlines && !mirror_inlined_place(m, &m->fold->slots[0], &ignored))) {
+	if (m->truncated || (m->inlines && !mirror_inlined_place(m, 0, &ignored))) {
 		mirror_committed(d, m);
 		return mirror_unload(d, m, true, err);
 	}
 	mirror_committed(d, m);
 	count_deaths(m);
-	for (size_t i = 0; i < m->fold->nslots; i++)
-		index_slot(m, &m->fold->slots[i], result);
+	follow_effects(m, result);
 	for (size_t i = 0; i < d->nasides; i++) {
 		const struct aside *a = &d->asides[i];
 		if (a->mirror != m)
@@ -203,8 +195,8 @@ static int follow_commit(struct ducklake *d, struct mirror *m, const struct lake
 					 .row_id_start = result->files[i].row_id_start,
 					 .partial_max = -1,
 					 .delete_file_id = -1};
-		if ((int64_t)a->ndead < a->rows)
-			mirror_add_file(m, &file, (int64_t)a->ndead, a->ndead > 0);
+		if ((int64_t)a->dead.n < a->rows)
+			mirror_add_file(m, &file, (int64_t)a->dead.n, a->dead.n > 0);
 	}
 	return 0;
 }
@@ -214,10 +206,12 @@ static int plan_group(struct ducklake *d, struct duct_error *err)
 	for (size_t i = 0; i < d->ntouched; i++) {
 		struct mirror *m = d->touched[i];
 		int rc = mirror_write_aside(d, m, true, err);
+		if (rc == 0 && m->settled) /* it was a large one: all of it goes the same way */
+			rc = mirror_settle(d, m, err);
 		if (rc == 0)
 			rc = plan_deaths(d, m, err);
-		if (rc == 0 && m->index) /* room in the index is made before the commit: a full disk stops here */
-			rc = lake_index_reserve(m->index, m->fold->nslots, err);
+		if (rc == 0 && m->index)
+			rc = reserve_for_effects(m, err);
 		if (rc < 0)
 			return rc;
 		m->relation_changed |= m->recopies > 0; /* a change of it is taken over: it goes on */

@@ -2,9 +2,12 @@
 #define DUCKLAKE_H
 
 #include "destination/destination.h"
+#include "destination/ducklake/fold.h"
+#include "destination/ducklake/positions.h"
 #include "duck/duck.h"
 #include "lake/catalog.h"
 #include "lake/index.h"
+#include "lake/index_runs.h"
 #include "lake/inline.h"
 #include "lake/parquet.h"
 #include "lake/txn.h"
@@ -38,6 +41,7 @@ enum mirror_mode {
 struct mirror_file {
 	int64_t id, record_count, dead_count;
 	bool has_deletes; /* a delete file or marks exist */
+	struct positions dying; /* with the commit under way */
 	char *path;
 	struct lake_file lake; /* as listed; path points to `path` */
 };
@@ -68,7 +72,8 @@ struct mirror {
 	struct lake_txn_table *t; /* in the open transaction; NULL: not touched by it yet */
 	bool in_group;		  /* member of ducklake.touched */
 	bool truncated;		  /* the open group begins with a truncate */
-	struct fold *fold;	  /* the open group's rows */
+	struct fold *fold;	  /* the open group's rows, of its last window */
+	struct lake_index *settled; /* what its earlier windows did (settled.c); NULL: there was none */
 
 	struct lake_index *index; /* NULL until first needed; never for MIRROR_APPEND */
 	struct mirror_file *files; /* by id; loaded with the index */
@@ -113,8 +118,7 @@ struct aside {
 	char *path;
 	int64_t rows;
 	bool explicit_row_ids;
-	int64_t *dead; /* positions that died again inside the group */
-	size_t ndead, dead_cap;
+	struct positions dead; /* again inside the group */
 };
 
 struct ducklake {
@@ -201,6 +205,11 @@ void mirror_store(struct ducklake *d, struct mirror *m);
 void mirrors_free(struct ducklake *d);
 
 /* locate.c: index and files of a mirror. */
+/* Columns of the relation that its rows are hashed by. malloc. */
+int *mirror_key_columns(const struct mirror *m, const struct duct_relation *rel, int *ret_n);
+/* Fills the index from what a copy gathered; closed afterwards. Failing is no harm: it is built when needed. */
+void mirror_build_index(struct ducklake *d, struct mirror *m, struct lake_index_runs *const *runs, size_t n,
+			lake_place_fn *place, void *arg);
 int mirror_load(struct ducklake *d, struct mirror *m, struct duct_error *err); /* index fresh or rebuilt; no-op when done */
 /* The lake columns that rows are found by: the key, or all of a bag. malloc; NULL: err says why. */
 const struct lake_column **mirror_lake_keys(struct mirror *m, int *ret_n, struct duct_error *err);
@@ -214,11 +223,12 @@ int group_write(struct ducklake *d, struct duct_changes *changes, struct duct_er
 struct lake_txn *group_txn(struct ducklake *d);
 /* The open group begins with a truncate of the mirror's table. */
 void group_truncate(struct ducklake *d, struct mirror *m);
-void group_reset(struct ducklake *d, bool unlink_files); /* forget it; files written aside are removed when told so */
+void group_reset(struct ducklake *d, bool unlink_files); /* forget it; its files go when nothing of it was sent */
 
 /* write.c: pending rows of a mirror become files aside; old rows are looked up. At the commit few rows are inlined. */
 int mirror_write_aside(struct ducklake *d, struct mirror *m, bool commit, struct duct_error *err);
-void aside_kill(struct ducklake *d, int aside, uint32_t position);
+/* These pending rows, NULL: all. */
+int mirror_write_slots(struct ducklake *d, struct mirror *m, const uint32_t *slots, size_t n, struct duct_error *err);
 /* Registers a written file with the open transaction (takes it) and returns its ordinal. */
 int aside_add(struct ducklake *d, struct mirror *m, struct lake_new_file *file);
 /* Compression and so on for a file of this table. */
@@ -227,21 +237,47 @@ struct lake_write_spec ducklake_write_spec(struct ducklake *d, struct mirror *m,
 /* inline.c: small commits inside the catalog. */
 /* Plans to inline the pending rows, when they are few enough; false: they go to files. */
 bool mirror_inline(struct ducklake *d, struct mirror *m);
-/* After the commit. *ret: where a slot's inlined row is. False: not known, the index must be built anew. */
-bool mirror_inlined_place(const struct mirror *m, const struct fold_slot *s, struct lake_place *ret);
+/* After the commit. *ret: where the nth new row is. False: not known, the index must be built anew. */
+bool mirror_inlined_place(const struct mirror *m, uint32_t nth, struct lake_place *ret);
 void mirror_count_inlined(struct ducklake *d, struct mirror *m);
 
 /* flush.c: writes what is due of them to files. Between groups; looks for old ones at most once a second. */
 int ducklake_flush_inlined(struct ducklake *d, struct duct_error *err);
 
+/*
+ * settled.c: large groups. A window that was written aside is settled: its net effect per key goes to a table on disk beside the
+ * key index, its memory is free again. At the commit the effects come from there.
+ */
+int mirror_settle(struct ducklake *d, struct mirror *m, struct duct_error *err);
+void mirror_unsettle(struct mirror *m);
+/* What earlier windows left of a slot's key: place, or nth as it counts in the lake's rows. */
+enum fold_prior settled_find(const struct mirror *m, const struct fold_slot *s, unsigned *ret_nth, struct lake_place *ret);
+
+/* The net effect of the whole group on one key, once everything is written aside. */
+struct effect {
+	struct lake_key_hash hash;
+	bool in_lake, live;	 /* it has a row in the lake before the group; it has one after it */
+	struct lake_place place; /* in_lake: of the old row */
+	int32_t aside;		 /* live: where the new one is */
+	uint32_t aside_pos;
+};
+struct effects {
+	struct mirror *m;
+	uint64_t next;
+};
+bool effects_next(struct effects *e, struct effect *ret); /* begins with {m} */
+
 /* commit.c */
 int group_commit(struct ducklake *d, struct duct_commit_result *ret, struct duct_error *err);
 /* The index names a file that is gone. RETRY; the next attempt builds the index anew. */
 int ducklake_stale_index(struct ducklake *d, const struct mirror *m, int64_t file_id, struct duct_error *err);
+/* The index has a hash that should not be there. RETRY when two keys may share it: the index is built anew with another seed.
+ * 0: it was so with two seeds, the keys are the same. */
+int ducklake_doubt(struct ducklake *d, const struct mirror *m, struct duct_error *err);
 /* Sends the open transaction; on success the caller applies it to the indexes. */
 int ducklake_send(struct ducklake *d, const struct lake_commit_info *info, struct lake_txn_result *ret, struct duct_error *err);
 
-/* toast.c: fills the unsent values of pending rows. */
+/* toast.c: fills the unsent values of pending rows. When these are many they are written aside in between, else they stay pending. */
 int mirror_fill_unsent(struct ducklake *d, struct mirror *m, struct duct_error *err);
 
 /* load.c: copies. */

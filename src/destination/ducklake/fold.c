@@ -115,14 +115,11 @@ static bool row_has_unsent(const struct duct_batch *b, uint32_t row)
 static int32_t version_of(struct fold *f, size_t i)
 {
 	struct fold_slot *s = &f->slots[i];
-	if (s->batch) {
-		if (s->behind == -1 && row_has_unsent(s->batch, s->row))
-			return -1; /* cannot be: pending rows with unsent values have one behind */
-		return add_version(f, (struct fold_version){FOLD_ROW, s->batch, s->row, -1, s->behind});
-	}
-	if (s->aside >= 0)
-		return add_version(f, (struct fold_version){FOLD_ASIDE, NULL, s->aside_pos, s->aside, -1});
-	return add_version(f, (struct fold_version){FOLD_BASE, NULL, 0, (int32_t)i, -1});
+	if (!s->batch)
+		return add_version(f, (struct fold_version){.slot = (uint32_t)i, .behind = -1});
+	if (s->behind == -1 && row_has_unsent(s->batch, s->row))
+		return -1; /* cannot be: pending rows with unsent values have one behind */
+	return add_version(f, (struct fold_version){.batch = s->batch, .row = s->row, .behind = s->behind});
 }
 
 static void show(struct fold *f, size_t i, const struct duct_batch *batch, uint32_t row, int32_t behind)
@@ -131,19 +128,15 @@ static void show(struct fold *f, size_t i, const struct duct_batch *batch, uint3
 	s->batch = batch;
 	s->row = row;
 	s->behind = behind;
-	s->aside = -1;
 	s->live = true;
 }
 
 /* The live row of the slot goes. */
-static void hide(struct fold *f, size_t i, fold_kill_fn *kill, void *arg)
+static void hide(struct fold *f, size_t i)
 {
 	struct fold_slot *s = &f->slots[i];
-	if (s->aside >= 0)
-		kill(arg, s->aside, s->aside_pos);
 	s->batch = NULL;
 	s->behind = -1;
-	s->aside = -1;
 	s->live = false;
 }
 
@@ -185,23 +178,23 @@ static int64_t find_live(struct fold *f, struct lake_key_hash hash)
 	return (int64_t)added;
 }
 
-enum fold_outcome fold_delete(struct fold *f, struct lake_key_hash hash, fold_kill_fn *kill, void *arg)
+enum fold_outcome fold_delete(struct fold *f, struct lake_key_hash hash)
 {
 	int64_t i = find_live(f, hash);
 	if (i < 0)
 		return FOLD_MISSING;
-	hide(f, (size_t)i, kill, arg);
+	hide(f, (size_t)i);
 	return FOLD_OK;
 }
 
 enum fold_outcome fold_update(struct fold *f, struct lake_key_hash old_hash, struct lake_key_hash new_hash,
-			      const struct duct_batch *batch, uint32_t row, fold_kill_fn *kill, void *arg)
+			      const struct duct_batch *batch, uint32_t row)
 {
 	int64_t i = find_live(f, old_hash);
 	if (i < 0)
 		return FOLD_MISSING;
 	int32_t behind = row_has_unsent(batch, row) ? version_of(f, (size_t)i) : -1;
-	hide(f, (size_t)i, kill, arg);
+	hide(f, (size_t)i);
 	if (f->bag || !same(old_hash, new_hash))
 		return insert_row(f, new_hash, batch, row, behind);
 	show(f, (size_t)i, batch, row, behind);

@@ -8,8 +8,17 @@
  * Folding: all changes of one table in one lake commit become one net effect per key (DESIGN D2 rule 8):
  * I.U -> I, I.D -> nothing, U.U -> U, D.I -> U, key change = D(old) + I(new), truncate clears what came before. An unsent
  * value (unchanged TOAST) takes the earlier version's; what no version in the group sent is read back from the lake.
- * Pure memory, no I/O.
+ * Pure memory, no I/O. It covers one window of the group: when a large one is written aside, its fold goes to the settled
+ * table (settled.c), and the next window begins with an empty fold, whose base rows are what the earlier ones left.
  */
+
+/* Where the row is that a key had before the window. */
+enum fold_prior {
+	FOLD_NOWHERE,
+	FOLD_LAKE,  /* in the lake: place */
+	FOLD_WRITTEN, /* in a file that an earlier window wrote aside: place.file_id is its number */
+	FOLD_DEAD,  /* an earlier window has ended the lake's row place.row_id */
+};
 
 /* One key. Net effect: base_present/live = update, !base_present/live = insert, base_present/!live = delete. */
 struct fold_slot {
@@ -21,18 +30,16 @@ struct fold_slot {
 	uint32_t aside_pos;
 	uint32_t nth;	      /* bag: which of the equal base rows */
 	uint32_t next;	      /* slot of the same hash (bag), UINT32_MAX: none */
-	struct lake_place place; /* of the base row, when resolved */
-	bool base_present;    /* the key had a row before the group */
+	struct lake_place place; /* when resolved: of the base row; row_id < 0: none of the lake's */
+	uint8_t prior;	      /* enum fold_prior, when resolved */
+	bool base_present;    /* the key had a row before the window */
 	bool live;	      /* it has one after it */
-	bool resolved;	      /* place is known and its old row is marked; for !base_present: absence was checked */
 };
 
 struct fold_version {
-	enum { FOLD_ROW, FOLD_BASE, FOLD_ASIDE } kind;
-	const struct duct_batch *batch; /* ROW */
-	uint32_t row;			/* ROW; ASIDE: position */
-	int32_t file;			/* ASIDE: which file; BASE: slot whose base row it is */
-	int32_t behind;			/* ROW: the one before it, -1: complete */
+	const struct duct_batch *batch; /* NULL: the base row of `slot` */
+	uint32_t row, slot;
+	int32_t behind; /* the one before it, -1: complete */
 };
 
 struct fold {
@@ -56,23 +63,20 @@ struct fold {
 
 struct fold *fold_new(bool bag);
 void fold_free(struct fold *f); /* accepts NULL */
-/* Empty again, for the next group; memory is kept when most of it was used. */
+/* Empty again, for the next window; memory is kept when most of it was used. */
 void fold_reset(struct fold *f);
 
 /* Results of one step. */
 enum fold_outcome {
 	FOLD_OK,
-	FOLD_DUPLICATE, /* insert of a key that is live in the group */
-	FOLD_MISSING,	/* update or delete of a key that is dead in the group (or cannot exist after a truncate) */
+	FOLD_DUPLICATE, /* insert of a key that is live in the window */
+	FOLD_MISSING,	/* update or delete of a key that is dead in the window (or cannot exist after a truncate) */
 };
-
-/* Called when a live row that was written aside is superseded. */
-typedef void fold_kill_fn(void *arg, int32_t aside, uint32_t position);
 
 enum fold_outcome fold_insert(struct fold *f, struct lake_key_hash hash, const struct duct_batch *batch, uint32_t row);
 enum fold_outcome fold_update(struct fold *f, struct lake_key_hash old_hash, struct lake_key_hash new_hash,
-			      const struct duct_batch *batch, uint32_t row, fold_kill_fn *kill, void *arg);
-enum fold_outcome fold_delete(struct fold *f, struct lake_key_hash hash, fold_kill_fn *kill, void *arg);
+			      const struct duct_batch *batch, uint32_t row);
+enum fold_outcome fold_delete(struct fold *f, struct lake_key_hash hash);
 void fold_append_row(struct fold *f, const struct duct_batch *batch, uint32_t row);
 /* Everything before is void; keys that come later have no base row. Rows written aside are the caller's to drop. */
 void fold_truncate(struct fold *f);

@@ -1,8 +1,8 @@
 /* The open group: changes are folded per mirror until the commit. See ducklake.h. */
 #include "destination/ducklake/ducklake.h"
-#include "destination/ducklake/fold.h"
 
 #include "base/clock.h"
+#include "base/killpoint.h"
 #include "lake/key.h"
 
 #include <string.h>
@@ -33,12 +33,13 @@ void group_reset(struct ducklake *d, bool unlink_files)
 		if (unlink_files)
 			(void)unlink(d->asides[i].path); /* an orphan is harmless */
 		free(d->asides[i].path);
-		free(d->asides[i].dead);
+		positions_done(&d->asides[i].dead);
 	}
 	for (size_t i = 0; i < d->ntouched; i++) {
 		struct mirror *m = d->touched[i];
 		if (m->fold)
 			fold_reset(m->fold);
+		mirror_unsettle(m);
 		m->t = NULL;
 		m->in_group = m->truncated = m->inlines = false;
 	}
@@ -56,17 +57,11 @@ struct folding {
 	struct ducklake *d;
 	struct mirror *m;
 	const struct duct_batch *batch;
-	const int *keys;
+	int *keys;
 	int nkeys;
-	int *all_columns;
 	uint64_t seed;
 	struct duct_buf scratch;
 };
-
-static void kill_aside(void *arg, int32_t aside, uint32_t position)
-{
-	aside_kill(arg, aside, position);
-}
 
 static struct lake_key_hash hash_new(struct folding *f, uint32_t row)
 {
@@ -102,13 +97,14 @@ void group_truncate(struct ducklake *d, struct mirror *m)
 	m->truncated = true;
 	fold_truncate(m->fold);
 	/* What the group wrote aside for this table is void: all its rows die at birth. */
+	mirror_unsettle(m);
 	for (size_t i = 0; i < d->nasides; i++) {
 		struct aside *a = &d->asides[i];
 		if (a->mirror != m)
 			continue;
-		a->ndead = 0;
+		positions_done(&a->dead);
 		for (int64_t p = 0; p < a->rows; p++)
-			aside_kill(d, (int)i, (uint32_t)p);
+			positions_add(&a->dead, p, a->rows);
 	}
 }
 
@@ -139,19 +135,22 @@ static int fold_keyed_row(struct folding *f, uint32_t row, struct duct_error *er
 		outcome = fold_insert(fold, hash_new(f, row), f->batch, row);
 		break;
 	case DUCT_UPDATE:
-		outcome = fold_update(fold, hash_old(f, row), hash_new(f, row), f->batch, row, kill_aside, f->d);
+		outcome = fold_update(fold, hash_old(f, row), hash_new(f, row), f->batch, row);
 		break;
 	case DUCT_DELETE:
-		outcome = fold_delete(fold, hash_old(f, row), kill_aside, f->d);
+		outcome = fold_delete(fold, hash_old(f, row));
 		break;
 	case DUCT_TRUNCATE:
 		group_truncate(f->d, f->m);
 		return 0;
 	}
-	if (outcome == FOLD_DUPLICATE)
-		return drift(f, row, "an inserted row is there already", err);
 	if (outcome == FOLD_MISSING && f->batch->relation->may_lack)
 		return fold_lacking_row(f, row, err);
+	int rc = outcome == FOLD_OK ? 0 : ducklake_doubt(f->d, f->m, err);
+	if (rc < 0)
+		return rc;
+	if (outcome == FOLD_DUPLICATE)
+		return drift(f, row, "an inserted row is there already", err);
 	if (outcome == FOLD_MISSING)
 		return drift(f, row, "an updated or deleted row is not there", err);
 	return 0;
@@ -182,33 +181,29 @@ static int fold_batch(struct ducklake *d, const struct duct_batch *batch, struct
 	if (rc < 0)
 		return rc;
 	(void)mirror_table(d, f.m);
-	const struct duct_relation *rel = batch->relation;
-	f.keys = rel->keys;
-	f.nkeys = rel->nkeys;
+	f.keys = mirror_key_columns(f.m, batch->relation, &f.nkeys);
 	f.seed = lake_index_set_seed(d->indexes);
-	if (f.m->mode == MIRROR_BAG) {
-		f.all_columns = duct_xmalloc((size_t)(rel->ncolumns + 1) * sizeof *f.all_columns);
-		for (int i = 0; i < rel->ncolumns; i++)
-			f.all_columns[i] = i;
-		f.keys = f.all_columns;
-		f.nkeys = rel->ncolumns;
-	}
 	for (uint32_t row = 0; row < batch->rows && rc == 0; row++)
 		rc = f.m->mode == MIRROR_APPEND ? fold_append_only(&f, row, err) : fold_keyed_row(&f, row, err);
-	free(f.all_columns);
+	free(f.keys);
 	duct_buf_done(&f.scratch);
 	return rc;
 }
+
+enum { FOLD_ROW_BYTES = 128 }; /* about what folding and writing need per changed row beside the row itself */
 
 /* The group has grown past its limit: what is pending goes to files, so that memory can go. */
 static int write_all_aside(struct ducklake *d, struct duct_error *err)
 {
 	for (size_t i = 0; i < d->ntouched; i++) {
 		int rc = mirror_write_aside(d, d->touched[i], false, err);
+		if (rc == 0)
+			rc = mirror_settle(d, d->touched[i], err);
 		if (rc < 0)
 			return rc;
 	}
 	release_rows(d);
+	duct_kill_point("window-settled");
 	return 0;
 }
 
@@ -250,7 +245,8 @@ int group_write(struct ducklake *d, struct duct_changes *changes, struct duct_er
 	d->pending_bytes += changes->bytes;
 	d->pending_rows += changes->rows;
 	d->source_rows += changes->rows;
-	if (d->partial && d->pending_bytes > (size_t)d->config->flush_bytes)
+	size_t waiting = d->pending_bytes + d->pending_rows * FOLD_ROW_BYTES;
+	if (d->partial && (waiting > (size_t)d->config->flush_bytes || d->pending_rows > (size_t)d->config->flush_rows))
 		return write_all_aside(d, err);
 	return 0;
 }

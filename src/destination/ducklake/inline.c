@@ -41,8 +41,8 @@ static size_t collect(struct fold *f, struct lake_row_ref *rows, int64_t *row_id
 		if (!s->batch)
 			continue;
 		rows[n] = (struct lake_row_ref){s->batch, s->row};
-		row_ids[n++] = s->base_present ? s->place.row_id : -1;
-		if (!s->base_present)
+		row_ids[n++] = s->place.row_id;
+		if (s->place.row_id < 0)
 			s->aside_pos = ninserts++;
 	}
 	for (size_t i = 0; i < f->nappends; i++) {
@@ -58,7 +58,7 @@ bool mirror_inline(struct ducklake *d, struct mirror *m)
 	size_t n = f->nappends, most = limit_of(d, m);
 	for (size_t i = 0; i < f->nslots && n <= most; i++)
 		n += f->slots[i].batch != NULL;
-	if (!n || n > most || has_asides(d, m))
+	if (!n || n > most || m->settled || has_asides(d, m))
 		return false;
 	AUTO_FREE struct lake_row_ref *rows = duct_xmalloc(n * sizeof *rows);
 	AUTO_FREE int64_t *row_ids = duct_xmalloc(n * sizeof *row_ids);
@@ -77,11 +77,11 @@ bool mirror_inline(struct ducklake *d, struct mirror *m)
 	return m->inlines;
 }
 
-bool mirror_inlined_place(const struct mirror *m, const struct fold_slot *s, struct lake_place *ret)
+bool mirror_inlined_place(const struct mirror *m, uint32_t nth, struct lake_place *ret)
 {
 	int64_t version, first;
 	bool known = lake_txn_inlined_at(m->t, &version, &first);
-	*ret = (struct lake_place){.row_id = first + s->aside_pos,
+	*ret = (struct lake_place){.row_id = first + nth,
 				   .file_id = LAKE_INLINED,
 				   .position = (uint32_t)version};
 	return known;

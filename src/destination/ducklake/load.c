@@ -3,10 +3,10 @@
  * registers the files of all tables in one commit. See destination.h.
  */
 #include "destination/ducklake/ducklake.h"
-#include "destination/ducklake/fold.h"
 
 #include "base/clock.h"
 #include "base/queue.h"
+#include "lake/key.h"
 #include "lake/orphans.h"
 
 #include <pthread.h>
@@ -20,6 +20,8 @@ struct load_table {
 	struct mirror *mirror;
 	struct lake_write_spec spec;
 	int *map; /* lake column -> relation column */
+	int *keys; /* hashed for the key index; NULL: it has none */
+	int nkeys;
 };
 
 struct ducklake_load {
@@ -32,6 +34,12 @@ struct ducklake_load {
 	} *files;
 	size_t nfiles, files_cap;
 	int64_t renewed_us; /* likewise guarded */
+	struct gathered { /* keys of one loader's files */
+		struct mirror *mirror;
+		struct lake_index_runs *runs;
+		size_t first; /* of `files` */
+	} *gathered;
+	size_t ngathered, gathered_cap;
 };
 
 struct loader {
@@ -51,6 +59,11 @@ struct loader {
 	struct lake_row_ref *refs;
 	size_t refs_cap;
 	bool ended;
+	/* Keys on their way to the index; places name the number of the file among the loader's. */
+	struct lake_index_runs *runs;
+	uint32_t position; /* of the next row in the file being written */
+	uint64_t seed;
+	struct duct_buf scratch;
 };
 
 static int add_load_table(struct ducklake *d, struct duct_relation *rel, bool with_rows, struct load_table *t,
@@ -75,6 +88,8 @@ static int add_load_table(struct ducklake *d, struct duct_relation *rel, bool wi
 	const int *map = mirror_map(m, rel);
 	t->map = duct_xmalloc(((size_t)t->spec.ncolumns + 1) * sizeof *map);
 	memcpy(t->map, map, (size_t)t->spec.ncolumns * sizeof *map);
+	if (m->mode != MIRROR_APPEND)
+		t->keys = mirror_key_columns(m, rel, &t->nkeys);
 	return 0;
 }
 
@@ -132,6 +147,22 @@ static int renew_own(struct loader *l, struct duct_error *err)
 	return rc;
 }
 
+/* A file ends only where the next rows would be asked for: all of these get into the file that is being written. */
+static int gather_keys(struct loader *l, struct duct_error *err)
+{
+	const struct load_table *t = l->table;
+	for (uint32_t i = 0; i < l->batch->rows; i++) {
+		struct lake_key_hash hash = lake_key_hash_row(l->seed, l->batch->columns, t->keys, t->nkeys, i,
+							      t->mirror->mode == MIRROR_BAG, &l->scratch);
+		struct lake_place place = {.row_id = l->position, .file_id = (uint32_t)l->nfiles, .position = l->position};
+		l->position++;
+		int rc = lake_index_runs_add(l->runs, hash, place, err);
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
 static int loader_next(void *arg, const struct lake_row_ref **rows, const int64_t **row_ids, size_t *n,
 		       struct duct_error *err)
 {
@@ -155,7 +186,7 @@ static int loader_next(void *arg, const struct lake_row_ref **rows, const int64_
 		l->refs[i] = (struct lake_row_ref){l->batch, i};
 	*rows = l->refs;
 	*n = l->batch->rows;
-	return 0;
+	return l->runs ? gather_keys(l, err) : 0;
 }
 
 static const int *loader_map(void *arg, const struct duct_relation *rel)
@@ -170,6 +201,7 @@ static void *loader_main(void *arg)
 	struct lake_rows rows = {.next = loader_next, .map = loader_map, .arg = l};
 	for (bool more = true; more;) {
 		struct lake_new_file *file;
+		l->position = 0;
 		int rc = lake_write_file(l->conn, &l->table->spec, &rows, &file, &more, &l->error);
 		if (rc < 0) {
 			atomic_store(&l->failed, true);
@@ -200,6 +232,9 @@ int ducklake_loader_open(void *dest, struct duct_relation *rel, void **ret, stru
 	l->table = table;
 	l->queue = duct_queue_new(QUEUE_BYTES);
 	int rc = duck_connect(&l->conn, d->db, err);
+	l->seed = lake_index_set_seed(d->indexes);
+	if (rc == 0 && table->keys)
+		rc = lake_index_runs_open(&l->runs, d->indexes, err);
 	if (rc < 0) {
 		ducklake_loader_close(l);
 		return rc;
@@ -258,8 +293,15 @@ int ducklake_loader_finish(void *loader, struct duct_error *err)
 	l->started = false;
 	if (atomic_load(&l->failed))
 		return thread_error(l, err);
+	int rc = l->runs ? lake_index_runs_finish(l->runs, err) : 0;
+	if (rc < 0)
+		return rc;
 	struct ducklake_load *load = l->d->load;
 	pthread_mutex_lock(&load->lock);
+	if (l->runs) {
+		load->gathered = duct_grow(load->gathered, &load->gathered_cap, load->ngathered + 1, sizeof *load->gathered);
+		load->gathered[load->ngathered++] = (struct gathered){l->table->mirror, duct_steal(&l->runs), load->nfiles};
+	}
 	for (size_t i = 0; i < l->nfiles; i++) {
 		load->files = duct_grow(load->files, &load->files_cap, load->nfiles + 1, sizeof *load->files);
 		load->files[load->nfiles++] = (struct finished){l->table->mirror, l->files[i]};
@@ -288,6 +330,8 @@ void ducklake_loader_close(void *loader)
 	}
 	free(l->files);
 	free(l->refs);
+	lake_index_runs_close(l->runs);
+	duct_buf_done(&l->scratch);
 	duck_disconnect(l->conn);
 	free(l);
 }
@@ -300,13 +344,55 @@ static void load_free(struct ducklake *d, bool unlink_files)
 			(void)unlink(load->files[i].file->path);
 		lake_new_file_free(load->files[i].file);
 	}
-	for (size_t i = 0; i < load->ntables; i++)
+	for (size_t i = 0; i < load->ntables; i++) {
 		free(load->tables[i].map);
+		free(load->tables[i].keys);
+	}
+	for (size_t i = 0; i < load->ngathered; i++)
+		lake_index_runs_close(load->gathered[i].runs);
+	free(load->gathered);
 	pthread_mutex_destroy(&load->lock);
 	free(load->files);
 	free(load->tables);
 	free(load);
 	d->load = NULL;
+}
+
+/* One table's indexes-to-be, and the files that their places speak of. */
+struct placing {
+	const struct lake_txn_result *result;
+	const size_t *firsts;
+};
+
+static struct lake_place place_copied(void *arg, size_t which, struct lake_place place)
+{
+	const struct placing *p = arg;
+	const struct lake_txn_file_result *file = &p->result->files[p->firsts[which] + place.file_id];
+	return (struct lake_place){file->row_id_start + place.position, (uint32_t)file->file_id, place.position};
+}
+
+/* What the loaders gathered becomes the key indexes: the first change of a table need not read it again. */
+static void build_indexes(struct ducklake *d, const struct lake_txn_result *result)
+{
+	struct ducklake_load *load = d->load;
+	uint64_t seed = lake_index_set_seed(d->indexes);
+	AUTO_FREE struct lake_index_runs **runs = duct_xcalloc(load->ngathered + 1, sizeof *runs);
+	AUTO_FREE size_t *firsts = duct_xcalloc(load->ngathered + 1, sizeof *firsts);
+	for (size_t t = 0; t < load->ntables; t++) {
+		struct mirror *m = load->tables[t].mirror;
+		size_t n = 0;
+		for (size_t i = 0; i < load->ngathered; i++) {
+			if (load->gathered[i].mirror != m)
+				continue;
+			runs[n] = load->gathered[i].runs;
+			firsts[n++] = load->gathered[i].first;
+		}
+		struct placing placing = {result, firsts};
+		if (load->tables[t].keys && m->table_id >= 0)
+			mirror_build_index(d, m, runs, n, place_copied, &placing);
+		if (lake_index_set_seed(d->indexes) != seed)
+			return; /* two keys shared a hash: the others are void too */
+	}
 }
 
 int ducklake_load_publish(void *dest, const struct duct_pos *pos, const char *source_identity, bool set_position,
@@ -320,7 +406,6 @@ int ducklake_load_publish(void *dest, const struct duct_pos *pos, const char *so
 		aside_add(d, load->files[i].mirror, load->files[i].file);
 	}
 	load->nfiles = 0; /* the transaction owns them */
-	load_free(d, false);
 	for (size_t i = 0; i < d->ntouched; i++)
 		mirror_store(d, d->touched[i]);
 	AUTO_FREE char *message = duct_xasprintf("ductstream %s: copy", d->ctx->flow);
@@ -331,12 +416,17 @@ int ducklake_load_publish(void *dest, const struct duct_pos *pos, const char *so
 	struct lake_txn_result result;
 	lake_index_set_begin(d->indexes);
 	int rc = ducklake_send(d, &info, &result, err);
-	if (rc < 0)
+	if (rc < 0) {
+		load_free(d, false); /* the catalog may know the files */
 		return rc;
+	}
 	for (size_t i = 0; i < d->ntouched && rc == 0; i++) {
 		mirror_committed(d, d->touched[i]);
 		rc = mirror_unload(d, d->touched[i], true, err);
 	}
+	if (rc == 0)
+		build_indexes(d, &result);
+	load_free(d, false);
 	lake_index_set_end(d->indexes, lake_commit_id(d->lake));
 	*ret = (struct duct_commit_result){result.snapshot_id, rows};
 	if (set_position)
@@ -350,6 +440,6 @@ void ducklake_load_abort(void *dest)
 	struct ducklake *d = dest;
 	if (d->load)
 		load_free(d, true);
-	group_reset(d, true);
+	group_reset(d, false);
 	mirrors_free(d); /* what was planned for them is void */
 }

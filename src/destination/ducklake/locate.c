@@ -23,7 +23,12 @@ void mirror_add_file(struct mirror *m, const struct lake_file *file, int64_t dea
 {
 	m->files = duct_grow(m->files, &m->files_cap, m->nfiles + 1, sizeof *m->files);
 	struct mirror_file *f = &m->files[m->nfiles++];
-	*f = (struct mirror_file){file->id, file->record_count, dead_count, has_deletes, duct_xstrdup(file->path), *file};
+	*f = (struct mirror_file){.id = file->id,
+				  .record_count = file->record_count,
+				  .dead_count = dead_count,
+				  .has_deletes = has_deletes,
+				  .path = duct_xstrdup(file->path),
+				  .lake = *file};
 	f->lake.path = f->path;
 	f->lake.delete_path = f->lake.delete_format = NULL;
 }
@@ -34,6 +39,7 @@ void mirror_drop_file(struct mirror *m, int64_t file_id)
 	if (!f)
 		return;
 	free(f->path);
+	positions_done(&f->dying);
 	size_t behind = (size_t)(m->files + m->nfiles - f) - 1;
 	memmove(f, f + 1, behind * sizeof *f);
 	m->nfiles--;
@@ -41,8 +47,10 @@ void mirror_drop_file(struct mirror *m, int64_t file_id)
 
 static void files_clear(struct mirror *m)
 {
-	for (size_t i = 0; i < m->nfiles; i++)
+	for (size_t i = 0; i < m->nfiles; i++) {
 		free(m->files[i].path);
+		positions_done(&m->files[i].dying);
+	}
 	m->nfiles = 0;
 }
 
@@ -59,21 +67,31 @@ int mirror_unload(struct ducklake *d, struct mirror *m, bool invalidate, struct 
 	return rc;
 }
 
+int *mirror_key_columns(const struct mirror *m, const struct duct_relation *rel, int *ret_n)
+{
+	int n = m->mode == MIRROR_BAG ? rel->ncolumns : rel->nkeys;
+	int *columns = duct_xmalloc(((size_t)n + 1) * sizeof *columns);
+	for (int i = 0; i < n; i++)
+		columns[i] = m->mode == MIRROR_BAG ? i : rel->keys[i];
+	*ret_n = n;
+	return columns;
+}
+
 const struct lake_column **mirror_lake_keys(struct mirror *m, int *ret_n, struct duct_error *err)
 {
 	const struct duct_relation *rel = m->rel;
-	int n = m->mode == MIRROR_BAG ? rel->ncolumns : rel->nkeys;
+	int n;
+	AUTO_FREE int *wanted = mirror_key_columns(m, rel, &n);
 	const struct lake_column *columns, **keys = duct_xcalloc((size_t)n + 1, sizeof *keys);
 	int ncolumns = lake_txn_columns(m->t, &columns);
 	const int *map = mirror_map(m, rel);
 	for (int k = 0; k < n; k++) {
-		int wanted = m->mode == MIRROR_BAG ? k : rel->keys[k];
 		for (int i = 0; i < ncolumns; i++)
-			if (map[i] == wanted)
+			if (map[i] == wanted[k])
 				keys[k] = &columns[i];
 		if (!keys[k]) {
 			duct_fail(err, DUCT_FATAL, "key column \"%s\" of \"%s\".\"%s\" is not in the lake",
-				  rel->columns[wanted].name, rel->schema, rel->name);
+				  rel->columns[wanted[k]].name, rel->schema, rel->name);
 			free(keys);
 			return NULL;
 		}
@@ -84,11 +102,11 @@ const struct lake_column **mirror_lake_keys(struct mirror *m, int *ret_n, struct
 
 /* One file's rows on their way into the index. */
 struct scan {
-	struct lake_index *index;
+	struct lake_index_runs *runs;
+	bool keyed;
 	uint64_t seed;
 	int nkeys;
 	int *keys; /* 0 .. nkeys - 1 */
-	bool exact;
 	uint32_t file_id, version;
 	int64_t *dead; /* ascending */
 	size_t ndead;
@@ -108,21 +126,26 @@ static bool is_dead(const struct scan *s, int64_t position)
 	return low < s->ndead && s->dead[low] == position;
 }
 
+static int add_row(struct scan *s, const struct duct_batch *batch, uint32_t row, struct lake_place place,
+		   struct duct_error *err)
+{
+	struct lake_key_hash hash =
+		lake_key_hash_row(s->seed, batch->columns, s->keys, s->nkeys, row, !s->keyed, &s->scratch);
+	return lake_index_runs_add(s->runs, hash, place, err);
+}
+
 static int index_rows(void *arg, const struct duct_batch *batch, const int64_t *positions, const int64_t *row_ids,
 		      struct duct_error *err)
 {
 	struct scan *s = arg;
-	int rc = lake_index_reserve(s->index, batch->rows, err);
-	if (rc < 0)
-		return rc;
-	for (uint32_t i = 0; i < batch->rows; i++) {
+	int rc = 0;
+	for (uint32_t i = 0; i < batch->rows && rc == 0; i++) {
 		if (is_dead(s, positions[i]))
 			continue;
-		struct lake_key_hash hash =
-			lake_key_hash_row(s->seed, batch->columns, s->keys, s->nkeys, i, s->exact, &s->scratch);
-		lake_index_add(s->index, hash, (struct lake_place){row_ids[i], s->file_id, (uint32_t)positions[i]});
+		struct lake_place place = {row_ids[i], s->file_id, (uint32_t)positions[i]};
+		rc = add_row(s, batch, i, place, err);
 	}
-	return 0;
+	return rc;
 }
 
 static int compare_i64(const void *a, const void *b)
@@ -152,19 +175,36 @@ static int read_dead(struct ducklake *d, struct mirror *m, const struct lake_fil
 	return 0;
 }
 
+/* The index becomes what was gathered. */
+static int merge_runs(struct ducklake *d, struct mirror *m, struct lake_index_runs *const *runs, size_t n,
+		      lake_place_fn *place, void *arg, struct duct_error *err)
+{
+	bool equal = false;
+	int rc = lake_index_reset(m->index, err);
+	if (rc == 0)
+		rc = lake_index_merge(m->index, runs, n, place, arg, &equal, err);
+	if (rc == 0 && equal && m->mode == MIRROR_KEYED)
+		rc = ducklake_doubt(d, m, err);
+	if (rc == 0)
+		lake_index_set_built(m->index);
+	return rc;
+}
+
+static struct lake_place same_place(void *arg, size_t which, struct lake_place place)
+{
+	(void)arg;
+	(void)which;
+	return place;
+}
+
 static int index_inlined_rows(void *arg, const struct duct_batch *batch, const struct lake_inlined_row *rows,
 			      struct duct_error *err)
 {
 	struct scan *s = arg;
-	int rc = lake_index_reserve(s->index, batch->rows, err);
-	if (rc < 0)
-		return rc;
-	for (uint32_t i = 0; i < batch->rows; i++) {
-		struct lake_key_hash hash =
-			lake_key_hash_row(s->seed, batch->columns, s->keys, s->nkeys, i, s->exact, &s->scratch);
-		lake_index_add(s->index, hash, (struct lake_place){rows[i].row_id, LAKE_INLINED, s->version});
-	}
-	return 0;
+	int rc = 0;
+	for (uint32_t i = 0; i < batch->rows && rc == 0; i++)
+		rc = add_row(s, batch, i, (struct lake_place){rows[i].row_id, LAKE_INLINED, s->version}, err);
+	return rc;
 }
 
 /* Rows inside the catalog, whoever put them there. */
@@ -190,16 +230,11 @@ static int index_inlined(struct ducklake *d, struct mirror *m, const struct lake
 static int rebuild(struct ducklake *d, struct mirror *m, const struct lake_column *const *keys, int nkeys,
 		   const struct lake_file *files, size_t nfiles, struct duct_error *err)
 {
-	struct scan s = {.index = m->index, .seed = lake_index_set_seed(d->indexes), .nkeys = nkeys, .exact = m->mode == MIRROR_BAG};
+	struct scan s = {.seed = lake_index_set_seed(d->indexes), .nkeys = nkeys, .keyed = m->mode == MIRROR_KEYED};
 	s.keys = duct_xmalloc((size_t)(nkeys + 1) * sizeof *s.keys);
 	for (int i = 0; i < nkeys; i++)
 		s.keys[i] = i;
-	int64_t total = 0;
-	for (size_t i = 0; i < nfiles; i++)
-		total += files[i].record_count - files[i].delete_count - files[i].mark_count;
-	int rc = lake_index_reset(m->index, err);
-	if (rc == 0)
-		rc = lake_index_reserve(m->index, (size_t)total, err);
+	int rc = lake_index_runs_open(&s.runs, d->indexes, err);
 	for (size_t i = 0; i < nfiles && rc == 0; i++) {
 		s.file_id = (uint32_t)files[i].id;
 		rc = read_dead(d, m, &files[i], &s, err);
@@ -209,7 +244,10 @@ static int rebuild(struct ducklake *d, struct mirror *m, const struct lake_colum
 	if (rc == 0)
 		rc = index_inlined(d, m, keys, &s, err);
 	if (rc == 0)
-		lake_index_set_built(m->index);
+		rc = lake_index_runs_finish(s.runs, err);
+	if (rc == 0)
+		rc = merge_runs(d, m, &s.runs, 1, same_place, NULL, err);
+	lake_index_runs_close(s.runs);
 	free(s.keys);
 	free(s.dead);
 	duct_buf_done(&s.scratch);
@@ -232,6 +270,38 @@ static int load_files(struct ducklake *d, struct mirror *m, struct duct_arena *a
 	return rc;
 }
 
+static void put_fingerprint(struct duct_buf *to, const struct mirror *m, const struct lake_column *const *keys, int nkeys)
+{
+	duct_buf_puts(to, m->mode == MIRROR_BAG ? "bag" : "key");
+	for (int i = 0; i < nkeys; i++)
+		duct_buf_printf(to, " %" PRId64, keys[i]->id);
+	if (to->len > 500)
+		duct_buf_printf(to, "%zu", to->len);
+}
+
+static int fill_index(struct ducklake *d, struct mirror *m, struct lake_index_runs *const *runs, size_t n,
+		      lake_place_fn *place, void *arg, struct duct_error *err)
+{
+	int nkeys;
+	AUTO_FREE const struct lake_column **keys = mirror_lake_keys(m, &nkeys, err);
+	if (!keys)
+		return -(int)err->class;
+	AUTO_BUF struct duct_buf fingerprint = {0};
+	put_fingerprint(&fingerprint, m, keys, nkeys);
+	bool built;
+	int rc = lake_index_open(&m->index, d->indexes, m->table_id, fingerprint.data, &built, err);
+	return rc == 0 ? merge_runs(d, m, runs, n, place, arg, err) : rc;
+}
+
+void mirror_build_index(struct ducklake *d, struct mirror *m, struct lake_index_runs *const *runs, size_t n,
+			lake_place_fn *place, void *arg)
+{
+	struct duct_error error;
+	if (fill_index(d, m, runs, n, place, arg, &error) < 0)
+		log_debug(d->ctx->log, "key index not built", LOG_STR("table", m->rel->name), LOG_STR("why", error.message));
+	(void)mirror_unload(d, m, false, &error);
+}
+
 int mirror_load(struct ducklake *d, struct mirror *m, struct duct_error *err)
 {
 	if (m->index || m->mode == MIRROR_APPEND)
@@ -242,11 +312,7 @@ int mirror_load(struct ducklake *d, struct mirror *m, struct duct_error *err)
 	if (!keys)
 		return -(int)err->class;
 	AUTO_BUF struct duct_buf fingerprint = {0};
-	duct_buf_puts(&fingerprint, m->mode == MIRROR_BAG ? "bag" : "key");
-	for (int i = 0; i < nkeys; i++)
-		duct_buf_printf(&fingerprint, " %" PRId64, keys[i]->id);
-	if (fingerprint.len > 500)
-		duct_buf_printf(&fingerprint, "%zu", fingerprint.len);
+	put_fingerprint(&fingerprint, m, keys, nkeys);
 	struct duct_arena arena;
 	duct_arena_init(&arena);
 	struct lake_file *files = NULL;

@@ -1,6 +1,5 @@
 /* Mirrors: which lake table a source relation is kept in, and how its columns correspond. See ducklake.h. */
 #include "destination/ducklake/ducklake.h"
-#include "destination/ducklake/fold.h"
 
 #include <jansson.h>
 #include <string.h>
@@ -46,10 +45,13 @@ static void mirror_free(struct mirror *m)
 	for (size_t i = 0; i < m->ncolumns; i++)
 		free(m->columns[i].name);
 	free(m->columns);
-	for (size_t i = 0; i < m->nfiles; i++)
+	for (size_t i = 0; i < m->nfiles; i++) {
 		free(m->files[i].path);
+		positions_done(&m->files[i].dying);
+	}
 	free(m->files);
 	fold_free(m->fold);
+	mirror_unsettle(m);
 	lake_index_close(m->index);
 	duct_relation_unref(m->rel);
 	free(m);
@@ -328,7 +330,7 @@ static int change_key(struct ducklake *d, struct mirror *m, struct duct_relation
 {
 	if (!mirror_changes_key(d, m, rel))
 		return 0;
-	if (m->fold && (m->fold->nslots || m->fold->nappends))
+	if (m->fold && (m->fold->nslots || m->fold->nappends || m->settled))
 		return mirror_give_up(d, m, rel, err, "its key changed in the middle of a transaction that also changes its rows");
 	int rc = mirror_unload(d, m, true, err);
 	m->mode = mode_of(rel);

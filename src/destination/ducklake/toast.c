@@ -3,7 +3,6 @@
  * from the file in which the old row stands. Rows are completed into batches of our own. See DESIGN D6.
  */
 #include "destination/ducklake/ducklake.h"
-#include "destination/ducklake/fold.h"
 
 #include "record/format.h"
 
@@ -40,16 +39,17 @@ static void stored_place(struct filling *f, struct lack *l)
 	const struct fold *fold = f->m->fold;
 	for (int32_t v = fold->slots[l->slot].behind; v >= 0; v = fold->versions[v].behind) {
 		const struct fold_version *version = &fold->versions[v];
-		if (version->kind == FOLD_ROW || (version->kind == FOLD_BASE && !fold->slots[version->file].base_present))
+		const struct fold_slot *base = &fold->slots[version->slot];
+		if (version->batch || !base->base_present)
 			continue;
 		l->stored = true;
-		l->in_aside = version->kind == FOLD_ASIDE;
-		l->file = l->in_aside ? version->file : (int64_t)fold->slots[version->file].place.file_id;
-		l->position = l->in_aside ? (int64_t)version->row : (int64_t)fold->slots[version->file].place.position;
-		l->inlined = !l->in_aside && fold->slots[version->file].place.file_id == LAKE_INLINED;
+		l->in_aside = base->prior == FOLD_WRITTEN;
+		l->file = base->place.file_id;
+		l->position = base->place.position;
+		l->inlined = !l->in_aside && base->place.file_id == LAKE_INLINED;
 		if (l->inlined) {
-			l->file = fold->slots[version->file].place.position;
-			l->position = fold->slots[version->file].place.row_id;
+			l->file = base->place.position;
+			l->position = base->place.row_id;
 		}
 	}
 }
@@ -157,7 +157,6 @@ static int read_one_file(struct filling *f, struct duct_error *err)
 
 static int read_stored(struct filling *f, struct duct_error *err)
 {
-	qsort(f->lacks, f->n, sizeof *f->lacks, compare_lacks);
 	for (f->from = 0; f->from < f->n && f->lacks[f->from].stored; f->from = f->to) {
 		const struct lack *first = &f->lacks[f->from];
 		for (f->to = f->from + 1; f->to < f->n; f->to++) {
@@ -192,7 +191,7 @@ static int find_cell(struct filling *f, const struct lack *l, int c, struct duct
 			*ret_type = batch->columns[at].type;
 			return 0;
 		}
-		if (v < 0 || fold->versions[v].kind != FOLD_ROW)
+		if (v < 0 || !fold->versions[v].batch)
 			break;
 		batch = fold->versions[v].batch;
 		row = fold->versions[v].row;
@@ -270,6 +269,68 @@ static int complete_rows(struct filling *f, struct duct_error *err)
 	return 0;
 }
 
+enum { SLICE_BYTES = 32 << 20, FIRST_SLICE = 16, MOST_SLICE = 1 << 16 };
+
+/* The lacks of a slice, which are together in the lake: read, and completed in memory. */
+static int fill_slice(struct filling *f, struct duct_error *err)
+{
+	int rc = read_stored(f, err);
+	if (rc == 0)
+		rc = complete_rows(f, err);
+	for (size_t i = 0; i < f->n; i++)
+		duct_batch_unref(f->lacks[i].found);
+	return rc;
+}
+
+static size_t patched_bytes(const struct ducklake *d, size_t first)
+{
+	size_t bytes = 0;
+	for (size_t i = first; i < d->npatched; i++)
+		bytes += d->patched[i]->arena.bytes;
+	return bytes;
+}
+
+/* Completed rows go to files; their memory is free again. */
+static int write_patched(struct ducklake *d, struct mirror *m, size_t first, const struct lack *lacks, size_t n,
+			 struct duct_error *err)
+{
+	AUTO_FREE uint32_t *slots = duct_xmalloc((n + 1) * sizeof *slots);
+	for (size_t i = 0; i < n; i++)
+		slots[i] = lacks[i].slot;
+	int rc = mirror_write_slots(d, m, slots, n, err);
+	while (rc == 0 && d->npatched > first)
+		duct_batch_unref(d->patched[--d->npatched]);
+	return rc;
+}
+
+/* How many rows until the slice is full, by the size of those before. */
+static size_t next_take(size_t last, size_t rows, size_t bytes)
+{
+	size_t left = bytes < SLICE_BYTES ? SLICE_BYTES - bytes : SLICE_BYTES;
+	size_t fit = left / (bytes / (rows + 1) + 1) + 1, most = last * 8;
+	fit = fit < most ? fit : most;
+	return fit < MOST_SLICE ? fit : MOST_SLICE;
+}
+
+static int fill_all(struct filling *f, struct lack *lacks, size_t n, struct duct_error *err)
+{
+	struct ducklake *d = f->d;
+	size_t first = d->npatched, written = 0, take = FIRST_SLICE;
+	int rc = 0;
+	for (size_t from = 0; from < n && rc == 0; from += f->n) {
+		f->lacks = lacks + from;
+		f->n = n - from < take ? n - from : take;
+		rc = fill_slice(f, err);
+		size_t end = from + f->n, bytes = patched_bytes(d, first);
+		take = next_take(take, end - written, bytes);
+		if (rc < 0 || (bytes < SLICE_BYTES && (end < n || !written)))
+			continue;
+		rc = write_patched(d, f->m, first, lacks + written, end - written, err);
+		written = end;
+	}
+	return rc;
+}
+
 int mirror_fill_unsent(struct ducklake *d, struct mirror *m, struct duct_error *err)
 {
 	struct fold *fold = m->fold;
@@ -284,14 +345,12 @@ int mirror_fill_unsent(struct ducklake *d, struct mirror *m, struct duct_error *
 	}
 	if (!f.n)
 		return 0;
+	struct lack *lacks = f.lacks;
+	qsort(lacks, f.n, sizeof *lacks, compare_lacks);
 	f.ncolumns = lake_txn_columns(mirror_table(d, m), &f.columns);
 	choose_wanted(&f);
-	int rc = read_stored(&f, err);
-	if (rc == 0)
-		rc = complete_rows(&f, err);
-	for (size_t i = 0; i < f.n; i++)
-		duct_batch_unref(f.lacks[i].found);
-	free(f.lacks);
+	int rc = fill_all(&f, lacks, f.n, err);
+	free(lacks);
 	free(f.wanted);
 	free(f.wanted_at);
 	return rc;

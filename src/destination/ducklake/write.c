@@ -1,6 +1,5 @@
 /* Pending rows become Parquet files aside; the old rows of updates and deletes are looked up. See ducklake.h. */
 #include "destination/ducklake/ducklake.h"
-#include "destination/ducklake/fold.h"
 
 #include "base/clock.h"
 #include "lake/key.h"
@@ -9,13 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-
-void aside_kill(struct ducklake *d, int aside, uint32_t position)
-{
-	struct aside *a = &d->asides[aside];
-	a->dead = duct_grow(a->dead, &a->dead_cap, a->ndead + 1, sizeof *a->dead);
-	a->dead[a->ndead++] = position;
-}
 
 int aside_add(struct ducklake *d, struct mirror *m, struct lake_new_file *file)
 {
@@ -60,6 +52,20 @@ static int drifted(struct mirror *m, const struct fold_slot *s, const char *what
 
 enum { PREFETCH = 12 };
 
+/* Where the slot's base row is. */
+static enum fold_prior find_prior(const struct mirror *m, const struct fold_slot *s, struct lake_place *ret)
+{
+	unsigned nth = s->nth;
+	*ret = (struct lake_place){.row_id = -1};
+	if (m->mode == MIRROR_BAG && !s->base_present)
+		return FOLD_NOWHERE; /* any number of equal rows may be there */
+	enum fold_prior prior = m->settled ? settled_find(m, s, &nth, ret) : FOLD_NOWHERE;
+	/* After a truncate the lake's rows do not count; a table made by this group has none. */
+	if (prior == FOLD_NOWHERE && m->index && !m->truncated && lake_index_get(m->index, s->hash, nth, ret))
+		prior = FOLD_LAKE;
+	return prior;
+}
+
 /* Finds the base rows of updates and deletes; makes sure that inserted keys are new. */
 static int resolve(struct ducklake *d, struct mirror *m, struct duct_error *err)
 {
@@ -69,12 +75,14 @@ static int resolve(struct ducklake *d, struct mirror *m, struct duct_error *err)
 		struct fold_slot *s = &f->slots[i];
 		if (m->index && i + PREFETCH < f->nslots)
 			lake_index_prefetch(m->index, f->slots[i + PREFETCH].hash);
-		if (s->resolved)
-			continue;
-		struct lake_place place = {0};
-		/* After a truncate the lake's rows do not count; a table made by this group has none. */
-		bool there = m->index && !m->truncated && lake_index_get(m->index, s->hash, s->nth, &place);
-		bool drift = s->base_present ? !there : there && m->mode == MIRROR_KEYED;
+		s->prior = find_prior(m, s, &s->place);
+		bool there = s->prior == FOLD_LAKE || s->prior == FOLD_WRITTEN;
+		bool drift = s->base_present != there;
+		if (drift && there && !repair) {
+			int rc = ducklake_doubt(d, m, err);
+			if (rc < 0)
+				return rc;
+		}
 		if (drift && !repair)
 			return drifted(m, s,
 				       there ? "an inserted row is in the lake already"
@@ -82,9 +90,6 @@ static int resolve(struct ducklake *d, struct mirror *m, struct duct_error *err)
 				       err);
 		if (drift)
 			s->base_present = there; /* the source is right: replace the row, or begin it here */
-		if (s->base_present)
-			s->place = place;
-		s->resolved = true;
 	}
 	return 0;
 }
@@ -129,26 +134,36 @@ static int write_feed(struct ducklake *d, struct feed *f, bool row_ids, int *ret
 	return 0;
 }
 
+/* A row that the lake has keeps its row id, also when it was deleted and comes again. */
+static bool is_update(const struct fold_slot *s)
+{
+	return s->place.row_id >= 0;
+}
+
 /* Writes the pending rows of one kind. */
-static int write_slots(struct ducklake *d, struct mirror *m, bool updates, struct duct_error *err)
+static int write_kind(struct ducklake *d, struct mirror *m, bool updates, const uint32_t *slots, size_t nslots,
+		      struct duct_error *err)
 {
 	struct fold *fold = m->fold;
 	size_t n = 0;
-	for (size_t i = 0; i < fold->nslots; i++)
-		n += fold->slots[i].batch && fold->slots[i].base_present == updates;
+	for (size_t i = 0; i < nslots; i++) {
+		const struct fold_slot *s = &fold->slots[slots ? slots[i] : i];
+		n += s->batch && is_update(s) == updates;
+	}
 	if (!n)
 		return 0;
 	struct feed f = {.m = m, .rows = duct_xmalloc(n * sizeof *f.rows), .slots = duct_xmalloc(n * sizeof *f.slots)};
 	if (updates)
 		f.row_ids = duct_xmalloc(n * sizeof *f.row_ids);
-	for (size_t i = 0; i < fold->nslots; i++) {
-		struct fold_slot *s = &fold->slots[i];
-		if (!s->batch || s->base_present != updates)
+	for (size_t i = 0; i < nslots; i++) {
+		uint32_t slot = slots ? slots[i] : (uint32_t)i;
+		const struct fold_slot *s = &fold->slots[slot];
+		if (!s->batch || is_update(s) != updates)
 			continue;
 		f.rows[f.n] = (struct lake_row_ref){s->batch, s->row};
 		if (updates)
 			f.row_ids[f.n] = s->place.row_id;
-		f.slots[f.n++] = (uint32_t)i;
+		f.slots[f.n++] = slot;
 	}
 	int aside, rc = write_feed(d, &f, updates, &aside, err);
 	for (size_t i = 0; i < f.n && rc == 0; i++) {
@@ -162,6 +177,14 @@ static int write_slots(struct ducklake *d, struct mirror *m, bool updates, struc
 	free(f.row_ids);
 	free(f.slots);
 	return rc;
+}
+
+int mirror_write_slots(struct ducklake *d, struct mirror *m, const uint32_t *slots, size_t n, struct duct_error *err)
+{
+	if (!slots)
+		n = m->fold->nslots;
+	int rc = write_kind(d, m, false, slots, n, err);
+	return rc == 0 ? write_kind(d, m, true, slots, n, err) : rc;
 }
 
 static int write_appends(struct ducklake *d, struct mirror *m, struct duct_error *err)
@@ -204,9 +227,7 @@ int mirror_write_aside(struct ducklake *d, struct mirror *m, bool commit, struct
 	if (rc == 0 && commit && mirror_inline(d, m))
 		return 0;
 	if (rc == 0)
-		rc = write_slots(d, m, false, err);
-	if (rc == 0)
-		rc = write_slots(d, m, true, err);
+		rc = mirror_write_slots(d, m, NULL, 0, err);
 	m->fold->nversions = 0;
 	return rc;
 }

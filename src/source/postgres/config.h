@@ -27,7 +27,7 @@ struct postgres_config {
 	char *start_lsn;
 	bool accept_gap, dead_letter;
 	char *dead_letter_table;
-	int64_t max_memory, work_mem, read_pause_us, lock_timeout_ms;
+	int64_t max_memory, spool_limit, work_mem, read_pause_us, lock_timeout_ms;
 	char *spool_dir;
 	int binary, streaming; /* enum postgres_switch */
 };

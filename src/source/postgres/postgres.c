@@ -280,6 +280,7 @@ static int postgres_open(void **ret, const void *config, const struct duct_ctx *
 	src->part_bytes = (size_t)c->max_memory / PARTS_IN_MEMORY;
 	src->spool = postgres_spool_new((size_t)c->max_memory / SPOOL_SHARE,
 					c->spool_dir ? c->spool_dir : temp && *temp ? temp : "/tmp");
+	postgres_spool_limit_disk(src->spool, (uint64_t)c->spool_limit);
 	src->catalog = pg_catalog_new();
 	if (c->dead_letter)
 		src->group.dead_letter = postgres_dead_letter_relation(c->dead_letter_table);

@@ -29,6 +29,7 @@ struct postgres_spool_txn {
 
 struct postgres_spool {
 	size_t limit, memory;
+	uint64_t disk_limit; /* 0: none */
 	const char *dir;
 	struct postgres_spool_txn **txns; /* few: streamed transactions that are open at once */
 	size_t ntxns, txns_cap;
@@ -115,10 +116,21 @@ static int file_open(struct postgres_spool *s, struct postgres_spool_txn *t, str
 	return 0;
 }
 
+void postgres_spool_limit_disk(struct postgres_spool *s, uint64_t bytes)
+{
+	s->disk_limit = bytes;
+}
+
 /* Moves a transaction's memory to its file. */
 static int spill(struct postgres_spool *s, struct postgres_spool_txn *t, struct duct_error *err)
 {
 	int r;
+	uint64_t disk = postgres_spool_disk(s) + t->memory.len;
+	if (s->disk_limit && disk > s->disk_limit)
+		return duct_fail(err, DUCT_CONFIG,
+				 "spool: open transactions of the source need %llu bytes in \"%s\", which is more than the option "
+				 "spool_limit allows (%llu): raise it, or end the transaction at the source",
+				 (unsigned long long)disk, s->dir, (unsigned long long)s->disk_limit);
 	if (t->fd < 0 && (r = file_open(s, t, err)))
 		return r;
 	for (size_t done = 0; done < t->memory.len;) {

@@ -1,0 +1,220 @@
+/* Sorted runs of index entries and their merge: see index_runs.h. */
+#include "lake/index_runs.h"
+
+#include "base/mem.h"
+#include "lake/index_set.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+struct item {
+	struct lake_key_hash hash;
+	struct lake_place place;
+};
+
+enum { RUN_ITEMS = 1 << 16, BUCKET_BITS = 13, SMALL_BUCKET = 64 };
+
+struct lake_index_runs {
+	char *dir;
+	int fd;			     /* the spilled runs, one after the other; no name on disk */
+	struct item *items, *sorted; /* RUN_ITEMS each */
+	size_t n;
+	size_t spilled; /* items in the file: all runs but the last are RUN_ITEMS long */
+	struct item *map; /* the file, while it is merged */
+};
+
+int lake_index_runs_open(struct lake_index_runs **ret, struct lake_index_set *set, struct duct_error *err)
+{
+	struct lake_index_runs *r = duct_xcalloc(1, sizeof *r);
+	r->dir = duct_xstrdup(lake_index_set_dir(set));
+	r->fd = open(r->dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	if (r->fd < 0) {
+		int rc = duct_fail(err, DUCT_RETRY, "create a file in \"%s\" for the key index: %s", r->dir, strerror(errno));
+		lake_index_runs_close(r);
+		return rc;
+	}
+	r->items = duct_xmalloc(RUN_ITEMS * sizeof *r->items);
+	r->sorted = duct_xmalloc(RUN_ITEMS * sizeof *r->sorted);
+	*ret = r;
+	return 0;
+}
+
+void lake_index_runs_close(struct lake_index_runs *r)
+{
+	if (!r)
+		return;
+	if (r->map)
+		munmap(r->map, r->spilled * sizeof *r->map);
+	if (r->fd >= 0)
+		close(r->fd);
+	free(r->items);
+	free(r->sorted);
+	free(r->dir);
+	free(r);
+}
+
+static int compare_items(const void *a, const void *b)
+{
+	const struct item *x = a, *y = b;
+	if (x->hash.high != y->hash.high)
+		return x->hash.high < y->hash.high ? -1 : 1;
+	return x->hash.low < y->hash.low ? -1 : x->hash.low > y->hash.low;
+}
+
+static void sort_bucket(struct item *items, size_t n)
+{
+	if (n > SMALL_BUCKET) {
+		qsort(items, n, sizeof *items, compare_items);
+		return;
+	}
+	for (size_t i = 1; i < n; i++) {
+		struct item moving = items[i];
+		size_t k = i;
+		for (; k > 0 && compare_items(&items[k - 1], &moving) > 0; k--)
+			items[k] = items[k - 1];
+		items[k] = moving;
+	}
+}
+
+/* Hashes are even: their first bits cut them into buckets of a few, in one pass. */
+static void sort_items(struct lake_index_runs *r)
+{
+	uint32_t ends[1 << BUCKET_BITS] = {0};
+	for (size_t i = 0; i < r->n; i++)
+		ends[r->items[i].hash.high >> (64 - BUCKET_BITS)]++;
+	for (uint32_t b = 0, sum = 0; b < 1 << BUCKET_BITS; b++) {
+		uint32_t count = ends[b];
+		ends[b] = sum;
+		sum += count;
+	}
+	for (size_t i = 0; i < r->n; i++)
+		r->sorted[ends[r->items[i].hash.high >> (64 - BUCKET_BITS)]++] = r->items[i];
+	for (uint32_t b = 0, from = 0; b < 1 << BUCKET_BITS; from = ends[b++])
+		sort_bucket(r->sorted + from, ends[b] - from);
+}
+
+static int spill(struct lake_index_runs *r, struct duct_error *err)
+{
+	sort_items(r);
+	const char *data = (const char *)r->sorted;
+	for (size_t left = r->n * sizeof *r->sorted; left;) {
+		ssize_t written = write(r->fd, data, left);
+		if (written < 0 && errno == EINTR)
+			continue;
+		if (written <= 0)
+			return duct_fail(err, DUCT_RETRY, "write a file in \"%s\" for the key index: %s", r->dir, strerror(errno));
+		data += written;
+		left -= (size_t)written;
+	}
+	r->spilled += r->n;
+	r->n = 0;
+	return 0;
+}
+
+int lake_index_runs_add(struct lake_index_runs *r, struct lake_key_hash hash, struct lake_place place,
+			struct duct_error *err)
+{
+	r->items[r->n++] = (struct item){hash, place};
+	return r->n < RUN_ITEMS ? 0 : spill(r, err);
+}
+
+int lake_index_runs_finish(struct lake_index_runs *r, struct duct_error *err)
+{
+	int rc = r->n ? spill(r, err) : 0;
+	free(r->items);
+	free(r->sorted);
+	r->items = r->sorted = NULL;
+	return rc;
+}
+
+size_t lake_index_runs_count(const struct lake_index_runs *r)
+{
+	return r->spilled + r->n;
+}
+
+/* --- merge --- */
+
+struct head {
+	const struct item *at, *end;
+	size_t which;
+};
+
+struct merge {
+	struct head *heads; /* a heap: the least first */
+	size_t n;
+};
+
+static void sift_down(struct merge *m, size_t i)
+{
+	for (size_t child; (child = 2 * i + 1) < m->n; i = child) {
+		if (child + 1 < m->n && compare_items(m->heads[child + 1].at, m->heads[child].at) < 0)
+			child++;
+		if (compare_items(m->heads[i].at, m->heads[child].at) <= 0)
+			return;
+		struct head moving = m->heads[i];
+		m->heads[i] = m->heads[child];
+		m->heads[child] = moving;
+	}
+}
+
+static int map_runs(struct lake_index_runs *r, struct duct_error *err)
+{
+	if (!r->spilled)
+		return 0;
+	void *p = mmap(NULL, r->spilled * sizeof *r->map, PROT_READ, MAP_SHARED, r->fd, 0);
+	if (p == MAP_FAILED)
+		return duct_fail(err, DUCT_RETRY, "map a file in \"%s\" for the key index: %s", r->dir, strerror(errno));
+	r->map = p;
+	return 0;
+}
+
+static void add_heads(struct merge *m, const struct lake_index_runs *r, size_t which)
+{
+	for (size_t from = 0; from < r->spilled; from += RUN_ITEMS) {
+		size_t to = from + RUN_ITEMS < r->spilled ? from + RUN_ITEMS : r->spilled;
+		m->heads[m->n++] = (struct head){r->map + from, r->map + to, which};
+	}
+}
+
+static void merge_all(struct merge *m, struct lake_index *index, lake_place_fn *place, void *arg, bool *ret_equal)
+{
+	struct lake_key_hash last = {0, 0};
+	for (size_t i = m->n; i-- > 0;)
+		sift_down(m, i);
+	while (m->n) {
+		struct head *head = &m->heads[0];
+		const struct item *item = head->at++;
+		*ret_equal |= item->hash.high == last.high && item->hash.low == last.low;
+		last = item->hash;
+		lake_index_add(index, item->hash, place(arg, head->which, item->place));
+		if (head->at == head->end)
+			m->heads[0] = m->heads[--m->n];
+		sift_down(m, 0);
+	}
+}
+
+int lake_index_merge(struct lake_index *index, struct lake_index_runs *const *runs, size_t n, lake_place_fn *place,
+		     void *arg, bool *ret_equal, struct duct_error *err)
+{
+	size_t total = 0, nruns = 0;
+	int rc = 0;
+	for (size_t i = 0; i < n && rc == 0; i++) {
+		total += runs[i]->spilled;
+		nruns += runs[i]->spilled / RUN_ITEMS + 1;
+		rc = map_runs(runs[i], err);
+	}
+	if (rc == 0)
+		rc = lake_index_reserve(index, total, err);
+	if (rc < 0)
+		return rc;
+	struct merge m = {.heads = duct_xmalloc((nruns + 1) * sizeof *m.heads)};
+	for (size_t i = 0; i < n; i++)
+		add_heads(&m, runs[i], i);
+	*ret_equal = false;
+	merge_all(&m, index, place, arg, ret_equal);
+	free(m.heads);
+	return 0;
+}
