@@ -140,6 +140,7 @@ def test_links_are_not_followed(mirrored, tmp_path):
 def test_a_file_that_is_named_in_the_last_moment_stays(mirrored, tmp_path):
     """The writer was frozen for hours between its files and its commit; it goes on while we have found its files."""
     database, lake_home, flow = mirrored
+    flow.set_destination(inline_rows=0)
     database.sql("INSERT INTO side (body, n) VALUES ('late', 1)")
     before = parquet(lake_home.data_path)
     writer = Pause(tmp_path / "writer", "commit-planned")
@@ -184,6 +185,7 @@ class Cleaner:
 def test_files_of_a_writer_that_was_frozen(removed, mirrored, tmp_path):
     """Before it commits it says that its files are wanted; when they are gone it writes them again."""
     database, lake_home, flow = mirrored
+    flow.set_destination(inline_rows=0)
     database.sql("INSERT INTO side (body, n) VALUES ('late', 1); UPDATE left_account SET amount = amount")
     before = parquet(lake_home.data_path)
     pause = Pause(tmp_path / "writer", "commit-planned")
