@@ -87,7 +87,7 @@ def test_the_first_one_in_an_empty_folder(shop, database, tmp_path, monkeypatch)
     assert code == 0, out + err
     for at in ("catalog.sqlite", "data"):
         assert (tmp_path / "lake" / at).exists()
-    with OfficialLake("sqlite:lake/catalog.sqlite") as lake:
+    with OfficialLake(f"sqlite:{tmp_path}/lake/catalog.sqlite") as lake:
         assert_same(database, lake, "public.orders")
 
 
