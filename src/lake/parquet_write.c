@@ -18,7 +18,8 @@
 enum {
 	MAX_GROUP_ROWS = 122880,
 	GROUP_STEP = 2048,
-	MAX_GROUP_BYTES = 32 << 20,
+	MIN_GROUP_ROWS = 64,
+	MAX_GROUP_BYTES = 16 << 20,
 	/* <data>/<schema>/<table>/: the folders that another process may have made a moment ago and not synced yet */
 	SYNCED_LEVELS = 3,
 };
@@ -116,8 +117,9 @@ static int64_t group_rows(const struct lake_write_spec *spec, uint64_t row_bytes
 	if (spec->row_group_rows > 0)
 		return spec->row_group_rows;
 	int64_t rows = row_bytes ? (int64_t)(MAX_GROUP_BYTES / row_bytes) : MAX_GROUP_ROWS;
-	rows = rows > MAX_GROUP_ROWS ? MAX_GROUP_ROWS : rows / GROUP_STEP * GROUP_STEP;
-	return rows < GROUP_STEP ? GROUP_STEP : rows;
+	if (rows < GROUP_STEP) /* wide rows: less than a whole vector of DuckDB's */
+		return rows < MIN_GROUP_ROWS ? MIN_GROUP_ROWS : rows;
+	return rows > MAX_GROUP_ROWS ? MAX_GROUP_ROWS : rows / GROUP_STEP * GROUP_STEP;
 }
 
 /* DuckDB's dictionaries take -0 and 0 for one value and give both the sign of the first. */
@@ -211,7 +213,9 @@ static int write_rows(struct duck_conn *conn, struct lake_fill *fill, struct lak
 		names[n - 1] = LAKE_SNAPSHOT_ID_NAME;
 	}
 	struct duck_feed feed = {.ncolumns = n, .names = names, .types = types, .fill = lake_fill_chunk, .arg = fill};
-	int ret = run_copy(conn, spec, &feed, group_rows(spec, lake_fill_row_bytes(fill)), file, err);
+	int64_t rows = group_rows(spec, lake_fill_row_bytes(fill));
+	fill->most_rows = rows < (int64_t)duckdb_vector_size() ? (uint32_t)rows : (uint32_t)duckdb_vector_size();
+	int ret = run_copy(conn, spec, &feed, rows, file, err);
 	for (int i = 0; i < n; i++)
 		duckdb_destroy_logical_type(&types[i]);
 	if (!ret && (uint64_t)file->record_count != fill->nrows) {
