@@ -17,7 +17,7 @@ SRC = ROOT / "src"
 LAYERS = [
     ["base"],
     ["record", "options"],
-    ["wire", "pg", "net", "duck"],
+    ["wire", "pg", "net", "duck", "parquet"],
     ["lake", "state"],
     ["source", "destination"],
     ["flow"],
