@@ -44,9 +44,17 @@ struct lake_index {
 	unsigned shift; /* home slot = high bits of the hash: the order of homes is the order of hashes */
 };
 
+/* Hands over the next entry in the order of the index; false at the end. */
+typedef bool next_fn(void *arg, struct entry *ret);
+
 static size_t file_bytes(uint64_t capacity)
 {
 	return HEADER_BYTES + capacity * sizeof(struct entry);
+}
+
+static unsigned shift_of(uint64_t capacity)
+{
+	return 64 - (unsigned)__builtin_ctzll(capacity);
 }
 
 static uint64_t mixed(const struct entry *e)
@@ -105,27 +113,142 @@ static int map_file(struct lake_index *index, int fd, uint64_t capacity, struct 
 	index->entries = (struct entry *)((char *)p + HEADER_BYTES);
 	index->mapped = bytes;
 	index->mask = capacity - 1;
-	index->shift = 64 - (unsigned)__builtin_ctzll(capacity);
+	index->shift = shift_of(capacity);
 	return 0;
 }
 
-/* A new, empty file of this capacity, mapped; it replaces the old one under the same name. */
-static int create_file(struct lake_index *index, int64_t table_id, const char *fingerprint, uint64_t capacity,
-		       struct duct_error *err)
+/* Slot of the first entry >= (hash, row_id) on the probe sequence, or of the free slot that ends it. */
+static uint64_t find(const struct lake_index *index, struct lake_key_hash hash, int64_t row_id)
+{
+	uint64_t slot = home(index, hash);
+	for (;; slot = (slot + 1) & index->mask) {
+		const struct entry *e = &index->entries[slot];
+		if (is_free(e))
+			return slot;
+		/* Near the end of the array sequences wrap: an entry whose home is far behind is before us. */
+		uint64_t distance = (slot - home(index, e->hash)) & index->mask;
+		uint64_t ours = (slot - home(index, hash)) & index->mask;
+		if (ours > distance || (ours == distance && compare(hash, row_id, e) <= 0))
+			return slot;
+	}
+}
+
+/* Into a free slot of its sequence; what stands behind it there moves on by one. */
+static void insert(struct lake_index *index, struct entry moving)
+{
+	uint64_t slot = find(index, moving.hash, moving.place.row_id);
+	while (!is_free(&index->entries[slot])) {
+		struct entry next = index->entries[slot];
+		index->entries[slot] = moving;
+		moving = next;
+		slot = (slot + 1) & index->mask;
+	}
+	index->entries[slot] = moving;
+}
+
+/* --- entries in their order, written from the first slot to the last --- */
+
+enum { WINDOW = 1 << 15 }; /* entries */
+
+/* Faults of a new mapping, page by page, cost many times what writing it in large pieces does. */
+struct filler {
+	int fd;
+	uint64_t capacity;
+	struct entry *window; /* slots [base, base + WINDOW) */
+	uint64_t base, next;  /* next: no slot from here on is taken */
+	uint64_t count, sum;
+	struct entry *over; /* beyond the last slot: their sequences go on at the first one */
+	size_t nover, over_cap;
+};
+
+static int write_window(struct filler *f)
+{
+	uint64_t left = f->capacity - f->base, n = left < WINDOW ? left : WINDOW;
+	const char *data = (const char *)f->window;
+	off_t at = (off_t)file_bytes(f->base);
+	for (size_t bytes = n * sizeof *f->window; bytes;) {
+		ssize_t written = pwrite(f->fd, data, bytes, at);
+		if (written < 0 && errno == EINTR)
+			continue;
+		if (written <= 0)
+			return written ? errno : ENOSPC;
+		data += written;
+		at += written;
+		bytes -= (size_t)written;
+	}
+	memset(f->window, 0, n * sizeof *f->window);
+	return 0;
+}
+
+static int put_entry(struct filler *f, struct entry e)
+{
+	uint64_t slot = e.hash.high >> shift_of(f->capacity);
+	slot = slot > f->next ? slot : f->next;
+	f->count++;
+	f->sum += mixed(&e);
+	f->next = slot + 1;
+	if (slot >= f->capacity) {
+		f->over = duct_grow(f->over, &f->over_cap, f->nover + 1, sizeof *f->over);
+		f->over[f->nover++] = e;
+		return 0;
+	}
+	for (; slot >= f->base + WINDOW; f->base += WINDOW) {
+		int code = write_window(f);
+		if (code)
+			return code;
+	}
+	f->window[slot - f->base] = e;
+	return 0;
+}
+
+/* Writes the entries that come from `next` into an open file whose space is allocated. An errno. */
+static int fill_file(struct filler *f, next_fn *next, void *arg)
+{
+	struct entry e;
+	int code = 0;
+	f->window = duct_xcalloc(WINDOW, sizeof *f->window);
+	while (code == 0 && next(arg, &e))
+		code = put_entry(f, e);
+	if (code == 0)
+		code = write_window(f);
+	free(f->window);
+	return code;
+}
+
+/* Allocates, fills and maps the new file. */
+static int make_file(struct lake_index *index, struct filler *f, const char *path, next_fn *next, void *arg,
+		     struct duct_error *err)
+{
+	size_t bytes = file_bytes(f->capacity);
+	int e = posix_fallocate(f->fd, 0, (off_t)bytes);
+	if (e)
+		return duct_fail(err, DUCT_RETRY, "allocate %zu bytes for key index \"%s\": %s", bytes, path, strerror(e));
+	e = next ? fill_file(f, next, arg) : 0;
+	if (e)
+		return duct_fail(err, DUCT_RETRY, "write key index \"%s\": %s", path, strerror(e));
+	return map_file(index, f->fd, f->capacity, err);
+}
+
+/*
+ * A new file of this capacity, mapped, with the entries that come in order from `next` (NULL: none); it replaces the old one
+ * under the same name. The sum of the set is left alone.
+ */
+static int create_file(struct lake_index *index, int64_t table_id, const char *fingerprint, uint64_t capacity, next_fn *next,
+		       void *arg, struct duct_error *err)
 {
 	AUTO_FREE char *temp = duct_xasprintf("%s.new", index->path);
-	int fd = open(temp, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	if (fd < 0)
+	struct filler f = {.fd = open(temp, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600), .capacity = capacity};
+	if (f.fd < 0)
 		return duct_fail(err, DUCT_RETRY, "create key index \"%s\": %s", temp, strerror(errno));
-	int e = posix_fallocate(fd, 0, (off_t)file_bytes(capacity));
-	int rc = e ? duct_fail(err, DUCT_RETRY, "allocate %zu bytes for key index \"%s\": %s", file_bytes(capacity),
-			       temp, strerror(e))
-		   : map_file(index, fd, capacity, err);
-	close(fd);
+	int rc = make_file(index, &f, temp, next, arg, err);
+	close(f.fd);
 	if (rc == 0 && index->scratch)
 		unlink(temp);
 	else if (rc == 0 && rename(temp, index->path))
 		rc = duct_fail(err, DUCT_RETRY, "rename key index \"%s\": %s", temp, strerror(errno));
+	for (size_t i = 0; rc == 0 && i < f.nover; i++)
+		insert(index, f.over[i]);
+	free(f.over);
 	if (rc < 0) {
 		unlink(temp);
 		return rc;
@@ -135,6 +258,8 @@ static int create_file(struct lake_index *index, int64_t table_id, const char *f
 	h->set_id = lake_index_set_id(index->set);
 	h->table_id = table_id;
 	h->capacity = capacity;
+	h->count = f.count;
+	h->sum = f.sum;
 	strncpy(h->fingerprint, fingerprint, sizeof h->fingerprint - 1);
 	return 0;
 }
@@ -203,7 +328,7 @@ int lake_index_open(struct lake_index **ret, struct lake_index_set *set, int64_t
 	if (!*ret_built) {
 		int rc = lake_index_drop(set, table_id, err);
 		if (rc == 0)
-			rc = create_file(index, table_id, fingerprint, FIRST_CAPACITY, err);
+			rc = create_file(index, table_id, fingerprint, FIRST_CAPACITY, NULL, NULL, err);
 		if (rc < 0) {
 			lake_index_close(index);
 			return rc;
@@ -219,7 +344,7 @@ int lake_index_open_scratch(struct lake_index **ret, struct lake_index_set *set,
 	index->set = set;
 	index->scratch = true;
 	index->path = duct_xasprintf("%s/scratch.idx", lake_index_set_dir(set));
-	int rc = create_file(index, -1, "scratch", FIRST_CAPACITY, err);
+	int rc = create_file(index, -1, "scratch", FIRST_CAPACITY, NULL, NULL, err);
 	if (rc < 0) {
 		lake_index_close(index);
 		return rc;
@@ -246,28 +371,12 @@ int lake_index_reset(struct lake_index *index, struct duct_error *err)
 {
 	struct header h = *index->head;
 	account(index, -h.sum);
-	return create_file(index, h.table_id, h.fingerprint, FIRST_CAPACITY, err);
+	return create_file(index, h.table_id, h.fingerprint, FIRST_CAPACITY, NULL, NULL, err);
 }
 
 void lake_index_set_built(struct lake_index *index)
 {
 	index->head->built = 1;
-}
-
-/* Slot of the first entry >= (hash, row_id) on the probe sequence, or of the free slot that ends it. */
-static uint64_t find(const struct lake_index *index, struct lake_key_hash hash, int64_t row_id)
-{
-	uint64_t slot = home(index, hash);
-	for (;; slot = (slot + 1) & index->mask) {
-		const struct entry *e = &index->entries[slot];
-		if (is_free(e))
-			return slot;
-		/* Near the end of the array sequences wrap: an entry whose home is far behind is before us. */
-		uint64_t distance = (slot - home(index, e->hash)) & index->mask;
-		uint64_t ours = (slot - home(index, hash)) & index->mask;
-		if (ours > distance || (ours == distance && compare(hash, row_id, e) <= 0))
-			return slot;
-	}
 }
 
 bool lake_index_get(const struct lake_index *index, struct lake_key_hash hash, unsigned nth, struct lake_place *ret)
@@ -292,17 +401,10 @@ void lake_index_prefetch(const struct lake_index *index, struct lake_key_hash ha
 void lake_index_add(struct lake_index *index, struct lake_key_hash hash, struct lake_place place)
 {
 	assert(index->head->count < index->head->capacity - 1);
-	struct entry moving = {hash, place};
-	uint64_t slot = find(index, hash, place.row_id);
-	while (!is_free(&index->entries[slot])) { /* shift the rest of the cluster by one */
-		struct entry next = index->entries[slot];
-		index->entries[slot] = moving;
-		moving = next;
-		slot = (slot + 1) & index->mask;
-	}
-	index->entries[slot] = moving;
+	const struct entry e = {hash, place};
+	insert(index, e);
 	index->head->count++;
-	account(index, mixed(&(struct entry){hash, place}));
+	account(index, mixed(&e));
 }
 
 static struct entry *lookup(const struct lake_index *index, struct lake_key_hash hash, int64_t row_id)
@@ -373,27 +475,70 @@ static uint64_t capacity_for(uint64_t count)
 	return capacity;
 }
 
+/* The entries of an index in their order: those at its begin whose sequence began at its end come last. */
+struct walk {
+	const struct lake_index *of;
+	uint64_t at, left;
+};
+
+static bool walk_next(void *arg, struct entry *ret)
+{
+	struct walk *w = arg;
+	if (!w->left)
+		return false;
+	w->left--;
+	while (is_free(&w->of->entries[w->at & w->of->mask]))
+		w->at++;
+	*ret = w->of->entries[w->at++ & w->of->mask];
+	return true;
+}
+
+static struct walk walk_begin(const struct lake_index *index)
+{
+	struct walk w = {.of = index, .left = index->head->count};
+	while (!is_free(&index->entries[w.at]) && home(index, index->entries[w.at].hash) > w.at)
+		w.at++;
+	return w;
+}
+
 /* Moves the entries to a file of another capacity. */
 static int resize(struct lake_index *index, uint64_t capacity, struct duct_error *err)
 {
 	struct lake_index old = *index;
 	struct header h = *old.head;
+	struct walk walk = walk_begin(&old);
 	index->head = NULL; /* create_file must not unmap the old one yet */
-	int rc = create_file(index, h.table_id, h.fingerprint, capacity, err);
+	int rc = create_file(index, h.table_id, h.fingerprint, capacity, walk_next, &walk, err);
 	if (rc < 0) {
 		unmap(index);
 		*index = old;
 		return rc;
 	}
-	if (!index->scratch)
-		lake_index_set_add_sum(index->set, -h.sum); /* the same ones come again */
-	/* In the order of the old slots entries come nearly sorted, so each goes to the end of its cluster. */
-	for (uint64_t i = 0; i < h.capacity; i++)
-		if (!is_free(&old.entries[i]))
-			lake_index_add(index, old.entries[i].hash, old.entries[i].place);
 	index->head->built = h.built;
 	munmap(old.head, old.mapped);
 	return 0;
+}
+
+struct fill {
+	lake_index_next_fn *next;
+	void *arg;
+};
+
+static bool fill_next(void *arg, struct entry *ret)
+{
+	struct fill *f = arg;
+	return f->next(f->arg, &ret->hash, &ret->place);
+}
+
+int lake_index_fill(struct lake_index *index, size_t count, lake_index_next_fn *next, void *arg, struct duct_error *err)
+{
+	struct header h = *index->head;
+	assert(h.count == 0);
+	struct fill fill = {next, arg};
+	int rc = create_file(index, h.table_id, h.fingerprint, capacity_for(count), fill_next, &fill, err);
+	if (rc == 0 && !index->scratch)
+		lake_index_set_add_sum(index->set, index->head->sum);
+	return rc;
 }
 
 int lake_index_reserve(struct lake_index *index, size_t more, struct duct_error *err)

@@ -76,6 +76,10 @@ void lake_index_set_built(struct lake_index *index);
 /* Makes sure that `more` further entries fit; may replace the mapping. RETRY with the folder when the disk is full. */
 int lake_index_reserve(struct lake_index *index, size_t more, struct duct_error *err);
 
+/* Fills an empty index with `count` entries, which `next` hands over in the order of (hash, row id) until it says false. */
+typedef bool lake_index_next_fn(void *arg, struct lake_key_hash *ret_hash, struct lake_place *ret);
+int lake_index_fill(struct lake_index *index, size_t count, lake_index_next_fn *next, void *arg, struct duct_error *err);
+
 /* The nth (from 0, by row id) entry with this hash. */
 bool lake_index_get(const struct lake_index *index, struct lake_key_hash hash, unsigned nth, struct lake_place *ret);
 

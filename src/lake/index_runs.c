@@ -145,6 +145,10 @@ struct head {
 struct merge {
 	struct head *heads; /* a heap: the least first */
 	size_t n;
+	lake_place_fn *place;
+	void *arg;
+	struct lake_key_hash last;
+	bool equal;
 };
 
 static void sift_down(struct merge *m, size_t i)
@@ -179,21 +183,20 @@ static void add_heads(struct merge *m, const struct lake_index_runs *r, size_t w
 	}
 }
 
-static void merge_all(struct merge *m, struct lake_index *index, lake_place_fn *place, void *arg, bool *ret_equal)
+static bool merge_next(void *arg, struct lake_key_hash *ret_hash, struct lake_place *ret)
 {
-	struct lake_key_hash last = {0, 0};
-	for (size_t i = m->n; i-- > 0;)
-		sift_down(m, i);
-	while (m->n) {
-		struct head *head = &m->heads[0];
-		const struct item *item = head->at++;
-		*ret_equal |= item->hash.high == last.high && item->hash.low == last.low;
-		last = item->hash;
-		lake_index_add(index, item->hash, place(arg, head->which, item->place));
-		if (head->at == head->end)
-			m->heads[0] = m->heads[--m->n];
-		sift_down(m, 0);
-	}
+	struct merge *m = arg;
+	if (!m->n)
+		return false;
+	struct head *head = &m->heads[0];
+	const struct item *item = head->at++;
+	m->equal |= item->hash.high == m->last.high && item->hash.low == m->last.low;
+	*ret_hash = m->last = item->hash;
+	*ret = m->place(m->arg, head->which, item->place);
+	if (head->at == head->end)
+		m->heads[0] = m->heads[--m->n];
+	sift_down(m, 0);
+	return true;
 }
 
 int lake_index_merge(struct lake_index *index, struct lake_index_runs *const *runs, size_t n, lake_place_fn *place,
@@ -206,15 +209,15 @@ int lake_index_merge(struct lake_index *index, struct lake_index_runs *const *ru
 		nruns += runs[i]->spilled / RUN_ITEMS + 1;
 		rc = map_runs(runs[i], err);
 	}
-	if (rc == 0)
-		rc = lake_index_reserve(index, total, err);
 	if (rc < 0)
 		return rc;
-	struct merge m = {.heads = duct_xmalloc((nruns + 1) * sizeof *m.heads)};
+	struct merge m = {.heads = duct_xmalloc((nruns + 1) * sizeof *m.heads), .place = place, .arg = arg};
 	for (size_t i = 0; i < n; i++)
 		add_heads(&m, runs[i], i);
-	*ret_equal = false;
-	merge_all(&m, index, place, arg, ret_equal);
+	for (size_t i = m.n; i-- > 0;)
+		sift_down(&m, i);
+	rc = lake_index_fill(index, total, merge_next, &m, err);
+	*ret_equal = m.equal;
 	free(m.heads);
-	return 0;
+	return rc;
 }

@@ -526,7 +526,7 @@ static bool reached_limit(struct lake_fill *f)
 int lake_fill_chunk(void *arg, duckdb_data_chunk chunk, struct duct_error *err)
 {
 	struct lake_fill *f = arg;
-	uint32_t at = 0, room = f->most_rows;
+	uint32_t at = 0, room = f->most_rows ? f->most_rows : (uint32_t)duckdb_vector_size();
 	unpin(f);
 	while (at < room) {
 		if (!f->nrefs && f->nrows && !f->full)

@@ -37,7 +37,7 @@ struct lake_fill {
 	bool ended; /* next() said so */
 	bool full;  /* max_rows or max_bytes was reached */
 	uint64_t nrows;
-	uint32_t most_rows; /* in a chunk: a row group of DuckDB's ends with a chunk */
+	uint32_t most_rows; /* in a chunk (0: its room): a row group of DuckDB's ends with a chunk */
 	/* For max_bytes: handed over; at the last look at the file; when it last grew; its size. */
 	uint64_t bytes_fed, bytes_looked, bytes_flushed, bytes_on_disk;
 

@@ -222,6 +222,55 @@ static void test_merged_runs(void **state)
 	lake_index_set_close(set);
 }
 
+/* Sequences that go on at the first slot: grown step by step, sized at once and merged give the same bytes. */
+static void test_sequences_beyond_the_end(void **state)
+{
+	(void)state;
+	enum { LATE = 40, KEYS_IN_ALL = 700, WAYS = 3 };
+	struct lake_index_set *set = open_set("wrapped", "c1", false);
+	struct lake_index *index[WAYS];
+	struct lake_index_runs *runs;
+	struct duct_error err;
+	uint64_t seed = 11;
+	int64_t first = 0;
+	bool equal;
+	for (int w = 0; w < WAYS; w++)
+		index[w] = open_index(set, w, "key 1", false);
+	assert_int_equal(lake_index_reserve(index[1], KEYS_IN_ALL, &err), 0);
+	assert_int_equal(lake_index_runs_open(&runs, set, &err), 0);
+	for (uint32_t i = 0; i < KEYS_IN_ALL; i++) {
+		bool late = i % (KEYS_IN_ALL / LATE) == 0; /* at home in the last slot, whatever the capacity */
+		struct lake_key_hash hash = {late ? UINT64_MAX - i : next_random(&seed), i + 1};
+		struct lake_place place = {i, 1, i};
+		assert_int_equal(lake_index_reserve(index[0], 1, &err), 0);
+		lake_index_add(index[0], hash, place);
+		lake_index_add(index[1], hash, place);
+		assert_int_equal(lake_index_runs_add(runs, hash, place, &err), 0);
+	}
+	assert_int_equal(lake_index_runs_finish(runs, &err), 0);
+	assert_int_equal(lake_index_merge(index[2], &runs, 1, shifted, &first, &equal, &err), 0);
+	for (int w = 1; w < WAYS; w++) {
+		uint64_t at[2] = {0, 0};
+		struct lake_key_hash a, b;
+		struct lake_place p, q;
+		assert_int_equal(lake_index_count(index[w]), KEYS_IN_ALL);
+		while (lake_index_next(index[0], &at[0], &a, &p)) {
+			assert_true(lake_index_next(index[w], &at[1], &b, &q));
+			assert_memory_equal(&a, &b, sizeof a);
+			assert_memory_equal(&p, &q, sizeof p);
+			assert_int_equal(at[0], at[1]);
+		}
+	}
+	lake_index_runs_close(runs);
+	for (int w = 0; w < WAYS; w++) {
+		lake_index_set_built(index[w]);
+		lake_index_close(index[w]);
+	}
+	lake_index_set_end(set, "c2");
+	lake_index_set_close(set);
+	lake_index_set_close(open_set("wrapped", "c2", true)); /* all sums are right */
+}
+
 static void test_merge_sees_equal_hashes(void **state)
 {
 	(void)state;
@@ -297,6 +346,7 @@ int main(void)
 		cmocka_unit_test(test_equal_hashes),
 		cmocka_unit_test(test_bytes_do_not_depend_on_order),
 		cmocka_unit_test(test_merged_runs),
+		cmocka_unit_test(test_sequences_beyond_the_end),
 		cmocka_unit_test(test_merge_sees_equal_hashes),
 		cmocka_unit_test(test_freshness),
 		cmocka_unit_test(test_one_owner),
