@@ -35,6 +35,15 @@ int lake_renew_file(const char *path, struct duct_error *err)
 	return 0;
 }
 
+bool lake_renewal_due(int64_t *renewed_us)
+{
+	int64_t now_us = duct_mono_us();
+	if (now_us - *renewed_us < LAKE_RENEW_MS * 1000LL)
+		return false;
+	*renewed_us = now_us;
+	return true;
+}
+
 /* --- the files --- */
 
 struct walk {

@@ -37,5 +37,7 @@ int lake_remove_orphans(struct lake *lake, int64_t older_than_ms, struct duct_ar
 
 /* For a file that waits for its commit: RETRY when it is gone, touched when that was not done for LAKE_RENEW_MS. */
 int lake_renew_file(const char *path, struct duct_error *err);
+/* Whether waiting files are to be renewed: LAKE_RENEW_MS have passed since *renewed_us (monotonic; 0: never), now it. */
+bool lake_renewal_due(int64_t *renewed_us);
 
 #endif

@@ -4,7 +4,6 @@
  */
 #include "destination/ducklake/ducklake.h"
 
-#include "base/clock.h"
 #include "base/queue.h"
 #include "lake/key.h"
 #include "lake/orphans.h"
@@ -117,21 +116,12 @@ int ducklake_load_begin(void *dest, struct duct_relation *const *relations, size
 	return 0;
 }
 
-static bool renewal_due(int64_t *renewed_us)
-{
-	int64_t now = duct_mono_us();
-	if (now - *renewed_us < LAKE_RENEW_MS * 1000LL)
-		return false;
-	*renewed_us = now;
-	return true;
-}
-
 /* A copy may take days, and its first files wait until it is published. */
 static int renew_finished(struct ducklake_load *load, struct duct_error *err)
 {
 	int rc = 0;
 	pthread_mutex_lock(&load->lock);
-	bool due = renewal_due(&load->renewed_us);
+	bool due = lake_renewal_due(&load->renewed_us);
 	for (size_t i = 0; due && i < load->nfiles && rc == 0; i++)
 		rc = lake_renew_file(load->files[i].file->path, err);
 	pthread_mutex_unlock(&load->lock);
@@ -141,7 +131,7 @@ static int renew_finished(struct ducklake_load *load, struct duct_error *err)
 static int renew_own(struct loader *l, struct duct_error *err)
 {
 	int rc = 0;
-	bool due = renewal_due(&l->renewed_us);
+	bool due = lake_renewal_due(&l->renewed_us);
 	for (size_t i = 0; due && i < l->nfiles && rc == 0; i++)
 		rc = lake_renew_file(l->files[i]->path, err);
 	return rc;

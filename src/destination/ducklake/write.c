@@ -1,7 +1,6 @@
 /* Pending rows become Parquet files aside; the old rows of updates and deletes are looked up. See ducklake.h. */
 #include "destination/ducklake/ducklake.h"
 
-#include "base/clock.h"
 #include "lake/key.h"
 #include "lake/orphans.h"
 
@@ -204,11 +203,7 @@ static int write_appends(struct ducklake *d, struct mirror *m, struct duct_error
 /* A transaction that is larger than memory may be on its way for hours, its first files with it. */
 static int renew_asides(struct ducklake *d, struct duct_error *err)
 {
-	int64_t now = duct_mono_us();
-	if (!d->txn || now - d->renewed_us < LAKE_RENEW_MS * 1000LL)
-		return 0;
-	d->renewed_us = now;
-	return lake_txn_renew_files(d->txn, err);
+	return d->txn && lake_renewal_due(&d->renewed_us) ? lake_txn_renew_files(d->txn, err) : 0;
 }
 
 int mirror_write_aside(struct ducklake *d, struct mirror *m, bool commit, struct duct_error *err)
