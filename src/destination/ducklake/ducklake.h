@@ -53,8 +53,6 @@ struct mirror_column {
 	char *name; /* at the source */
 };
 
-struct fold_slot;
-
 struct mirror {
 	struct mirror *next; /* in the hash chain */
 	uint32_t oid;
@@ -240,6 +238,8 @@ bool mirror_inline(struct ducklake *d, struct mirror *m);
 /* After the commit. *ret: where the nth new row is. False: not known, the index must be built anew. */
 bool mirror_inlined_place(const struct mirror *m, uint32_t nth, struct lake_place *ret);
 void mirror_count_inlined(struct ducklake *d, struct mirror *m);
+/* By rows or bytes, not by age. */
+bool mirror_inlines_too_much(const struct ducklake *d, const struct mirror *m);
 
 /* flush.c: writes what is due of them to files. Between groups; looks for old ones at most once a second. */
 int ducklake_flush_inlined(struct ducklake *d, struct duct_error *err);

@@ -13,6 +13,11 @@
 
 enum { CHECK_EVERY_US = 1000000, GUESSED_ROW_BYTES = 100 };
 
+/* What is flushed in one commit, in the order in which its files are added: that of their ids. */
+struct flushes {
+	struct flush *first, **end;
+};
+
 /* The rows of one table and schema version on their way into a file. */
 struct flush {
 	struct ducklake *d;
@@ -190,12 +195,13 @@ static void find_keys(struct flush *f)
 	}
 }
 
-static int plan_version(struct ducklake *d, struct mirror *m, int64_t version, struct flush **list,
+static int plan_version(struct ducklake *d, struct mirror *m, int64_t version, struct flushes *all,
 			struct duct_error *err)
 {
 	struct flush *f = duct_xcalloc(1, sizeof *f);
-	*f = (struct flush){.d = d, .m = m, .version = version, .ordinal = -1, .next = *list};
-	*list = f;
+	*f = (struct flush){.d = d, .m = m, .version = version, .ordinal = -1};
+	*all->end = f;
+	all->end = &f->next;
 	duct_arena_init(&f->arena);
 	bool supported;
 	int rc = lake_inlined_columns(d->lake, m->table_id, version, &f->arena, &f->columns, &f->ncolumns, &supported,
@@ -209,7 +215,7 @@ static int plan_version(struct ducklake *d, struct mirror *m, int64_t version, s
 	return write_rows(f, m->t, err);
 }
 
-static int plan_mirror(struct ducklake *d, struct mirror *m, struct flush **list, struct duct_error *err)
+static int plan_mirror(struct ducklake *d, struct mirror *m, struct flushes *all, struct duct_error *err)
 {
 	struct duct_arena arena;
 	int64_t *versions;
@@ -219,7 +225,7 @@ static int plan_mirror(struct ducklake *d, struct mirror *m, struct flush **list
 	(void)mirror_table(d, m);
 	lake_inlined_versions(d->lake, m->table_id, &arena, &versions, &n);
 	for (size_t i = 0; i < n && rc == 0; i++)
-		rc = plan_version(d, m, versions[i], list, err);
+		rc = plan_version(d, m, versions[i], all, err);
 	duct_arena_done(&arena);
 	return rc < 0 ? duct_wrap(err, "flush the inlined rows of \"%s\".\"%s\"", m->rel->schema, m->rel->name) : 0;
 }
@@ -266,19 +272,6 @@ static int follow(struct flush *f, const struct lake_txn_result *result, struct 
 	return 0;
 }
 
-/* Files of one commit are added in the order of their ids. */
-static struct flush *reversed(struct flush *list)
-{
-	struct flush *result = NULL;
-	while (list) {
-		struct flush *next = list->next;
-		list->next = result;
-		result = list;
-		list = next;
-	}
-	return result;
-}
-
 static int commit(struct ducklake *d, struct flush *list, struct duct_error *err)
 {
 	AUTO_FREE char *message = duct_xasprintf("ductstream %s: flush of inlined rows", d->ctx->flow);
@@ -313,21 +306,19 @@ static int count_rows(struct ducklake *d, struct mirror *m, struct duct_error *e
 
 static bool is_due(const struct ducklake *d, const struct mirror *m, int64_t now_us)
 {
-	const struct ducklake_config *c = d->config;
 	if (!m->inlined_rows || m->gone || m->table_id < 0 || !lake_table_by_id(d->lake, m->table_id))
 		return false;
-	return m->inlined_rows >= c->inline_flush_rows || m->inlined_bytes >= c->inline_flush_bytes ||
-	       now_us - m->inlined_since_us >= c->inline_flush_age_ms * 1000;
+	return mirror_inlines_too_much(d, m) || now_us - m->inlined_since_us >= d->config->inline_flush_age_ms * 1000;
 }
 
-static int plan_due(struct ducklake *d, int64_t now_us, struct flush **list, struct duct_error *err)
+static int plan_due(struct ducklake *d, int64_t now_us, struct flushes *all, struct duct_error *err)
 {
 	int rc = 0;
 	for (size_t i = 0; i < MIRROR_BUCKETS && rc == 0; i++)
 		for (struct mirror *m = d->mirrors[i]; m && rc == 0; m = m->next) {
 			rc = count_rows(d, m, err);
 			if (rc == 0 && is_due(d, m, now_us))
-				rc = plan_mirror(d, m, list, err);
+				rc = plan_mirror(d, m, all, err);
 		}
 	return rc;
 }
@@ -347,13 +338,12 @@ int ducklake_flush_inlined(struct ducklake *d, struct duct_error *err)
 		return 0;
 	d->flush_checked_us = now_us;
 	d->flush_due = false;
-	struct flush *list = NULL;
-	int rc = plan_due(d, now_us, &list, err);
-	list = reversed(list);
-	if (rc == 0 && has_rows(list))
-		rc = commit(d, list, err);
+	struct flushes all = {.end = &all.first};
+	int rc = plan_due(d, now_us, &all, err);
+	if (rc == 0 && has_rows(all.first))
+		rc = commit(d, all.first, err);
 	if (d->txn)
 		group_reset(d, false);
-	flush_free(list);
+	flush_free(all.first);
 	return rc;
 }

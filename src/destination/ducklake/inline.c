@@ -1,6 +1,5 @@
 /* Small commits go into the catalog instead of small files. See ducklake.h and lake/inline.h. */
 #include "destination/ducklake/ducklake.h"
-#include "destination/ducklake/fold.h"
 
 #include "base/clock.h"
 
@@ -97,6 +96,10 @@ void mirror_count_inlined(struct ducklake *d, struct mirror *m)
 	m->inlined_bytes += bytes;
 	if (!m->inlined_since_us)
 		m->inlined_since_us = duct_mono_us();
-	d->flush_due |=
-		m->inlined_rows >= d->config->inline_flush_rows || m->inlined_bytes >= d->config->inline_flush_bytes;
+	d->flush_due |= mirror_inlines_too_much(d, m);
+}
+
+bool mirror_inlines_too_much(const struct ducklake *d, const struct mirror *m)
+{
+	return m->inlined_rows >= d->config->inline_flush_rows || m->inlined_bytes >= d->config->inline_flush_bytes;
 }
