@@ -24,3 +24,11 @@ void flow_counters_init(struct flow_counters *counters)
 	*counters = (struct flow_counters){0};
 	atomic_store(&counters->snapshot_id, -1);
 }
+
+void flow_large_reset(struct flow_large *large)
+{
+	atomic_store(&large->rows, 0);
+	atomic_store(&large->bytes, 0);
+	atomic_store(&large->commit_us, 0);
+	atomic_store(&large->xid, 0);
+}

@@ -27,6 +27,13 @@ enum flow_phase {
 	FLOW_WAITING, /* backing off after a failure */
 };
 
+/* A source transaction that comes in parts: what was committed after it waits for its end. */
+struct flow_large {
+	atomic_uint_least64_t rows, bytes; /* so far; rows 0: there is none */
+	atomic_uint_least32_t xid;
+	atomic_int_least64_t commit_us; /* when the source committed it, 0: not known */
+};
+
 struct flow_counters {
 	atomic_int phase; /* enum flow_phase */
 	/* The three positions that are never confused. */
@@ -39,7 +46,9 @@ struct flow_counters {
 	atomic_int_least64_t snapshot_id; /* the last one made in the lake, -1: none yet */
 	atomic_uint_least64_t queue_bytes;
 	atomic_uint_least64_t retries;
+	struct flow_large large; /* the transaction that is being applied in parts */
 };
+void flow_large_reset(struct flow_large *large);
 void flow_counters_init(struct flow_counters *counters);
 
 static inline void flow_count(atomic_uint_least64_t *counter, uint64_t more)

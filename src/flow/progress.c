@@ -1,6 +1,7 @@
 /* The displays of a running flow: see progress.h. The formatting of numbers is in format.c. */
 #include "flow/progress.h"
 
+#include "base/clock.h"
 #include "base/mem.h"
 
 #include <errno.h>
@@ -12,6 +13,7 @@ enum {
 	TERMINAL_MS = 200,
 	JSON_MS = 250,
 	JSON_COPY_MS = 1000,
+	JSON_LARGE_MS = 1000,
 	LINES_MS = 5000,
 	NEVER_MS = 60000,
 	MAX_BARS = 12,
@@ -26,7 +28,7 @@ struct flow_progress {
 	struct flow_copy_view *copy;
 	uint64_t *copy_shown; /* JSON: rows of each table as last written; UINT64_MAX: written as done */
 	int64_t copy_started_us;
-	int64_t due_us, copy_due_us;
+	int64_t due_us, copy_due_us, large_due_us;
 	int drawn_lines;   /* on the terminal, to be drawn over */
 	int64_t sample_us; /* when these were read: */
 	uint64_t sample_rows, sample_bytes, shown_commits;
@@ -109,9 +111,20 @@ static uint64_t lag_bytes(struct flow_progress *p, struct duct_pos *ret_durable)
 	return received > ret_durable->lsn ? received - ret_durable->lsn : 0;
 }
 
+/* For how long what was committed after a large transaction has waited for it; 0: there is none. */
+static double behind_large(struct flow_progress *p)
+{
+	struct flow_large *large = &p->counters->large;
+	int64_t commit_us = atomic_load(&large->commit_us);
+	return flow_counted(&large->rows) && commit_us ? (double)(duct_wall_us() - commit_us) / 1e6 : 0;
+}
+
 /* How old the newest durable commit is, while later ones wait; 0 when nothing waits. */
 static double lag_seconds(struct flow_progress *p)
 {
+	double large = behind_large(p);
+	if (large > 0)
+		return large; /* what lies behind it is not received yet */
 	struct duct_pos durable = flow_position_load(&p->counters->durable);
 	struct duct_pos received = flow_position_load(&p->counters->received);
 	if (received.lsn <= durable.lsn || !durable.commit_us || received.commit_us <= durable.commit_us)
@@ -182,6 +195,17 @@ static void put_dead_rows(struct flow_progress *p, struct duct_buf *to)
 	}
 }
 
+static void put_large(struct flow_progress *p, struct duct_buf *to)
+{
+	struct flow_large *large = &p->counters->large;
+	uint64_t rows = flow_counted(&large->rows);
+	if (!rows)
+		return;
+	duct_buf_puts(to, ", behind a transaction of ");
+	flow_format_count(to, rows);
+	duct_buf_printf(to, " rows so far (xid %u): %.0f s", (unsigned)atomic_load(&large->xid), behind_large(p));
+}
+
 static void put_stream(struct flow_progress *p, struct duct_buf *to)
 {
 	static const char *const doing[] = {[FLOW_OPENING] = "connecting",
@@ -201,6 +225,7 @@ static void put_stream(struct flow_progress *p, struct duct_buf *to)
 	duct_buf_printf(to, " and %.1f s, durable %s", lag_seconds(p), duct_lsn_format(lsn, durable.lsn));
 	if (snapshot >= 0)
 		duct_buf_printf(to, ", snapshot %lld", (long long)snapshot);
+	put_large(p, to);
 	put_dead_rows(p, to);
 }
 
@@ -271,7 +296,7 @@ static void print_line(struct flow_progress *p)
 	uint64_t commits = flow_counted(&p->counters->commits);
 	if (p->copy)
 		put_copy_summary(p, &to);
-	else if (commits != p->shown_commits)
+	else if (commits != p->shown_commits || flow_counted(&p->counters->large.rows))
 		put_stream(p, &to);
 	else
 		return; /* an idle flow is silent */
@@ -335,6 +360,19 @@ static void put_commit_event(struct flow_progress *p, struct duct_buf *to)
 	duct_buf_puts(to, "}\n");
 }
 
+static void put_large_event(struct flow_progress *p, struct duct_buf *to, int64_t now_us)
+{
+	struct flow_large *large = &p->counters->large;
+	uint64_t rows = flow_counted(&large->rows);
+	if (!rows || now_us < p->large_due_us)
+		return;
+	p->large_due_us = now_us + JSON_LARGE_MS * 1000;
+	put_event(p, to, "large-transaction");
+	duct_buf_printf(to, ",\"xid\":%u,\"rows\":%llu,\"bytes\":%llu,\"behind_seconds\":%.3f}\n",
+			(unsigned)atomic_load(&large->xid), (unsigned long long)rows,
+			(unsigned long long)flow_counted(&large->bytes), behind_large(p));
+}
+
 static void print_json(struct flow_progress *p, int64_t now_us)
 {
 	AUTO_BUF struct duct_buf to = {0};
@@ -342,6 +380,7 @@ static void print_json(struct flow_progress *p, int64_t now_us)
 		put_copy_events(p, &to);
 		p->copy_due_us = now_us + JSON_COPY_MS * 1000;
 	}
+	put_large_event(p, &to, now_us);
 	put_commit_event(p, &to);
 	write_out(p, &to);
 }

@@ -30,6 +30,7 @@ struct stream {
 	bool open;  /* something was written since the last commit */
 	bool whole; /* and it ends with a whole source transaction */
 	uint64_t dead_rows;
+	int64_t large_us; /* monotonic: when the first part of counters->large came */
 };
 
 /* The reader. */
@@ -88,6 +89,34 @@ static void *reader(void *arg)
 
 /* The applier. */
 
+/* A part of a transaction too large to come whole has come. */
+static void note_part(struct stream *s, const struct duct_changes *changes)
+{
+	struct flow_large *large = &s->e->counters->large;
+	if (!flow_counted(&large->rows)) {
+		s->large_us = duct_mono_us();
+		atomic_store(&large->xid, changes->open_xid);
+		atomic_store(&large->commit_us, changes->open_commit_us);
+	}
+	flow_count(&large->bytes, changes->bytes);
+	flow_count(&large->rows, changes->rows);
+}
+
+/* What was committed after a large transaction has waited for it: that is told, once. */
+static void tell_large(struct stream *s)
+{
+	struct flow_large *large = &s->e->counters->large;
+	uint64_t rows = flow_counted(&large->rows);
+	int64_t commit_us = atomic_load(&large->commit_us);
+	if (!rows)
+		return;
+	log_info(s->e->user->log, "large transaction applied", LOG_U64("xid", atomic_load(&large->xid)), LOG_U64("rows", rows),
+		 LOG_U64("bytes", flow_counted(&large->bytes)),
+		 LOG_F64("seconds", (double)(duct_mono_us() - s->large_us) / 1e6),
+		 LOG_F64("behind_s", commit_us ? (double)(duct_wall_us() - commit_us) / 1e6 : 0));
+	flow_large_reset(large);
+}
+
 static int commit(struct stream *s, struct duct_error *err)
 {
 	struct flow_engine *e = s->e;
@@ -104,6 +133,7 @@ static int commit(struct stream *s, struct duct_error *err)
 	flow_count(&e->counters->commits, 1);
 	flow_count(&e->counters->dead_rows, s->dead_rows);
 	s->dead_rows = 0;
+	tell_large(s);
 	return 0;
 }
 
@@ -149,6 +179,8 @@ static int apply(struct stream *s, struct duct_changes *changes, struct duct_err
 		return rc;
 	}
 	uint64_t dead_rows = tell_dead_rows(e, changes);
+	if (!ends || (s->open && !s->whole))
+		note_part(s, changes);
 	rc = e->dst->write(e->dest, changes, err);
 	if (rc)
 		return rc;
@@ -259,6 +291,7 @@ int flow_stream(struct flow_engine *e, struct duct_error *err)
 	drain(s.queue);
 	duct_queue_free(s.queue);
 	atomic_store(&e->counters->queue_bytes, 0);
+	flow_large_reset(&e->counters->large);
 	if (!rc)
 		rc = verdict(&s, err);
 	if (s.open)

@@ -70,6 +70,8 @@ struct duct_changes {
 	size_t ncommits, commits_cap;
 	struct duct_pos upto; /* position after the last whole transaction; with no batches: a keep-alive position */
 	bool ends_commit;     /* false: the last transaction goes on in the next duct_changes */
+	uint32_t open_xid;    /* of that one, and when it was committed */
+	int64_t open_commit_us;
 	size_t bytes;	      /* memory held */
 	size_t rows;
 };

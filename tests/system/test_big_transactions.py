@@ -3,10 +3,10 @@
 import os
 import signal
 import sys
-import threading
 import time
 
 import pytest
+from lib.usage import Usage
 from lib.wait import wait_until
 
 TABLES = """
@@ -191,9 +191,9 @@ def test_memory_stays_bounded(mirror_sqlite, tmp_path):
     before = len(m.snapshots())
     m.sql("; ".join([big("a", 1, 200000), "UPDATE a SET v = v + 1", "DELETE FROM a WHERE id % 10 = 0"]))
     run = m.flow.start("--until-caught-up")
-    peak = PeakMemory(run.pid)
+    peak = Usage(run.pid)
     run.expect(0, 200)
-    assert peak.stop() < MEMORY_LIMIT, f"{peak.bytes >> 20} MiB"
+    assert peak.stop() < MEMORY_LIMIT, f"{peak.peak_bytes >> 20} MiB"
     m.same("a")
     assert len(m.snapshots()) == before + 1
 
@@ -210,9 +210,9 @@ def test_unsent_values_of_many_rows_in_little_memory(mirror_sqlite, tmp_path):
     m.sql("UPDATE wide SET v = id % 7; UPDATE wide SET id = -id WHERE id % 5 = 0; INSERT INTO wide VALUES (0, 0, 'new'); "
           "DELETE FROM wide WHERE id % 9 = 0")
     run = m.flow.start("--until-caught-up")
-    peak = PeakMemory(run.pid)
+    peak = Usage(run.pid)
     run.expect(0, 200)
-    assert peak.stop() < 2 * MEMORY_LIMIT, f"{peak.bytes >> 20} MiB"
+    assert peak.stop() < 2 * MEMORY_LIMIT, f"{peak.peak_bytes >> 20} MiB"
     m.same("wide")
     m.sql("UPDATE wide SET v = v + 1")
     m.sync()
@@ -228,7 +228,7 @@ def pass_one_transaction(m, rows, limit_mib, *statements):
     m.sql("BEGIN; " + "; ".join(statements) + "; COMMIT")
     begun = time.monotonic()
     run = m.flow.start("--until-caught-up")
-    peak = PeakMemory(run.pid)
+    peak = Usage(run.pid)
     run.expect(0, 3600)
     took, used = time.monotonic() - begun, peak.stop()
     print(f"{statements[0][:20]}: {rows / took:,.0f} rows/s, {used / 2**20:.0f} MiB", file=sys.stderr)
@@ -291,31 +291,3 @@ def test_20_million_rows_within_256_mib(request, catalog, tmp_path):
     """Issue 4, point 4, at the defaults."""
     m = request.getfixturevalue(f"mirror_{catalog}")("SELECT 1", source={"spool_dir": str(tmp_path)})
     pass_large_transactions(m, int(os.environ.get("DUCT_BIG_ROWS", 20_000_000)), 256)
-
-
-class PeakMemory(threading.Thread):
-    """Polls the anonymous memory of a process until it ends."""
-
-    def __init__(self, pid):
-        super().__init__(daemon=True)
-        self.pid = pid
-        self.bytes = 0
-        self._ended = threading.Event()
-        self.start()
-
-    def run(self):
-        while not self._ended.wait(0.02):
-            try:
-                with open(f"/proc/{self.pid}/status") as status:
-                    fields = dict(line.split(":", 1) for line in status)
-            except (FileNotFoundError, ProcessLookupError):
-                return
-            if "RssAnon" in fields:
-                anonymous = int(fields["RssAnon"].split()[0]) + int(fields["RssShmem"].split()[0])
-                self.bytes = max(self.bytes, anonymous << 10)
-
-    def stop(self):
-        self._ended.set()
-        self.join()
-        assert self.bytes > 0
-        return self.bytes

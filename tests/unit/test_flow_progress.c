@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "flow/progress.h"
 
@@ -187,6 +188,38 @@ static void test_lines(void **state)
 	close(fd);
 }
 
+/* What waits behind a transaction that comes in parts is told before it has ended. */
+static void test_behind_a_large_transaction(void **state)
+{
+	(void)state;
+	int fd = open_output();
+	flow_counters_init(&counters);
+	struct flow_progress *lines = flow_progress_new("shop", FLOW_DISPLAY_LINES, fd, &counters);
+	atomic_store(&counters.phase, FLOW_STREAMING);
+	streamed(0x3000, 0x3000, 10, 42);
+	flow_progress_tick(lines, 1000000);
+	assert_null(strstr(take(fd), "xid"));
+	atomic_store(&counters.large.xid, 745);
+	atomic_store(&counters.large.rows, 1234567);
+	atomic_store(&counters.large.bytes, 99);
+	atomic_store(&counters.large.commit_us, duct_wall_us() - 12200000);
+	flow_progress_tick(lines, 6000000);
+	assert_non_null(strstr(take(fd), " and 12.2 s, durable 0/3000, snapshot 42, behind a transaction of 1,234,567 rows so far "
+					 "(xid 745): 12 s\n"));
+	flow_progress_free(lines);
+	struct flow_progress *json = flow_progress_new("shop", FLOW_DISPLAY_JSON, fd, &counters);
+	flow_progress_tick(json, 1000000);
+	assert_non_null(strstr(take(fd), "{\"event\":\"large-transaction\",\"flow\":\"shop\",\"xid\":745,\"rows\":1234567,"
+					 "\"bytes\":99,\"behind_seconds\":12."));
+	flow_progress_tick(json, 1300000);
+	assert_null(strstr(take(fd), "large")); /* too early */
+	flow_large_reset(&counters.large);
+	flow_progress_tick(json, 3000000);
+	assert_null(strstr(take(fd), "large"));
+	flow_progress_free(json);
+	close(fd);
+}
+
 static void test_terminal(void **state)
 {
 	(void)state;
@@ -225,7 +258,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_numbers),	 cmocka_unit_test(test_bar),
 		cmocka_unit_test(test_json),	 cmocka_unit_test(test_lines),
-		cmocka_unit_test(test_terminal), cmocka_unit_test(test_position_is_whole),
+		cmocka_unit_test(test_terminal), cmocka_unit_test(test_behind_a_large_transaction), cmocka_unit_test(test_position_is_whole),
 	};
 	return cmocka_run_group_tests_name("flow_progress", tests, NULL, NULL);
 }

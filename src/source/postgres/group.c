@@ -317,6 +317,10 @@ struct duct_changes *postgres_group_take(struct postgres_group *g)
 	uint64_t done = g->ncommits ? g->commits[g->ncommits - 1].last_seq : 0;
 	g->partial = g->open && (g->partial || (g->seq > g->first_seq && g->seq > done));
 	c->ends_commit = !g->partial;
+	if (g->partial) {
+		c->open_xid = g->xid;
+		c->open_commit_us = g->commit_us;
+	}
 	g->nbatches = g->ncommits = 0;
 	g->rows = g->bytes = 0;
 	g->first_us = 0;

@@ -1,0 +1,42 @@
+"""What a running process uses: its anonymous memory at the peak, its processor time."""
+
+import os
+import threading
+
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Usage(threading.Thread):
+    """Polls a process until it ends or stop() is called."""
+
+    def __init__(self, pid):
+        super().__init__(daemon=True)
+        self.pid = pid
+        self.peak_bytes = 0
+        self.cpu_s = 0.0
+        self._ended = threading.Event()
+        self.start()
+
+    def run(self):
+        while not self._ended.wait(0.02):
+            try:
+                self._look()
+            except (FileNotFoundError, ProcessLookupError):
+                return
+
+    def _look(self):
+        with open(f"/proc/{self.pid}/status") as status:
+            fields = dict(line.split(":", 1) for line in status)
+        if "RssAnon" in fields:
+            anonymous = int(fields["RssAnon"].split()[0]) + int(fields["RssShmem"].split()[0])
+            self.peak_bytes = max(self.peak_bytes, anonymous << 10)
+        with open(f"/proc/{self.pid}/stat") as stat:
+            fields = stat.read().rsplit(")", 1)[1].split()
+        self.cpu_s = max(self.cpu_s, (int(fields[11]) + int(fields[12])) / TICKS)
+
+    def stop(self):
+        """Ends; returns the peak of the anonymous memory in bytes."""
+        self._ended.set()
+        self.join()
+        assert self.peak_bytes > 0
+        return self.peak_bytes
