@@ -244,12 +244,15 @@ static int verify_one(struct verify *v, const struct pg_published *p, const char
 static int check_names(struct verify *v, struct duct_error *err)
 {
 	for (const char *const *t = v->options->tables; t && *t; t++) {
-		bool found = false;
+		bool found = false, bare = false;
 		for (size_t i = 0; i < v->published->ntables && !found; i++) {
 			const struct pg_published *p = &v->published->tables[i];
 			AUTO_FREE char *name = duct_xasprintf("%s.%s", p->schema, p->name);
 			found = strcmp(name, *t) == 0;
+			bare = found && p->bare;
 		}
+		if (bare)
+			return duct_fail(err, DUCT_CONFIG, "table \"%s\" has no column that is published: it is left out", *t);
 		if (!found)
 			return duct_fail(err, DUCT_CONFIG, "table \"%s\" is not in publication \"%s\"", *t,
 					 v->from->publication);
@@ -268,7 +271,7 @@ static int verify_all(struct verify *v, struct duct_error *err)
 	for (size_t i = 0; !rc && i < v->published->ntables; i++) {
 		const struct pg_published *p = &v->published->tables[i];
 		AUTO_FREE char *name = duct_xasprintf("%s.%s", p->schema, p->name);
-		if (verify_is_own(v, p) || !is_wanted(v, name))
+		if (verify_is_own(v, p) || p->bare || !is_wanted(v, name))
 			continue;
 		compared++;
 		rc = verify_one(v, p, name, err);

@@ -156,6 +156,7 @@ static void read_published(struct duct_arena *arena, const PGresult *res, int ro
 		.estimated_rows = pg_get_i64(res, row, 9),
 		.row_security = pg_get_bool(res, row, 10),
 		.can_select = pg_get_bool(res, row, 11),
+		.bare = pg_get_bool(res, row, 12),
 	};
 }
 
@@ -190,7 +191,8 @@ int pg_published_read(struct pg_published_list **ret, struct pg_session *session
 	AUTO_PGRESULT PGresult *res = NULL;
 	AUTO_BUF struct duct_buf names = {0};
 	AUTO_FREE char *sql =
-		duct_xasprintf(PG_SQL_PUBLISHED, session->version >= 150000 ? PG_SQL_PUBLISHED_LIST : "NULL::text[], NULL::text");
+		duct_xasprintf(PG_SQL_PUBLISHED, session->version >= 150000 ? PG_SQL_PUBLISHED_LIST : "NULL::text[], NULL::text",
+				session->version >= 180000 ? PG_SQL_PUBLISHED_COLUMN_18 : PG_SQL_PUBLISHED_COLUMN);
 	duct_buf_putc(&names, '{');
 	for (size_t i = 0; publications[i]; i++) {
 		duct_buf_puts(&names, i ? ",\"" : "\"");

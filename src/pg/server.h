@@ -71,6 +71,7 @@ struct pg_published {
 	int64_t estimated_rows;	  /* -1: unknown */
 	bool row_security;	  /* policies apply to this user */
 	bool can_select;
+	bool bare;		  /* no column of it is published: it has none, or generated ones only */
 };
 struct pg_published_list {
 	struct duct_arena arena;

@@ -72,7 +72,7 @@
 	"SELECT puballtables, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot FROM pg_publication "          \
 	"WHERE pubname = $1"
 
-/* $1 name[]. %s: attnames and rowfilter, or NULLs before 15. One row per publication and table. Column lists that name
+/* $1 name[]. %s: attnames and rowfilter, or NULLs before 15; which columns are published at all. One row per publication and table. Column lists that name
  * all columns that are not generated, and no other, are no lists; before 18 the view names generated ones where there is none. */
 #define PG_SQL_PUBLISHED                                                                                              \
 	"SELECT c.oid, n.nspname, c.relname, c.relkind, c.relreplident, %s, "                                         \
@@ -81,7 +81,9 @@
 	"(SELECT coalesce(sum(pg_table_size(s.relid)), 0) FROM (SELECT relid FROM pg_partition_tree(c.oid) "          \
 	"WHERE isleaf UNION ALL SELECT c.oid WHERE c.relkind <> 'p' AND NOT c.relispartition) s), "                   \
 	"c.reltuples::int8, row_security_active(c.oid), has_schema_privilege(n.oid, 'USAGE') "                 \
-	"AND (has_table_privilege(c.oid, 'SELECT') OR has_any_column_privilege(c.oid, 'SELECT')) "                    \
+	"AND (has_table_privilege(c.oid, 'SELECT') OR has_any_column_privilege(c.oid, 'SELECT')), "                   \
+	"NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped "    \
+	"AND %s) "                                                                                                   \
 	"FROM pg_publication_tables t JOIN pg_namespace n ON n.nspname = t.schemaname "                               \
 	"JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename "                                      \
 	"WHERE t.pubname = ANY ($1::name[]) ORDER BY n.nspname, c.relname, t.pubname"
@@ -90,6 +92,9 @@
 	"AND (a.attgenerated = '') <> (a.attname = ANY (t.attnames)) "                                                \
 	"AND (a.attgenerated = '' OR current_setting('server_version_num')::int >= 180000)) "                         \
 	"THEN t.attnames::text[] END, t.rowfilter"
+/* What may be published of a table where no list says otherwise (a list has some of these), and what is (18 and later). */
+#define PG_SQL_PUBLISHED_COLUMN "a.attgenerated = ''"
+#define PG_SQL_PUBLISHED_COLUMN_18 "a.attname = ANY (t.attnames)"
 
 /* $1 oid: leaves of a partitioned table, or the table itself. */
 #define PG_SQL_STORAGE                                                                                                \

@@ -13,6 +13,7 @@ from lib.paths import CACHE, program
 from lib.pg import Databases, Postgres
 from lib.wait import wait_until
 
+from system.test_bare_tables import test_left_out_and_copied_later  # noqa: F401
 from system.test_big_transactions import assert_streamed, test_aborted_subtransactions_leave_no_trace  # noqa: F401
 from system.test_cdc_basic import test_inserts_updates_and_deletes, test_unsent_values_are_kept  # noqa: F401
 from system.test_ddl import test_ddl_between_dml_in_one_transaction  # noqa: F401

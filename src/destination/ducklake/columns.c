@@ -64,12 +64,27 @@ static void forget_column(struct mirror *m, size_t i)
 	m->relation_changed = true;
 }
 
+/* A lake table has a column at any time: when all of them go, this one stays until another has come. -1: not needed. */
+static int64_t last_to_go(const struct mirror *m, const struct duct_relation *rel, const int64_t *ids)
+{
+	for (int i = 0; i < rel->ncolumns; i++)
+		if (ids[i] >= 0)
+			return -1;
+	return m->ncolumns ? m->columns[0].column_id : -1;
+}
+
+static int rename_to_passing(struct ducklake *d, struct mirror *m, int64_t column_id, struct duct_error *err)
+{
+	AUTO_FREE char *passing = duct_xasprintf("ductstream column %lld", (long long)column_id);
+	return lake_txn_rename_column(group_txn(d), mirror_table(d, m), column_id, passing, err);
+}
+
 static int drop_gone(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, const int64_t *ids,
-		     struct duct_error *err)
+		     int64_t kept_id, struct duct_error *err)
 {
 	for (size_t i = 0; i < m->ncolumns;) {
 		struct mirror_column *mc = &m->columns[i];
-		if (among(ids, rel->ncolumns, mc->column_id)) {
+		if (mc->column_id == kept_id || among(ids, rel->ncolumns, mc->column_id)) {
 			i++;
 			continue;
 		}
@@ -157,8 +172,7 @@ static int give_up_names(struct ducklake *d, struct mirror *m, const struct duct
 		for (int k = 0; k < rel->ncolumns && rc == 0; k++) {
 			if (k == i || strcasecmp(rel->columns[k].name, mc->name) != 0)
 				continue;
-			AUTO_FREE char *passing = duct_xasprintf("ductstream column %lld", (long long)mc->column_id);
-			rc = lake_txn_rename_column(group_txn(d), mirror_table(d, m), mc->column_id, passing, err);
+			rc = rename_to_passing(d, m, mc->column_id, err);
 		}
 	}
 	return rc;
@@ -260,9 +274,14 @@ int mirror_follow_columns(struct ducklake *d, struct mirror *m, const struct duc
 		begin_anew(d, m, rel, ids);
 	else
 		rc = made_again(d, m, rel, ids, err);
+	int64_t kept_id = last_to_go(m, rel, ids);
 	if (rc == 0)
-		rc = drop_gone(d, m, rel, ids, err);
+		rc = drop_gone(d, m, rel, ids, kept_id, err);
+	if (rc == 0 && kept_id >= 0)
+		rc = rename_to_passing(d, m, kept_id, err);
 	if (rc == 0)
 		rc = rename_and_retype(d, m, rel, ids, attnums, err);
-	return rc < 0 ? rc : add_new(d, m, rel, ids, attnums, err);
+	if (rc == 0)
+		rc = add_new(d, m, rel, ids, attnums, err);
+	return rc < 0 || kept_id < 0 ? rc : drop_gone(d, m, rel, ids, -1, err);
 }

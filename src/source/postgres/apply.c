@@ -161,7 +161,11 @@ static int apply_relation(struct postgres_source *src, const struct pgout_messag
 {
 	struct postgres_table *t = postgres_group_table(&src->group, m->relation.oid, true);
 	if (src->config->snapshot == POSTGRES_SNAPSHOT_NEVER)
-		t->known = true;
+		t->known = m->relation.ncolumns > 0;
+	if (!m->relation.ncolumns && !t->known) {
+		postgres_leave_out(src, t->oid, m->relation.schema, m->relation.name);
+		t->asked = true; /* the publication is looked at until it has a column */
+	}
 	bool again = t->raw && t->raw_len == raw_len && memcmp(t->raw, raw, raw_len) == 0;
 	if (t->ignored || (again && !t->relation))
 		return 0;

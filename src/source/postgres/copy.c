@@ -345,8 +345,13 @@ static int plan(struct postgres_source *src, struct postgres_copy *copy, struct 
 	AUTO_FREE struct pg_published **wanted = duct_xcalloc(list->ntables + 1, sizeof *wanted);
 	size_t n = 0, max = copy->kind == POSTGRES_COPY_ADDED ? POSTGRES_FENCED_MAX - src->identity.nfences : SIZE_MAX;
 	for (size_t i = 0; i < list->ntables && n < max && !r; i++) {
-		if (!table_wanted(src, copy, list->tables[i].oid))
+		const struct pg_published *t = &list->tables[i];
+		if (!table_wanted(src, copy, t->oid))
 			continue;
+		if (t->bare) {
+			postgres_leave_out(src, t->oid, t->schema, t->name);
+			continue;
+		}
 		wanted[n++] = &list->tables[i];
 		if (rows)
 			r = check_readable(src, &list->tables[i], err);

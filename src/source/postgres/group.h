@@ -16,7 +16,8 @@ struct postgres_table {
 	uint32_t oid;
 	bool known;   /* in the destination, or copied and published: its changes are wanted */
 	bool ignored; /* our own state table */
-	bool asked;   /* unknown, and the publication no longer names it */
+	bool asked;   /* unknown, and the publication no longer names it, or nothing of it */
+	bool bare;    /* it was said that the table has no column, and is left out */
 	/* Its membership in the publication when it was last seen there, as setup.c says it; 0: not seen yet. */
 	uint32_t member;
 	uint64_t left_lsn; /* it was not published at this position: what comes later belongs to a new membership; 0: it is */

@@ -16,28 +16,46 @@ enum {
 
 struct member {
 	uint32_t oid, member;
+	bool bare;
 };
+
+void postgres_leave_out(struct postgres_source *src, uint32_t oid, const char *schema, const char *name)
+{
+	struct postgres_table *t = postgres_group_table(&src->group, oid, true);
+	if (!t->bare)
+		log_warn(src->ctx->log, "a table is left out until it has a column that is published", LOG_STR("schema", schema),
+			 LOG_STR("table", name));
+	t->bare = true;
+}
 
 static int read_members(struct postgres_source *src, struct member **ret, size_t *ret_n, struct duct_error *err)
 {
 	AUTO_PGRESULT PGresult *res = NULL;
 	const struct postgres_config *c = src->config;
 	const char *const params[] = {c->publication, c->state_schema, c->state_table};
-	/* of a partition it is that of an ancestor, of a root that is published for its partition: the nearest is not
-	 * worth a search, they come and go together */
-	int r = pg_query(src->sql,
-			 "select g.relid, coalesce((select max(x.oid::bigint) from pg_catalog.pg_publication_rel x where x.prpubid = p.oid "
-			 "and (x.prrelid = g.relid or x.prrelid in (select a.relid from pg_catalog.pg_partition_ancestors(g.relid) a))), "
-			 "2) from pg_catalog.pg_publication p, pg_catalog.pg_get_publication_tables(p.pubname) g "
-			 "where p.pubname = $1 and g.relid not in (select c.oid from pg_catalog.pg_class c join "
-			 "pg_catalog.pg_namespace n on n.oid = c.relnamespace where n.nspname = $2 and c.relname = $3)",
-			 3, params, &res, err);
+	/* Only 18 publishes generated columns, and says what it publishes. */
+	const char *column = src->sql->version >= 180000 ? "a.attnum = any (g.attrs::int2[])" : "a.attgenerated = ''";
+	/* Memberships: of a partition it is that of an ancestor, of a root that is published for its partition: the nearest is
+	 * not worth a search, they come and go together. */
+	AUTO_FREE char *sql = duct_xasprintf(
+		"select g.relid, coalesce((select max(x.oid::bigint) from pg_catalog.pg_publication_rel x where x.prpubid = p.oid "
+		"and (x.prrelid = g.relid or x.prrelid in (select a.relid from pg_catalog.pg_partition_ancestors(g.relid) a))), 2), "
+		"n.nspname, c.relname, not exists (select from pg_catalog.pg_attribute a where a.attrelid = g.relid and a.attnum > 0 "
+		"and not a.attisdropped and %s) from pg_catalog.pg_publication p, "
+		"pg_catalog.pg_get_publication_tables(p.pubname) g, pg_catalog.pg_class c, pg_catalog.pg_namespace n "
+		"where p.pubname = $1 and c.oid = g.relid and n.oid = c.relnamespace and not (n.nspname = $2 and c.relname = $3)",
+		column);
+	int r = pg_query(src->sql, sql, 3, params, &res, err);
 	if (r)
 		return duct_wrap(err, "the tables of publication \"%s\"", c->publication);
 	*ret_n = (size_t)PQntuples(res);
 	*ret = duct_xcalloc(*ret_n + 1, sizeof **ret);
-	for (size_t i = 0; i < *ret_n; i++)
-		(*ret)[i] = (struct member){pg_get_oid(res, (int)i, 0), pg_get_oid(res, (int)i, 1)};
+	for (int i = 0; i < PQntuples(res); i++) {
+		struct member *m = &(*ret)[i];
+		*m = (struct member){pg_get_oid(res, i, 0), pg_get_oid(res, i, 1), pg_get_bool(res, i, 4)};
+		if (m->bare)
+			postgres_leave_out(src, m->oid, pg_get(res, i, 2), pg_get(res, i, 3));
+	}
 	return 0;
 }
 
@@ -76,9 +94,10 @@ static void see_published(struct postgres_source *src, const struct member *publ
 			t->known = false;
 			t->left_lsn = 0;
 		}
+		t->bare &= published[i].bare;
 		if (!t->known) {
-			t->asked = false;
-			src->group.unknown_seen = true;
+			t->asked = published[i].bare;
+			src->group.unknown_seen |= !published[i].bare;
 			continue;
 		}
 		src->members_dirty |= t->member != published[i].member;

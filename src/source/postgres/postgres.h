@@ -95,6 +95,8 @@ int postgres_published_oids(struct postgres_source *src, uint32_t **ret, size_t 
  * none: they must be seen to be away). Memberships are kept in the state table, for the next start.
  */
 int postgres_poll_publication(struct postgres_source *src, struct duct_error *err) DUCT_CHECKED;
+/* Says once that a table has no column that is published. It is copied when it has one, as one that was added. */
+void postgres_leave_out(struct postgres_source *src, uint32_t oid, const char *schema, const char *name);
 /* At the start: reads what was kept. */
 int postgres_members_read(struct postgres_source *src, struct duct_error *err) DUCT_CHECKED;
 

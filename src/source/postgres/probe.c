@@ -213,7 +213,10 @@ static int probe_tables(struct probe *p, struct duct_error *err)
 	bool copied = p->src.config->snapshot != POSTGRES_SNAPSHOT_NEVER;
 	for (size_t i = 0; i < list->ntables; i++) {
 		const struct pg_published *t = &list->tables[i];
-		if (copied && !t->can_select)
+		if (t->bare)
+			say(p, DUCT_FINDING_WARN, "add a column to it, or take it out of the publication",
+			    "%s.%s has no column that is published: it is left out until it has one", t->schema, t->name);
+		else if (copied && !t->can_select)
 			say(p, DUCT_FINDING_ERROR, "GRANT SELECT on it and USAGE on its schema, or pg_read_all_data",
 			    "%s.%s cannot be read: no first copy", t->schema, t->name);
 		else if (copied && t->row_security)
