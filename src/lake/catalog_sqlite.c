@@ -106,25 +106,41 @@ static void reset(struct lake_db *base)
 		(void)sqlite3_exec(db->handle, "ROLLBACK", NULL, NULL, NULL);
 }
 
-static int insert_marks(struct sqlite_db *db, const struct lake_step *step, const char *table, struct duct_error *err)
+enum { MARKS_AT_ONCE = 32 }; /* rows of one INSERT: a statement costs as much as a row */
+
+static sqlite3_stmt *prepare_marks(struct sqlite_db *db, const struct lake_step *step, const char *table, size_t rows)
 {
 	AUTO_BUF struct duct_buf sql = {0};
-	duct_buf_printf(&sql, "INSERT INTO %s (file_id, row_id, begin_snapshot) VALUES (?, ?, %lld)", table,
-			(long long)step->snapshot_id);
+	duct_buf_printf(&sql, "INSERT INTO %s (file_id, row_id, begin_snapshot) VALUES", table);
+	for (size_t i = 0; i < rows; i++)
+		duct_buf_printf(&sql, "%s(?1, ?%zu, %lld)", i ? "," : " ", i + 2, (long long)step->snapshot_id);
 	sqlite3_stmt *stmt;
-	if (sqlite3_prepare_v2(db->handle, sql.data, -1, &stmt, NULL) != SQLITE_OK)
-		return failed(db, err);
-	int ret = 0;
-	for (size_t i = 0; i < step->nmarks && !ret; i++) {
-		sqlite3_bind_int64(stmt, 1, step->marks[i].file_id);
-		for (size_t k = 0; k < step->marks[i].n && !ret; k++) {
-			sqlite3_bind_int64(stmt, 2, step->marks[i].positions[k]);
-			if (sqlite3_step(stmt) != SQLITE_DONE)
-				ret = failed(db, err);
-			sqlite3_reset(stmt);
+	return sqlite3_prepare_v2(db->handle, sql.data, -1, &stmt, NULL) == SQLITE_OK ? stmt : NULL;
+}
+
+static bool insert_rows(sqlite3_stmt *stmt, int64_t file_id, const int64_t *positions, size_t rows)
+{
+	sqlite3_bind_int64(stmt, 1, file_id);
+	for (size_t i = 0; i < rows; i++)
+		sqlite3_bind_int64(stmt, (int)i + 2, positions[i]);
+	bool ok = sqlite3_step(stmt) == SQLITE_DONE;
+	return sqlite3_reset(stmt) == SQLITE_OK && ok;
+}
+
+static int insert_marks(struct sqlite_db *db, const struct lake_step *step, const char *table, struct duct_error *err)
+{
+	sqlite3_stmt *many = prepare_marks(db, step, table, MARKS_AT_ONCE), *one = prepare_marks(db, step, table, 1);
+	bool ok = many && one;
+	for (size_t i = 0; i < step->nmarks && ok; i++) {
+		const struct lake_marks *marks = &step->marks[i];
+		for (size_t at = 0, rows; at < marks->n && ok; at += rows) {
+			rows = marks->n - at < MARKS_AT_ONCE ? 1 : MARKS_AT_ONCE;
+			ok = insert_rows(rows == 1 ? one : many, marks->file_id, marks->positions + at, rows);
 		}
 	}
-	sqlite3_finalize(stmt);
+	int ret = ok ? 0 : failed(db, err); /* before a finalize forgets the error */
+	sqlite3_finalize(many);
+	sqlite3_finalize(one);
 	return ret;
 }
 
