@@ -19,6 +19,8 @@ struct duct_queue {
 	struct item *ring;
 	size_t cap, first, count;
 	size_t weight, max_weight;
+	bool counts_taken;
+	size_t taken; /* weight of the item popped last, while it counts */
 	bool closed;
 };
 
@@ -51,6 +53,11 @@ void duct_queue_free(struct duct_queue *q)
 	free(q);
 }
 
+void duct_queue_count_taken(struct duct_queue *q)
+{
+	q->counts_taken = true;
+}
+
 static struct timespec deadline_after(int timeout_ms)
 {
 	struct timespec t;
@@ -76,7 +83,7 @@ static bool wait_on(struct duct_queue *q, pthread_cond_t *cond, int timeout_ms, 
 
 static bool has_room(const struct duct_queue *q, size_t weight)
 {
-	return q->count == 0 || (q->weight <= q->max_weight && weight <= q->max_weight - q->weight);
+	return (q->count == 0 && !q->taken) || (q->weight <= q->max_weight && weight <= q->max_weight - q->weight);
 }
 
 static void ring_grow(struct duct_queue *q)
@@ -117,11 +124,21 @@ int duct_queue_push(struct duct_queue *q, void *item, size_t weight, int timeout
 	return result;
 }
 
+/* The item popped last is done with. Not signal: the sender that would be woken may need more room than another that waits. */
+static void release_taken(struct duct_queue *q)
+{
+	q->weight -= q->taken;
+	q->taken = 0;
+	pthread_cond_broadcast(&q->can_push);
+}
+
 int duct_queue_pop(struct duct_queue *q, void **ret, int timeout_ms)
 {
 	struct timespec deadline = deadline_after(timeout_ms > 0 ? timeout_ms : 0);
 	int result = 1;
 	pthread_mutex_lock(&q->mutex);
+	if (q->taken)
+		release_taken(q);
 	for (bool waiting = true; q->count == 0 && !q->closed;) {
 		if (!waiting) {
 			result = 0;
@@ -133,10 +150,10 @@ int duct_queue_pop(struct duct_queue *q, void **ret, int timeout_ms)
 		struct item taken = q->ring[q->first];
 		q->first = (q->first + 1) % q->cap;
 		q->count--;
-		q->weight -= taken.weight;
+		q->taken = taken.weight;
 		*ret = taken.pointer;
-		/* Not signal: the sender that would be woken may need more room than another that waits. */
-		pthread_cond_broadcast(&q->can_push);
+		if (!q->counts_taken)
+			release_taken(q);
 	} else if (result == 1) {
 		result = -1;
 	}

@@ -275,6 +275,7 @@ int flow_stream(struct flow_engine *e, struct duct_error *err)
 	if (flow_stopping(e))
 		return 0;
 	struct stream s = {.e = e, .queue = duct_queue_new(e->queue_bytes)};
+	duct_queue_count_taken(s.queue);
 	pthread_t thread;
 	int rc = pthread_create(&thread, NULL, reader, &s);
 	if (rc) {

@@ -15,44 +15,87 @@ struct item {
 	struct lake_place place;
 };
 
-enum { RUN_ITEMS = 1 << 16, BUCKET_BITS = 13, SMALL_BUCKET = 64 };
+enum { RUN_ITEMS = 1 << 16, BUCKET_BITS = 13, SMALL_BUCKET = 64, PAGE = 4096 };
+
+/* A piece of the file that is the runs' own. Each is as large as all before it, so they are few; what is not written is a hole. */
+struct extent {
+	off_t at;
+	size_t n, cap;	  /* items: all runs in it but the last are RUN_ITEMS long */
+	struct item *map; /* while it is merged */
+};
 
 struct lake_index_runs {
-	char *dir;
-	int fd;			     /* the spilled runs, one after the other; no name on disk */
+	const char *dir;
+	struct lake_index_spill *spill;
+	struct extent *extents;
+	size_t nextents, extents_cap;
 	struct item *items, *sorted; /* RUN_ITEMS each */
 	size_t n;
-	size_t spilled; /* items in the file: all runs but the last are RUN_ITEMS long */
-	struct item *map; /* the file, while it is merged */
+	size_t spilled; /* items in the file */
 };
+
+static int spill_open(struct lake_index_spill *s, const char *dir, struct duct_error *err)
+{
+	int rc = 0;
+	pthread_mutex_lock(&s->lock);
+	if (!s->users) {
+		s->end = 0;
+		s->fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+		if (s->fd < 0)
+			rc = duct_fail(err, DUCT_RETRY, "create a file in \"%s\" for the key index: %s", dir, strerror(errno));
+	}
+	s->users += rc == 0;
+	pthread_mutex_unlock(&s->lock);
+	return rc;
+}
+
+static void spill_close(struct lake_index_spill *s)
+{
+	pthread_mutex_lock(&s->lock);
+	if (--s->users == 0)
+		close(s->fd);
+	pthread_mutex_unlock(&s->lock);
+}
+
+static off_t spill_reserve(struct lake_index_spill *s, size_t bytes)
+{
+	pthread_mutex_lock(&s->lock);
+	off_t at = s->end;
+	s->end += (off_t)((bytes + PAGE - 1) / PAGE * PAGE);
+	pthread_mutex_unlock(&s->lock);
+	return at;
+}
 
 int lake_index_runs_open(struct lake_index_runs **ret, struct lake_index_set *set, struct duct_error *err)
 {
-	struct lake_index_runs *r = duct_xcalloc(1, sizeof *r);
-	r->dir = duct_xstrdup(lake_index_set_dir(set));
-	r->fd = open(r->dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	if (r->fd < 0) {
-		int rc = duct_fail(err, DUCT_RETRY, "create a file in \"%s\" for the key index: %s", r->dir, strerror(errno));
-		lake_index_runs_close(r);
+	int rc = spill_open(lake_index_set_spill(set), lake_index_set_dir(set), err);
+	if (rc < 0)
 		return rc;
-	}
+	struct lake_index_runs *r = duct_xcalloc(1, sizeof *r);
+	r->dir = lake_index_set_dir(set);
+	r->spill = lake_index_set_spill(set);
 	r->items = duct_xmalloc(RUN_ITEMS * sizeof *r->items);
 	r->sorted = duct_xmalloc(RUN_ITEMS * sizeof *r->sorted);
 	*ret = r;
 	return 0;
 }
 
+static void unmap_runs(struct lake_index_runs *r)
+{
+	for (size_t i = 0; i < r->nextents; i++)
+		if (r->extents[i].map)
+			munmap(duct_steal(&r->extents[i].map), r->extents[i].n * sizeof(struct item));
+}
+
 void lake_index_runs_close(struct lake_index_runs *r)
 {
 	if (!r)
 		return;
-	if (r->map)
-		munmap(r->map, r->spilled * sizeof *r->map);
-	if (r->fd >= 0)
-		close(r->fd);
+	unmap_runs(r);
+	spill_close(r->spill);
+	free(r->extents);
 	free(r->items);
 	free(r->sorted);
-	free(r->dir);
 	free(r);
 }
 
@@ -96,19 +139,36 @@ static void sort_items(struct lake_index_runs *r)
 		sort_bucket(r->sorted + from, ends[b] - from);
 }
 
+/* Where the next n items go. */
+static struct extent *extent_for(struct lake_index_runs *r, size_t n)
+{
+	struct extent *last = r->nextents ? &r->extents[r->nextents - 1] : NULL;
+	if (last && last->n + n <= last->cap)
+		return last;
+	size_t cap = last && n == RUN_ITEMS ? r->spilled : n;
+	r->extents = duct_grow(r->extents, &r->extents_cap, r->nextents + 1, sizeof *r->extents);
+	last = &r->extents[r->nextents++];
+	*last = (struct extent){.at = spill_reserve(r->spill, cap * sizeof *r->items), .cap = cap};
+	return last;
+}
+
 static int spill(struct lake_index_runs *r, struct duct_error *err)
 {
 	sort_items(r);
+	struct extent *to = extent_for(r, r->n);
 	const char *data = (const char *)r->sorted;
+	off_t at = to->at + (off_t)(to->n * sizeof *r->sorted);
 	for (size_t left = r->n * sizeof *r->sorted; left;) {
-		ssize_t written = write(r->fd, data, left);
+		ssize_t written = pwrite(r->spill->fd, data, left, at);
 		if (written < 0 && errno == EINTR)
 			continue;
 		if (written <= 0)
 			return duct_fail(err, DUCT_RETRY, "write a file in \"%s\" for the key index: %s", r->dir, strerror(errno));
 		data += written;
+		at += written;
 		left -= (size_t)written;
 	}
+	to->n += r->n;
 	r->spilled += r->n;
 	r->n = 0;
 	return 0;
@@ -166,21 +226,23 @@ static void sift_down(struct merge *m, size_t i)
 
 static int map_runs(struct lake_index_runs *r, struct duct_error *err)
 {
-	if (!r->spilled)
-		return 0;
-	void *p = mmap(NULL, r->spilled * sizeof *r->map, PROT_READ, MAP_SHARED, r->fd, 0);
-	if (p == MAP_FAILED)
-		return duct_fail(err, DUCT_RETRY, "map a file in \"%s\" for the key index: %s", r->dir, strerror(errno));
-	r->map = p;
+	for (size_t i = 0; i < r->nextents; i++) {
+		struct extent *x = &r->extents[i];
+		void *p = mmap(NULL, x->n * sizeof *x->map, PROT_READ, MAP_SHARED, r->spill->fd, x->at);
+		if (p == MAP_FAILED)
+			return duct_fail(err, DUCT_RETRY, "map a file in \"%s\" for the key index: %s", r->dir, strerror(errno));
+		x->map = p;
+	}
 	return 0;
 }
 
 static void add_heads(struct merge *m, const struct lake_index_runs *r, size_t which)
 {
-	for (size_t from = 0; from < r->spilled; from += RUN_ITEMS) {
-		size_t to = from + RUN_ITEMS < r->spilled ? from + RUN_ITEMS : r->spilled;
-		m->heads[m->n++] = (struct head){r->map + from, r->map + to, which};
-	}
+	for (size_t i = 0; i < r->nextents; i++)
+		for (size_t from = 0, n = r->extents[i].n; from < n; from += RUN_ITEMS) {
+			size_t to = from + RUN_ITEMS < n ? from + RUN_ITEMS : n;
+			m->heads[m->n++] = (struct head){r->extents[i].map + from, r->extents[i].map + to, which};
+		}
 }
 
 static bool merge_next(void *arg, struct lake_key_hash *ret_hash, struct lake_place *ret)
@@ -206,18 +268,19 @@ int lake_index_merge(struct lake_index *index, struct lake_index_runs *const *ru
 	int rc = 0;
 	for (size_t i = 0; i < n && rc == 0; i++) {
 		total += runs[i]->spilled;
-		nruns += runs[i]->spilled / RUN_ITEMS + 1;
+		nruns += runs[i]->spilled / RUN_ITEMS + 1 + runs[i]->nextents;
 		rc = map_runs(runs[i], err);
 	}
-	if (rc < 0)
-		return rc;
 	struct merge m = {.heads = duct_xmalloc((nruns + 1) * sizeof *m.heads), .place = place, .arg = arg};
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n && rc == 0; i++)
 		add_heads(&m, runs[i], i);
 	for (size_t i = m.n; i-- > 0;)
 		sift_down(&m, i);
-	rc = lake_index_fill(index, total, merge_next, &m, err);
+	if (rc == 0)
+		rc = lake_index_fill(index, total, merge_next, &m, err);
 	*ret_equal = m.equal;
 	free(m.heads);
+	for (size_t i = 0; i < n; i++)
+		unmap_runs(runs[i]);
 	return rc;
 }

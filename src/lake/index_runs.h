@@ -5,7 +5,7 @@
 
 /*
  * Entries gathered in any order, on their way into an index: sorted in small pieces of memory, which spill to a file without
- * a name in the folder of the set. Several threads gather at once, each into its own; merged in the order of the index
+ * a name in the folder of the set, one for all tables however many. Several threads gather at once, each into its own; merged in the order of the index
  * the whole is written once from its begin to its end, however large it is.
  */
 struct lake_index_runs;

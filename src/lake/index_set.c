@@ -34,7 +34,13 @@ struct lake_index_set {
 	char *dir;
 	struct state *state;
 	int fd; /* holds the lock on the folder's state file */
+	struct lake_index_spill spill;
 };
+
+struct lake_index_spill *lake_index_set_spill(struct lake_index_set *set)
+{
+	return &set->spill;
+}
 
 static void read_boot_id(char *to, size_t size)
 {
@@ -188,6 +194,7 @@ int lake_index_set_open(struct lake_index_set **ret, const char *dir, const char
 			bool *ret_fresh, struct duct_error *err)
 {
 	struct lake_index_set *set = duct_xcalloc(1, sizeof *set);
+	pthread_mutex_init(&set->spill.lock, NULL);
 	set->dir = duct_xstrdup(dir);
 	set->fd = -1;
 	int rc = make_dirs(dir, err);

@@ -221,6 +221,7 @@ int ducklake_loader_open(void *dest, struct duct_relation *rel, void **ret, stru
 	l->d = d;
 	l->table = table;
 	l->queue = duct_queue_new(QUEUE_BYTES);
+	duct_queue_count_taken(l->queue);
 	int rc = duck_connect(&l->conn, d->db, err);
 	l->seed = lake_index_set_seed(d->indexes);
 	if (rc == 0 && table->keys)
