@@ -58,6 +58,29 @@ static void is_bound_by_weight(void **state)
 	duct_queue_free(q);
 }
 
+/* What its receiver works on counts until it comes for the next one. */
+static void counts_what_was_taken(void **state)
+{
+	(void)state;
+	struct duct_queue *q = duct_queue_new(10);
+	void *got;
+	duct_queue_count_taken(q);
+	assert_int_equal(duct_queue_push(q, number(1), 11, 0), 1);
+	assert_int_equal(duct_queue_pop(q, &got, 0), 1);
+	assert_int_equal(duct_queue_weight(q), 11);
+	assert_int_equal(duct_queue_push(q, number(2), 1, 0), 0);
+	assert_int_equal(duct_queue_pop(q, &got, 0), 0);
+	assert_int_equal(duct_queue_weight(q), 0);
+	assert_int_equal(duct_queue_push(q, number(2), 6, 0), 1);
+	assert_int_equal(duct_queue_pop(q, &got, 0), 1);
+	assert_int_equal(duct_queue_push(q, number(3), 4, 0), 1);
+	assert_int_equal(duct_queue_push(q, number(4), 1, 0), 0);
+	assert_int_equal(duct_queue_pop(q, &got, 0), 1);
+	assert_ptr_equal(got, number(3));
+	assert_int_equal(duct_queue_push(q, number(4), 6, 0), 1);
+	duct_queue_free(q);
+}
+
 static void times_out(void **state)
 {
 	(void)state;
@@ -221,6 +244,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(keeps_order_and_weight),
 		cmocka_unit_test(is_bound_by_weight),
+		cmocka_unit_test(counts_what_was_taken),
 		cmocka_unit_test(times_out),
 		cmocka_unit_test(closing_drains),
 		cmocka_unit_test(closing_wakes_all),

@@ -191,6 +191,7 @@ static int follow_commit(struct ducklake *d, struct mirror *m, const struct lake
 		struct lake_file file = {.id = result->files[i].file_id,
 					 .path = a->path,
 					 .record_count = a->rows,
+					 .size_bytes = a->size_bytes,
 					 .begin_snapshot = result->snapshot_id,
 					 .row_id_start = result->files[i].row_id_start,
 					 .partial_max = -1,

@@ -114,7 +114,7 @@ enum { MIRROR_STATE_LEN = 32, MIRROR_MOST_RECOPIES = 3 };
 struct aside {
 	struct mirror *mirror;
 	char *path;
-	int64_t rows;
+	int64_t rows, size_bytes;
 	bool explicit_row_ids;
 	struct positions dead; /* again inside the group */
 };

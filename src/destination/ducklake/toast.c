@@ -17,6 +17,7 @@ struct lack {
 	int64_t file;	  /* file id, aside number, or schema version of an inlined row */
 	int64_t position; /* in the file; row id of an inlined row */
 	bool inlined;
+	size_t row_bytes; /* on average in its file: how wide is not known before it is read */
 	struct duct_batch *found; /* one reference; columns = `wanted` */
 	uint32_t found_row;
 };
@@ -34,6 +35,15 @@ struct filling {
 	size_t from, to; /* lacks of the file being read */
 };
 
+static size_t row_bytes(const struct filling *f, const struct fold_slot *base, bool in_aside)
+{
+	const struct aside *aside = in_aside ? &f->d->asides[base->place.file_id] : NULL;
+	const struct mirror_file *file = in_aside ? NULL : mirror_file(f->m, base->place.file_id);
+	int64_t bytes = aside ? aside->size_bytes : file ? file->lake.size_bytes : 0;
+	int64_t rows = aside ? aside->rows : file ? file->record_count : 0;
+	return rows > 0 && bytes > 0 ? (size_t)(bytes / rows) : 0;
+}
+
 static void stored_place(struct filling *f, struct lack *l)
 {
 	const struct fold *fold = f->m->fold;
@@ -47,6 +57,7 @@ static void stored_place(struct filling *f, struct lack *l)
 		l->file = base->place.file_id;
 		l->position = base->place.position;
 		l->inlined = !l->in_aside && base->place.file_id == LAKE_INLINED;
+		l->row_bytes = row_bytes(f, base, l->in_aside);
 		if (l->inlined) {
 			l->file = base->place.position;
 			l->position = base->place.row_id;
@@ -282,6 +293,18 @@ static int fill_slice(struct filling *f, struct duct_error *err)
 	return rc;
 }
 
+/* Where the slice ends: rows that are wide in their files are few at once. */
+static size_t slice_end(const struct lack *lacks, size_t from, size_t n, size_t take)
+{
+	size_t end = from + 1;
+	for (size_t bytes = lacks[from].row_bytes; end < n && end - from < take; end++) {
+		bytes += lacks[end].row_bytes;
+		if (bytes > SLICE_BYTES)
+			break;
+	}
+	return end;
+}
+
 static size_t patched_bytes(const struct ducklake *d, size_t first)
 {
 	size_t bytes = 0;
@@ -319,7 +342,7 @@ static int fill_all(struct filling *f, struct lack *lacks, size_t n, struct duct
 	int rc = 0;
 	for (size_t from = 0; from < n && rc == 0; from += f->n) {
 		f->lacks = lacks + from;
-		f->n = n - from < take ? n - from : take;
+		f->n = slice_end(lacks, from, n, take) - from;
 		rc = fill_slice(f, err);
 		size_t end = from + f->n, bytes = patched_bytes(d, first);
 		take = next_take(take, end - written, bytes);

@@ -15,6 +15,7 @@ int aside_add(struct ducklake *d, struct mirror *m, struct lake_new_file *file)
 		.mirror = m,
 		.path = duct_xstrdup(file->path),
 		.rows = file->record_count,
+		.size_bytes = file->size_bytes,
 		.explicit_row_ids = file->explicit_row_ids,
 	};
 	int ordinal = lake_txn_add_file(d->txn, mirror_table(d, m), file);
