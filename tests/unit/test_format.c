@@ -324,7 +324,7 @@ static void run_duck(struct duck_conn *conn, const struct duct_batch *batch, con
 	struct lake_column columns[2] = {{.name = "c0", .type = batch->columns[0].type[0]}};
 	struct lake_write_spec spec = {.columns = columns, .ncolumns = batch->relation->ncolumns};
 	struct lake_rows rows = {.next = next_rows, .map = map_columns};
-	struct lake_fill fill = {.spec = &spec, .rows = &rows};
+	struct lake_fill fill = {.spec = &spec, .rows = &rows, .most_rows = (uint32_t)duckdb_vector_size()};
 	struct duct_buf sql AUTO_BUF = {0};
 	struct duct_error err;
 	duckdb_logical_type types[2] = {lake_duck_type(&columns[0].type), NULL};
