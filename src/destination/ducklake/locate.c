@@ -103,7 +103,7 @@ const struct lake_column **mirror_lake_keys(struct mirror *m, int *ret_n, struct
 /* One file's rows on their way into the index. */
 struct scan {
 	struct lake_index_runs *runs;
-	bool keyed;
+	bool exact;
 	uint64_t seed;
 	int nkeys;
 	int *keys; /* 0 .. nkeys - 1 */
@@ -130,7 +130,7 @@ static int add_row(struct scan *s, const struct duct_batch *batch, uint32_t row,
 		   struct duct_error *err)
 {
 	struct lake_key_hash hash =
-		lake_key_hash_row(s->seed, batch->columns, s->keys, s->nkeys, row, !s->keyed, &s->scratch);
+		lake_key_hash_row(s->seed, batch->columns, s->keys, s->nkeys, row, s->exact, &s->scratch);
 	return lake_index_runs_add(s->runs, hash, place, err);
 }
 
@@ -146,12 +146,6 @@ static int index_rows(void *arg, const struct duct_batch *batch, const int64_t *
 		rc = add_row(s, batch, i, place, err);
 	}
 	return rc;
-}
-
-static int compare_i64(const void *a, const void *b)
-{
-	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-	return x < y ? -1 : x > y;
 }
 
 /* Positions of the file that are dead: its delete file and its marks. */
@@ -171,7 +165,7 @@ static int read_dead(struct ducklake *d, struct mirror *m, const struct lake_fil
 	s->dead = duct_xrealloc(s->dead, (s->ndead + nmarks) * sizeof *s->dead);
 	memcpy(s->dead + s->ndead, marks, nmarks * sizeof *marks);
 	s->ndead += nmarks;
-	qsort(s->dead, s->ndead, sizeof *s->dead, compare_i64);
+	qsort(s->dead, s->ndead, sizeof *s->dead, positions_compare);
 	return 0;
 }
 
@@ -230,7 +224,7 @@ static int index_inlined(struct ducklake *d, struct mirror *m, const struct lake
 static int rebuild(struct ducklake *d, struct mirror *m, const struct lake_column *const *keys, int nkeys,
 		   const struct lake_file *files, size_t nfiles, struct duct_error *err)
 {
-	struct scan s = {.seed = lake_index_set_seed(d->indexes), .nkeys = nkeys, .keyed = m->mode == MIRROR_KEYED};
+	struct scan s = {.seed = lake_index_set_seed(d->indexes), .nkeys = nkeys, .exact = m->mode == MIRROR_BAG};
 	s.keys = duct_xmalloc((size_t)(nkeys + 1) * sizeof *s.keys);
 	for (int i = 0; i < nkeys; i++)
 		s.keys[i] = i;
@@ -279,6 +273,18 @@ static void put_fingerprint(struct duct_buf *to, const struct mirror *m, const s
 		duct_buf_printf(to, "%zu", to->len);
 }
 
+/* Opens the index by these keys. A table made by the open group has no id yet; its index gets a name when it is committed. */
+static int open_index(struct ducklake *d, struct mirror *m, const struct lake_column *const *keys, int nkeys,
+		      bool *ret_built, struct duct_error *err)
+{
+	*ret_built = false;
+	if (m->table_id < 0)
+		return 0;
+	AUTO_BUF struct duct_buf fingerprint = {0};
+	put_fingerprint(&fingerprint, m, keys, nkeys);
+	return lake_index_open(&m->index, d->indexes, m->table_id, fingerprint.data, ret_built, err);
+}
+
 static int fill_index(struct ducklake *d, struct mirror *m, struct lake_index_runs *const *runs, size_t n,
 		      lake_place_fn *place, void *arg, struct duct_error *err)
 {
@@ -286,10 +292,8 @@ static int fill_index(struct ducklake *d, struct mirror *m, struct lake_index_ru
 	AUTO_FREE const struct lake_column **keys = mirror_lake_keys(m, &nkeys, err);
 	if (!keys)
 		return -(int)err->class;
-	AUTO_BUF struct duct_buf fingerprint = {0};
-	put_fingerprint(&fingerprint, m, keys, nkeys);
 	bool built;
-	int rc = lake_index_open(&m->index, d->indexes, m->table_id, fingerprint.data, &built, err);
+	int rc = open_index(d, m, keys, nkeys, &built, err);
 	return rc == 0 ? merge_runs(d, m, runs, n, place, arg, err) : rc;
 }
 
@@ -311,17 +315,14 @@ int mirror_load(struct ducklake *d, struct mirror *m, struct duct_error *err)
 	AUTO_FREE const struct lake_column **keys = mirror_lake_keys(m, &nkeys, err);
 	if (!keys)
 		return -(int)err->class;
-	AUTO_BUF struct duct_buf fingerprint = {0};
-	put_fingerprint(&fingerprint, m, keys, nkeys);
 	struct duct_arena arena;
 	duct_arena_init(&arena);
 	struct lake_file *files = NULL;
 	size_t nfiles;
 	bool built = false;
 	int rc = load_files(d, m, &arena, &files, &nfiles, err);
-	/* A table made by the open group has no id yet; its index gets a name when it is committed. */
-	if (rc == 0 && m->table_id >= 0)
-		rc = lake_index_open(&m->index, d->indexes, m->table_id, fingerprint.data, &built, err);
+	if (rc == 0)
+		rc = open_index(d, m, keys, nkeys, &built, err);
 	if (rc == 0 && m->index && !built)
 		rc = rebuild(d, m, keys, nkeys, files, nfiles, err);
 	if (rc < 0) {

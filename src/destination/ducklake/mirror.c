@@ -36,8 +36,10 @@ static void versions_clear(struct mirror *m)
 	m->nversions = 0;
 }
 
-static void mirror_free(struct mirror *m)
+static void mirror_free(struct ducklake *d, struct mirror *m)
 {
+	struct duct_error ignored;
+	(void)mirror_unload(d, m, false, &ignored); /* fails only to invalidate */
 	maps_clear(m);
 	versions_clear(m);
 	free(m->maps);
@@ -45,14 +47,9 @@ static void mirror_free(struct mirror *m)
 	for (size_t i = 0; i < m->ncolumns; i++)
 		free(m->columns[i].name);
 	free(m->columns);
-	for (size_t i = 0; i < m->nfiles; i++) {
-		free(m->files[i].path);
-		positions_done(&m->files[i].dying);
-	}
 	free(m->files);
 	fold_free(m->fold);
 	mirror_unsettle(m);
-	lake_index_close(m->index);
 	duct_relation_unref(m->rel);
 	free(m);
 }
@@ -62,7 +59,7 @@ void mirrors_free(struct ducklake *d)
 	for (size_t i = 0; i < MIRROR_BUCKETS; i++)
 		for (struct mirror *m; (m = d->mirrors[i]);) {
 			d->mirrors[i] = m->next;
-			mirror_free(m);
+			mirror_free(d, m);
 		}
 }
 

@@ -32,7 +32,7 @@ void positions_add(struct positions *p, int64_t at, int64_t rows)
 	p->cap = 0;
 }
 
-static int compare_i64(const void *a, const void *b)
+int positions_compare(const void *a, const void *b)
 {
 	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
 	return x < y ? -1 : x > y;
@@ -44,7 +44,7 @@ int64_t *positions_sorted(const struct positions *p)
 	if (!p->bits) {
 		if (p->n)
 			memcpy(sorted, p->list, p->n * sizeof *sorted);
-		qsort(sorted, p->n, sizeof *sorted, compare_i64);
+		qsort(sorted, p->n, sizeof *sorted, positions_compare);
 		return sorted;
 	}
 	size_t n = 0;
