@@ -4,9 +4,10 @@
  */
 #include "lake/inline.h"
 
+#include "base/hex.h"
+#include "base/order.h"
 #include "lake/lake.h"
 #include "lake/parquet_internal.h"
-
 #include "record/format.h"
 
 #include <stdio.h>
@@ -24,12 +25,6 @@ static const struct lake_inlined_table *table_of(const struct lake *lake, int64_
 	return NULL;
 }
 
-static int compare_versions(const void *a, const void *b)
-{
-	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-	return x < y ? -1 : x > y;
-}
-
 void lake_inlined_versions(const struct lake *lake, int64_t table_id, struct duct_arena *arena, int64_t **ret,
 			   size_t *ret_n)
 {
@@ -39,7 +34,7 @@ void lake_inlined_versions(const struct lake *lake, int64_t table_id, struct duc
 	for (size_t i = 0; i < model->ninlined; i++)
 		if (model->inlined[i].table_id == table_id)
 			(*ret)[(*ret_n)++] = model->inlined[i].schema_version;
-	qsort(*ret, *ret_n, sizeof **ret, compare_versions);
+	qsort(*ret, *ret_n, sizeof **ret, duct_compare_i64);
 }
 
 static int take_sum(void *arg, int set, const char *const *values, struct duct_error *err)
@@ -245,21 +240,13 @@ static int end_chunk(struct reading *r, struct duct_error *err)
 	return rc;
 }
 
-static int hex_digit(char c)
-{
-	return c >= '0' && c <= '9'   ? c - '0'
-	       : c >= 'a' && c <= 'f' ? c - 'a' + 10
-	       : c >= 'A' && c <= 'F' ? c - 'A' + 10
-				      : -1;
-}
-
 /* Digits of SQLite's hex(), or a bytea as Postgres prints it. */
 static bool unhex(struct duct_buf *to, const char *text)
 {
 	text += text[0] == '\\' && text[1] == 'x' ? 2 : 0;
 	char *at = duct_buf_room(to, strlen(text) / 2 + 1);
 	for (; *text; text += 2) {
-		int high = hex_digit(text[0]), low = text[1] ? hex_digit(text[1]) : -1;
+		int high = duct_hex_digit(text[0]), low = text[1] ? duct_hex_digit(text[1]) : -1;
 		if (high < 0 || low < 0)
 			return false;
 		*at++ = (char)(high << 4 | low);

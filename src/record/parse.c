@@ -1,4 +1,5 @@
 /* Scalars out of catalog text: see format.h. The grammar is what format.c writes, with the spare spellings named there. */
+#include "base/hex.h"
 #include "record/calendar.h"
 #include "record/format_internal.h"
 
@@ -261,11 +262,6 @@ static bool parse_timestamp(struct duct_buf *to, const char *text, size_t len, b
 	return true;
 }
 
-static int hex_digit(char c)
-{
-	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 static bool parse_uuid(struct duct_buf *to, const char *text, size_t len)
 {
 	char bytes[16];
@@ -278,7 +274,7 @@ static bool parse_uuid(struct duct_buf *to, const char *text, size_t len)
 				return false;
 			continue;
 		}
-		int high = hex_digit(text[i]), low = hex_digit(text[i + 1]);
+		int high = duct_hex_digit(text[i]), low = duct_hex_digit(text[i + 1]);
 		if (high < 0 || low < 0)
 			return false;
 		bytes[n++] = (char)(high << 4 | low);
@@ -299,8 +295,8 @@ static bool parse_blob(struct duct_buf *to, const char *text, size_t len)
 			duct_buf_putc(to, *t.at++);
 			continue;
 		}
-		int high = t.end - t.at >= 2 ? hex_digit(t.at[0]) : -1;
-		int low = t.end - t.at >= 2 ? hex_digit(t.at[1]) : -1;
+		int high = t.end - t.at >= 2 ? duct_hex_digit(t.at[0]) : -1;
+		int low = t.end - t.at >= 2 ? duct_hex_digit(t.at[1]) : -1;
 		if (high < 0 || low < 0)
 			return false;
 		duct_buf_putc(to, (char)(high << 4 | low));

@@ -1,5 +1,7 @@
 /* Where rows of a mirror are in the lake: its key index and its live files. See ducklake.h. */
 #include "destination/ducklake/ducklake.h"
+
+#include "base/order.h"
 #include "lake/key.h"
 
 #include <inttypes.h>
@@ -115,15 +117,7 @@ struct scan {
 
 static bool is_dead(const struct scan *s, int64_t position)
 {
-	size_t low = 0, high = s->ndead;
-	while (low < high) {
-		size_t mid = (low + high) / 2;
-		if (s->dead[mid] < position)
-			low = mid + 1;
-		else
-			high = mid;
-	}
-	return low < s->ndead && s->dead[low] == position;
+	return s->ndead && bsearch(&position, s->dead, s->ndead, sizeof *s->dead, duct_compare_i64);
 }
 
 static int add_row(struct scan *s, const struct duct_batch *batch, uint32_t row, struct lake_place place,
@@ -165,7 +159,7 @@ static int read_dead(struct ducklake *d, struct mirror *m, const struct lake_fil
 	s->dead = duct_xrealloc(s->dead, (s->ndead + nmarks) * sizeof *s->dead);
 	memcpy(s->dead + s->ndead, marks, nmarks * sizeof *marks);
 	s->ndead += nmarks;
-	qsort(s->dead, s->ndead, sizeof *s->dead, positions_compare);
+	qsort(s->dead, s->ndead, sizeof *s->dead, duct_compare_i64);
 	return 0;
 }
 

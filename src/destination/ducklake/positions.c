@@ -2,6 +2,7 @@
 #include "destination/ducklake/positions.h"
 
 #include "base/mem.h"
+#include "base/order.h"
 
 #include <string.h>
 
@@ -32,19 +33,13 @@ void positions_add(struct positions *p, int64_t at, int64_t rows)
 	p->cap = 0;
 }
 
-int positions_compare(const void *a, const void *b)
-{
-	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-	return x < y ? -1 : x > y;
-}
-
 int64_t *positions_sorted(const struct positions *p)
 {
 	int64_t *sorted = duct_xmalloc((p->n + 1) * sizeof *sorted);
 	if (!p->bits) {
 		if (p->n)
 			memcpy(sorted, p->list, p->n * sizeof *sorted);
-		qsort(sorted, p->n, sizeof *sorted, positions_compare);
+		qsort(sorted, p->n, sizeof *sorted, duct_compare_i64);
 		return sorted;
 	}
 	size_t n = 0;

@@ -19,7 +19,5 @@ void positions_add(struct positions *p, int64_t at, int64_t rows);
 /* All of them, ascending. malloc; n entries. */
 int64_t *positions_sorted(const struct positions *p);
 void positions_done(struct positions *p); /* empty again */
-/* For qsort() of int64_t, ascending. */
-int positions_compare(const void *a, const void *b);
 
 #endif
