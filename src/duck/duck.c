@@ -26,11 +26,6 @@ const char *duck_version(void)
 	return duckdb_library_version();
 }
 
-duckdb_connection duck_handle(struct duck_conn *conn)
-{
-	return conn->conn;
-}
-
 static enum duct_class class_of(duckdb_error_type type)
 {
 	switch (type) {

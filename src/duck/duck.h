@@ -20,8 +20,6 @@ void duck_close(struct duck_db *db); /* accepts NULL; all connections must be cl
 int duck_connect(struct duck_conn **ret, struct duck_db *db, struct duct_error *err);
 void duck_disconnect(struct duck_conn *conn); /* accepts NULL */
 
-duckdb_connection duck_handle(struct duck_conn *conn);
-
 /* Runs a statement without result. Errors: DATA for conversion, RETRY for I/O, else FATAL. */
 int duck_exec(struct duck_conn *conn, const char *sql, struct duct_error *err);
 

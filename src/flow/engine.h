@@ -17,7 +17,6 @@ struct flow_signal {
 int flow_signal_init(struct flow_signal *signal, struct duct_error *err);
 void flow_signal_done(struct flow_signal *signal);
 void flow_signal_raise(struct flow_signal *signal);
-void flow_signal_clear(struct flow_signal *signal);
 
 /*
  * One flow_run. The supervisor (the caller's thread) sets stopping and aborting and raises the signals; everything below

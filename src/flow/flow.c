@@ -41,7 +41,7 @@ void flow_signal_raise(struct flow_signal *signal)
 		return;
 }
 
-void flow_signal_clear(struct flow_signal *signal)
+static void signal_clear(struct flow_signal *signal)
 {
 	uint64_t count;
 	/* The flag goes last: who sees it set again raised it after this read, or will find the descriptor readable. */
@@ -64,8 +64,8 @@ void flow_engine_durable(struct flow_engine *e, const struct duct_pos *pos)
 
 void flow_engine_calm(struct flow_engine *e)
 {
-	flow_signal_clear(&e->source_stop);
-	flow_signal_clear(&e->dest_stop);
+	signal_clear(&e->source_stop);
+	signal_clear(&e->dest_stop);
 	if (flow_aborting(e)) { /* it came before the clearing; one that comes now raises them itself */
 		flow_signal_raise(&e->source_stop);
 		flow_signal_raise(&e->dest_stop);
@@ -263,7 +263,7 @@ static void supervise(struct flow_engine *e, struct flow_progress *progress)
 			{.fd = e->options->abort && !flow_aborting(e) ? e->options->abort_fd : -1, .events = POLLIN},
 		};
 		(void)poll(fds, DUCT_LEN(fds), timeout_ms); /* EINTR: the loop looks again */
-		flow_signal_clear(&e->wake);
+		signal_clear(&e->wake);
 		if (!flow_stopping(e) && duct_ctx_stopped(e->user))
 			pass_on_stop(e);
 		if (e->options->abort && !flow_aborting(e) && atomic_load(e->options->abort))

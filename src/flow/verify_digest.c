@@ -27,7 +27,8 @@ static size_t bucket_of(const uint64_t key_hash[2])
 	return key_hash[0] >> 48;
 }
 
-bool verify_digest_wants(const struct verify_digest *d, const uint64_t key_hash[2])
+/* True when the key of this row is kept one by one, so that its text is needed. */
+static bool is_wanted(const struct verify_digest *d, const uint64_t key_hash[2])
 {
 	return d->wanted && d->wanted[bucket_of(key_hash)];
 }
@@ -50,7 +51,7 @@ void verify_digest_add(struct verify_digest *d, const uint64_t key_hash[2], cons
 	const struct verify_sum one = {row_hash[0], row_hash[1], 1};
 	sum_add(&d->buckets[bucket_of(key_hash)], &one);
 	d->rows++;
-	if (!verify_digest_wants(d, key_hash))
+	if (!is_wanted(d, key_hash))
 		return;
 	d->keys = duct_grow(d->keys, &d->keys_cap, d->nkeys + 1, sizeof *d->keys);
 	d->keys[d->nkeys++] =
@@ -219,7 +220,7 @@ int verify_add_row(struct verify_digest *d, const struct verify_table *t, const 
 	}
 	hash_of(&s->row, row_hash);
 	hash_of(t->keyed ? &s->key : &s->row, key_hash);
-	if (!verify_digest_wants(d, key_hash)) {
+	if (!is_wanted(d, key_hash)) {
 		verify_digest_add(d, key_hash, row_hash, NULL);
 		return 0;
 	}

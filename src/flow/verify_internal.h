@@ -32,8 +32,6 @@ struct verify_digest {
 };
 void verify_digest_init(struct verify_digest *d, const bool *wanted);
 void verify_digest_done(struct verify_digest *d);
-/* True when the key of this row is kept one by one, so that its text is needed. */
-bool verify_digest_wants(const struct verify_digest *d, const uint64_t key_hash[2]);
 void verify_digest_add(struct verify_digest *d, const uint64_t key_hash[2], const uint64_t row_hash[2],
 		       const char *text);
 /* Sorts and joins equal keys. */

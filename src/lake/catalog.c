@@ -369,11 +369,6 @@ int lake_exists(const struct lake_config *config, const struct duct_ctx *ctx, bo
 
 /* --- asking --- */
 
-bool lake_is_sqlite(const struct lake *lake)
-{
-	return lake->db->sqlite;
-}
-
 const char *lake_data_path(const struct lake *lake)
 {
 	return lake->data_path;

@@ -43,7 +43,6 @@ void lake_close(struct lake *lake); /* accepts NULL */
 /* Connects and looks whether there is a catalog at all; creates nothing. */
 int lake_exists(const struct lake_config *config, const struct duct_ctx *ctx, bool *ret, struct duct_error *err);
 
-bool lake_is_sqlite(const struct lake *lake);
 const char *lake_data_path(const struct lake *lake); /* absolute, with trailing slash */
 const char *lake_uuid(const struct lake *lake);	     /* identity of this catalog: made by us at first open, kept in ductstream_ tables */
 const char *lake_option(const struct lake *lake, const char *key, int64_t table_id, int64_t schema_id); /* metadata option as of the last sync:

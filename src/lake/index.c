@@ -563,8 +563,3 @@ size_t lake_index_count(const struct lake_index *index)
 {
 	return index->head->count;
 }
-
-size_t lake_index_bytes(const struct lake_index *index)
-{
-	return index->mapped;
-}

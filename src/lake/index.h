@@ -20,7 +20,7 @@
 struct lake_index_set;
 struct lake_index;
 
-/* 128-bit seeded hash of a key (index_key.h). high == 0 && low == 0 is never a valid hash. */
+/* 128-bit seeded hash of a key (key.h). high == 0 && low == 0 is never a valid hash. */
 struct lake_key_hash {
 	uint64_t high, low;
 };
@@ -101,6 +101,5 @@ bool lake_index_next(const struct lake_index *index, uint64_t *cursor, struct la
 		     struct lake_place *ret);
 
 size_t lake_index_count(const struct lake_index *index);
-size_t lake_index_bytes(const struct lake_index *index); /* on disk */
 
 #endif

@@ -190,11 +190,6 @@ int lake_index_runs_finish(struct lake_index_runs *r, struct duct_error *err)
 	return rc;
 }
 
-size_t lake_index_runs_count(const struct lake_index_runs *r)
-{
-	return r->spilled + r->n;
-}
-
 /* --- merge --- */
 
 struct head {

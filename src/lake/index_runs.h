@@ -17,7 +17,6 @@ int lake_index_runs_add(struct lake_index_runs *runs, struct lake_key_hash hash,
 			struct duct_error *err);
 /* No more comes: what is in memory spills too. */
 int lake_index_runs_finish(struct lake_index_runs *runs, struct duct_error *err);
-size_t lake_index_runs_count(const struct lake_index_runs *runs);
 
 /*
  * Fills an empty index from n finished ones; `place` says what becomes of the place of an entry of runs[which].

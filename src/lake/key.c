@@ -78,7 +78,7 @@ static void append_timestamp(struct duct_buf *to, const struct duct_type *type, 
 	append_i64(to, v);
 }
 
-void lake_key_append(struct duct_buf *to, const struct duct_type *type, struct duct_cell cell, bool exact)
+static void append_value(struct duct_buf *to, const struct duct_type *type, struct duct_cell cell, bool exact)
 {
 	duct_buf_putc(to, cell.data != NULL);
 	if (!cell.data)
@@ -147,7 +147,7 @@ struct lake_key_hash lake_key_hash_row(uint64_t seed, const struct duct_vector *
 	scratch->len = 0;
 	for (int i = 0; i < nkeys; i++) {
 		const struct duct_vector *v = &columns[keys[i]];
-		lake_key_append(scratch, v->type, duct_vector_cell(v, row), exact);
+		append_value(scratch, v->type, duct_vector_cell(v, row), exact);
 	}
 	return hash_bytes(seed, scratch->data, scratch->len);
 }

@@ -42,9 +42,7 @@ void lake_model_free(struct lake_model *model); /* accepts NULL */
 struct lake_table *lake_model_table(const struct lake_model *model, int64_t table_id);
 const struct lake_schema *lake_model_schema(const struct lake_model *model, const char *name);
 
-/* Type of a ducklake_column.column_type without its children; false: not one that we write. */
-bool lake_parse_column_type(const char *text, struct duct_type *ret);
-/* The inverse, children left out. */
+/* As ducklake_column.column_type, children left out. */
 void lake_print_column_type(struct duct_buf *to, const struct duct_type *type);
 
 /* A column row as the catalog has it, in the order of the table. */
@@ -111,7 +109,6 @@ int lake_refresh(struct lake *lake, bool whole, bool in_write, struct duct_error
 /* Reads the flow's row only; with lock: waits for whoever is changing it. */
 int lake_read_mark(struct lake *lake, bool lock, struct lake_mark_row *ret, struct duct_error *err);
 int lake_fenced(const struct lake *lake, int64_t epoch, struct duct_error *err);
-void lake_add_note(struct lake *lake, int64_t table_id, unsigned changes, int64_t snapshot_id, const char *author);
 
 const char *lake_state_name(enum duct_flow_state state);
 

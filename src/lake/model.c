@@ -75,14 +75,6 @@ const struct lake_schema *lake_model_schema(const struct lake_model *model, cons
 	return NULL;
 }
 
-int lake_table_column(const struct lake_table *table, const char *name)
-{
-	for (int i = 0; i < table->ncolumns; i++)
-		if (lake_same_name(table->columns[i].name, name))
-			return i;
-	return -1;
-}
-
 static const struct {
 	const char *name;
 	enum duct_kind kind;
@@ -112,7 +104,8 @@ static const struct {
 	{"map", DUCT_MAP},
 };
 
-bool lake_parse_column_type(const char *text, struct duct_type *ret)
+/* Without its children; false: not one that we write. */
+static bool parse_column_type(const char *text, struct duct_type *ret)
 {
 	int precision, scale, end = 0;
 	if (sscanf(text, "decimal(%d,%d)%n", &precision, &scale, &end) == 2 && end && !text[end]) {
@@ -165,7 +158,7 @@ static bool children_fit(const struct duct_type *type)
 static struct duct_type build_type(struct build *b, const struct lake_column_row *row)
 {
 	struct duct_type type = {.kind = DUCT_VARCHAR};
-	if (!lake_parse_column_type(row->type, &type)) {
+	if (!parse_column_type(row->type, &type)) {
 		b->supported = false;
 		return type;
 	}

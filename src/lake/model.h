@@ -90,8 +90,4 @@ struct lake_new_file {
 };
 void lake_new_file_free(struct lake_new_file *file); /* accepts NULL; does not touch the file on disk; parquet.c */
 
-/* Finds a live column by DuckLake's rule (names compare without case, ASCII and Unicode simple lower case by the
- * caller's fold); -1 when there is none. model.c */
-int lake_table_column(const struct lake_table *table, const char *name);
-
 #endif

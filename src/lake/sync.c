@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-void lake_add_note(struct lake *lake, int64_t table_id, unsigned changes, int64_t snapshot_id, const char *author)
+static void add_note(struct lake *lake, int64_t table_id, unsigned changes, int64_t snapshot_id, const char *author)
 {
 	for (size_t i = 0; i < lake->nnotes; i++)
 		if (lake->notes[i].table_id == table_id) {
@@ -147,7 +147,7 @@ static void note_all(struct lake *lake, const struct lake_model *model, unsigned
 		     const char *author)
 {
 	for (size_t i = 0; i < model->ntables; i++)
-		lake_add_note(lake, model->tables[i].id, changes, snapshot_id, author);
+		add_note(lake, model->tables[i].id, changes, snapshot_id, author);
 }
 
 /* A table that has another name or place now: a rename bears the tag of a creation. */
@@ -158,7 +158,7 @@ static void note_renames(struct lake *lake, const struct lake_model *old, const 
 		const struct lake_table *was = &old->tables[i], *is = lake_model_table(model, was->id);
 		if (is && (strcmp(was->name, is->name) != 0 || strcmp(was->schema, is->schema) != 0 ||
 			   strcmp(was->path, is->path) != 0))
-			lake_add_note(lake, was->id, LAKE_CHANGED_SCHEMA, by->id, by->author);
+			add_note(lake, was->id, LAKE_CHANGED_SCHEMA, by->id, by->author);
 	}
 }
 
@@ -211,7 +211,7 @@ static void note_snapshot(const struct notes *n, const struct snapshot_row *row)
 		if (item.tag == LAKE_TAG_CREATED_TABLE)
 			note_renames(n->lake, n->old, n->model, row);
 		else if (changes && item.id >= 0)
-			lake_add_note(n->lake, item.id, changes, row->id, row->author);
+			add_note(n->lake, item.id, changes, row->id, row->author);
 		else if (changes)
 			note_all(n->lake, n->model, changes, row->id, row->author);
 	}

@@ -29,7 +29,7 @@ int pg_decode(const struct pg_mapping *m, char format, const char *data, size_t 
 	return pg_decode_text(m, data, len, to, err);
 }
 
-int pg_put_value(const struct pg_mapping *m, char format, const char *data, size_t len, struct duct_buf *to,
+static int put_value(const struct pg_mapping *m, char format, const char *data, size_t len, struct duct_buf *to,
 		 struct duct_error *err)
 {
 	if (m->width)
@@ -45,7 +45,7 @@ int pg_put_item(const struct pg_mapping *m, char format, const char *data, size_
 		struct duct_error *err)
 {
 	duct_buf_putc(to, data != NULL);
-	return data ? pg_put_value(m, format, data, len, to, err) : 0;
+	return data ? put_value(m, format, data, len, to, err) : 0;
 }
 
 static int append_composed(const struct pg_mapping *m, char format, const char *data, size_t len, struct duct_batch *b,

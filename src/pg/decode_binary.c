@@ -127,7 +127,8 @@ static bool sum_digits(struct duct_reader *r, int ndigits, int weight, int scale
 	return !over;
 }
 
-bool pg_decimal_from_binary(const struct pg_mapping *m, const char *data, size_t len, pg_int128 *ret, struct duct_error *err)
+/* Unscaled; false: does not fit (pg_bad_value was called). */
+static bool decimal_from_binary(const struct pg_mapping *m, const char *data, size_t len, pg_int128 *ret, struct duct_error *err)
 {
 	struct duct_reader r = duct_reader_over(data, len);
 	int ndigits = duct_read_u16(&r), weight = duct_read_i16(&r), sign = duct_read_u16(&r);
@@ -452,7 +453,7 @@ static int put_scalar(const struct pg_mapping *m, struct duct_reader *r, struct 
 	}
 	case PG_DECIMAL: {
 		pg_int128 v;
-		if (!pg_decimal_from_binary(m, r->at, len, &v, err))
+		if (!decimal_from_binary(m, r->at, len, &v, err))
 			return -DUCT_DATA;
 		(void)duct_read_bytes(r, len);
 		duct_buf_append(to, &v, m->width); /* little-endian: the low half is the int64 */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hex.h"
 #include "base/utf8.h"
 #include "pg/internal.h"
 
@@ -83,7 +84,8 @@ static bool parse_float(const char *data, size_t len, bool single, double *ret)
 	return end == text + len;
 }
 
-bool pg_decimal_from_text(const struct pg_mapping *m, const char *data, size_t len, pg_int128 *ret, struct duct_error *err)
+/* Unscaled; false: does not fit (pg_bad_value was called). */
+static bool decimal_from_text(const struct pg_mapping *m, const char *data, size_t len, pg_int128 *ret, struct duct_error *err)
 {
 	struct cursor c = {data, data + len};
 	if (equals(data, len, "NaN") || equals(data, len, "Infinity") || equals(data, len, "-Infinity")) {
@@ -236,18 +238,13 @@ static int put_timestamp(const struct pg_mapping *m, const char *data, size_t le
 	return 0;
 }
 
-static int nibble(char c)
-{
-	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 static int put_hex(const struct pg_mapping *m, const char *data, size_t len, struct duct_buf *to, struct duct_error *err)
 {
 	if (len < 2 || len % 2 || data[0] != '\\' || data[1] != 'x')
 		return not_a_value(err, m);
 	char *p = duct_buf_room(to, len / 2);
 	for (size_t i = 2; i < len; i += 2) {
-		int high = nibble(data[i]), low = nibble(data[i + 1]);
+		int high = duct_hex_digit(data[i]), low = duct_hex_digit(data[i + 1]);
 		if (high < 0 || low < 0)
 			return not_a_value(err, m);
 		*p++ = (char)(high << 4 | low);
@@ -264,7 +261,7 @@ static int put_uuid(const struct pg_mapping *m, const char *data, size_t len, st
 	for (size_t i = 0; i < len; i++) {
 		if (data[i] == '-')
 			continue;
-		int v = nibble(data[i]);
+		int v = duct_hex_digit(data[i]);
 		if (v < 0 || n == 32)
 			return not_a_value(err, m);
 		raw[n / 2] = (char)(n % 2 ? raw[n / 2] | v : v << 4);
@@ -631,7 +628,7 @@ int pg_decode_text(const struct pg_mapping *m, const char *data, size_t len, str
 		duct_buf_putc(to, *data == 't');
 		return 0;
 	case DUCT_DECIMAL:
-		if (m->codec == PG_MONEY ? !parse_money(data, len, &v) && not_a_value(err, m) : !pg_decimal_from_text(m, data, len, &v, err))
+		if (m->codec == PG_MONEY ? !parse_money(data, len, &v) && not_a_value(err, m) : !decimal_from_text(m, data, len, &v, err))
 			return -DUCT_DATA;
 		duct_buf_append(to, &v, m->width);
 		return 0;

@@ -16,10 +16,7 @@ int pg_bad_dims(struct duct_error *err, const struct pg_mapping *m, int found);
 int pg_decode_text(const struct pg_mapping *m, const char *data, size_t len, struct duct_buf *to, struct duct_error *err);
 int pg_decode_binary(const struct pg_mapping *m, const char *data, size_t len, struct duct_buf *to, struct duct_error *err);
 
-/* A value inside LIST, STRUCT, MAP: length in front when its width varies; pg_put_item also the presence byte (data NULL:
- * absent). */
-int pg_put_value(const struct pg_mapping *m, char format, const char *data, size_t len, struct duct_buf *to,
-		 struct duct_error *err);
+/* A value inside LIST, STRUCT, MAP: the presence byte (data NULL: absent), the length when its width varies, the value. */
 int pg_put_item(const struct pg_mapping *m, char format, const char *data, size_t len, struct duct_buf *to,
 		struct duct_error *err);
 static inline void pg_put_u32(struct duct_buf *to, uint32_t v)
@@ -52,14 +49,11 @@ __extension__ typedef unsigned __int128 pg_uint128;
 const char *pg_array_item(const char *at, struct duct_buf *to);
 
 /* unscaled of numeric(p,s); false: does not fit (pg_bad_value was called). */
-bool pg_decimal_from_binary(const struct pg_mapping *m, const char *data, size_t len, pg_int128 *ret, struct duct_error *err);
-bool pg_decimal_from_text(const struct pg_mapping *m, const char *data, size_t len, pg_int128 *ret, struct duct_error *err);
-/* The same for a value of few digits, without messages; false: take the road above. */
+/* numeric(p,s) of few digits, unscaled, without messages; false: take the road for all. */
 bool pg_decimal_small(const struct pg_mapping *m, const char *data, size_t len, int64_t *ret);
 extern const pg_int128 pg_pow10[39];
 
 /* What Postgres prints for a binary value, appended; a malformed one sets r->bad. */
-void pg_print_float8(struct duct_buf *to, double v);
 void pg_print_numeric(struct duct_reader *r, struct duct_buf *to);
 void pg_print_interval(struct duct_reader *r, struct duct_buf *to, bool infinities);
 void pg_print_timetz(struct duct_reader *r, struct duct_buf *to);

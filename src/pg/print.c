@@ -67,7 +67,7 @@ static int shortest(double v, char *digits)
 	return snprintf(digits, MAX_FLOAT_DIGITS + 2, "%" PRIu64, d) - 1 + k;
 }
 
-void pg_print_float8(struct duct_buf *to, double v)
+static void print_float8(struct duct_buf *to, double v)
 {
 	char digits[MAX_FLOAT_DIGITS + 2] = "";
 	if (isnan(v)) {
@@ -324,7 +324,7 @@ static void put_floats(struct duct_reader *r, struct duct_buf *to, const char *o
 	for (int i = 0; i < n; i++) {
 		if (i)
 			duct_buf_puts(to, separator);
-		pg_print_float8(to, read_float8(r));
+		print_float8(to, read_float8(r));
 	}
 	duct_buf_putc(to, close);
 }

@@ -21,7 +21,7 @@ static const char forced_settings[] = "-c DateStyle=ISO -c IntervalStyle=iso_860
 				      "-c extra_float_digits=3 -c TimeZone=UTC -c search_path= -c statement_timeout=0 "
 				      "-c idle_in_transaction_session_timeout=0 -c standard_conforming_strings=on";
 
-enum duct_class pg_class_of(const char *state)
+static enum duct_class class_of(const char *state)
 {
 	static const struct {
 		const char *prefix;
@@ -103,7 +103,7 @@ int pg_fail(struct duct_error *err, const struct pg_session *s, const PGresult *
 	one_line(why, sizeof why, primary ? primary : "unknown error");
 	if (detail)
 		one_line(extra, sizeof extra, detail);
-	return fail_state(err, state, PQresultErrorField(res, PG_DIAG_CONSTRAINT_NAME), pg_class_of(state),
+	return fail_state(err, state, PQresultErrorField(res, PG_DIAG_CONSTRAINT_NAME), class_of(state),
 			  "%s on %s: %s%s%s (%s)", what, s->where, why, *extra ? ": " : "", extra, state);
 }
 
@@ -124,7 +124,7 @@ static int fail_connect(struct duct_error *err, const struct pg_session *s)
 	}
 	one_line(why, sizeof why, cut);
 	bool refused = PQconnectionNeedsPassword(s->conn) || duct_dsn_was_refused(message);
-	enum duct_class class = *state ? pg_class_of(state) : refused ? DUCT_CONFIG : DUCT_RETRY;
+	enum duct_class class = *state ? class_of(state) : refused ? DUCT_CONFIG : DUCT_RETRY;
 	return fail_state(err, *state ? state : "08001", NULL, class,
 			  "connect to %s: %s", s->where, *why ? why : "no answer");
 }
@@ -412,14 +412,9 @@ int64_t pg_get_i64(const PGresult *res, int row, int column)
 	return PQgetisnull(res, row, column) ? 0 : strtoll(PQgetvalue(res, row, column), NULL, 10);
 }
 
-uint64_t pg_get_u64(const PGresult *res, int row, int column)
-{
-	return PQgetisnull(res, row, column) ? 0 : strtoull(PQgetvalue(res, row, column), NULL, 10);
-}
-
 uint32_t pg_get_oid(const PGresult *res, int row, int column)
 {
-	return (uint32_t)pg_get_u64(res, row, column);
+	return (uint32_t)pg_get_i64(res, row, column);
 }
 
 bool pg_get_bool(const PGresult *res, int row, int column)

@@ -61,7 +61,6 @@ int pg_wait(struct pg_session *session, int timeout_ms, struct duct_error *err) 
 /* Fill *err from a failed result, or from the connection when res is NULL, with class, sqlstate, constraint, primary
  * message and detail; return -class. `what` says what was being done. */
 int pg_fail(struct duct_error *err, const struct pg_session *session, const PGresult *res, const char *what);
-enum duct_class pg_class_of(const char *sqlstate);
 
 /* Cells of a text result. */
 static inline const char *pg_get(const PGresult *res, int row, int column) /* NULL when NULL */
@@ -69,7 +68,6 @@ static inline const char *pg_get(const PGresult *res, int row, int column) /* NU
 	return PQgetisnull(res, row, column) ? NULL : PQgetvalue(res, row, column);
 }
 int64_t pg_get_i64(const PGresult *res, int row, int column); /* 0 when NULL */
-uint64_t pg_get_u64(const PGresult *res, int row, int column);
 uint32_t pg_get_oid(const PGresult *res, int row, int column);
 bool pg_get_bool(const PGresult *res, int row, int column); /* false when NULL */
 uint64_t pg_get_lsn(const PGresult *res, int row, int column); /* 0 when NULL */

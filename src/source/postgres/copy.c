@@ -20,7 +20,7 @@ enum {
 };
 static const int64_t part_bytes_max = INT64_C(128) << 20, part_bytes_big = INT64_C(8) << 20;
 
-void postgres_copy_free(struct postgres_copy *copy)
+static void copy_free(struct postgres_copy *copy)
 {
 	if (!copy)
 		return;
@@ -519,12 +519,12 @@ int postgres_snapshot(void *source, struct duct_snapshot **ret, struct duct_erro
 		struct duct_error ignored;
 		if (undo_slot(src, copy, &ignored))
 			log_debug(src->ctx->log, "slot left behind", LOG_STR("reason", ignored.message));
-		postgres_copy_free(copy);
+		copy_free(copy);
 		return r;
 	}
 	if (copy->kind == POSTGRES_COPY_ADDED && !copy->snap.nrelations) {
 		forget_unknown(src);
-		postgres_copy_free(copy);
+		copy_free(copy);
 		return 0;
 	}
 	*ret = &copy->snap;
@@ -566,6 +566,6 @@ int postgres_snapshot_done(void *source, struct duct_snapshot *snap, bool publis
 	} else {
 		r = undo_slot(src, copy, err);
 	}
-	postgres_copy_free(copy);
+	copy_free(copy);
 	return r;
 }

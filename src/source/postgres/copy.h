@@ -35,6 +35,5 @@ int postgres_copy_session(struct postgres_source *src, const struct postgres_cop
 			  struct duct_error *err) DUCT_CHECKED;
 /* Does the error say that a name of the plan means nothing any more? */
 bool postgres_copy_outdated(const struct duct_error *err);
-void postgres_copy_free(struct postgres_copy *copy);
 
 #endif
