@@ -5,8 +5,8 @@
 #include "lake/model.h"
 
 /*
- * Parquet files of a DuckLake: written from batches and read back into batches, through libduckdb. Every function is
- * blocking and uses the given connection (one thread at a time).
+ * Parquet files of a DuckLake: written from batches and read back into batches, through libduckdb; single rows through our
+ * own reader (lake_read_rows). Every function is blocking and uses the given connection (one thread at a time).
  */
 
 /* One row to write. */
@@ -79,5 +79,25 @@ typedef int lake_read_fn(void *arg, const struct duct_batch *batch, const int64_
 int lake_read_file(struct duck_conn *conn, const struct lake_file *file, const struct lake_column *const *columns,
 		   int ncolumns, const int64_t *positions, size_t npositions, lake_read_fn *fn, void *arg,
 		   struct duct_error *err);
+
+/*
+ * Single rows of data files: what lake_read_file() does when positions are given, with the same result, but through our own
+ * reader (parquet/reader.h), which reads and decompresses only the pages that hold them. What that does not serve in a file (nested
+ * columns, casts that do not widen, foreign encodings) is read through DuckDB, as a whole call; counts say how often. A damaged
+ * file is FATAL. Keeps the footers of the files it met last. One thread at a time.
+ */
+struct lake_points;
+struct lake_points *lake_points_new(void);
+void lake_points_free(struct lake_points *points); /* accepts NULL */
+
+struct lake_points_counts {
+	uint64_t rows, elsewhere_rows; /* elsewhere: through DuckDB */
+	uint64_t reads, bytes, pages;  /* of rows: from files; decompressed */
+};
+struct lake_points_counts lake_points_counts(const struct lake_points *points);
+
+int lake_read_rows(struct lake_points *points, struct duck_conn *conn, const struct lake_file *file,
+		   const struct lake_column *const *columns, int ncolumns, const int64_t *positions, size_t npositions,
+		   lake_read_fn *fn, void *arg, struct duct_error *err);
 
 #endif

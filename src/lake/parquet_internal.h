@@ -66,6 +66,11 @@ int lake_put_value(duckdb_vector vector, idx_t at, const struct duct_type *type,
 /* Appends the n first values of the vector, whose type is lake_duck_type(v->type); keep: rows wanted, NULL: all. */
 void lake_take_vector(struct duct_batch *batch, struct duct_vector *v, duckdb_vector vector, idx_t n, const bool *keep);
 
+/* --- parquet_read.c --- */
+
+/* A relation of just these columns, as batches that are read have it. */
+struct duct_relation *lake_read_relation(const struct lake_column *const *columns, int n);
+
 /* --- parquet_stats.c --- */
 
 /* Reads the one row of RETURN_STATS. */

@@ -103,7 +103,7 @@ struct reader {
 	bool *keep;
 };
 
-static struct duct_relation *private_relation(const struct lake_column *const *columns, int n)
+struct duct_relation *lake_read_relation(const struct lake_column *const *columns, int n)
 {
 	struct duct_relation *rel = duct_relation_new();
 	rel->schema = rel->name = "";
@@ -254,7 +254,7 @@ int lake_read_file(struct duck_conn *conn, const struct lake_file *file, const s
 			"\"%s\" was registered from outside and has no field ids: rewrite it (ducklake_rewrite_data_files) "
 			"before it is changed", file->path);
 	struct reader r = {.conn = conn, .file = file, .ncolumns = ncolumns, .fn = fn, .arg = arg};
-	r.relation = private_relation(columns, ncolumns);
+	r.relation = lake_read_relation(columns, ncolumns);
 	r.positions = duct_xcalloc(duckdb_vector_size(), sizeof *r.positions);
 	r.row_ids = duct_xcalloc(duckdb_vector_size(), sizeof *r.row_ids);
 	r.keep = duct_xcalloc(duckdb_vector_size(), sizeof *r.keep);

@@ -39,14 +39,14 @@ def _escape(field):
 
 
 class Driver:
-    """One process with one open lake and one txn at a time."""
+    """One process with one open lake (none without a catalog) and one txn at a time."""
 
-    def __init__(self, catalog, data_path, flow="test", schema=None, flags="ci", env=None):
+    def __init__(self, catalog=None, data_path=None, flow="test", schema=None, flags="ci", env=None):
         environment = {**os.environ, "ASAN_OPTIONS": "detect_leaks=1", "UBSAN_OPTIONS": "halt_on_error=1", **(env or {})}
         self.process = child.popen(
             [_program()], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
-        self.opened = self.ask("open", catalog, data_path, schema, flow, flags)
+        self.opened = catalog and self.ask("open", catalog, data_path, schema, flow, flags)
 
     def __enter__(self):
         return self
@@ -136,6 +136,17 @@ class Driver:
             file["marks"] = [int(n) for n in numbers[7].split(",")] if len(numbers) > 7 else []
             result.append(file)
         return result
+
+    # --- rows of files ---
+
+    def rows(self, path, positions, *columns, row_id_start=0):
+        """columns: (field id, type[, default]). Which reader took them, bytes read, reads, and a list of
+        (position, row id, [value as text of its bytes])."""
+        flat = [field for column in columns for field in (*column, None)[:3]]
+        first, *rows = self.ask("rows", path, row_id_start, ",".join(map(str, positions)), *flat).split("\t")
+        road, size, reads = first.split(" ")
+        found = [row.split(" ") for row in rows]
+        return road, int(size), int(reads), [(int(row[0]), int(row[1]), row[2:]) for row in found]
 
 
 # --- files ---

@@ -4,12 +4,14 @@
  * A table in a command is a handle: the number of the `create` or `table` command of this txn, from 0.
  */
 #include "lake/catalog.h"
+#include "lake/parquet.h"
 #include "lake/txn.h"
 
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <zlib.h>
 
 static struct {
 	struct lake *lake;
@@ -17,6 +19,9 @@ static struct {
 	struct lake_txn_table *tables[64];
 	int ntables;
 	struct lake_new_file *file; /* being described */
+	struct duck_db *db;	    /* of `rows`, with the two below */
+	struct duck_conn *conn;
+	struct lake_points *points;
 	struct duct_arena arena;
 	struct duct_ctx ctx;
 	atomic_bool stop;
@@ -71,10 +76,15 @@ static struct duct_type parse_type(const char **at)
 		[DUCT_INT16] = "int16",
 		[DUCT_INT32] = "int32",
 		[DUCT_INT64] = "int64",
+		[DUCT_UINT8] = "uint8",
+		[DUCT_UINT16] = "uint16",
+		[DUCT_UINT32] = "uint32",
+		[DUCT_UINT64] = "uint64",
 		[DUCT_FLOAT32] = "float32",
 		[DUCT_FLOAT64] = "float64",
 		[DUCT_DECIMAL] = "decimal",
 		[DUCT_DATE] = "date",
+		[DUCT_TIME] = "time",
 		[DUCT_TIMESTAMP] = "timestamp",
 		[DUCT_TIMESTAMPTZ] = "timestamptz",
 		[DUCT_UUID] = "uuid",
@@ -346,6 +356,59 @@ static void set_relation(char **f)
 	puts("ok");
 }
 
+/* --- rows of data files --- */
+
+/* Position and row id, then each value: its bytes in hex, or length and sum of long ones. */
+static int print_rows(void *arg, const struct duct_batch *batch, const int64_t *positions, const int64_t *row_ids,
+		      struct duct_error *err)
+{
+	struct duct_buf *to = arg;
+	(void)err;
+	for (uint32_t row = 0; row < batch->rows; row++) {
+		duct_buf_printf(to, "\t%lld %lld", (long long)positions[row], (long long)row_ids[row]);
+		for (int c = 0; c < batch->relation->ncolumns; c++) {
+			struct duct_cell cell = duct_vector_cell(&batch->columns[c], row);
+			duct_buf_puts(to, cell.data ? " =" : " N");
+			if (cell.len > 64)
+				duct_buf_printf(to, "#%u:%08lx", cell.len, crc32(0, (const Bytef *)cell.data, cell.len));
+			for (uint32_t i = 0; i < cell.len && cell.len <= 64; i++)
+				duct_buf_printf(to, "%02x", (unsigned char)cell.data[i]);
+		}
+	}
+	return 0;
+}
+
+/* rows PATH ROW_ID_START POSITION,... (COLUMN TYPE DEFAULT)...: "point" or "duckdb", bytes and reads, then the rows */
+static int read_rows(char **f, int n, struct duct_error *err)
+{
+	struct lake_column columns[64] = {0};
+	const struct lake_column *wanted[64];
+	struct lake_file file = {.path = f[1], .row_id_start = number(f[2]), .delete_file_id = -1, .partial_max = -1};
+	struct duct_buf text AUTO_BUF = {0};
+	AUTO_FREE int64_t *positions = duct_xcalloc(strlen(f[3]) + 1, sizeof *positions);
+	size_t npositions = 0;
+	int ncolumns = 0;
+	for (char *at = f[3], *one; (one = strsep(&at, ",")) && *one;)
+		positions[npositions++] = number(one);
+	for (int i = 4; i + 2 < n; i += 3, ncolumns++) {
+		const char *at = f[i + 1];
+		columns[ncolumns] = (struct lake_column){.id = number(f[i]), .name = "c", .initial_default = f[i + 2]};
+		columns[ncolumns].type = parse_type(&at);
+		wanted[ncolumns] = &columns[ncolumns];
+	}
+	if (!d.db && (duck_open(&d.db, 1, 0, NULL, err) || duck_connect(&d.conn, d.db, err)))
+		return -(int)err->class;
+	d.points = d.points ? d.points : lake_points_new();
+	struct lake_points_counts before = lake_points_counts(d.points);
+	if (lake_read_rows(d.points, d.conn, &file, wanted, ncolumns, positions, npositions, print_rows, &text, err))
+		return -(int)err->class;
+	struct lake_points_counts after = lake_points_counts(d.points);
+	printf("ok %s %llu %llu%s\n", after.elsewhere_rows > before.elsewhere_rows ? "duckdb" : "point",
+	       (unsigned long long)(after.bytes - before.bytes), (unsigned long long)(after.reads - before.reads),
+	       text.data ? text.data : "");
+	return 0;
+}
+
 static int run(char **f, int n, struct duct_error *err)
 {
 	const char *c = f[0];
@@ -354,6 +417,8 @@ static int run(char **f, int n, struct duct_error *err)
 		return open_lake(f, err);
 	if (strcmp(c, "sync") == 0)
 		return sync_lake(err);
+	if (strcmp(c, "rows") == 0)
+		return read_rows(f, n, err);
 	if (strcmp(c, "copying") == 0) {
 		int ret = lake_begin_copy(d.lake, f[1], err);
 		if (ret == 0)
@@ -415,6 +480,9 @@ int main(void)
 	lake_new_file_free(d.file);
 	lake_txn_free(d.txn);
 	lake_close(d.lake);
+	lake_points_free(d.points);
+	duck_disconnect(d.conn);
+	duck_close(d.db);
 	duct_arena_done(&d.arena);
 	return 0;
 }

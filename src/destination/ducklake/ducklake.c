@@ -30,6 +30,7 @@ static void destination_close(void *dest)
 	group_reset(d, false);
 	mirrors_free(d);
 	lake_index_set_close(d->indexes);
+	lake_points_free(d->points);
 	duck_disconnect(d->conn);
 	duck_close(d->db);
 	lake_close(d->lake);
@@ -105,6 +106,7 @@ static int destination_open(void **ret, const void *config, const struct duct_ct
 	struct ducklake *d = duct_xcalloc(1, sizeof *d);
 	d->config = config;
 	d->ctx = ctx;
+	d->points = lake_points_new();
 	bool moved = false, fresh;
 	int rc = open_lake(d, err);
 	if (rc == 0)

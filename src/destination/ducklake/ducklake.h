@@ -125,6 +125,7 @@ struct ducklake {
 	struct lake *lake;
 	struct duck_db *db;
 	struct duck_conn *conn;
+	struct lake_points *points; /* unsent values are read back with it */
 	struct lake_index_set *indexes;
 	struct mirror *mirrors[MIRROR_BUCKETS];
 	uint32_t *known_oids; /* handed out by resume */

@@ -163,7 +163,7 @@ static int read_one_file(struct filling *f, struct duct_error *err)
 			positions[n++] = f->lacks[i].position;
 	if (first->inlined)
 		return read_inlined(f, positions, n, err);
-	return lake_read_file(f->d->conn, file, f->wanted, f->nwanted, positions, n, take_found, f, err);
+	return lake_read_rows(f->d->points, f->d->conn, file, f->wanted, f->nwanted, positions, n, take_found, f, err);
 }
 
 static int read_stored(struct filling *f, struct duct_error *err)
@@ -354,6 +354,16 @@ static int fill_all(struct filling *f, struct lack *lacks, size_t n, struct duct
 	return rc;
 }
 
+/* What was read back for a table since `before`. */
+static void log_read(const struct filling *f, const struct lake_points_counts *before)
+{
+	struct lake_points_counts after = lake_points_counts(f->d->points);
+	log_debug(f->d->ctx->log, "unsent values read back", LOG_STR("table", f->m->rel->name), LOG_U64("rows", after.rows - before->rows),
+		  LOG_U64("bytes", after.bytes - before->bytes), LOG_U64("reads", after.reads - before->reads),
+		  LOG_U64("pages", after.pages - before->pages),
+		  LOG_U64("rows_through_duckdb", after.elsewhere_rows - before->elsewhere_rows));
+}
+
 int mirror_fill_unsent(struct ducklake *d, struct mirror *m, struct duct_error *err)
 {
 	struct fold *fold = m->fold;
@@ -372,7 +382,9 @@ int mirror_fill_unsent(struct ducklake *d, struct mirror *m, struct duct_error *
 	qsort(lacks, f.n, sizeof *lacks, compare_lacks);
 	f.ncolumns = lake_txn_columns(mirror_table(d, m), &f.columns);
 	choose_wanted(&f);
+	struct lake_points_counts before = lake_points_counts(d->points);
 	int rc = fill_all(&f, lacks, f.n, err);
+	log_read(&f, &before);
 	free(lacks);
 	free(f.wanted);
 	free(f.wanted_at);
