@@ -1,7 +1,19 @@
-/* Numbers for people: see progress.h. */
+/* Text and numbers for people: see progress.h. */
 #include "flow/progress.h"
 
+#include <errno.h>
 #include <stdio.h>
+#include <unistd.h>
+
+void flow_write(int fd, const struct duct_buf *text)
+{
+	for (size_t at = 0; at < text->len;) {
+		ssize_t n = write(fd, text->data + at, text->len - at);
+		if (n < 0 && errno != EINTR)
+			return;
+		at += n > 0 ? (size_t)n : 0;
+	}
+}
 
 void flow_format_count(struct duct_buf *to, uint64_t n)
 {

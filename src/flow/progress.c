@@ -4,10 +4,8 @@
 #include "base/clock.h"
 #include "base/mem.h"
 
-#include <errno.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <unistd.h>
 
 enum {
 	TERMINAL_MS = 200,
@@ -78,16 +76,6 @@ void flow_progress_free(struct flow_progress *p)
 	free(p);
 }
 
-static void write_out(const struct flow_progress *p, const struct duct_buf *text)
-{
-	for (size_t at = 0; at < text->len;) {
-		ssize_t n = write(p->fd, text->data + at, text->len - at);
-		if (n < 0 && errno != EINTR)
-			return; /* nobody is looking: that must not end the flow */
-		at += n > 0 ? (size_t)n : 0;
-	}
-}
-
 /* Rates over the time since the last sample. */
 static void sample(struct flow_progress *p, int64_t now_us)
 {
@@ -156,7 +144,7 @@ static struct totals sum(struct flow_copy_view *view)
 	return all;
 }
 
-/* " · 1,200 rows/s · 3.1 MB/s · 2m10s left" */
+/* ", 1,200 rows/s, 3.1 MB/s, 2m10s left" */
 static void put_rates(struct flow_progress *p, struct duct_buf *to, const struct totals *all)
 {
 	duct_buf_puts(to, ", ");
@@ -285,7 +273,7 @@ static void draw(struct flow_progress *p)
 	else
 		put_stream(p, &to);
 	end_line(p, &to, start, columns);
-	write_out(p, &to);
+	flow_write(p->fd, &to);
 }
 
 /* Plain lines. */
@@ -302,7 +290,7 @@ static void print_line(struct flow_progress *p)
 		return; /* an idle flow is silent */
 	p->shown_commits = commits;
 	duct_buf_putc(&to, '\n');
-	write_out(p, &to);
+	flow_write(p->fd, &to);
 }
 
 /* JSON lines. */
@@ -382,7 +370,7 @@ static void print_json(struct flow_progress *p, int64_t now_us)
 	}
 	put_large_event(p, &to, now_us);
 	put_commit_event(p, &to);
-	write_out(p, &to);
+	flow_write(p->fd, &to);
 }
 
 /* All of them. */
@@ -402,7 +390,7 @@ static void end_copy(struct flow_progress *p, int64_t now_us)
 		flow_format_duration(&to, now_us - p->copy_started_us);
 		duct_buf_putc(&to, '\n');
 	}
-	write_out(p, &to);
+	flow_write(p->fd, &to);
 	flow_copy_view_unref(p->copy);
 	p->copy = NULL;
 	p->sample_us = 0;
@@ -472,7 +460,7 @@ static void print_end(struct flow_progress *p, bool caught_up, const char *resul
 		put_dead_rows(p, &to);
 		duct_buf_putc(&to, '\n');
 	}
-	write_out(p, &to);
+	flow_write(p->fd, &to);
 }
 
 void flow_progress_end(struct flow_progress *p, int64_t now_us, bool caught_up, const char *result)

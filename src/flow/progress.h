@@ -53,6 +53,9 @@ int flow_progress_tick(struct flow_progress *progress, int64_t now_us);
 /* The end: what was not shown yet, `caught-up` when it was reached, `stopped` with the name of the result. */
 void flow_progress_end(struct flow_progress *progress, int64_t now_us, bool caught_up, const char *result);
 
+/* Writes all of it, or what can be written: nobody may be looking. */
+void flow_write(int fd, const struct duct_buf *text);
+
 /* For tests and displays: "1,234,567", "12.3 MB", "1h02m", and a bar of `width` cells. */
 void flow_format_count(struct duct_buf *to, uint64_t n);
 void flow_format_bytes(struct duct_buf *to, double bytes);

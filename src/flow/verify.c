@@ -5,10 +5,8 @@
  */
 #include "flow/verify_internal.h"
 
-#include <errno.h>
 #include <poll.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { MAX_LOOKS = 20, MAX_KEYS = 1000000, MAX_ATTEMPTS = 5, AGAIN_MS = 300, DEFAULT_SHOWN = 10 };
 
@@ -65,6 +63,13 @@ static size_t choose(const struct verify_digest *source, const struct verify_dig
 	return different;
 }
 
+static void count_rows(struct outcome *to, const struct verify_digest *source, const struct verify_digest *lake)
+{
+	to->dead_rows = source->dead;
+	to->source_rows = source->rows;
+	to->lake_rows = lake->rows;
+}
+
 /* One comparison of all buckets. Returns how many differ, -class. */
 static int compare_buckets(struct verify *v, struct verify_table *t, bool wait, bool *wanted, struct outcome *to,
 			   struct duct_error *err)
@@ -75,9 +80,7 @@ static int compare_buckets(struct verify *v, struct verify_table *t, bool wait, 
 	int rc = look(v, t, wait, &source, &lake, err);
 	if (!rc) {
 		rc = (int)choose(&source, &lake, wanted, &to->capped);
-		to->dead_rows = source.dead;
-		to->source_rows = source.rows;
-		to->lake_rows = lake.rows;
+		count_rows(to, &source, &lake);
 	}
 	verify_digest_done(&source);
 	verify_digest_done(&lake);
@@ -95,9 +98,7 @@ static int compare_keys(struct verify *v, struct verify_table *t, const bool *wa
 		rc = look(v, t, true, &source, &lake, err);
 		if (!rc) {
 			verify_suspects_look(&to->suspects, &source, &lake);
-			to->dead_rows = source.dead;
-			to->source_rows = source.rows;
-			to->lake_rows = lake.rows;
+			count_rows(to, &source, &lake);
 		}
 		verify_digest_done(&source);
 		verify_digest_done(&lake);
@@ -119,16 +120,6 @@ static int compare_table(struct verify *v, struct verify_table *t, struct outcom
 }
 
 /* Findings. */
-
-static void write_out(struct verify *v, const struct duct_buf *text)
-{
-	for (size_t at = 0; at < text->len;) {
-		ssize_t n = write(v->options->fd, text->data + at, text->len - at);
-		if (n < 0 && errno != EINTR)
-			return; /* the result is the exit code, too */
-		at += n > 0 ? (size_t)n : 0;
-	}
-}
 
 static const char *const kind_names[] = {[VERIFY_MISSING] = "missing in the lake",
 					 [VERIFY_EXTRA] = "only in the lake",
@@ -160,7 +151,7 @@ static void print_json(struct verify *v, const char *name, const struct outcome 
 		duct_buf_printf(&to, ",\"kind\":\"%s\",\"looks\":%d}", kind_words[s->kind], s->looks);
 	}
 	duct_buf_puts(&to, "]}\n");
-	write_out(v, &to);
+	flow_write(v->options->fd, &to);
 }
 
 static void print_text(struct verify *v, const char *name, const struct outcome *o)
@@ -190,7 +181,7 @@ static void print_text(struct verify *v, const char *name, const struct outcome 
 		duct_buf_printf(&to, "  %s: %s\n", o->suspects.list[i].text, kind_names[o->suspects.list[i].kind]);
 	if (o->suspects.n > shown)
 		duct_buf_printf(&to, "  and %zu more\n", o->suspects.n - shown);
-	write_out(v, &to);
+	flow_write(v->options->fd, &to);
 }
 
 /* Tables. */

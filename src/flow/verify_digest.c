@@ -203,6 +203,14 @@ static void put_text(struct duct_buf *to, const char *name, const struct duct_ty
 	}
 }
 
+void verify_row_scratch_done(struct verify_row_scratch *s)
+{
+	duct_buf_done(&s->key);
+	duct_buf_done(&s->row);
+	duct_buf_done(&s->cast);
+	duct_buf_done(&s->text);
+}
+
 int verify_add_row(struct verify_digest *d, const struct verify_table *t, const struct duct_batch *batch, uint32_t row,
 		   bool source, struct verify_row_scratch *s, struct duct_error *err)
 {

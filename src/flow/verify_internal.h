@@ -75,11 +75,12 @@ struct verify_table {
 	bool keyed;
 };
 
-/* Adds rows of a batch: column i of the table is batch column at[i]. Rows in dead (ascending positions, positions of the
- * batch's rows given) are left out. */
+/* Memory that verify_add_row() uses again; zeroed at first. */
 struct verify_row_scratch {
 	struct duct_buf key, row, cast, text;
 };
+void verify_row_scratch_done(struct verify_row_scratch *scratch);
+/* Adds one row of a batch of the source, or of the lake: its columns are then the table's, in their order. */
 int verify_add_row(struct verify_digest *d, const struct verify_table *t, const struct duct_batch *batch, uint32_t row,
 		   bool source, struct verify_row_scratch *scratch, struct duct_error *err) DUCT_CHECKED;
 

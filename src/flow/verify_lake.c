@@ -1,6 +1,7 @@
 /* The lake's side of a comparison: live files without their deleted rows. */
 #include "flow/verify_internal.h"
 
+#include "lake/dead.h"
 #include "lake/inline.h"
 
 #include <jansson.h>
@@ -117,23 +118,8 @@ struct lake_read {
 	struct verify_table *t;
 	struct verify_digest *to;
 	struct verify_row_scratch scratch;
-	int64_t *dead; /* ascending */
-	size_t ndead;
+	struct lake_dead dead; /* of the file */
 };
-
-static bool is_dead(const struct lake_read *r, int64_t position)
-{
-	for (size_t low = 0, high = r->ndead; low < high;) {
-		size_t mid = low + (high - low) / 2;
-		if (r->dead[mid] == position)
-			return true;
-		if (r->dead[mid] < position)
-			low = mid + 1;
-		else
-			high = mid;
-	}
-	return false;
-}
 
 static int add_rows(void *arg, const struct duct_batch *batch, const int64_t *positions, const int64_t *row_ids,
 		    struct duct_error *err)
@@ -141,40 +127,12 @@ static int add_rows(void *arg, const struct duct_batch *batch, const int64_t *po
 	struct lake_read *r = arg;
 	(void)row_ids;
 	for (uint32_t i = 0; i < batch->rows; i++) {
-		if (is_dead(r, positions[i]))
+		if (lake_dead_has(&r->dead, positions[i]))
 			continue;
 		int rc = verify_add_row(r->to, r->t, batch, i, false, &r->scratch, err);
 		if (rc)
 			return rc;
 	}
-	return 0;
-}
-
-static int compare_positions(const void *a, const void *b)
-{
-	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-	return x < y ? -1 : x > y;
-}
-
-/* Delete file and marks together. */
-static int read_dead(struct verify *v, struct lake_read *r, const struct lake_file *file, struct duct_error *err)
-{
-	AUTO_FREE int64_t *deleted = NULL, *marks = NULL;
-	size_t ndeleted = 0, nmarks = 0;
-	int rc = 0;
-	if (file->delete_path)
-		rc = lake_read_delete_file(v->conn, file->delete_path, &deleted, &ndeleted, err);
-	if (!rc && file->mark_count)
-		rc = lake_list_marks(v->lake, r->t->table_id, file->id, &marks, &nmarks, err);
-	if (rc)
-		return rc;
-	r->ndead = ndeleted + nmarks;
-	r->dead = duct_xrealloc(r->dead, (r->ndead + 1) * sizeof *r->dead);
-	if (ndeleted)
-		memcpy(r->dead, deleted, ndeleted * sizeof *r->dead);
-	if (nmarks)
-		memcpy(r->dead + ndeleted, marks, nmarks * sizeof *r->dead);
-	qsort(r->dead, r->ndead, sizeof *r->dead, compare_positions);
 	return 0;
 }
 
@@ -219,7 +177,7 @@ static int read_files(struct verify *v, struct lake_read *r, struct duct_arena *
 	for (size_t i = 0; i < n && !rc; i++) {
 		if (duct_ctx_stopped(v->ctx))
 			return duct_fail(err, DUCT_CANCELLED, "stopped");
-		rc = read_dead(v, r, &files[i], err);
+		rc = lake_dead_read(&r->dead, v->lake, v->conn, t->table_id, &files[i], err);
 		if (!rc)
 			rc = lake_read_file(v->conn, &files[i], columns, t->ncolumns, NULL, 0, add_rows, r, err);
 	}
@@ -235,11 +193,8 @@ int verify_lake_read(struct verify *v, struct verify_table *t, struct verify_dig
 	if (!rc)
 		rc = read_files(v, &r, &arena, err);
 	duct_arena_done(&arena);
-	free(r.dead);
-	duct_buf_done(&r.scratch.key);
-	duct_buf_done(&r.scratch.row);
-	duct_buf_done(&r.scratch.cast);
-	duct_buf_done(&r.scratch.text);
+	lake_dead_done(&r.dead);
+	verify_row_scratch_done(&r.scratch);
 	if (rc)
 		return duct_wrap(err, "read \"%s\".\"%s\" in the lake", t->published->schema, t->published->name);
 	verify_digest_finish(to);

@@ -121,10 +121,7 @@ int verify_source_read(struct verify *v, const struct verify_table *t, struct ve
 	if (!rc)
 		rc = read_rows(v, t, &parser, to, &scratch, err);
 	pg_copy_done(&parser);
-	duct_buf_done(&scratch.key);
-	duct_buf_done(&scratch.row);
-	duct_buf_done(&scratch.cast);
-	duct_buf_done(&scratch.text);
+	verify_row_scratch_done(&scratch);
 	if (rc)
 		return duct_wrap(err, "read \"%s\".\"%s\" at the source", t->published->schema, t->published->name);
 	verify_digest_finish(to);

@@ -48,7 +48,6 @@ __extension__ typedef unsigned __int128 pg_uint128;
  * is none. */
 const char *pg_array_item(const char *at, struct duct_buf *to);
 
-/* unscaled of numeric(p,s); false: does not fit (pg_bad_value was called). */
 /* numeric(p,s) of few digits, unscaled, without messages; false: take the road for all. */
 bool pg_decimal_small(const struct pg_mapping *m, const char *data, size_t len, int64_t *ret);
 extern const pg_int128 pg_pow10[39];

@@ -1,7 +1,7 @@
 /* Where rows of a mirror are in the lake: its key index and its live files. See ducklake.h. */
 #include "destination/ducklake/ducklake.h"
 
-#include "base/order.h"
+#include "lake/dead.h"
 #include "lake/key.h"
 
 #include <inttypes.h>
@@ -110,15 +110,9 @@ struct scan {
 	int nkeys;
 	int *keys; /* 0 .. nkeys - 1 */
 	uint32_t file_id, version;
-	int64_t *dead; /* ascending */
-	size_t ndead;
+	struct lake_dead dead; /* of the file */
 	struct duct_buf scratch;
 };
-
-static bool is_dead(const struct scan *s, int64_t position)
-{
-	return s->ndead && bsearch(&position, s->dead, s->ndead, sizeof *s->dead, duct_compare_i64);
-}
 
 static int add_row(struct scan *s, const struct duct_batch *batch, uint32_t row, struct lake_place place,
 		   struct duct_error *err)
@@ -134,33 +128,12 @@ static int index_rows(void *arg, const struct duct_batch *batch, const int64_t *
 	struct scan *s = arg;
 	int rc = 0;
 	for (uint32_t i = 0; i < batch->rows && rc == 0; i++) {
-		if (is_dead(s, positions[i]))
+		if (lake_dead_has(&s->dead, positions[i]))
 			continue;
 		struct lake_place place = {row_ids[i], s->file_id, (uint32_t)positions[i]};
 		rc = add_row(s, batch, i, place, err);
 	}
 	return rc;
-}
-
-/* Positions of the file that are dead: its delete file and its marks. */
-static int read_dead(struct ducklake *d, struct mirror *m, const struct lake_file *file, struct scan *s,
-		     struct duct_error *err)
-{
-	AUTO_FREE int64_t *marks = NULL;
-	size_t nmarks = 0;
-	free(s->dead);
-	s->dead = NULL;
-	s->ndead = 0;
-	int rc = file->delete_path ? lake_read_delete_file(d->conn, file->delete_path, &s->dead, &s->ndead, err) : 0;
-	if (rc == 0 && file->mark_count)
-		rc = lake_list_marks(d->lake, m->table_id, file->id, &marks, &nmarks, err);
-	if (rc < 0 || !nmarks)
-		return rc;
-	s->dead = duct_xrealloc(s->dead, (s->ndead + nmarks) * sizeof *s->dead);
-	memcpy(s->dead + s->ndead, marks, nmarks * sizeof *marks);
-	s->ndead += nmarks;
-	qsort(s->dead, s->ndead, sizeof *s->dead, duct_compare_i64);
-	return 0;
 }
 
 /* The index becomes what was gathered. */
@@ -225,7 +198,7 @@ static int rebuild(struct ducklake *d, struct mirror *m, const struct lake_colum
 	int rc = lake_index_runs_open(&s.runs, d->indexes, err);
 	for (size_t i = 0; i < nfiles && rc == 0; i++) {
 		s.file_id = (uint32_t)files[i].id;
-		rc = read_dead(d, m, &files[i], &s, err);
+		rc = lake_dead_read(&s.dead, d->lake, d->conn, m->table_id, &files[i], err);
 		if (rc == 0 && files[i].record_count)
 			rc = lake_read_file(d->conn, &files[i], keys, nkeys, NULL, 0, index_rows, &s, err);
 	}
@@ -237,7 +210,7 @@ static int rebuild(struct ducklake *d, struct mirror *m, const struct lake_colum
 		rc = merge_runs(d, m, &s.runs, 1, same_place, NULL, err);
 	lake_index_runs_close(s.runs);
 	free(s.keys);
-	free(s.dead);
+	lake_dead_done(&s.dead);
 	duct_buf_done(&s.scratch);
 	log_debug(d->ctx->log, "key index built", LOG_STR("table", m->rel->name),
 		  LOG_U64("keys", lake_index_count(m->index)));
