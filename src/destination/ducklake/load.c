@@ -24,7 +24,7 @@ struct load_table {
 };
 
 struct ducklake_load {
-	struct load_table *tables;
+	struct load_table *tables; /* by oid */
 	size_t ntables;
 	pthread_mutex_t lock; /* guards the list of finished files */
 	struct finished {
@@ -34,7 +34,7 @@ struct ducklake_load {
 	size_t nfiles, files_cap;
 	int64_t renewed_us; /* likewise guarded */
 	struct gathered { /* keys of one loader's files */
-		struct mirror *mirror;
+		size_t table;
 		struct lake_index_runs *runs;
 		size_t first; /* of `files` */
 	} *gathered;
@@ -92,6 +92,19 @@ static int add_load_table(struct ducklake *d, struct duct_relation *rel, bool wi
 	return 0;
 }
 
+static int compare_tables(const void *a, const void *b)
+{
+	uint32_t x = ((const struct load_table *)a)->mirror->oid, y = ((const struct load_table *)b)->mirror->oid;
+	return x < y ? -1 : x > y;
+}
+
+static const struct load_table *find_table(const struct ducklake_load *load, uint32_t oid)
+{
+	struct mirror wanted = {.oid = oid};
+	return bsearch(&(struct load_table){.mirror = &wanted}, load->tables, load->ntables, sizeof *load->tables,
+		       compare_tables);
+}
+
 int ducklake_load_begin(void *dest, struct duct_relation *const *relations, size_t n, bool with_rows,
 			struct duct_error *err)
 {
@@ -113,6 +126,7 @@ int ducklake_load_begin(void *dest, struct duct_relation *const *relations, size
 	for (size_t i = 0; i < n; i++)
 		load->tables[i].spec.ncolumns =
 			lake_txn_columns(load->tables[i].mirror->t, &load->tables[i].spec.columns);
+	qsort(load->tables, n, sizeof *load->tables, compare_tables);
 	return 0;
 }
 
@@ -211,10 +225,7 @@ static void *loader_main(void *arg)
 int ducklake_loader_open(void *dest, struct duct_relation *rel, void **ret, struct duct_error *err)
 {
 	struct ducklake *d = dest;
-	const struct load_table *table = NULL;
-	for (size_t i = 0; i < d->load->ntables; i++)
-		if (d->load->tables[i].mirror->oid == rel->oid)
-			table = &d->load->tables[i];
+	const struct load_table *table = find_table(d->load, rel->oid);
 	if (!table)
 		return duct_fail(err, DUCT_FATAL, "table \"%s\" is not part of this copy", rel->name);
 	struct loader *l = duct_xcalloc(1, sizeof *l);
@@ -291,7 +302,7 @@ int ducklake_loader_finish(void *loader, struct duct_error *err)
 	pthread_mutex_lock(&load->lock);
 	if (l->runs) {
 		load->gathered = duct_grow(load->gathered, &load->gathered_cap, load->ngathered + 1, sizeof *load->gathered);
-		load->gathered[load->ngathered++] = (struct gathered){l->table->mirror, duct_steal(&l->runs), load->nfiles};
+		load->gathered[load->ngathered++] = (struct gathered){(size_t)(l->table - load->tables), duct_steal(&l->runs), load->nfiles};
 	}
 	for (size_t i = 0; i < l->nfiles; i++) {
 		load->files = duct_grow(load->files, &load->files_cap, load->nfiles + 1, sizeof *load->files);
@@ -362,6 +373,12 @@ static struct lake_place place_copied(void *arg, size_t which, struct lake_place
 	return (struct lake_place){file->row_id_start + place.position, (uint32_t)file->file_id, place.position};
 }
 
+static int compare_gathered(const void *a, const void *b)
+{
+	size_t x = ((const struct gathered *)a)->table, y = ((const struct gathered *)b)->table;
+	return x < y ? -1 : x > y;
+}
+
 /* What the loaders gathered becomes the key indexes: the first change of a table need not read it again. */
 static void build_indexes(struct ducklake *d, const struct lake_txn_result *result)
 {
@@ -369,14 +386,14 @@ static void build_indexes(struct ducklake *d, const struct lake_txn_result *resu
 	uint64_t seed = lake_index_set_seed(d->indexes);
 	AUTO_FREE struct lake_index_runs **runs = duct_xcalloc(load->ngathered + 1, sizeof *runs);
 	AUTO_FREE size_t *firsts = duct_xcalloc(load->ngathered + 1, sizeof *firsts);
-	for (size_t t = 0; t < load->ntables; t++) {
+	if (load->ngathered)
+		qsort(load->gathered, load->ngathered, sizeof *load->gathered, compare_gathered);
+	for (size_t t = 0, i = 0; t < load->ntables; t++) {
 		struct mirror *m = load->tables[t].mirror;
 		size_t n = 0;
-		for (size_t i = 0; i < load->ngathered; i++) {
-			if (load->gathered[i].mirror != m)
-				continue;
+		for (; i < load->ngathered && load->gathered[i].table == t; i++, n++) {
 			runs[n] = load->gathered[i].runs;
-			firsts[n++] = load->gathered[i].first;
+			firsts[n] = load->gathered[i].first;
 		}
 		struct placing placing = {result, firsts};
 		if (load->tables[t].keys && m->table_id >= 0)
