@@ -69,6 +69,21 @@ static int probe_all(struct report *r, const struct flow_spec *spec, const struc
 	return rc;
 }
 
+/* What a flow file may say for the sake of other programs that read it. */
+static int look_at_file(struct report *r, const struct flow_file *flow, const char *path, struct duct_error *err)
+{
+	if (!flow->wire_format && flow->parallelism <= 1)
+		return 0;
+	begin_part(r, "flow", flow->spec.name, path);
+	if (flow->wire_format)
+		on_finding(r, DUCT_FINDING_WARN, "wire_format is accepted, and nothing uses it: rows do not leave the process",
+			   "leave it out");
+	if (flow->parallelism > 1)
+		on_finding(r, DUCT_FINDING_WARN, "parallelism is accepted, and nothing uses it: a flow is one reader and one applier",
+			   "leave it out; a copy has the source's option snapshot_workers");
+	return end_part(r, 0, err);
+}
+
 static int print_summary(struct report *r, const char *flow, struct duct_error *err)
 {
 	int errors = r->counts[DUCT_FINDING_ERROR], warnings = r->counts[DUCT_FINDING_WARN];
@@ -106,7 +121,8 @@ static int run(int argc, char **argv, struct duct_error *err)
 		return rc;
 	signals.ctx.flow = flow->spec.name;
 	struct report report = {.utf8 = cli_utf8()};
-	rc = probe_all(&report, &flow->spec, &signals.ctx, err);
+	rc = look_at_file(&report, flow, path, err);
+	rc = rc ? rc : probe_all(&report, &flow->spec, &signals.ctx, err);
 	rc = rc ? rc : print_summary(&report, flow->spec.name, err);
 	duct_buf_done(&report.out);
 	cli_signals_end(&signals);
