@@ -1,12 +1,13 @@
 /*
  * A catalog in Postgres through libpq. A commit is ONE simple-query string, `BEGIN; ...; COMMIT`, in which every count
  * that must hold divides by zero when it does not, so that the server itself rolls back and names the statement. Waits
- * poll the socket together with the stop descriptor. Inside the folder only; src/pg/ is for the source side.
+ * poll the socket together with the stop descriptor. Inside the folder only; sessions of src/pg/ are for the source side.
  */
 #include "base/clock.h"
 #include "base/killpoint.h"
 #include "base/log.h"
 #include "lake/session.h"
+#include "pg/notice.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -358,11 +359,6 @@ static enum lake_outcome run(struct lake_db *base, const struct lake_script *scr
 
 /* --- connecting --- */
 
-static void ignore_notice(void *arg, const PGresult *res)
-{
-	(void)arg, (void)res; /* "already exists, skipping" */
-}
-
 /*
  * libpq has no SQLSTATE for a refused connection, but in verbose form its message holds one in a fixed place:
  * "FATAL:  28P01: password authentication failed ...". Finds it and the sentence behind it.
@@ -408,7 +404,7 @@ static int remember_backend(void *arg, int set, const char *const *values, struc
 static int set_up(struct pg_db *db, struct duct_error *err)
 {
 	PQsetErrorVerbosity(db->conn, PQERRORS_DEFAULT);
-	PQsetNoticeReceiver(db->conn, ignore_notice, NULL);
+	pg_notices_drop(db->conn);
 	if (PQsetnonblocking(db->conn, 1))
 		return is_lost(db, err);
 	db->backend_pid = PQbackendPID(db->conn);
@@ -437,6 +433,8 @@ static int connect_db(struct pg_db *db, struct duct_error *err)
 	db->conn = PQconnectStartParams(keys, values, 1);
 	if (!db->conn)
 		abort();
+	const struct pg_notices notices = {db->base.ctx->log, "catalog"};
+	pg_notices_log(db->conn, &notices);
 	PQsetErrorVerbosity(db->conn, PQERRORS_VERBOSE);
 	if (PQstatus(db->conn) == CONNECTION_BAD)
 		return fail_connect(db, err);

@@ -12,6 +12,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "pg/notice.h"
 #include "record/position.h"
 
 enum { DEFAULT_CONNECT_MS = 10000, CANCEL_DRAIN_MS = 2000, OLDEST_SERVER = 130000 };
@@ -239,7 +240,8 @@ static void join_settings(struct duct_buf *to, const char *dsn_options, const ch
 		duct_buf_puts(to, " -c lc_monetary=C");
 }
 
-static int start(struct pg_session *s, const struct pg_session_options *o, struct duct_error *err)
+static int start(struct pg_session *s, const struct pg_session_options *o, const struct pg_notices *notices,
+		 struct duct_error *err)
 {
 	char *parse_error = NULL;
 	AUTO_BUF struct duct_buf settings = {0};
@@ -271,6 +273,7 @@ static int start(struct pg_session *s, const struct pg_session_options *o, struc
 	if (!s->conn)
 		return duct_fail(err, DUCT_RETRY, "connect: out of memory");
 	describe(s);
+	pg_notices_log(s->conn, notices);
 	(void)PQsetErrorVerbosity(s->conn, PQERRORS_VERBOSE);
 	if (PQstatus(s->conn) == CONNECTION_BAD)
 		return fail_connect(err, s);
@@ -280,21 +283,16 @@ static int start(struct pg_session *s, const struct pg_session_options *o, struc
 	return rc;
 }
 
-static void drop_notice(void *arg, const PGresult *res)
-{
-	(void)arg;
-	(void)res;
-}
-
 int pg_session_open(struct pg_session **ret, const struct pg_session_options *o, struct duct_error *err)
 {
 	struct pg_session *s = duct_xcalloc(1, sizeof *s);
 	s->replication = o->replication;
 	s->stop_fd = o->stop_fd;
 	(void)snprintf(s->where, sizeof s->where, "?");
-	int rc = start(s, o, err);
+	const struct pg_notices notices = {o->log, "source"};
+	int rc = start(s, o, &notices, err);
 	if (rc == 0) {
-		(void)PQsetNoticeReceiver(s->conn, drop_notice, NULL);
+		pg_notices_drop(s->conn);
 		rc = settle(s, err);
 	}
 	if (rc < 0) {

@@ -24,6 +24,7 @@ struct pg_session {
 	char where[256];    /* "host:port/database" for messages */
 };
 
+struct duct_log;
 struct pg_session_options {
 	const char *dsn; /* keyword=value pairs or a URI */
 	bool replication;
@@ -31,6 +32,7 @@ struct pg_session_options {
 	const char *settings;	      /* more start-up settings, e.g. "-c lock_timeout=10s"; NULL: none. Win over the DSN's */
 	int connect_timeout_ms;	      /* 0: 10 s; the DSN's connect_timeout wins. Name look-ups are not covered */
 	int stop_fd;		      /* -1: none */
+	const struct duct_log *log;   /* for what the server says while we connect; NULL: nowhere */
 };
 
 /* Connects. RETRY when the server cannot be reached, is full or starting; CONFIG for a refused login, a missing

@@ -299,3 +299,21 @@ def test_output_that_cannot_be_written():
         done = subprocess.run([program(), "options", "postgres"], stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 4
     assert done.stderr == "ductstream: error: standard output cannot be written: No space left on device\n"
+
+
+def test_what_servers_say_at_the_start_goes_to_the_log(database, postgres_lake, make_flow):
+    """libpq would write it to stderr: WARNING:  database ... has no actual collation version."""
+    database.sql("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)")
+    flow = make_flow(database, postgres_lake)
+    flow.run_until_caught_up()
+    names = database.value("SELECT current_database()"), postgres_lake.catalog.split("dbname=")[-1].split()[0]
+    mismatch = "UPDATE pg_database SET datcollversion = '0' WHERE datname IN ('{}', '{}')".format(*names)
+    database.sql(mismatch)
+    try:
+        run = flow.start("--until-caught-up", "--json")
+        run.expect(0)
+    finally:
+        database.sql("UPDATE pg_database SET datcollversion = NULL")
+    events = [json.loads(line) for line in run.stderr.splitlines()]
+    said = [(e["of"], e["level"]) for e in events if e.get("event") == "the server says" and "collation version" in e["message"]]
+    assert sorted(set(said)) == [("catalog", "warn"), ("source", "warn")] and len(said) <= 4, run.stderr

@@ -29,6 +29,7 @@ int postgres_open_session(struct postgres_source *src, bool replication, struct 
 		.replication = replication,
 		.settings = all,
 		.stop_fd = src->ctx->stop_fd,
+		.log = src->sql ? NULL : src->ctx->log, /* one session says it for all */
 	};
 	return pg_session_open(ret, &options, err);
 }
