@@ -295,6 +295,23 @@ static bool in_key(const struct pg_table_column *c, char identity)
 	return identity == 'i' ? c->identity : identity != 'n' && c->primary;
 }
 
+/* A generated column of the key that the server does not publish: what is left of the key does not tell rows apart. */
+static const char *unpublished_key(const struct duct_relation *rel, const struct pg_table *t, char identity)
+{
+	for (int i = 0; t && identity != 'f' && i < t->ncolumns; i++)
+		if (t->columns[i].generated && in_key(&t->columns[i], identity) &&
+		    duct_relation_column(rel, t->columns[i].name) < 0)
+			return t->columns[i].name;
+	return NULL;
+}
+
+static void forget_key(struct pg_relation *r, const char *column)
+{
+	r->unpublished_key = column ? duct_arena_strdup(&r->rel->arena, column) : NULL;
+	for (int i = 0; column && i < r->rel->ncolumns; i++)
+		r->rel->columns[i].key = false;
+}
+
 int pg_relation_from_table(struct pg_relation **ret, const struct pg_table *t, const struct pg_catalog *catalog,
 			   const char *const *names, size_t nnames, uint64_t version, struct duct_error *err)
 {
@@ -322,6 +339,7 @@ int pg_relation_from_table(struct pg_relation **ret, const struct pg_table *t, c
 		}
 	}
 	set_numbers(r->rel, t, catalog);
+	forget_key(r, unpublished_key(r->rel, t, t->identity));
 	set_keys(r->rel, t->identity == 'f' ? DUCT_IDENTITY_FULL : whole_key ? DUCT_IDENTITY_KEY : DUCT_IDENTITY_NONE);
 	*ret = r;
 	return 0;
@@ -340,6 +358,17 @@ static const struct pg_table_column *same_column(const struct pg_table *t, const
 		if (strcmp(t->columns[i].name, c->name) == 0)
 			return t->columns[i].typid == c->typid && same_bound(&t->columns[i], c) ? &t->columns[i] : NULL;
 	return NULL;
+}
+
+/* The catalog is that of now: is the R's key what the server would flag today? */
+static bool has_key_of(const struct duct_relation *rel, const struct pg_table *t, char identity)
+{
+	for (int i = 0; t && i < rel->ncolumns; i++)
+		for (int k = 0; k < t->ncolumns; k++)
+			if (strcmp(rel->columns[i].name, t->columns[k].name) == 0 &&
+			    rel->columns[i].key != in_key(&t->columns[k], identity))
+				return false;
+	return t && t->identity == identity;
 }
 
 /* Under FULL every column of R is flagged, so the primary key is the catalog's, when all of it is published. */
@@ -387,6 +416,9 @@ int pg_relation_from_message(struct pg_relation **ret, const struct pgout_relati
 		set_numbers(r->rel, t, catalog);
 	if (m->identity == 'f')
 		key_under_full(r->rel, t, m);
+	if (has_key_of(r->rel, t, m->identity))
+		forget_key(r, unpublished_key(r->rel, t, m->identity));
+	any &= !r->unpublished_key;
 	set_keys(r->rel, m->identity == 'f' ? DUCT_IDENTITY_FULL : any ? DUCT_IDENTITY_KEY : DUCT_IDENTITY_NONE);
 	*ret = r;
 	return 0;

@@ -57,6 +57,7 @@ uint32_t *pg_tables_types(const struct pg_tables *tables, size_t *ret_n);
 struct pg_relation {
 	struct duct_relation *rel;   /* one reference */
 	struct pg_mapping *mappings; /* in rel's arena */
+	const char *unpublished_key; /* a generated column of the key, which is not sent, so that there is none; NULL: all is */
 	bool stream_text;	     /* some column needs a stream without `binary` */
 	const char *stream_text_reason; /* with the column's name; NULL when not */
 };
@@ -65,7 +66,7 @@ struct pg_relation {
  * Builds the relation of a table. `names` (NULL: all that are not generated) limits it to published columns; the order
  * stays the table's.
  * Types must be loaded in the catalog. Key: the identity index with REPLICA IDENTITY USING INDEX, else the primary key
- * unless deferrable; none with NOTHING. FULL with a primary key: key = primary key, identity FULL.
+ * unless deferrable; none with NOTHING, or when a column of it is not published. FULL with a primary key: key = primary key, identity FULL.
  */
 int pg_relation_from_table(struct pg_relation **ret, const struct pg_table *table, const struct pg_catalog *catalog,
 			   const char *const *names, size_t nnames, uint64_t version, struct duct_error *err) DUCT_CHECKED;

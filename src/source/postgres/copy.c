@@ -327,6 +327,11 @@ static int add_relations(struct postgres_source *src, struct postgres_copy *copy
 			break;
 		src->group.version++;
 		rel->rel->may_lack = src->config->dead_letter;
+		if (rel->unpublished_key)
+			log_warn(src->ctx->log, "a generated column of the key is not published: the table is taken for one without key, and an "
+						"UPDATE or DELETE of it would stop the flow; see `ductstream check`",
+				 LOG_STR("schema", rel->rel->schema), LOG_STR("table", rel->rel->name),
+				 LOG_STR("column", rel->unpublished_key));
 		copy->relations[copy->snap.nrelations] = rel;
 		copy->snap.relations[copy->snap.nrelations++] = duct_relation_ref(rel->rel);
 	}

@@ -229,6 +229,15 @@ static void drop_empty(struct postgres_group *g, struct postgres_table *t)
 	t->open = NULL;
 }
 
+static int fail_unpublished_key(const struct pg_relation *r, struct duct_error *err)
+{
+	return duct_fail(err, DUCT_CONFIG,
+			 "table \"%s\".\"%s\": an update or delete came, and its key has the generated column \"%s\", which the server "
+			 "does not publish, so that its row cannot be found: ALTER TABLE ... REPLICA IDENTITY FULL, or USING INDEX with "
+			 "a unique index without generated columns, then have it copied again: `ductstream lake copy-again FLOW %s.%s`",
+			 r->rel->schema, r->rel->name, r->unpublished_key, r->rel->schema, r->rel->name);
+}
+
 int postgres_group_change(struct postgres_group *g, const struct pgout_message *m, struct duct_error *err)
 {
 	if (!g->open)
@@ -250,6 +259,8 @@ int postgres_group_change(struct postgres_group *g, const struct pgout_message *
 	struct duct_batch *b = batch_for(g, t);
 	if (!b)
 		return 0;
+	if (t->relation->unpublished_key && m->kind != 'I')
+		return fail_unpublished_key(t->relation, err);
 	size_t before = b->arena.bytes;
 	int r = pg_append_change(b, t->relation, m, g->seq + 1, &g->scratch, err);
 	if (r == -DUCT_DATA && g->dead_letter) {

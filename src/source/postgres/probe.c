@@ -151,6 +151,26 @@ static int probe_identities(struct probe *p, struct duct_error *err)
 	return r;
 }
 
+/* Before 18 the server sends such rows without saying which they are, later it refuses their changes. */
+static int probe_generated_keys(struct probe *p, struct duct_error *err)
+{
+	bool refused = p->src.server.version >= 180000;
+	AUTO_FREE char *sql = duct_xasprintf(
+		"select distinct on (c.oid) " TABLE_NAME "|| '.' || a.attname from pg_publication p join pg_publication_tables t on "
+		"t.pubname = p.pubname join pg_namespace n on n.nspname = t.schemaname join pg_class c on c.relnamespace = n.oid and "
+		"c.relname = t.tablename join pg_index i on i.indrelid = c.oid and (c.relreplident = 'd' and i.indisprimary or "
+		"c.relreplident = 'i' and i.indisreplident) join pg_attribute a on a.attrelid = c.oid and a.attnum = any "
+		"((i.indkey::int2[])[0:i.indnkeyatts - 1]) where p.pubname = $1 and a.attgenerated <> ''%s order by c.oid",
+		refused ? " and not a.attname = any (t.attnames)" : "");
+	return report_rows(p, refused ? DUCT_FINDING_ERROR : DUCT_FINDING_WARN, sql,
+			   refused ? "is generated, part of the key and not published: UPDATE and DELETE of the application fail"
+				   : "is generated, part of the key and not published: the table is taken for one without key, and an "
+				     "UPDATE or DELETE of it stops the flow",
+			   refused ? "ALTER PUBLICATION ... SET (publish_generated_columns = stored)"
+				   : "ALTER TABLE ... REPLICA IDENTITY FULL, or USING INDEX with a unique index without generated columns",
+			   err);
+}
+
 static int probe_columns(struct probe *p, struct duct_error *err)
 {
 	int r = report_rows(p, DUCT_FINDING_WARN,
@@ -251,7 +271,7 @@ static int probe_publication(struct probe *p, struct duct_error *err)
 		    "publication \"%s\" leaves out%s%s%s%s: the destination will differ", c->publication,
 		    p->pub.insert ? "" : " INSERT", p->pub.update ? "" : " UPDATE", p->pub.delete ? "" : " DELETE",
 		    p->pub.truncate ? "" : " TRUNCATE");
-	if ((r = probe_tables(p, err)) || (r = probe_identities(p, err)))
+	if ((r = probe_tables(p, err)) || (r = probe_identities(p, err)) || (r = probe_generated_keys(p, err)))
 		return r;
 	return probe_columns(p, err);
 }
