@@ -1,6 +1,6 @@
 """What is measured: tables, workloads on them, and the list of cases."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 STRIDE = 7919  # a prime: keys are changed in scattered order, each once
 
@@ -15,6 +15,12 @@ class Table:
     sums: str  # aggregates that Postgres and DuckDB compute alike: they prove that the work was done
     changed: int = 0  # rows that the workload changes, at scale 1; 0: as the operation says
     setup: str = ""  # after CREATE TABLE
+    every: int = 1  # each so-manyth row is changed
+    count: int = 1  # tables of this kind: t, t2, t3, …
+    spread: int = 1  # so many of them take part in a transaction
+
+    def names(self):
+        return ["t", *(f"t{i}" for i in range(2, self.count + 1))]
 
 
 NARROW = Table(
@@ -79,25 +85,27 @@ JSONB = Table(
 )
 
 
-
 def _keys(name, rows):
-    """The same changes on tables of any size: the cost of one must not grow with the table (issue 4, point 1)."""
-    return Table(f"keys-{name}", rows, "id int8 PRIMARY KEY, v int8", "g, g", "v = t.v + 1", "count(*), sum(id), sum(v)", 100_000)
+    """The same changes on tables of any size: the cost of one must not grow with the table (issue 4, points 1 and 3)."""
+    return replace(NARROW, name=f"keys-{name}", rows=rows, changed=300_000)
 
 
-def _unsent(name, rows):
-    """10 kB a row that updates do not send and the lake reads back. 10 M of them are 100 GB: as many as a disk has room for."""
-    body = "(SELECT string_agg(md5(g::text || i), '') FROM generate_series(1, 313) i)"
-    sums = "count(*), sum(id), sum(v), sum(length(body))"
-    external = "ALTER TABLE t ALTER body SET STORAGE EXTERNAL"
+def _unsent(name, rows, every):
+    """Each EVERYth row has 10 kB that updates of it do not send and the lake reads back; the others have none."""
+    body = f"""CASE WHEN (g - 1) % {every} = 0 THEN
+        (SELECT string_agg(encode(sha512((g::text || i)::bytea), 'hex'), '') FROM generate_series(1, 79) i) END"""
+    sums = "count(*), sum(id), sum(v), sum(length(body)), sum(ascii(substr(body, CAST(1 + id % 9973 AS int), 1)) * (id % 89))"
     return Table(
-        f"unsent-{name}", rows, "id int8 PRIMARY KEY, v int8, body text", f"g, g, {body}", "v = t.v + 1", sums, 20_000, external
-    )
+        f"unsent-{name}", rows, "id int8 PRIMARY KEY, v int8, body text", f"g, g, {body}", "v = t.v + 1", sums,
+        changed=20_000, setup="ALTER TABLE t ALTER body SET STORAGE EXTERNAL", every=every,
+    )  # fmt: skip
 
 
-KEYS = [_keys("100k", 100_000), _keys("1m", 1_000_000), _keys("10m", 10_000_000)]
-UNSENT = [_unsent("100k", 100_000), _unsent("400k", 400_000)]
+KEYS = {name: _keys(name, rows) for name, rows in (("100k", 100_000), ("1m", 1_000_000), ("10m", 10_000_000))}
+UNSENT = [_unsent("10k", 10_000, 1), _unsent("100k", 100_000, 1), _unsent("10m", 10_000_000, 100)]
 TABLES = {table.name: table for table in (NARROW, _wide(), JSONB)}
+MANY = replace(NARROW, name="500tables", count=500, spread=100, changed=300_000)
+SPLIT = replace(NARROW, name="slots-2", count=2)
 
 SHAPES = {  # how many rows a transaction has; None: all
     "": 1000,
@@ -115,36 +123,53 @@ class Case:
     shape: str = ""
     connections: int = 1  # of a snapshot
     tcp: bool = False
+    rival: str = "floor"  # or dlt
+    catalog: str | None = None  # None: as the run
+    options: tuple = ()  # of the destination
+    suffix: str = ""  # of the name
+    slots: int = 1  # as many flows, each with its share of the tables
 
     @property
     def group(self):
-        """Cases of one group share their database and workload."""
-        return f"{self.op}-{self.table.name}{self.shape}"
+        """Cases of one group share their database, and workloads follow each other in it."""
+        if self.table.name == "keys-10m":
+            return self.table.name
+        return f"{self.op}-{self.table.name}{self.shape}{self.suffix}"
+
+    @property
+    def work(self):
+        return self.op + self.shape
 
     @property
     def name(self):
         many = f"-{self.connections}" if self.op == "snapshot" else ""
-        return self.group + many + ("-tcp" if self.tcp else "")
+        rival = f"-{self.rival}" if self.rival != "floor" else ""
+        tcp = "-tcp" if self.tcp and not rival else ""
+        return f"{self.op}-{self.table.name}{self.shape}{self.suffix}{many}{rival}{tcp}"
+
+    @property
+    def large(self):
+        return self.table.rows >= 10_000_000
+
+    def _scaled(self, rows, scale):
+        return max(1000, int(rows * scale) // 1000 * 1000)
 
     def rows(self, scale):
-        """Rows the workload changes: deletes leave half of the table."""
+        """Rows the workload changes: deletes leave half of the table, or more."""
         if self.table.changed:
-            return max(1000, int(self.table.changed * scale) // 1000 * 1000)
-        rows = max(1000, int(self.table.rows * scale) // 1000 * 1000)
+            return self._scaled(self.table.changed, scale)
+        rows = self._scaled(self.table.rows, scale)
         return rows // 2 if self.op == "delete" else rows
 
     def table_rows(self, scale):
         """Rows of the table before the workload."""
-        return 0 if self.op == "insert" else max(1000, int(self.table.rows * scale) // 1000 * 1000)
+        if self.op == "insert" and not self.table.name.startswith("keys-"):
+            return 0
+        return self._scaled(self.table.rows, scale)
 
     def transactions(self, scale):
         per = SHAPES[self.shape] or self.rows(scale)
         return -(-self.rows(scale) // per)
-
-    def goal(self):
-        if self.table.name.startswith("unsent"):
-            return 0.0  # its goal is in rows/s
-        return {"insert": 0.6, "update": 0.4, "delete": 0.4, "snapshot": 0.5}[self.op]
 
 
 def _all():
@@ -161,71 +186,16 @@ def _all():
     for table in TABLES.values():
         for connections in (1, 2):
             yield Case("snapshot", table, connections=connections)
-    yield Case("snapshot", narrow, connections=2, tcp=True)
-    for table in (*KEYS, *UNSENT):
+        if table is narrow:
+            yield Case("snapshot", narrow, connections=2, tcp=True)
+            yield Case("snapshot", narrow, tcp=True, rival="dlt", catalog="sqlite")
+    yield Case("delete", narrow, suffix="-marks", catalog="postgres", options=(("delete_file_rows", 1_000_000_000),))
+    yield Case("insert", MANY)
+    yield Case("insert", SPLIT, slots=SPLIT.count)
+    for table in (KEYS["100k"], KEYS["1m"], *UNSENT):
         yield Case("update", table)
+    for op in ("update", "insert", "delete"):
+        yield Case(op, KEYS["10m"])
 
 
 ALL = list(_all())
-
-MEMORY_GOAL_MIB = 400
-
-
-def create(database, case, scale):
-    """Makes and fills the table, and the publication."""
-    table = case.table
-    database.sql(f"CREATE TABLE t ({table.columns})")
-    if table.setup:
-        database.sql(table.setup)
-    if case.table_rows(scale):
-        database.sql(f"INSERT INTO t SELECT {table.row} FROM generate_series(1::int8, {case.table_rows(scale)}) g")
-    database.sql("CREATE PUBLICATION bench FOR TABLE t")
-    database.sql("VACUUM (FREEZE, ANALYZE) t")  # no hint bits left to write for whoever reads first
-    database.sql("CHECKPOINT")
-
-
-def _statement(case, modulus):
-    table = case.table
-    if case.op == "insert":
-        return f"INSERT INTO t SELECT {table.row} FROM generate_series(low, high) g"
-    key = f"t.id = g * {STRIDE} % {modulus} + 1"
-    if case.op == "update":
-        return f"UPDATE t SET {table.changes} FROM generate_series(low, high) g WHERE {key}"
-    return f"DELETE FROM t USING generate_series(low, high) g WHERE {key}"
-
-
-def workload(database, case, scale):
-    """Makes the changes. Returns the position after them."""
-    rows, per = case.rows(scale), SHAPES[case.shape] or case.rows(scale)
-    modulus = case.table_rows(scale)
-    assert modulus == 0 or modulus % STRIDE
-    settings = {"synchronous_commit": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "enable_seqscan": "off"}
-    with database.connect() as connection:
-        for name, value in settings.items():
-            connection.execute(f"SET {name} = {value}")
-        connection.execute(
-            f"""DO $$
-            DECLARE low int8 := 1; high int8;
-            BEGIN
-                WHILE low <= {rows} LOOP
-                    high := least(low + {per} - 1, {rows});
-                    {_statement(case, modulus)};
-                    COMMIT;
-                    low := high + 1;
-                END LOOP;
-            END $$"""
-        )
-    database.sql("CHECKPOINT")
-    return database.value("SELECT pg_current_wal_lsn()::text")
-
-
-def ranges(database, connections):
-    """The COPY commands of a floor with that many connections: as many ranges of pages."""
-    if connections == 1:
-        return ["COPY t TO STDOUT (FORMAT binary)"]
-    pages = database.value("SELECT pg_relation_size('t') / current_setting('block_size')::int")
-    cuts = [pages * i // connections for i in range(connections + 1)]
-    return [
-        f"COPY (SELECT * FROM t WHERE ctid >= '({low},0)' AND ctid < '({high},0)') TO STDOUT (FORMAT binary)"
-        for low, high in zip(cuts, [*cuts[1:-1], 4294967295])
-    ]

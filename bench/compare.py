@@ -2,22 +2,29 @@
 """bench/run: DuctStream against the floor, side by side. See docs/benchmarks.md for what the figures mean."""
 
 import argparse
+import contextlib
+import dataclasses
 import datetime
 import fnmatch
 import itertools
 import json
+import os
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 import cases  # noqa: E402
+import document  # noqa: E402
+import goals  # noqa: E402
 import measure  # noqa: E402
 import report  # noqa: E402
 from bed import Bed, WrongResult  # noqa: E402
+from limit import Limit  # noqa: E402
 
 
 def pairs(texts):
@@ -30,7 +37,9 @@ def arguments(argv):
     parser.add_argument("--scale", type=float, default=1.0, help="1 (default): a million narrow rows")
     parser.add_argument("--cases", default="*", help="comma-separated names or patterns, like insert-*,snapshot-wide-1")
     parser.add_argument("--repeat", type=int, default=3, help="repetitions, of which the median counts (3)")
-    parser.add_argument("--catalog", choices=["sqlite", "postgres"], default="sqlite")
+    parser.add_argument("--catalog", choices=["sqlite", "postgres"], default="sqlite", help="of cases that do not name theirs")
+    parser.add_argument("--skip-large", action="store_true", help="no tables of 10 M rows (they take a third of the time)")
+    parser.add_argument("--memory-limit", default="512M", metavar="SIZE", help="around our program (512M); none: without")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--tcp", action="store_true", help="all cases over TCP on loopback")
     where.add_argument("--unix", action="store_true", help="no cases over TCP")
@@ -43,7 +52,10 @@ def arguments(argv):
     parser.add_argument("--folder", help="where lakes are made (the system's temporary folder)")
     parser.add_argument("--list", action="store_true", help="print the cases and end")
     parser.add_argument("--from", dest="results", metavar="FILE", help="show stored results, measure nothing")
-    parser.add_argument("--write-docs", action="store_true", help="also write docs/benchmarks.md")
+    parser.add_argument(
+        "--write-docs", nargs="?", const=ROOT / "docs", type=Path, metavar="FOLDER", help="also write benchmarks.md and its plots"
+    )
+    parser.add_argument("--store", type=Path, default=ROOT / "bench" / "results", metavar="FOLDER", help="for the results")
     parser.add_argument("--floor-only", action="store_true", help="measure the floor alone")
     return parser.parse_args(argv)
 
@@ -53,9 +65,11 @@ def chosen(args):
     patterns = [pattern.strip() for pattern in args.cases.split(",")]
     found = [case for case in cases.ALL if any(fnmatch.fnmatch(case.name, pattern) for pattern in patterns)]
     if args.unix:
-        found = [case for case in found if not case.tcp]
+        found = [case for case in found if not case.tcp or case.rival != "floor"]
     if args.tcp:
-        found = list(dict.fromkeys(cases.Case(c.op, c.table, c.shape, c.connections, True) for c in found))
+        found = list(dict.fromkeys(dataclasses.replace(case, tcp=True) for case in found))
+    if args.skip_large:
+        found = [case for case in found if not case.large]
     if not found:
         sys.exit(f"bench/run: no case is called {args.cases}; bench/run --list shows them")
     return [list(group) for _, group in itertools.groupby(found, lambda case: case.group)]
@@ -69,24 +83,40 @@ def blank(case, args):
     return {
         "case": case.name,
         "op": case.op,
+        "shape": case.shape,
         "table": case.table.name,
         "rows": case.rows(args.scale),
         "table_rows": case.table_rows(args.scale),
         "transactions": case.transactions(args.scale) if case.op != "snapshot" else 0,
         "connections": case.connections,
         "tcp": case.tcp,
-        "goal": case.goal(),
+        "rival": case.rival,
+        "catalog": case.catalog or args.catalog,
+        "slots": case.slots,
+        "goal": goals.ratio(case),
         "floor": [],
+        "dlt": [],
         "ours": [],
         "failure": None,
+        "note": note(case),
+        "seconds": 0,
     }
+
+
+def note(case):
+    """Why the figures of a case say nothing here; None when they do."""
+    cores = len(os.sched_getaffinity(0))
+    return f"not measured: {cores} cores" if case.slots > 1 and cores < 2 * case.slots else None
 
 
 def measure_case(bed, case, args):
     """All repetitions of one case: the order alternates, so that a drift of the machine hits both sides."""
     result = blank(case, args)
-    sides = {"floor": bed.floor} if args.floor_only else {"floor": bed.floor, "ours": bed.ours}
-    for repetition in range(args.repeat):
+    sides = {case.rival: getattr(bed, case.rival), "ours": bed.ours}
+    if args.floor_only:
+        del sides["ours"]
+    repeat = 1 if result["note"] else args.repeat
+    for repetition in range(repeat):
         for side in list(sides) if repetition % 2 == 0 else reversed(list(sides)):
             measure.wait_for_quiet(args.quiet)
             try:
@@ -97,51 +127,62 @@ def measure_case(bed, case, args):
                 return result
             result[side].append(figures.as_dict())
             say(
-                f"  {case.name} {repetition + 1}/{args.repeat} {side:5} {result['rows'] / figures.wall_s:9,.0f} rows/s"
+                f"  {case.name} {repetition + 1}/{repeat} {side:5} {result['rows'] / figures.wall_s:9,.0f} rows/s"
                 f"  cpu {figures.cpu_s:.2f}  server {figures.server_cpu_s:.2f}  anon {figures.peak_anon_mib:.0f} MiB"
                 f"  others {figures.other_cores:.2f}"
             )
     return result
 
 
-def measure_group(group, source, catalog, folder, args):
+def measure_group(group, servers, folder, args, limit):
+    """All cases of a group, one after the other in the same database. Yields a result for each."""
     say(f"{group[0].group}: preparing")
     options = pairs(args.source_option), pairs(args.destination_option)
-    with Bed(source, catalog, folder, group[0], args.scale, *options) as bed:
-        try:
-            bed.prepare(args.floor_only)
-        except measure.ChildFailed as failure:
-            say(f"  {failure}")
-            return [{**blank(case, args), "failure": f"first copy: {failure}"} for case in group]
-        return [measure_case(bed, case, args) for case in group]
+    catalog = servers["catalog"] if (group[0].catalog or args.catalog) == "postgres" else None
+    start = time.monotonic()
+    with Bed(servers["source"], catalog, folder, group[0], args.scale, *options, limit.wrapper) as bed:
+        failed = None
+        for case in group:
+            try:
+                if failed is None and bed.work is None:
+                    bed.prepare(args.floor_only)
+                if failed is None:
+                    bed.begin(case)
+            except measure.ChildFailed as failure:
+                failed = str(failure)
+                say(f"  {failed}")
+            result = measure_case(bed, case, args) if failed is None else {**blank(case, args), "failure": f"before: {failed}"}
+            yield {**result, "seconds": round(time.monotonic() - start, 1)}
+            start = time.monotonic()
 
 
 def measure_all(args):
+    """Measures; what is there is stored after each case, so that a run that is cut short is not lost."""
     groups = chosen(args)
     folder = Path(tempfile.mkdtemp(prefix="duct-bench-", dir=args.folder))
-    facts = report.machine(args, folder)
-    results = []
+    limit = Limit(args.memory_limit)
+    run = {"facts": report.machine(args, folder), "results": []}
+    run["facts"]["memory_limit"] = limit.how
+    path = args.store / f"{datetime.datetime.now():%Y%m%d-%H%M%S}.json"
     try:
-        with measure.Server(fsync=not args.no_fsync) as source:
-            facts["postgres"] = source.value("SHOW server_version")
-            catalog = measure.Server(fsync=not args.no_fsync).start() if args.catalog == "postgres" else None
-            try:
-                for group in groups:
-                    results += measure_group(group, source, catalog, folder, args)
-            finally:
-                if catalog:
-                    catalog.close()
+        with contextlib.ExitStack() as stack:
+            servers = {"source": stack.enter_context(measure.Server(fsync=not args.no_fsync))}
+            run["facts"]["postgres"] = servers["source"].value("SHOW server_version")
+            if any((case.catalog or args.catalog) == "postgres" for group in groups for case in group):
+                servers["catalog"] = stack.enter_context(measure.Server(fsync=not args.no_fsync))
+            for group in groups:
+                for result in measure_group(group, servers, folder, args, limit):
+                    run["results"].append(result)
+                    store(run, path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return {"facts": facts, "results": results}
+    say(f"stored in {path}")
+    return run
 
 
-def store(run):
-    folder = ROOT / "bench" / "results"
-    folder.mkdir(exist_ok=True)
-    path = folder / f"{datetime.datetime.now():%Y%m%d-%H%M%S}.json"
+def store(run, path):
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(run, indent=1) + "\n")
-    return path
 
 
 def main():
@@ -149,15 +190,10 @@ def main():
     if args.list:
         print("\n".join(case.name for case in cases.ALL))
         return 0
-    if args.results:
-        run = json.loads(Path(args.results).read_text())
-    else:
-        run = measure_all(args)
-        say(f"stored in {store(run)}")
+    run = json.loads(Path(args.results).read_text()) if args.results else measure_all(args)
     print(report.text(run))
     if args.write_docs:
-        (ROOT / "docs").mkdir(exist_ok=True)
-        (ROOT / "docs" / "benchmarks.md").write_text(report.markdown(run))
+        document.write(run, args.write_docs)
     return 0
 
 

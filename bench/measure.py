@@ -45,6 +45,9 @@ class Server(Postgres):
         host = "127.0.0.1" if tcp else self.folder
         return f"host={host} port={self.port} dbname={db} user=postgres"
 
+    def url(self, db):
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{db}"
+
     def processes(self):
         return set(self._children())
 
@@ -91,7 +94,7 @@ class Figures:
     load: float  # load average before
     other_cores: float  # cores that were busy with something else
     steal_cores: float  # cores that the host gave to others
-    read_mib: float = 0.0  # what the child read from files and sockets, cached or not
+    read_mib: float = 0.0  # what the child read from files, cached or not
     index_bytes: int = 0  # of our key index on disk
 
     def as_dict(self):
@@ -102,29 +105,39 @@ class ChildFailed(Exception):
     pass
 
 
+def _family(pid):
+    """A process and what it has started."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        children = []
+    return [pid, *(each for child_pid in children for each in _family(int(child_pid)))]
+
+
 class _MemorySampler(threading.Thread):
     """Anonymous memory has no high-water mark of its own in /proc, so it is looked at every 50 ms."""
 
     def __init__(self, pid):
         super().__init__(daemon=True)
-        self._status = Path(f"/proc/{pid}/status")
-        self._io = Path(f"/proc/{pid}/io")
-        self.read_bytes = 0
+        self._pid = pid
         self._end = threading.Event()
         self.peak_anon_kib = 0
         self.peak_rss_kib = 0
 
     def run(self):
         while not self._end.wait(SAMPLE_S):
-            try:
-                lines = self._status.read_text().splitlines()
-                self.read_bytes = max(self.read_bytes, int(self._io.read_text().split()[1]))
-            except OSError:
-                return
-            found = {line.split(":")[0]: line.split()[1] for line in lines if line.startswith(("RssAnon", "RssShmem", "VmHWM"))}
-            if "RssAnon" in found:
-                self.peak_anon_kib = max(self.peak_anon_kib, int(found["RssAnon"]) + int(found["RssShmem"]))
-                self.peak_rss_kib = max(self.peak_rss_kib, int(found["VmHWM"]))
+            found = [self._memory(pid) for pid in _family(self._pid)]
+            self.peak_anon_kib = max(self.peak_anon_kib, sum(anon for anon, _ in found))
+            self.peak_rss_kib = max(self.peak_rss_kib, sum(rss for _, rss in found))
+
+    @staticmethod
+    def _memory(pid):
+        try:
+            lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        except OSError:
+            return 0, 0
+        found = {line.split(":")[0]: int(line.split()[1]) for line in lines if line.startswith(("RssAnon", "RssShmem", "VmRSS"))}
+        return found.get("RssAnon", 0) + found.get("RssShmem", 0), found.get("VmRSS", 0)
 
     def stop(self):
         self._end.set()
@@ -132,15 +145,17 @@ class _MemorySampler(threading.Thread):
 
 
 def _wait(process, timeout_s):
-    """Waits for the end; returns exit code and resource usage."""
+    """Waits for the end; returns exit code, resource usage (with that of its children) and the bytes it read from files."""
     late = threading.Timer(timeout_s, process.kill)
     late.start()
     try:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        read = int(Path(f"/proc/{process.pid}/io").read_text().split()[1])
         _, status, usage = os.wait4(process.pid, 0)
     finally:
         late.cancel()
     process.returncode = os.waitstatus_to_exitcode(status)
-    return process.returncode, usage
+    return process.returncode, usage, read
 
 
 def run(command, source, catalog=None, folder=None, timeout_s=1800, env=None):
@@ -157,7 +172,7 @@ def run(command, source, catalog=None, folder=None, timeout_s=1800, env=None):
         )
         sampler = _MemorySampler(process.pid)
         sampler.start()
-        code, usage = _wait(process, timeout_s)
+        code, usage, read = _wait(process, timeout_s)
         wall = time.monotonic() - start
         sampler.stop()
     for server, processes, _ in before:
@@ -179,6 +194,6 @@ def run(command, source, catalog=None, folder=None, timeout_s=1800, env=None):
         load=load,
         other_cores=max(0.0, (busy_after - busy - cpu - sum(server_cpu)) / elapsed),
         steal_cores=(steal_after - steal) / elapsed,
-        read_mib=sampler.read_bytes / 2**20,
+        read_mib=read / 2**20,
     )
     return figures, (folder / "stdout").read_text(errors="replace")
