@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from decimal import Decimal
 
 import yaml
 from lib.lake import OfficialLake
@@ -221,7 +220,7 @@ class Bed:
         return figures
 
     def _sums(self, query):
-        return [Decimal(str(value or 0)) for value in query(workload.sums(self.case))[0]]
+        return workload.sums(self.case, query)
 
     def _check(self, case, dsn, where):
         with OfficialLake(dsn, options="READ_ONLY", timeout_s=600) as lake:

@@ -2,12 +2,14 @@
 
 import argparse
 import json
+import multiprocessing
 import shutil
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
+
+import psycopg
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
@@ -20,79 +22,128 @@ import measure  # noqa: E402
 import plot  # noqa: E402
 import report  # noqa: E402
 
+_processes = multiprocessing.get_context("fork")
+
 ACCOUNTS = 100_000
 PER_TRANSACTION = 10
 GOALS_MS = {"postgres": (100, 300), "sqlite": (200, None)}  # p50, p99
+WRITERS = 4
+STEADY = 0.98  # of the wanted rate
+GIVE_UP_S = 30  # a writer that is so late ends
+PAUSE_S = 0.005  # of the client between an answer and its next question
 PERCENTS = [1, *range(5, 100, 5), 99, 99.9]
 
 SCHEMA = f"""
 CREATE TABLE account (id int8 PRIMARY KEY, balance numeric(14,2), note text, changed timestamptz);
 CREATE TABLE booking (id int8 PRIMARY KEY, account int8, amount numeric(12,2), at timestamptz, text text);
-CREATE TABLE pulse (id int4 PRIMARY KEY, beat int8);
+CREATE TABLE pulse (id int4 PRIMARY KEY, count int8);
 INSERT INTO account SELECT g, 1000, md5(g::text), now() FROM generate_series(1, {ACCOUNTS}) g;
-INSERT INTO pulse VALUES (1, 0);
+INSERT INTO pulse SELECT g, 0 FROM generate_series(0, {WRITERS - 1}) g;
 CREATE PUBLICATION bench FOR TABLE account, booking, pulse;
 """
 
-# Each transaction: 4 accounts change, 4 bookings come, 1 booking of a minute ago goes, and the pulse beats.
+# Each transaction: 4 accounts change, 4 bookings come, 1 booking of a minute ago goes, and the writer's pulse counts.
 STEP = f"""
-CREATE FUNCTION step(beat int8) RETURNS void LANGUAGE sql AS $$
+CREATE FUNCTION step(writer int, number int8, beat int8) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
     UPDATE account SET balance = balance + 1, changed = now()
         WHERE id IN (SELECT (beat * 4 + i) * 7919 % {ACCOUNTS} + 1 FROM generate_series(0, 3) i);
     INSERT INTO booking SELECT beat * 4 + i, (beat * 4 + i) * 7919 % {ACCOUNTS} + 1, 1, now(), 'booking ' || beat
         FROM generate_series(0, 3) i;
     DELETE FROM booking WHERE id = (beat - 30000) * 4;
-    UPDATE pulse SET beat = step.beat WHERE id = 1;
-$$
+    UPDATE pulse SET count = number WHERE id = writer;
+END $$
 """
 
 
-class Writer(threading.Thread):
-    """Commits at a steady rate; `began[beat]` is the time at which the COMMIT of that beat was sent."""
+class Writer:
+    """A process of its own that commits by a schedule fixed beforehand: a late transaction delays none that come after it.
 
-    def __init__(self, database, rate, seconds):
-        super().__init__(daemon=True)
-        self.database, self.rate, self.seconds = database, rate, seconds
-        self.began, self.failure, self.late_s = {}, None, 0.0
+    began[n] is the time at which the COMMIT of its transaction n was sent, 0 before that.
+    """
 
-    def run(self):
-        try:
-            self._write()
-        except Exception as failure:  # shown by the main thread
-            self.failure = failure
+    def __init__(self, dsn, number, rate, seconds):
+        self._dsn, self._number, self._gap_s, self._seconds = dsn, number, PER_TRANSACTION * WRITERS / rate, seconds
+        self.total = int(seconds / self._gap_s)
+        self.began = _processes.Array("d", self.total + 1, lock=False)
+        self._process = _processes.Process(target=self._write, daemon=True)
+
+    def start(self, when):
+        self._when = when + self._number * self._gap_s / WRITERS
+        self._process.start()
+
+    def running(self):
+        return self._process.is_alive()
+
+    def failed(self):
+        return self._process.exitcode not in (0, None)
 
     def _write(self):
-        with self.database.connect() as connection:
-            connection.autocommit = True
-            start, beat = time.monotonic(), 0
-            while time.monotonic() < start + self.seconds:
-                beat += 1
-                wait = start + beat * PER_TRANSACTION / self.rate - time.monotonic()
+        with psycopg.connect(self._dsn, autocommit=True) as connection:
+            for n in range(1, self.total + 1):
+                wait = self._when + n * self._gap_s - time.monotonic()
                 if wait > 0:
                     time.sleep(wait)
-                self.late_s = max(self.late_s, -wait)
-                connection.execute("BEGIN")
-                connection.execute("SELECT step(%s)", (beat,), prepare=True)
-                self.began[beat] = time.monotonic()
+                elif wait < -GIVE_UP_S:
+                    return  # far behind: the rate that was reached tells it
+                connection.execute(f"BEGIN; SELECT step({self._number}, {n}, {n * WRITERS + self._number})")
+                self.began[n] = time.monotonic()
                 connection.execute("COMMIT")
 
+    def sent(self, n):
+        """When the COMMIT of transaction N, which somebody has seen, was sent."""
+        while not self.began[n]:  # the writer has not been given its turn since
+            time.sleep(0.0001)
+        return self.began[n]
 
-def delays(writer, lake, warm_up_s):
+    def last(self):
+        return next((n for n in range(self.total, 0, -1) if self.began[n]), 0)
+
+    def late_s(self):
+        """How late each transaction was against the schedule."""
+        return [self.began[n] - self._when - n * self._gap_s for n in range(1, self.last() + 1)]
+
+
+class Writers:
+    """All of them; together they make the rate."""
+
+    def __init__(self, dsn, rate, seconds):
+        self.all = [Writer(dsn, number, rate, seconds) for number in range(WRITERS)]
+        self.rate = rate
+
+    def start(self):
+        self.start_s = time.monotonic() + 0.5
+        for writer in self.all:
+            writer.start(self.start_s)
+
+    def running(self):
+        return any(writer.running() for writer in self.all)
+
+    def transactions(self):
+        return sum(writer.last() for writer in self.all)
+
+    def reached(self):
+        """Changes a second from the first to the last commit."""
+        elapsed = max(writer.began[writer.last()] for writer in self.all) - self.start_s
+        return self.transactions() * PER_TRANSACTION / elapsed
+
+
+def delays(writers, lake, warm_up_s):
     """Seconds from COMMIT to the end of the first query of the client that shows it, one per transaction."""
-    seen, found, start = 0, [], time.monotonic()
-    while writer.is_alive() or seen < max(writer.began):
-        beat = lake.value("SELECT beat FROM public.pulse")
+    seen, found = [0] * WRITERS, []
+    while writers.running() or any(n < writer.last() for n, writer in zip(seen, writers.all)):
+        time.sleep(PAUSE_S)
+        rows = lake.sql("SELECT id, count FROM public.pulse")
         now = time.monotonic()
-        for n in range(seen + 1, beat + 1):
-            began = writer.began.get(n)
-            while began is None:  # the writer has not been given its turn since it sent the COMMIT
-                time.sleep(0.0001)
-                began = writer.began.get(n)
-            if began - start >= warm_up_s:
-                found.append(now - began)
-        seen = max(seen, beat)
-        if not writer.is_alive() and now > max(writer.began.values()) + 60:
+        for number, count in rows:
+            writer = writers.all[number]
+            sent = [writer.sent(n) for n in range(seen[number] + 1, count + 1)]
+            found += [now - each for each in sent if each - writers.start_s >= warm_up_s]
+            seen[number] = max(seen[number], count)
+        if not writers.running() and now > max(writer.began[writer.last()] for writer in writers.all) + 60:
             raise SystemExit("bench/freshness: the last change was not seen within 60 s")
+    if any(writer.failed() for writer in writers.all):
+        raise SystemExit("bench/freshness: a writer failed")
     return found
 
 
@@ -116,7 +167,7 @@ def same(database, lake):
     sums = {
         "account": "count(*), sum(id), sum(balance), sum(length(note))",
         "booking": "count(*), sum(id), sum(account), sum(amount)",
-        "pulse": "count(*), sum(beat)",
+        "pulse": "count(*), sum(count)",
     }
     for table, select in sums.items():
         left = [str(value) for value in database.query(f"SELECT {select} FROM {table}")[0]]
@@ -126,7 +177,9 @@ def same(database, lake):
 
 
 def measure_catalog(kind, args, folder):
-    with measure.Server() as source:
+    """A dict of figures, and the server's version."""
+    with measure.Server(autovacuum="on") as source:
+        version = source.value("SHOW server_version")
         database = source.database("fresh")
         database.sql(SCHEMA)
         database.sql(STEP)
@@ -140,37 +193,40 @@ def measure_catalog(kind, args, folder):
         flow = Flow.to_ducklake(folder, "bench", source.dsn("fresh"), catalog, data, destination=options)
         flow.run_until_caught_up()
         base_mib = folder_mib(data)
+        writers = Writers(source.dsn("fresh"), args.rate, args.seconds)
         run = flow.start()
         with OfficialLake(catalog, options="READ_ONLY") as lake:
-            wait_until(lambda: lake.value("SELECT beat FROM public.pulse") == 0, 30, "the first copy")
-            writer = Writer(database, args.rate, args.seconds)
+            wait_until(lambda: lake.value("SELECT count(*) FROM public.pulse") == WRITERS, 30, "the first copy")
             load = measure.load_average()
-            writer.start()
-            wait_until(lambda: len(writer.began) > 1, 30, "the writer")
-            found = delays(writer, lake, min(5, args.seconds / 4))
-            if writer.failure:
-                raise writer.failure
+            writers.start()
+            found = delays(writers, lake, min(5, args.seconds / 4))
             assert run.terminate() == 0, run.describe()
             same(database, lake)
             files = file_counts(lake, folder_mib(data) - base_mib)
             commits = lake.value("SELECT count(*) FROM ducklake_snapshots('lake')")
         flow.close()
-    return {
+    late = percentiles([each for writer in writers.all for each in writer.late_s()])
+    result = {
         "catalog": kind,
-        "transactions": len(writer.began),
-        "changes_per_s": len(writer.began) * PER_TRANSACTION / args.seconds,
-        "late_ms": writer.late_s * 1000,
+        "seconds": args.seconds,
+        "transactions": writers.transactions(),
+        "wanted_per_s": args.rate,
+        "changes_per_s": writers.reached(),
+        "late_ms": {"p50": late[50], "p99": late[99]},
         "load": load,
         "percentiles_ms": percentiles(found),
         "files": files,
         "snapshots": commits,
     }
+    return result, version
 
 
 def verdict(result):
     p50, p99 = GOALS_MS[result["catalog"]]
-    found = result["percentiles_ms"]
-    bad = [f"p50 {found[50]:.0f} ms > {p50}"] if found[50] > p50 else []
+    found, wanted = result["percentiles_ms"], result["wanted_per_s"]
+    reached = result["changes_per_s"]
+    bad = [f"only {reached:,.0f} changes/s were written"] if reached < STEADY * wanted else []
+    bad += [f"p50 {found[50]:.0f} ms > {p50}"] if found[50] > p50 else []
     bad += [f"p99 {found[99]:.0f} ms > {p99}"] if p99 and found[99] > p99 else []
     bad += [f"{name}: {f['files']} files > {f['bound']:.0f}" for name, f in result["files"].items() if f["files"] > f["bound"]]
     return "reached" if not bad else "MISSED: " + ", ".join(bad)
@@ -178,36 +234,36 @@ def verdict(result):
 
 def lines(results):
     """A Markdown table and a verdict per catalog."""
-    yield "| catalog | changes/s | p50 ms | p90 ms | p99 ms | p99.9 ms | snapshots | files per table |"
-    yield "|---|--:|--:|--:|--:|--:|--:|---|"
+    yield "| catalog | changes/s | writers late p99 ms | p50 ms | p90 ms | p99 ms | p99.9 ms | snapshots | files per table |"
+    yield "|---|--:|--:|--:|--:|--:|--:|--:|---|"
     for r in results:
         p, files = r["percentiles_ms"], ", ".join(f"{name} {f['files']}" for name, f in sorted(r["files"].items()))
         yield (
-            f"| {r['catalog']} | {r['changes_per_s']:,.0f} | {p[50]:.0f} | {p[90]:.0f} | {p[99]:.0f} | {p[99.9]:.0f} "
+            f"| {r['catalog']} | {r['changes_per_s']:,.0f} | {r['late_ms']['p99']:.0f} | {p[50]:.0f} | {p[90]:.0f} | {p[99]:.0f} | {p[99.9]:.0f} "
             f"| {r['snapshots']:,} | {files} |"
         )
     yield ""
     for r in results:
         p50, p99 = GOALS_MS[r["catalog"]]
-        goal = f"p50 at most {p50} ms" + (f", p99 at most {p99} ms" if p99 else "")
+        goal = f"{r['wanted_per_s']:,} changes/s, p50 at most {p50} ms" + (f", p99 at most {p99} ms" if p99 else "")
         yield f"- {r['catalog']}: {goal}, at most 8 live files per table and one more per 16 MiB: {verdict(r)}"
 
 
 EXPLANATION = """# Freshness
 
-Written by `bench/freshness --write-docs`. A writer commits transactions of 10 changes (updates, inserts, a delete) at a steady rate; the
-flow runs at default options; the official DuckLake client asks for the newest transaction as fast as it can. A delay is the time
-from sending the COMMIT to the source until the end of the client's first query that shows the transaction, so it contains the
+Written by `bench/freshness --write-docs`. Four connections commit transactions of 10 changes (updates, inserts, a delete) by a schedule that is
+fixed beforehand, so a slow moment makes transactions late (`writers late`) but not fewer. The flow runs at default options; the
+official DuckLake client asks for the newest transactions, and again 5 ms after each answer. A delay is the time from sending the COMMIT to the source until the end of the client's first query that shows the transaction, so it contains the
 source's own commit, our part, and the client's look at the catalog.
 """
 
 
-def write_docs(facts, results):
-    docs = ROOT / "docs"
-    (docs / "images").mkdir(exist_ok=True)
+def write_docs(facts, results, docs):
+    (docs / "images").mkdir(parents=True, exist_ok=True)
     series = {r["catalog"]: [(p, ms) for p, ms in r["percentiles_ms"].items()] for r in results}
     plot.lines(docs / "images" / "freshness.svg", "Commit to visible", "percent of transactions", "ms", series)
-    head = [f"- {line}" for line in report.fact_lines(facts)[:4]] + [f"- {results[0]['seconds']} s for each catalog"]
+    seconds = f"- {results[0]['seconds']} s for each catalog, load average {facts['load']:.2f} at the start"
+    head = [*(f"- {line}" for line in report.fact_lines(facts)[:4]), seconds]
     text = [EXPLANATION, *head, "", "![delays by percentile](images/freshness.svg)", "", *lines(results), ""]
     (docs / "freshness.md").write_text("\n".join(text))
 
@@ -218,7 +274,10 @@ def arguments(argv):
     parser.add_argument("--seconds", type=int, default=60, help="of load for each catalog (60)")
     parser.add_argument("--rate", type=int, default=5000, help="changes in a second (5000)")
     parser.add_argument("--destination-option", action="append", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--write-docs", action="store_true", help="also write docs/freshness.md and its plot")
+    parser.add_argument(
+        "--write-docs", nargs="?", const=ROOT / "docs", type=Path, metavar="FOLDER", help="also write freshness.md and its plot"
+    )
+    parser.add_argument("--store", type=Path, default=ROOT / "bench" / "results", metavar="FOLDER", help="for the results")
     return parser.parse_args(argv)
 
 
@@ -226,20 +285,20 @@ def main():
     args = arguments(sys.argv[1:])
     # What report.machine records of a bench/run.
     args.scale, args.repeat, args.no_fsync, args.source_option = 1, 1, False, []
-    results = []
+    facts, results = None, []
     for kind in ["postgres", "sqlite"] if args.catalog == "both" else [args.catalog]:
         folder = Path(tempfile.mkdtemp(prefix="duct-fresh-"))
         try:
-            facts = report.machine(args, folder)
-            facts["postgres"] = "15"
-            results.append({**measure_catalog(kind, args, folder), "seconds": args.seconds})
+            facts = facts or {**report.machine(args, folder), "memory_limit": "none"}
+            result, facts["postgres"] = measure_catalog(kind, args, folder)
+            results.append(result)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     print("\n".join(lines(results)))
-    (ROOT / "bench" / "results").mkdir(exist_ok=True)
-    (ROOT / "bench" / "results" / "freshness.json").write_text(json.dumps({"facts": facts, "results": results}, indent=1))
+    args.store.mkdir(parents=True, exist_ok=True)
+    (args.store / "freshness.json").write_text(json.dumps({"facts": facts, "results": results}, indent=1))
     if args.write_docs:
-        write_docs(facts, results)
+        write_docs(facts, results, args.write_docs)
     return 0
 
 

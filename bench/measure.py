@@ -35,9 +35,9 @@ class Server(Postgres):
         "max_replication_slots": "20",
     }
 
-    def __init__(self, fsync=True):
+    def __init__(self, fsync=True, **settings):
         self.port = _free_port()
-        super().__init__(fsync=fsync, settings={**self.SETTINGS, "port": str(self.port)})
+        super().__init__(fsync=fsync, settings={**self.SETTINGS, **settings, "port": str(self.port)})
         with open(self.data / "pg_hba.conf", "a") as hba:
             hba.write("host all all 127.0.0.1/32 trust\nhost replication all 127.0.0.1/32 trust\n")
 

@@ -1,5 +1,7 @@
 """What happens at the source: tables are made and filled, and changed."""
 
+from decimal import Decimal
+
 from cases import SHAPES, STRIDE
 
 
@@ -19,10 +21,13 @@ def create(database, case, scale):
     database.sql("CHECKPOINT")
 
 
-def sums(case):
-    """A query that Postgres and DuckDB answer alike when they have the same rows."""
-    rows = " UNION ALL ".join(f"SELECT * FROM {name}" for name in case.table.names())
-    return f"SELECT {case.table.sums} FROM ({rows}) t"
+def sums(case, query):
+    """Counts and sums over all tables, alike in Postgres and DuckDB when the rows are. QUERY runs a statement."""
+    names, found = case.table.names(), []
+    for first in range(0, len(names), 50):  # a union of hundreds takes the official client minutes
+        rows = " UNION ALL ".join(f"SELECT * FROM {name}" for name in names[first : first + 50])
+        found.append(query(f"SELECT {case.table.sums} FROM ({rows}) t")[0])
+    return [sum(Decimal(str(value or 0)) for value in column) for column in zip(*found)]
 
 
 def _statement(case, scale):
