@@ -31,7 +31,7 @@ def arguments(argv):
     parser.add_argument("--source-option", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--destination-option", action="append", default=[], metavar="NAME=VALUE")
     args = parser.parse_args(argv)
-    args.cases, args.unix, args.tcp = args.case, False, False
+    args.cases, args.unix, args.tcp, args.skip_large = args.case, False, False, False
     return args
 
 
@@ -169,6 +169,7 @@ def profile(args, case, source, catalog, folder):
     options = pairs(args.source_option), pairs(args.destination_option)
     with Bed(source, catalog, folder, case, args.scale, *options) as bed:
         bed.prepare()
+        bed.begin(case)
         clock = ThreadSampler()
         clock.start()
         plain = bed.ours(case)
@@ -191,7 +192,7 @@ def main():
     folder = Path(tempfile.mkdtemp(prefix="duct-profile-"))
     try:
         with measure.Server() as source:
-            catalog = measure.Server().start() if args.catalog == "postgres" else None
+            catalog = measure.Server().start() if (case.catalog or args.catalog) == "postgres" else None
             try:
                 profile(args, case, source, catalog, folder)
             finally:
