@@ -113,13 +113,10 @@ static int run(int argc, char **argv, struct duct_error *err)
 	if (rc)
 		return rc;
 
-	duct_log_setup(DUCT_WARN, cli_json);
-	const struct duct_log log = {.key = "flow", .value = flow->spec.name};
 	struct cli_signals signals;
-	rc = cli_signals_start(&signals, &log, err);
+	rc = cli_signals_start(&signals, DUCT_WARN, flow->spec.name, err);
 	if (rc)
 		return rc;
-	signals.ctx.flow = flow->spec.name;
 	struct report report = {.utf8 = cli_utf8()};
 	rc = look_at_file(&report, flow, path, err);
 	rc = rc ? rc : probe_all(&report, &flow->spec, &signals.ctx, err);

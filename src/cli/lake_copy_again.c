@@ -9,12 +9,8 @@ enum { MOST_TABLES = 1000, MOST_NAMES = 10000 };
 
 static const char *name_of(struct duct_arena *arena, const struct lake_relation *row)
 {
-	size_t n = strlen(row->source_schema);
-	char *name = duct_arena_alloc(arena, n + strlen(row->source_name) + 2);
-	memcpy(name, row->source_schema, n);
-	name[n] = '.';
-	strcpy(name + n + 1, row->source_name);
-	return name;
+	AUTO_FREE char *name = duct_xasprintf("%s.%s", row->source_schema, row->source_name);
+	return duct_arena_strdup(arena, name);
 }
 
 /* Tables that the flow makes itself have numbers below those of any user's. */
@@ -89,12 +85,10 @@ static int copy_again(const struct flow_spec *spec, struct lake_config config, c
 		return duct_fail(err, DUCT_CONFIG,
 				 "flow \"%s\": the source's option \"snapshot\" says that tables are not copied: set it to auto",
 				 spec->name);
-	duct_log_setup(DUCT_WARN, cli_json);
 	struct cli_signals signals;
-	int rc = cli_signals_start(&signals, NULL, err);
+	int rc = cli_signals_start(&signals, DUCT_WARN, spec->name, err);
 	if (rc)
 		return rc;
-	signals.ctx.flow = spec->name;
 	for (int pass = 0; pass < 2 && rc == 0; pass++) {
 		struct lake *lake = NULL;
 		config.read_only = pass == 0;

@@ -112,11 +112,9 @@ static int run(int argc, char **argv, struct duct_error *err)
 	int rc = cli_find_lake(&flow, &config, n == 1 ? path : NULL, catalog, schema, err);
 	if (rc)
 		return rc;
-	duct_log_setup(DUCT_WARN, cli_json);
-	rc = cli_signals_start(&signals, NULL, err);
+	rc = cli_signals_start(&signals, DUCT_WARN, config.flow, err);
 	if (rc)
 		return rc;
-	signals.ctx.flow = config.flow;
 	rc = find(&config, &request, &signals.ctx, err);
 	cli_signals_end(&signals);
 	return rc;

@@ -1,7 +1,6 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "cli/cli.h"
 #include "cli/lake.h"
 #include "cli/signals.h"
 #include "options/text.h"
@@ -28,9 +27,8 @@ static void put_row(struct duct_buf *to, const struct lake_snapshot_row *row)
 
 static int list_snapshots(const struct lake_config *config, int limit, struct duct_error *err)
 {
-	duct_log_setup(DUCT_WARN, cli_json);
 	struct cli_signals signals;
-	int rc = cli_signals_start(&signals, NULL, err);
+	int rc = cli_signals_start(&signals, DUCT_WARN, config->flow, err);
 	if (rc)
 		return rc;
 	struct lake *lake = NULL;
@@ -39,7 +37,6 @@ static int list_snapshots(const struct lake_config *config, int limit, struct du
 	size_t n = 0;
 	AUTO_BUF struct duct_buf to = {0};
 	duct_arena_init(&arena);
-	signals.ctx.flow = config->flow;
 	rc = lake_open(&lake, config, &signals.ctx, err);
 	rc = rc ? rc : lake_list_snapshots(lake, limit, &arena, &rows, &n, err);
 	for (size_t i = 0; i < n && !rc; i++)

@@ -53,13 +53,10 @@ static int verify(const char *path, const struct flow_verify_options *options, s
 	int rc = cli_load_flow(&flow, path, false, err);
 	if (rc)
 		return rc;
-	duct_log_setup(DUCT_WARN, cli_json);
-	const struct duct_log log = {.key = "flow", .value = flow->spec.name};
 	struct cli_signals signals;
-	rc = cli_signals_start(&signals, &log, err);
+	rc = cli_signals_start(&signals, DUCT_WARN, flow->spec.name, err);
 	if (rc)
 		return rc;
-	signals.ctx.flow = flow->spec.name;
 	rc = flow_verify(&flow->spec, options, &signals.ctx, err);
 	cli_signals_end(&signals);
 	return rc;

@@ -38,13 +38,10 @@ static int run(int argc, char **argv, struct duct_error *err)
 	if (rc)
 		return rc;
 
-	duct_log_setup(level, cli_json);
-	const struct duct_log root = {0}, log = {.parent = &root, .key = "flow", .value = flow->spec.name};
 	struct cli_signals signals;
-	rc = cli_signals_start(&signals, &log, err);
+	rc = cli_signals_start(&signals, level, flow->spec.name, err);
 	if (rc)
 		return rc;
-	signals.ctx.flow = flow->spec.name;
 	struct flow_options options = {
 		.until_caught_up = until_caught_up,
 		.output = quiet	     ? FLOW_OUTPUT_NONE

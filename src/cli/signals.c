@@ -1,4 +1,5 @@
 #include "cli/signals.h"
+#include "cli/cli.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -80,17 +81,19 @@ void cli_signals_let_go(void)
 	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 }
 
-int cli_signals_start(struct cli_signals *s, const struct duct_log *log, struct duct_error *err)
+int cli_signals_start(struct cli_signals *s, enum duct_level level, const char *flow, struct duct_error *err)
 {
 	sigset_t set;
+	duct_log_setup(level, cli_json);
 	memset(s, 0, sizeof *s);
+	s->log = (struct duct_log){.key = "flow", .value = flow};
 	cli_signals_hold();
 	watched_signals(&set);
 	s->stop_fd = eventfd(0, EFD_CLOEXEC);
 	s->abort_fd = eventfd(0, EFD_CLOEXEC);
 	s->end_fd = eventfd(0, EFD_CLOEXEC);
 	s->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	s->ctx = (struct duct_ctx){.log = log, .flow = "", .stop = &s->stop, .stop_fd = s->stop_fd};
+	s->ctx = (struct duct_ctx){.log = *flow ? &s->log : NULL, .flow = flow, .stop = &s->stop, .stop_fd = s->stop_fd};
 	int rc = errno;
 	if (s->stop_fd >= 0 && s->abort_fd >= 0 && s->end_fd >= 0 && s->signal_fd >= 0) {
 		take_signal(s); /* what came while the program was starting counts before anything begins */

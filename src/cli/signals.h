@@ -13,7 +13,8 @@
  * other call is interrupted; a child must empty its signal mask before exec.
  */
 struct cli_signals {
-	struct duct_ctx ctx; /* ready for a flow; `flow` is to be set */
+	struct duct_ctx ctx; /* ready for the flow */
+	struct duct_log log;
 	atomic_bool stop, abort;
 	int stop_fd, abort_fd;
 	int signal_fd, end_fd;
@@ -28,8 +29,9 @@ void cli_signals_hold(void);
 /* For commands that are ended by a signal the usual way. */
 void cli_signals_let_go(void);
 
-/* Called before other threads start. */
-int cli_signals_start(struct cli_signals *signals, const struct duct_log *log, struct duct_error *err) DUCT_CHECKED;
+/* For a command that works with a flow ("": with none): sets up the log, too. `flow` is borrowed. Called before other
+ * threads start. */
+int cli_signals_start(struct cli_signals *signals, enum duct_level level, const char *flow, struct duct_error *err) DUCT_CHECKED;
 void cli_signals_end(struct cli_signals *signals);
 
 #endif
