@@ -1,6 +1,5 @@
 #include <dlfcn.h>
 #include <libpq-fe.h>
-#include <lmdb.h>
 #include <sqlite3.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,10 +82,6 @@ static int run(int argc, char **argv, struct duct_error *err)
 	AUTO_FREE char *pq_version = duct_xasprintf("%d.%d", pq / 10000, pq % 10000);
 	put_line(&h, "libpq", pq_version, library_path((void *)(uintptr_t)PQlibVersion), NULL);
 	put_line(&h, "sqlite", sqlite3_libversion(), library_path((void *)(uintptr_t)sqlite3_libversion), NULL);
-	int major, minor, patch;
-	(void)mdb_version(&major, &minor, &patch);
-	AUTO_FREE char *mdb = duct_xasprintf("%d.%d.%d", major, minor, patch);
-	put_line(&h, "lmdb", mdb, library_path((void *)(uintptr_t)mdb_version), NULL);
 	put_extensions(&h, duckdb_path);
 	rc = cli_print(&h.out, err);
 	duct_buf_done(&h.out);

@@ -124,7 +124,7 @@ def test_version_health_and_options():
     parts = {part["part"]: part for part in map(json.loads, text.splitlines())}
     assert code == EXIT_DONE
     assert parts["libduckdb"]["version"] == "v1.5.5" and parts["libduckdb"]["path"].endswith("libduckdb.so")
-    assert {"ductstream", "libpq", "sqlite", "lmdb", "extension ducklake"} <= set(parts)
+    assert {"ductstream", "libpq", "sqlite", "extension ducklake"} <= set(parts)
     missing = {p["part"]: p for p in map(json.loads, ductstream("health", "-json", DUCTSTREAM_EXTENSIONS="/nowhere")[1].splitlines())}
     assert missing["extension ducklake"]["version"] == "missing" and missing["extension ducklake"]["problem"]
 
