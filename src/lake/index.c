@@ -294,10 +294,12 @@ bool lake_index_check_file(const struct lake_index_set *set, int dir, const char
 	struct header h;
 	struct stat st;
 	int fd = openat(dir, name, O_RDONLY | O_CLOEXEC);
+	*ret_sum = 0;
 	if (fd < 0)
 		return false;
 	bool ok = fstat(fd, &st) == 0 && pread(fd, &h, sizeof h, 0) == (ssize_t)sizeof h && is_header(&h, set, &st);
-	*ret_sum = ok ? h.sum : 0;
+	if (ok)
+		*ret_sum = h.sum;
 	ok = ok && h.built && sums_are_right(fd, &h);
 	close(fd);
 	return ok;

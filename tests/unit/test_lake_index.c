@@ -328,6 +328,26 @@ static void test_freshness(void **state)
 	lake_index_set_close(set);
 }
 
+/* A copied folder is read whole; what cannot be opened in it counts for nothing. */
+static void test_a_copy_with_dead_links(void **state)
+{
+	(void)state;
+	struct lake_index_set *set = open_set("copied", "c1", false);
+	struct lake_index *index = open_index(set, 1, "key 1", false);
+	lake_index_add(index, (struct lake_key_hash){1, 1}, (struct lake_place){1, 1, 1});
+	lake_index_set_built(index);
+	lake_index_close(index);
+	lake_index_set_close(set);
+	AUTO_FREE char *command = duct_xasprintf("cp -r '%s/copied' '%s/copy' && cd '%s/copy' && for i in 2 3 4 5 6 7 8 9; do "
+						 "ln -s nowhere $i.idx; done", dir, dir, dir);
+	assert_int_equal(system(command), 0);
+	set = open_set("copy", "c1", true);
+	index = open_index(set, 1, "key 1", true);
+	assert_int_equal(lake_index_count(index), 1);
+	lake_index_close(index);
+	lake_index_set_close(set);
+}
+
 static void test_one_owner(void **state)
 {
 	(void)state;
@@ -349,6 +369,7 @@ int main(void)
 		cmocka_unit_test(test_sequences_beyond_the_end),
 		cmocka_unit_test(test_merge_sees_equal_hashes),
 		cmocka_unit_test(test_freshness),
+		cmocka_unit_test(test_a_copy_with_dead_links),
 		cmocka_unit_test(test_one_owner),
 	};
 	return cmocka_run_group_tests(tests, make_dir, remove_dir);
