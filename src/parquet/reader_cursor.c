@@ -14,6 +14,7 @@
 
 enum {
 	WINDOW_BYTES = 1 << 20, /* of pages that are read at once */
+	KEPT_BYTES = 4 << 20,	/* a larger window is given back once its page is decompressed */
 	SERVED_ENCODINGS = 1 << PARQUET_PLAIN | 1 << PARQUET_PLAIN_DICTIONARY | 1 << PARQUET_RLE | 1 << PARQUET_RLE_DICTIONARY,
 };
 
@@ -353,8 +354,19 @@ static int open_v2(struct parquet_cursor *c, const struct parquet_page_head *hea
 	int codec = head->is_compressed ? c->chunk->codec : PARQUET_UNCOMPRESSED;
 	c->levels = parquet_hybrid_over(body + head->repetition_bytes, head->definition_bytes, 1);
 	int rc = unpack(c, body + before, head->compressed_bytes - before, codec, raw_bytes, &c->raw, &c->values, err);
-	c->values_end = c->values + (rc ? 0 : raw_bytes);
+	if (!rc)
+		c->values_end = c->values + raw_bytes;
 	return rc;
+}
+
+/* A page of one enormous value is not held twice while the value is copied. */
+static void give_back_window(struct parquet_cursor *c)
+{
+	if (c->window.cap <= KEPT_BYTES)
+		return;
+	free(c->window.data);
+	c->window = (struct space){0};
+	c->window_bytes = 0;
 }
 
 static int open_data_page(struct parquet_cursor *c, uint32_t page, struct duct_error *err)
@@ -377,6 +389,8 @@ static int open_data_page(struct parquet_cursor *c, uint32_t page, struct duct_e
 		rc = open_values(c, &head, err);
 	if (rc)
 		return duct_wrap(err, "page at %" PRId64, at->offset);
+	if (head.type == PARQUET_DATA_PAGE && c->chunk->codec != PARQUET_UNCOMPRESSED)
+		give_back_window(c); /* nothing points into it */
 	c->page = page;
 	c->page_row = 0;
 	return 0;
