@@ -27,9 +27,9 @@ struct element {
 
 static void parse_unit(struct thrift_reader *r, const struct thrift_field *in, struct element *e)
 {
-	if (!thrift_struct(r, in))
+	if (!thrift_read_struct(r, in))
 		return;
-	for (struct thrift_field f = {0}; thrift_next(r, &f);) {
+	for (struct thrift_field f = {0}; thrift_next_field(r, &f);) {
 		e->unit = f.id;
 		thrift_skip(r, &f);
 	}
@@ -38,23 +38,23 @@ static void parse_unit(struct thrift_reader *r, const struct thrift_field *in, s
 /* The members of the union's member: the same field numbers mean other things in each. */
 static void parse_logical_members(struct thrift_reader *r, const struct thrift_field *in, struct element *e)
 {
-	if (!thrift_struct(r, in))
+	if (!thrift_read_struct(r, in))
 		return;
 	bool decimal = e->logical == PARQUET_LOGICAL_DECIMAL, integer = e->logical == PARQUET_LOGICAL_INTEGER;
 	bool time = e->logical == PARQUET_LOGICAL_TIME || e->logical == PARQUET_LOGICAL_TIMESTAMP;
-	for (struct thrift_field f = {0}; thrift_next(r, &f);) {
+	for (struct thrift_field f = {0}; thrift_next_field(r, &f);) {
 		if (decimal && f.id == PARQUET_DECIMAL_SCALE)
-			e->logical_scale = thrift_int(r, &f);
+			e->logical_scale = thrift_read_int(r, &f);
 		else if (decimal && f.id == PARQUET_DECIMAL_PRECISION)
-			e->logical_precision = thrift_int(r, &f);
+			e->logical_precision = thrift_read_int(r, &f);
 		else if (time && f.id == PARQUET_TIME_UTC)
-			e->utc = thrift_bool(r, &f);
+			e->utc = thrift_read_bool(r, &f);
 		else if (time && f.id == PARQUET_TIME_UNIT)
 			parse_unit(r, &f, e);
 		else if (integer && f.id == PARQUET_INTEGER_BITS)
-			e->bits = thrift_int(r, &f);
+			e->bits = thrift_read_int(r, &f);
 		else if (integer && f.id == PARQUET_INTEGER_SIGNED)
-			e->is_signed = thrift_bool(r, &f);
+			e->is_signed = thrift_read_bool(r, &f);
 		else
 			thrift_skip(r, &f);
 	}
@@ -62,9 +62,9 @@ static void parse_logical_members(struct thrift_reader *r, const struct thrift_f
 
 static void parse_logical(struct thrift_reader *r, const struct thrift_field *in, struct element *e)
 {
-	if (!thrift_struct(r, in))
+	if (!thrift_read_struct(r, in))
 		return;
-	for (struct thrift_field f = {0}; thrift_next(r, &f);) {
+	for (struct thrift_field f = {0}; thrift_next_field(r, &f);) {
 		e->logical = f.id;
 		parse_logical_members(r, &f, e);
 	}
@@ -74,17 +74,17 @@ static void parse_element(struct thrift_reader *r, struct element *e)
 {
 	size_t n;
 	*e = (struct element){.type = -1, .repetition = -1, .converted = PARQUET_CONVERTED_NONE, .field_id = -1};
-	for (struct thrift_field f = {0}; thrift_next(r, &f);) {
+	for (struct thrift_field f = {0}; thrift_next_field(r, &f);) {
 		switch (f.id) {
-		case PARQUET_ELEMENT_TYPE: e->type = thrift_int(r, &f); break;
-		case PARQUET_ELEMENT_TYPE_LENGTH: e->type_length = thrift_int(r, &f); break;
-		case PARQUET_ELEMENT_REPETITION: e->repetition = thrift_int(r, &f); break;
-		case PARQUET_ELEMENT_NAME: e->has_name = thrift_binary(r, &f, &n) != NULL; break;
-		case PARQUET_ELEMENT_NUM_CHILDREN: e->nchildren = thrift_int(r, &f); break;
-		case PARQUET_ELEMENT_CONVERTED: e->converted = thrift_int(r, &f); break;
-		case PARQUET_ELEMENT_SCALE: e->scale = thrift_int(r, &f); break;
-		case PARQUET_ELEMENT_PRECISION: e->precision = thrift_int(r, &f); break;
-		case PARQUET_ELEMENT_FIELD_ID: e->field_id = thrift_int(r, &f); break;
+		case PARQUET_ELEMENT_TYPE: e->type = thrift_read_int(r, &f); break;
+		case PARQUET_ELEMENT_TYPE_LENGTH: e->type_length = thrift_read_int(r, &f); break;
+		case PARQUET_ELEMENT_REPETITION: e->repetition = thrift_read_int(r, &f); break;
+		case PARQUET_ELEMENT_NAME: e->has_name = thrift_read_binary(r, &f, &n) != NULL; break;
+		case PARQUET_ELEMENT_NUM_CHILDREN: e->nchildren = thrift_read_int(r, &f); break;
+		case PARQUET_ELEMENT_CONVERTED: e->converted = thrift_read_int(r, &f); break;
+		case PARQUET_ELEMENT_SCALE: e->scale = thrift_read_int(r, &f); break;
+		case PARQUET_ELEMENT_PRECISION: e->precision = thrift_read_int(r, &f); break;
+		case PARQUET_ELEMENT_FIELD_ID: e->field_id = thrift_read_int(r, &f); break;
 		case PARQUET_ELEMENT_LOGICAL: parse_logical(r, &f, e); break;
 		default: thrift_skip(r, &f); break;
 		}
@@ -214,24 +214,24 @@ static int number_leaves(struct parquet_footer *f, int i, int depth)
 
 static void parse_encodings(struct thrift_reader *r, const struct thrift_field *in, struct parquet_chunk *c)
 {
-	for (size_t n = thrift_list(r, in, THRIFT_I32); n && !r->bad; n--) {
-		int64_t encoding = thrift_element(r);
+	for (size_t n = thrift_read_list(r, in, THRIFT_I32); n && !r->bad; n--) {
+		int64_t encoding = thrift_read_element(r);
 		c->encodings |= encoding >= 0 && encoding < 31 ? UINT32_C(1) << encoding : UINT32_C(1) << 31;
 	}
 }
 
 static void parse_chunk_meta(struct thrift_reader *r, const struct thrift_field *in, struct parquet_chunk *c)
 {
-	if (!thrift_struct(r, in))
+	if (!thrift_read_struct(r, in))
 		return;
-	for (struct thrift_field f = {0}; thrift_next(r, &f);) {
+	for (struct thrift_field f = {0}; thrift_next_field(r, &f);) {
 		switch (f.id) {
 		case PARQUET_META_ENCODINGS: parse_encodings(r, &f, c); break;
-		case PARQUET_META_CODEC: c->codec = (int8_t)thrift_int(r, &f); break;
-		case PARQUET_META_NUM_VALUES: c->nvalues = thrift_int(r, &f); break;
-		case PARQUET_META_COMPRESSED_BYTES: c->bytes = thrift_int(r, &f); break;
-		case PARQUET_META_DATA_OFFSET: c->data_offset = thrift_int(r, &f); break;
-		case PARQUET_META_DICTIONARY_OFFSET: c->dictionary_offset = thrift_int(r, &f); break;
+		case PARQUET_META_CODEC: c->codec = (int8_t)thrift_read_int(r, &f); break;
+		case PARQUET_META_NUM_VALUES: c->nvalues = thrift_read_int(r, &f); break;
+		case PARQUET_META_COMPRESSED_BYTES: c->bytes = thrift_read_int(r, &f); break;
+		case PARQUET_META_DATA_OFFSET: c->data_offset = thrift_read_int(r, &f); break;
+		case PARQUET_META_DICTIONARY_OFFSET: c->dictionary_offset = thrift_read_int(r, &f); break;
 		default: thrift_skip(r, &f); break;
 		}
 	}
@@ -241,14 +241,14 @@ static void parse_chunk(struct thrift_reader *r, struct parquet_chunk *c)
 {
 	bool meta = false;
 	*c = (struct parquet_chunk){.codec = -1};
-	for (struct thrift_field f = {0}; thrift_next(r, &f);) {
+	for (struct thrift_field f = {0}; thrift_next_field(r, &f);) {
 		switch (f.id) {
 		case PARQUET_CHUNK_META:
 			parse_chunk_meta(r, &f, c);
 			meta = true;
 			break;
-		case PARQUET_CHUNK_OFFSET_INDEX_OFFSET: c->index_offset = thrift_int(r, &f); break;
-		case PARQUET_CHUNK_OFFSET_INDEX_LENGTH: c->index_bytes = (int32_t)thrift_int(r, &f); break;
+		case PARQUET_CHUNK_OFFSET_INDEX_OFFSET: c->index_offset = thrift_read_int(r, &f); break;
+		case PARQUET_CHUNK_OFFSET_INDEX_LENGTH: c->index_bytes = (int32_t)thrift_read_int(r, &f); break;
 		case PARQUET_CHUNK_FILE_PATH:
 		case PARQUET_CHUNK_CRYPTO:
 			c->elsewhere = true;
@@ -263,11 +263,11 @@ static void parse_chunk(struct thrift_reader *r, struct parquet_chunk *c)
 static int parse_group(struct parquet_footer *to, struct thrift_reader *r, struct parquet_group *g, struct duct_error *err)
 {
 	*g = (struct parquet_group){.first_row = to->rows, .rows = -1};
-	for (struct thrift_field f = {0}; thrift_next(r, &f);) {
+	for (struct thrift_field f = {0}; thrift_next_field(r, &f);) {
 		if (f.id == PARQUET_GROUP_NUM_ROWS) {
-			g->rows = thrift_int(r, &f);
+			g->rows = thrift_read_int(r, &f);
 		} else if (f.id == PARQUET_GROUP_COLUMNS && !g->chunks) {
-			size_t n = thrift_list(r, &f, THRIFT_STRUCT);
+			size_t n = thrift_read_list(r, &f, THRIFT_STRUCT);
 			if (n != (size_t)to->nleaves)
 				return r->bad ? 0 : duct_fail(err, DUCT_FATAL, "a row group has %zu columns, the schema has %d", n, to->nleaves);
 			g->chunks = duct_arena_alloc(&to->arena, n * sizeof *g->chunks);
@@ -286,7 +286,7 @@ static int parse_groups(struct parquet_footer *to, struct thrift_reader *r, cons
 {
 	size_t cap = 0;
 	int ret = 0;
-	for (size_t n = thrift_list(r, in, THRIFT_STRUCT); n && !r->bad && !ret; n--) {
+	for (size_t n = thrift_read_list(r, in, THRIFT_STRUCT); n && !r->bad && !ret; n--) {
 		to->groups = duct_grow(to->groups, &cap, to->ngroups + 1, sizeof *to->groups);
 		struct parquet_group *g = &to->groups[to->ngroups];
 		ret = parse_group(to, r, g, err);
@@ -304,13 +304,13 @@ int parquet_footer_parse(struct parquet_footer *to, const void *data, size_t n, 
 	int64_t rows = -1;
 	int ret = 0;
 	bool encrypted = false;
-	for (struct thrift_field f = {0}; !ret && thrift_next(&r, &f);) {
+	for (struct thrift_field f = {0}; !ret && thrift_next_field(&r, &f);) {
 		if (f.id == PARQUET_FILE_SCHEMA && !to->nnodes) {
-			ret = parse_schema(to, &r, thrift_list(&r, &f, THRIFT_STRUCT), err);
+			ret = parse_schema(to, &r, thrift_read_list(&r, &f, THRIFT_STRUCT), err);
 			if (!ret && !r.bad && number_leaves(to, 0, 0) != to->nnodes)
 				return duct_fail(err, DUCT_FATAL, "the tree of its schema is damaged");
 		} else if (f.id == PARQUET_FILE_NUM_ROWS) {
-			rows = thrift_int(&r, &f);
+			rows = thrift_read_int(&r, &f);
 		} else if (f.id == PARQUET_FILE_ROW_GROUPS && to->nnodes && !to->groups) {
 			ret = parse_groups(to, &r, &f, err);
 		} else {
@@ -332,11 +332,11 @@ int parquet_footer_parse(struct parquet_footer *to, const void *data, size_t n, 
 static struct parquet_location parse_location(struct thrift_reader *r, int64_t start, int64_t end, int64_t rows, bool *good)
 {
 	int64_t offset = -1, bytes = -1, row = -1;
-	for (struct thrift_field f = {0}; thrift_next(r, &f);) {
+	for (struct thrift_field f = {0}; thrift_next_field(r, &f);) {
 		switch (f.id) {
-		case PARQUET_LOCATION_OFFSET: offset = thrift_int(r, &f); break;
-		case PARQUET_LOCATION_BYTES: bytes = thrift_int(r, &f); break;
-		case PARQUET_LOCATION_FIRST_ROW: row = thrift_int(r, &f); break;
+		case PARQUET_LOCATION_OFFSET: offset = thrift_read_int(r, &f); break;
+		case PARQUET_LOCATION_BYTES: bytes = thrift_read_int(r, &f); break;
+		case PARQUET_LOCATION_FIRST_ROW: row = thrift_read_int(r, &f); break;
 		default: thrift_skip(r, &f); break;
 		}
 	}
@@ -351,12 +351,12 @@ int parquet_index_parse(struct parquet_footer *footer, const struct parquet_grou
 	struct parquet_location *pages = NULL;
 	size_t npages = 0;
 	bool good = true;
-	for (struct thrift_field f = {0}; good && thrift_next(&r, &f);) {
+	for (struct thrift_field f = {0}; good && thrift_next_field(&r, &f);) {
 		if (f.id != PARQUET_OFFSETS_PAGES || pages) {
 			thrift_skip(&r, &f);
 			continue;
 		}
-		npages = thrift_list(&r, &f, THRIFT_STRUCT);
+		npages = thrift_read_list(&r, &f, THRIFT_STRUCT);
 		pages = duct_arena_alloc(&footer->arena, npages * sizeof *pages);
 		for (size_t i = 0; i < npages && good; i++) {
 			pages[i] = parse_location(&r, start, end, group->rows, &good);

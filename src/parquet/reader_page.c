@@ -12,15 +12,15 @@
 /* The headers of the three kinds of pages; v1 and dictionary begin with the same two fields. */
 static void parse_v1(struct thrift_reader *r, const struct thrift_field *in, struct parquet_page_head *to, int64_t *nvalues)
 {
-	if (!thrift_struct(r, in))
+	if (!thrift_read_struct(r, in))
 		return;
-	for (struct thrift_field f = {0}; thrift_next(r, &f);) {
+	for (struct thrift_field f = {0}; thrift_next_field(r, &f);) {
 		switch (f.id) {
-		case PARQUET_DATA_NUM_VALUES: *nvalues = thrift_int(r, &f); break;
-		case PARQUET_DATA_ENCODING: to->encoding = (int)thrift_int(r, &f); break;
+		case PARQUET_DATA_NUM_VALUES: *nvalues = thrift_read_int(r, &f); break;
+		case PARQUET_DATA_ENCODING: to->encoding = (int)thrift_read_int(r, &f); break;
 		case PARQUET_DATA_DEFINITION_ENCODING:
 			if (in->id == PARQUET_PAGE_DATA)
-				to->definition_encoding = (int)thrift_int(r, &f);
+				to->definition_encoding = (int)thrift_read_int(r, &f);
 			else
 				thrift_skip(r, &f); /* of a dictionary: is it sorted? */
 			break;
@@ -32,18 +32,18 @@ static void parse_v1(struct thrift_reader *r, const struct thrift_field *in, str
 static void parse_v2(struct thrift_reader *r, const struct thrift_field *in, struct parquet_page_head *to, int64_t *nvalues,
 	int64_t *nrows, int64_t *definition, int64_t *repetition)
 {
-	if (!thrift_struct(r, in))
+	if (!thrift_read_struct(r, in))
 		return;
 	to->is_compressed = true;
 	to->definition_encoding = PARQUET_RLE;
-	for (struct thrift_field f = {0}; thrift_next(r, &f);) {
+	for (struct thrift_field f = {0}; thrift_next_field(r, &f);) {
 		switch (f.id) {
-		case PARQUET_DATA2_NUM_VALUES: *nvalues = thrift_int(r, &f); break;
-		case PARQUET_DATA2_NUM_ROWS: *nrows = thrift_int(r, &f); break;
-		case PARQUET_DATA2_ENCODING: to->encoding = (int)thrift_int(r, &f); break;
-		case PARQUET_DATA2_DEFINITION_BYTES: *definition = thrift_int(r, &f); break;
-		case PARQUET_DATA2_REPETITION_BYTES: *repetition = thrift_int(r, &f); break;
-		case PARQUET_DATA2_IS_COMPRESSED: to->is_compressed = thrift_bool(r, &f); break;
+		case PARQUET_DATA2_NUM_VALUES: *nvalues = thrift_read_int(r, &f); break;
+		case PARQUET_DATA2_NUM_ROWS: *nrows = thrift_read_int(r, &f); break;
+		case PARQUET_DATA2_ENCODING: to->encoding = (int)thrift_read_int(r, &f); break;
+		case PARQUET_DATA2_DEFINITION_BYTES: *definition = thrift_read_int(r, &f); break;
+		case PARQUET_DATA2_REPETITION_BYTES: *repetition = thrift_read_int(r, &f); break;
+		case PARQUET_DATA2_IS_COMPRESSED: to->is_compressed = thrift_read_bool(r, &f); break;
 		default: thrift_skip(r, &f); break;
 		}
 	}
@@ -59,13 +59,13 @@ int parquet_page_head_parse(struct parquet_page_head *to, const void *data, size
 	struct thrift_reader r = thrift_reader_over(data, n);
 	int64_t type = -1, raw = -1, compressed = -1, nvalues = -1, nrows = 0, definition = 0, repetition = 0;
 	*to = (struct parquet_page_head){.encoding = -1, .definition_encoding = -1};
-	for (struct thrift_field f = {0}; thrift_next(&r, &f);) {
+	for (struct thrift_field f = {0}; thrift_next_field(&r, &f);) {
 		switch (f.id) {
-		case PARQUET_PAGE_TYPE: type = thrift_int(&r, &f); break;
-		case PARQUET_PAGE_RAW_BYTES: raw = thrift_int(&r, &f); break;
-		case PARQUET_PAGE_COMPRESSED_BYTES: compressed = thrift_int(&r, &f); break;
+		case PARQUET_PAGE_TYPE: type = thrift_read_int(&r, &f); break;
+		case PARQUET_PAGE_RAW_BYTES: raw = thrift_read_int(&r, &f); break;
+		case PARQUET_PAGE_COMPRESSED_BYTES: compressed = thrift_read_int(&r, &f); break;
 		case PARQUET_PAGE_CRC:
-			to->crc = (uint32_t)thrift_int(&r, &f);
+			to->crc = (uint32_t)thrift_read_int(&r, &f);
 			to->has_crc = true;
 			break;
 		case PARQUET_PAGE_DATA:

@@ -36,24 +36,24 @@ static uint64_t varint(struct thrift_reader *r)
 	return 0;
 }
 
-int64_t thrift_element(struct thrift_reader *r)
+int64_t thrift_read_element(struct thrift_reader *r)
 {
 	uint64_t v = varint(r);
 	return (int64_t)(v >> 1 ^ (UINT64_C(0) - (v & 1)));
 }
 
-bool thrift_next(struct thrift_reader *r, struct thrift_field *f)
+bool thrift_next_field(struct thrift_reader *r, struct thrift_field *f)
 {
 	const uint8_t *p = take(r, 1);
 	if (!p || (*p & 15) == THRIFT_STOP)
 		return false;
-	int64_t id = *p >> 4 ? f->id + (*p >> 4) : thrift_element(r);
+	int64_t id = *p >> 4 ? f->id + (*p >> 4) : thrift_read_element(r);
 	f->type = *p & 15;
 	f->id = id >= INT16_MIN && id <= INT16_MAX ? (int)id : 0;
 	return !r->bad;
 }
 
-int64_t thrift_int(struct thrift_reader *r, const struct thrift_field *f)
+int64_t thrift_read_int(struct thrift_reader *r, const struct thrift_field *f)
 {
 	if (f->type == THRIFT_I8) {
 		const uint8_t *p = take(r, 1);
@@ -61,17 +61,17 @@ int64_t thrift_int(struct thrift_reader *r, const struct thrift_field *f)
 	}
 	if (f->type < THRIFT_I16 || f->type > THRIFT_I64)
 		set_bad(r, false);
-	return thrift_element(r);
+	return thrift_read_element(r);
 }
 
-bool thrift_bool(struct thrift_reader *r, const struct thrift_field *f)
+bool thrift_read_bool(struct thrift_reader *r, const struct thrift_field *f)
 {
 	if (f->type != THRIFT_TRUE && f->type != THRIFT_FALSE)
 		set_bad(r, false);
 	return f->type == THRIFT_TRUE;
 }
 
-const char *thrift_binary(struct thrift_reader *r, const struct thrift_field *f, size_t *ret_n)
+const char *thrift_read_binary(struct thrift_reader *r, const struct thrift_field *f, size_t *ret_n)
 {
 	if (f->type != THRIFT_BINARY)
 		set_bad(r, false);
@@ -81,7 +81,7 @@ const char *thrift_binary(struct thrift_reader *r, const struct thrift_field *f,
 	return (const char *)p;
 }
 
-bool thrift_struct(struct thrift_reader *r, const struct thrift_field *f)
+bool thrift_read_struct(struct thrift_reader *r, const struct thrift_field *f)
 {
 	if (f->type != THRIFT_STRUCT)
 		set_bad(r, false);
@@ -100,7 +100,7 @@ static size_t list_head(struct thrift_reader *r, int *ret_type)
 	return r->bad ? 0 : n;
 }
 
-size_t thrift_list(struct thrift_reader *r, const struct thrift_field *f, enum thrift_type type)
+size_t thrift_read_list(struct thrift_reader *r, const struct thrift_field *f, enum thrift_type type)
 {
 	int found = type;
 	if (f->type != THRIFT_LIST)
@@ -149,7 +149,7 @@ static void skip_value(struct thrift_reader *r, int type, bool in_list, int dept
 	case THRIFT_SET: skip_list(r, depth + 1); break;
 	case THRIFT_MAP: skip_map(r, depth + 1); break;
 	case THRIFT_STRUCT:
-		for (struct thrift_field f = {0}; thrift_next(r, &f);)
+		for (struct thrift_field f = {0}; thrift_next_field(r, &f);)
 			skip_value(r, f.type, false, depth + 1);
 		break;
 	default: set_bad(r, false); break;

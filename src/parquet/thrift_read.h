@@ -29,22 +29,22 @@ static inline struct thrift_reader thrift_reader_over(const void *data, size_t n
 	return (struct thrift_reader){.at = data, .end = (const uint8_t *)data + n};
 }
 
-/* A field of a struct; zeroed before the first. `for (struct thrift_field f = {0}; thrift_next(r, &f);)`: the body takes
+/* A field of a struct; zeroed before the first. `for (struct thrift_field f = {0}; thrift_next_field(r, &f);)`: the body takes
  * the value of each field with one of the functions below, in doubt thrift_skip(). */
 struct thrift_field {
 	int id, type;
 };
-bool thrift_next(struct thrift_reader *r, struct thrift_field *f);
+bool thrift_next_field(struct thrift_reader *r, struct thrift_field *f);
 
 /* The field's value; `bad` when it has another type. */
-int64_t thrift_int(struct thrift_reader *r, const struct thrift_field *f);
-bool thrift_bool(struct thrift_reader *r, const struct thrift_field *f);
-const char *thrift_binary(struct thrift_reader *r, const struct thrift_field *f, size_t *ret_n); /* not copied */
-bool thrift_struct(struct thrift_reader *r, const struct thrift_field *f); /* then its fields follow */
+int64_t thrift_read_int(struct thrift_reader *r, const struct thrift_field *f);
+bool thrift_read_bool(struct thrift_reader *r, const struct thrift_field *f);
+const char *thrift_read_binary(struct thrift_reader *r, const struct thrift_field *f, size_t *ret_n); /* not copied */
+bool thrift_read_struct(struct thrift_reader *r, const struct thrift_field *f); /* then its fields follow */
 
 /* The head of a list of `type`: its count, which never is above the bytes that are left. Elements follow. */
-size_t thrift_list(struct thrift_reader *r, const struct thrift_field *f, enum thrift_type type);
-int64_t thrift_element(struct thrift_reader *r); /* an integer of a list */
+size_t thrift_read_list(struct thrift_reader *r, const struct thrift_field *f, enum thrift_type type);
+int64_t thrift_read_element(struct thrift_reader *r); /* an integer of a list */
 
 void thrift_skip(struct thrift_reader *r, const struct thrift_field *f);
 
