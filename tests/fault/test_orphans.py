@@ -11,7 +11,7 @@ import pytest
 from lib.cli import ductstream, lines
 from lib.compare import assert_same
 from lib.flow import EXIT_CONFIG, EXIT_DONE
-from lib.pause import Pause
+from lib.pause import Pause, run_to
 from lib.wait import wait_until
 from lib.workload import SCHEMA, TABLES, assert_whole
 
@@ -143,9 +143,7 @@ def test_a_file_that_is_named_in_the_last_moment_stays(mirrored, tmp_path):
     flow.set_destination(inline_rows=0)
     database.sql("INSERT INTO side (body, n) VALUES ('late', 1)")
     before = parquet(lake_home.data_path)
-    writer = Pause(tmp_path / "writer", "commit-planned")
-    run = flow.start("--until-caught-up", env=writer.env)
-    writer.wait(run)
+    writer, run = run_to(flow, tmp_path / "writer", "commit-planned")
     make_old(lake_home.data_path)
     (late,) = parquet(lake_home.data_path) - before
     assert orphans(flow) == {late}
@@ -188,9 +186,7 @@ def test_files_of_a_writer_that_was_frozen(removed, mirrored, tmp_path):
     flow.set_destination(inline_rows=0)
     database.sql("INSERT INTO side (body, n) VALUES ('late', 1); UPDATE left_account SET amount = amount")
     before = parquet(lake_home.data_path)
-    pause = Pause(tmp_path / "writer", "commit-planned")
-    run = flow.start("--until-caught-up", env=pause.env)
-    pause.wait(run)
+    pause, run = run_to(flow, tmp_path / "writer", "commit-planned")
     late = parquet(lake_home.data_path) - before
     make_old(lake_home.data_path)
     if removed:
@@ -206,9 +202,7 @@ def test_files_of_a_writer_that_was_frozen(removed, mirrored, tmp_path):
 def test_files_of_a_copy_that_was_removed_under_it(database, lake_home, make_flow, tmp_path):
     database.sql(SCHEMA)
     flow = make_flow(database, lake_home)
-    pause = Pause(tmp_path / "writer", "commit-planned")
-    run = flow.start("--until-caught-up", env=pause.env)
-    pause.wait(run)
+    pause, run = run_to(flow, tmp_path / "writer", "commit-planned")
     make_old(lake_home.data_path)
     assert len(orphans(flow, "--delete")) == len(TABLES)
     pause.release()

@@ -10,7 +10,7 @@ import pytest
 from lib.compare import assert_same
 from lib.flow import EXIT_DONE, EXIT_FATAL
 from lib.lake import LakeError, LakeHome
-from lib.pause import Pause
+from lib.pause import run_to
 from lib.workload import SCHEMA, TABLES, Workload, assert_whole, touch_all
 
 WHOLE = tuple(f"public.{table}" for table in TABLES)
@@ -112,9 +112,7 @@ def test_race_is_lost_at_every_kind_of_commit(point, database, server, lake_home
         for n, (kind, statements) in enumerate(KINDS.items()):
             database.sql(statements)
             quiet.sql(statements)
-            pause = Pause(tmp_path / f"pause-{n}", point)
-            run = raced.start("--until-caught-up", env=pause.env)
-            pause.wait(run)
+            pause, run = run_to(raced, tmp_path / f"pause-{n}", point)
             other.sql(f"INSERT INTO theirs.t VALUES ({n}, '{kind}')")
             pause.release()
             run.expect(EXIT_DONE)
@@ -154,9 +152,7 @@ def test_our_table_is_maintained_in_the_window(what, mirrored, tmp_path):
         flow.run_until_caught_up()
     database.sql("UPDATE side SET n = n + 1 WHERE id % 2 = 0; DELETE FROM side WHERE id % 5 = 0")
     database.sql(transfer.format("id < 20"))
-    pause = Pause(tmp_path / "pause", "commit-planned")
-    run = flow.start("--until-caught-up", env=pause.env)
-    pause.wait(run)
+    pause, run = run_to(flow, tmp_path / "pause", "commit-planned")
     with lake_home.open() as other:
         before = other.last_snapshot()
         for statement in MAINTENANCE[what]:
@@ -172,9 +168,7 @@ def test_our_table_is_maintained_in_the_window(what, mirrored, tmp_path):
 def test_our_rows_are_changed_in_the_window(mirrored, tmp_path):
     database, lake_home, flow = mirrored
     database.sql("UPDATE side SET n = n + 1")
-    pause = Pause(tmp_path / "pause", "commit-planned")
-    run = flow.start("--until-caught-up", env=pause.env)
-    pause.wait(run)
+    pause, run = run_to(flow, tmp_path / "pause", "commit-planned")
     with lake_home.open() as other:
         other.sql("DELETE FROM public.side WHERE id = 10")
         snapshot = other.last_snapshot()
@@ -188,9 +182,7 @@ def test_another_table_of_ours_is_changed_in_the_window(mirrored, tmp_path):
     """Our commit leaves that table alone; after it nobody would look at what came before."""
     database, lake_home, flow = mirrored
     database.sql("UPDATE left_account SET amount = amount")
-    pause = Pause(tmp_path / "pause", "commit-planned")
-    run = flow.start("--until-caught-up", env=pause.env)
-    pause.wait(run)
+    pause, run = run_to(flow, tmp_path / "pause", "commit-planned")
     with lake_home.open() as other:
         other.sql("DELETE FROM public.side WHERE id = 10")
         snapshot = other.last_snapshot()
@@ -208,9 +200,8 @@ def test_another_table_of_ours_is_merged_in_the_window(kill, mirrored, tmp_path)
         database.sql("INSERT INTO side (body, n) SELECT 'f', i FROM generate_series(1, 40) i")
         flow.run_until_caught_up()
     database.sql("UPDATE right_account SET note = 'x' WHERE id = 1")
-    pause = Pause(tmp_path / "pause", "commit-planned")
-    run = flow.start("--until-caught-up", env={**pause.env, **({"DUCT_KILL_POINT": "commit-done:1"} if kill else {})})
-    pause.wait(run)
+    env = {"DUCT_KILL_POINT": "commit-done:1"} if kill else {}
+    pause, run = run_to(flow, tmp_path / "pause", "commit-planned", **env)
     with lake_home.open() as other:
         before = other.last_snapshot()
         other.sql("CALL ducklake_merge_adjacent_files('lake')")

@@ -23,3 +23,11 @@ class Pause:
 
     def release(self):
         self.path.touch()
+
+
+def run_to(flow, folder, name, **env):
+    """A run until caught up that has reached the place for the first time: (pause, run)."""
+    pause = Pause(folder, name)
+    run = flow.start("--until-caught-up", env={**pause.env, **env})
+    pause.wait(run)
+    return pause, run
