@@ -13,6 +13,7 @@ import shutil
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,6 +28,9 @@ from bed import Bed, WrongResult  # noqa: E402
 from limit import Limit  # noqa: E402
 
 
+TOGETHER = 2  # groups that are prepared at the same time, each on a server of its own
+
+
 def pairs(texts):
     """["a=b"] as a dict."""
     return dict(text.split("=", 1) for text in texts)
@@ -36,6 +40,7 @@ def arguments(argv):
     parser = argparse.ArgumentParser(prog="bench/run", description=__doc__)
     parser.add_argument("--scale", type=float, default=1.0, help="1 (default): a million narrow rows")
     parser.add_argument("--cases", default="*", help="comma-separated names or patterns, like insert-*,snapshot-wide-1")
+    parser.add_argument("--all", action="store_true", help="with what is else left out unless it is named (in --list with a star)")
     parser.add_argument("--repeat", type=int, default=3, help="repetitions, of which the median counts (3)")
     parser.add_argument("--catalog", choices=["sqlite", "postgres"], default="sqlite", help="of cases that do not name theirs")
     parser.add_argument("--skip-large", action="store_true", help="no tables of 10 M rows (they take a third of the time)")
@@ -64,6 +69,8 @@ def chosen(args):
     """The cases of the command line, in groups that share a workload."""
     patterns = [pattern.strip() for pattern in args.cases.split(",")]
     found = [case for case in cases.ALL if any(fnmatch.fnmatch(case.name, pattern) for pattern in patterns)]
+    if not args.all:
+        found = [case for case in found if not case.extra or case.name in patterns]
     if args.unix:
         found = [case for case in found if not case.tcp or case.rival != "floor"]
     if args.tcp:
@@ -134,26 +141,48 @@ def measure_case(bed, case, args):
     return result
 
 
-def measure_group(group, servers, folder, args, limit):
+def ready(bed, args):
+    """Prepares a bed for the first of its cases. Returns why that failed, or None."""
+    try:
+        bed.prepare(args.floor_only)
+        bed.begin(bed.case)
+    except measure.ChildFailed as failure:
+        return str(failure)
+    return None
+
+
+def measure_group(group, bed, failed, args):
     """All cases of a group, one after the other in the same database. Yields a result for each."""
-    say(f"{group[0].group}: preparing")
+    for case in group:
+        start = time.monotonic()
+        try:
+            if failed is None:
+                bed.begin(case)
+        except measure.ChildFailed as failure:
+            failed = str(failure)
+        if failed is None:
+            result = measure_case(bed, case, args)
+        else:
+            say(f"  {case.name}: before it: {failed}")
+            result = {**blank(case, args), "failure": f"before it: {failed}"}
+        yield {**result, "seconds": round(time.monotonic() - start, 1)}
+
+
+def measure_together(groups, servers, folder, args, limit):
+    """Prepares as many groups at the same time as there are sources, then measures one after the other. Yields results."""
+    say(f"{', '.join(group[0].group for group in groups)}: preparing")
     options = pairs(args.source_option), pairs(args.destination_option)
-    catalog = servers["catalog"] if (group[0].catalog or args.catalog) == "postgres" else None
-    start = time.monotonic()
-    with Bed(servers["source"], catalog, folder, group[0], args.scale, *options, limit.wrapper) as bed:
-        failed = None
-        for case in group:
-            try:
-                if failed is None and bed.work is None:
-                    bed.prepare(args.floor_only)
-                if failed is None:
-                    bed.begin(case)
-            except measure.ChildFailed as failure:
-                failed = str(failure)
-                say(f"  {failed}")
-            result = measure_case(bed, case, args) if failed is None else {**blank(case, args), "failure": f"before: {failed}"}
-            yield {**result, "seconds": round(time.monotonic() - start, 1)}
-            start = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        beds = []
+        for number, (group, source) in enumerate(zip(groups, servers["sources"])):
+            own = folder / str(number)
+            own.mkdir(exist_ok=True)
+            catalog = servers["catalog"] if (group[0].catalog or args.catalog) == "postgres" else None
+            beds.append(stack.enter_context(Bed(source, catalog, own, group[0], args.scale, *options, limit.wrapper)))
+        with ThreadPoolExecutor() as pool:
+            failures = list(pool.map(lambda bed: ready(bed, args), beds))
+        for group, bed, failed in zip(groups, beds, failures):
+            yield from measure_group(group, bed, failed, args)
 
 
 def measure_all(args):
@@ -164,19 +193,25 @@ def measure_all(args):
     run = {"facts": report.machine(args, folder), "results": []}
     run["facts"]["memory_limit"] = limit.how
     path = args.store / f"{datetime.datetime.now():%Y%m%d-%H%M%S}.json"
+    start = time.monotonic()
     try:
         with contextlib.ExitStack() as stack:
-            servers = {"source": stack.enter_context(measure.Server(fsync=not args.no_fsync))}
-            run["facts"]["postgres"] = servers["source"].value("SHOW server_version")
+
+            def server():
+                return stack.enter_context(measure.Server(fsync=not args.no_fsync))
+
+            servers = {"sources": [server() for _ in groups[:TOGETHER]]}
+            run["facts"]["postgres"] = servers["sources"][0].value("SHOW server_version")
             if any((case.catalog or args.catalog) == "postgres" for group in groups for case in group):
-                servers["catalog"] = stack.enter_context(measure.Server(fsync=not args.no_fsync))
-            for group in groups:
-                for result in measure_group(group, servers, folder, args, limit):
+                servers["catalog"] = server()
+            for first in range(0, len(groups), TOGETHER):
+                for result in measure_together(groups[first : first + TOGETHER], servers, folder, args, limit):
                     run["results"].append(result)
+                    run["facts"]["seconds"] = round(time.monotonic() - start)
                     store(run, path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    say(f"stored in {path}")
+    say(f"stored in {path}; {run['facts']['seconds']} s")
     return run
 
 
@@ -188,7 +223,7 @@ def store(run, path):
 def main():
     args = arguments(sys.argv[1:])
     if args.list:
-        print("\n".join(case.name for case in cases.ALL))
+        print("\n".join(case.name + (" *" if case.extra else "") for case in cases.ALL))
         return 0
     run = json.loads(Path(args.results).read_text()) if args.results else measure_all(args)
     print(report.text(run))

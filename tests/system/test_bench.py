@@ -67,7 +67,7 @@ def lines(*results, how="512M by a cgroup"):
 
 
 def test_a_run_writes_tables_goals_and_plots(tmp_path):
-    names = ["insert-narrow", "insert-slots-2", "update-keys-100k", "update-keys-10m", "delete-keys-10m", "update-unsent-10k"]
+    names = ["insert-narrow", "insert-slots-2", "update-keys-100k", "update-keys-10m", "delete-keys-10m", "update-unsent-1m"]
     names += ["snapshot-narrow-1", "delete-narrow-marks", "update-unsent-100k"]
     out = bench("run", tmp_path, "--scale", "0.002", "--repeat", "1", "--no-fsync", "--cases", ",".join(names))
     (stored,) = tmp_path.glob("*.json")
