@@ -314,7 +314,7 @@ static bool open_file(struct lake_index *index, int64_t table_id, const char *fi
 	if (fd < 0)
 		return false;
 	bool ok = fstat(fd, &st) == 0 && pread(fd, &h, sizeof h, 0) == (ssize_t)sizeof h && is_header(&h, index->set, &st) &&
-		  h.table_id == table_id && strncmp(h.fingerprint, fingerprint, sizeof h.fingerprint - 1) == 0 && h.built &&
+		  h.table_id == table_id && (!fingerprint || strncmp(h.fingerprint, fingerprint, sizeof h.fingerprint - 1) == 0) && h.built &&
 		  map_file(index, fd, h.capacity, NULL) == 0;
 	close(fd);
 	return ok;
@@ -327,7 +327,10 @@ int lake_index_open(struct lake_index **ret, struct lake_index_set *set, int64_t
 	index->set = set;
 	index->path = duct_xasprintf("%s/%lld.idx", lake_index_set_dir(set), (long long)table_id);
 	*ret_built = open_file(index, table_id, fingerprint);
-	if (!*ret_built) {
+	if (!*ret_built && !fingerprint) {
+		lake_index_close(index);
+		index = NULL;
+	} else if (!*ret_built) {
 		int rc = lake_index_drop(set, table_id, err);
 		if (rc == 0)
 			rc = create_file(index, table_id, fingerprint, FIRST_CAPACITY, NULL, NULL, err);

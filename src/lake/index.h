@@ -57,7 +57,8 @@ uint64_t lake_index_set_seed(const struct lake_index_set *set);
 
 /*
  * The index of one table. `fingerprint` names the key columns (ids and types): another one empties it. *ret_built: it
- * holds the whole table (lake_index_set_built was called); otherwise it is empty and must be rebuilt.
+ * holds the whole table (lake_index_set_built was called); otherwise it is empty and must be rebuilt. `fingerprint` NULL: as it
+ * is, by whatever key; *ret is NULL when it is not built.
  */
 int lake_index_open(struct lake_index **ret, struct lake_index_set *set, int64_t table_id, const char *fingerprint,
 		    bool *ret_built, struct duct_error *err);

@@ -63,8 +63,15 @@ void lake_txn_inlined_size(const struct lake_txn_table *t, int64_t *ret_rows, in
 void lake_inlined_versions(const struct lake *lake, int64_t table_id, struct duct_arena *arena, int64_t **ret,
 			   size_t *ret_n);
 
-/* Rows in them, dead ones included, as of now. */
-int lake_count_inlined(struct lake *lake, int64_t table_id, int64_t *ret, struct duct_error *err);
+/* What is in them now, dead rows included: each table of the flow that has any, by id. Bytes are as the
+ * database holds them, by and large. Costs a look at every inlined table, and a walk over what is in it. */
+struct lake_inlined_sizes {
+	struct lake_inlined_size {
+		int64_t table_id, rows, bytes;
+	} *sizes; /* malloc */
+	size_t n, cap;
+};
+int lake_inlined_sizes(struct lake *lake, struct lake_inlined_sizes *ret, struct duct_error *err);
 
 /* The columns that the table had at the schema version. *ret_supported: all are of types that we write. */
 int lake_inlined_columns(struct lake *lake, int64_t table_id, int64_t schema_version, struct duct_arena *arena,

@@ -37,27 +37,6 @@ void lake_inlined_versions(const struct lake *lake, int64_t table_id, struct duc
 	qsort(*ret, *ret_n, sizeof **ret, duct_compare_i64);
 }
 
-static int take_sum(void *arg, int set, const char *const *values, struct duct_error *err)
-{
-	(void)set, (void)err;
-	*(int64_t *)arg += lake_int(values[0], 0);
-	return 0;
-}
-
-int lake_count_inlined(struct lake *lake, int64_t table_id, int64_t *ret, struct duct_error *err)
-{
-	AUTO_BUF struct duct_buf sql = {0};
-	*ret = 0;
-	for (size_t i = 0; i < lake->model->ninlined; i++) {
-		if (lake->model->inlined[i].table_id != table_id)
-			continue;
-		lake_sqlf(&sql, lake->db, "SELECT count(*) FROM @");
-		duct_buf_sql_ident(&sql, lake->model->inlined[i].name);
-		duct_buf_putc(&sql, ';');
-	}
-	return sql.len ? lake->db->ops->query(lake->db, sql.data, take_sum, ret, err) : 0;
-}
-
 /* --- columns of a schema version --- */
 
 struct column_rows {

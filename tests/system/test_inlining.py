@@ -425,3 +425,63 @@ def test_official_clients_go_on_with_our_inlined_rows(mirror):
     m.same("t")
     theirs.sql("CALL ducklake_flush_inlined_data('lake')")
     touch_all(m, "t")
+
+
+RESTING = KEYED + "; CREATE TABLE log (a int, b text)"
+
+
+def sleepers(m):
+    """Rows of t and log inside the catalog, from a run that has ended."""
+    m.sync()
+    make_changes(m, CHANGES[:3])
+    m.sql("INSERT INTO log SELECT i, 'x' FROM generate_series(1, 3) i")
+    m.sync()
+    assert inlined(m) and inlined(m, "log") and live_files(m) == 0
+
+
+@pytest.mark.parametrize("due", [{"inline_flush_age": "1s"}, {"inline_flush_rows": 3}])
+def test_rows_of_tables_that_nobody_changes_any_more_are_flushed(mirror, due):
+    m = mirror(RESTING)
+    sleepers(m)
+    before = history(m)
+    then = m.last_snapshot()
+    m.flow.set_destination(**due)
+    run = m.flow.start("--log-level", "debug")
+    m.wait_until(lambda: inlined(m) == [] and inlined(m, "log") == [], 30, "a flush of what nobody changes")
+    m.sql("UPDATE t SET v = 'awake' WHERE id = 7", "DELETE FROM t WHERE id = 8", "INSERT INTO log VALUES (9, 'y')")
+    m.wait_rows(run, "log", 4)
+    assert run.terminate() == 0
+    m.close_lake()
+    m.same("t", "log")
+    assert history(m, upto=then) == before
+    assert "key index built" not in run.stderr, "the index on disk follows the flush"
+    touch_all(m, "t")
+
+
+def test_bytes_from_before_a_restart_are_read(mirror):
+    m = mirror(KEYED, "INSERT INTO t SELECT i FROM generate_series(1, 5) i")
+    m.sync()
+    m.sql("UPDATE t SET v = (SELECT string_agg(md5((i * id)::text), '') FROM generate_series(1, 500) i)")
+    m.sync()
+    assert len(inlined(m)) == 5
+    m.flow.set_destination(inline_flush_bytes=76000)  # 5 rows of 16 kB; a guess by their number would be far below
+    run = m.flow.start()
+    m.wait_until(lambda: inlined(m) == [], 20, "the flush")
+    assert run.terminate() == 0
+    touch_all(m, "t")
+
+
+def test_a_table_wakes_before_it_is_flushed(mirror_sqlite):
+    """What was there at the start counts together with what comes."""
+    m = mirror_sqlite(RESTING)
+    sleepers(m)
+    rows = len(inlined(m))
+    m.flow.set_destination(inline_flush_rows=rows + 2)
+    run = m.flow.start()
+    m.sql("INSERT INTO t VALUES (1001, 'one more')")
+    m.wait_until(lambda: len(inlined(m)) == rows + 1, 20, "the row")
+    m.sql("INSERT INTO t VALUES (1002, 'and one')")
+    m.wait_until(lambda: inlined(m) == [], 20, "the flush")
+    assert run.terminate() == 0
+    assert len(inlined(m, "log")) == 3
+    touch_all(m, "t")

@@ -77,8 +77,7 @@ struct mirror {
 	struct mirror_file *files; /* by id; loaded with the index */
 	size_t nfiles, files_cap;
 
-	/* Rows inside the catalog, dead ones included; counted there when first needed. */
-	bool inlined_counted;
+	/* Rows inside the catalog, dead ones included: those of before the flow opened are known after resting_read(). */
 	int64_t inlined_rows, inlined_bytes, inlined_since_us;
 	bool inlines; /* the open transaction inlines this table's rows */
 
@@ -127,7 +126,8 @@ struct ducklake {
 	struct duck_conn *conn;
 	struct lake_points *points; /* unsent values are read back with it */
 	struct lake_index_set *indexes;
-	struct mirror *mirrors[MIRROR_BUCKETS];
+	struct mirror *mirrors[MIRROR_BUCKETS], *resting[MIRROR_BUCKETS];
+	bool inlined_read; /* what the catalog held of inlined rows when the flow opened is known */
 	uint32_t *known_oids; /* handed out by resume */
 
 	/* The open group. */
@@ -202,6 +202,8 @@ void mirror_committed(struct ducklake *d, struct mirror *m);
 /* Writes the relation row into the open transaction when it changed. */
 void mirror_store(struct ducklake *d, struct mirror *m);
 void mirrors_free(struct ducklake *d);
+void mirror_free(struct ducklake *d, struct mirror *m); /* one that is in no list */
+size_t mirror_bucket(uint32_t oid);
 
 /* locate.c: index and files of a mirror. */
 /* Columns of the relation that its rows are hashed by. malloc. */
@@ -241,6 +243,11 @@ bool mirror_inlined_place(const struct mirror *m, uint32_t nth, struct lake_plac
 void mirror_count_inlined(struct ducklake *d, struct mirror *m);
 /* By rows or bytes, not by age. */
 bool mirror_inlines_too_much(const struct ducklake *d, const struct mirror *m);
+
+/* resting.c: mirrors without a relation (`rel` NULL), of tables that only have rows inside the catalog. */
+int resting_read(struct ducklake *d, struct duct_error *err); /* at the first call; sets the numbers of all mirrors */
+/* The mirror has been met: it takes over the numbers of the resting one of its table, which is freed. */
+void resting_wake(struct ducklake *d, struct mirror *m);
 
 /* flush.c: writes what is due of them to files. Between groups; looks for old ones at most once a second. */
 int ducklake_flush_inlined(struct ducklake *d, struct duct_error *err);

@@ -5,13 +5,14 @@
 #include "destination/ducklake/ducklake.h"
 
 #include "base/clock.h"
+#include "base/order.h"
 #include "lake/key.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHECK_EVERY_US = 1000000, GUESSED_ROW_BYTES = 100 };
+enum { CHECK_EVERY_US = 1000000 };
 
 /* What is flushed in one commit, in the order in which its files are added: that of their ids. */
 struct flushes {
@@ -180,6 +181,8 @@ static void find_keys(struct flush *f)
 {
 	int n;
 	struct duct_error ignored;
+	if (!f->m->rel)
+		return;
 	AUTO_FREE const struct lake_column **keys = mirror_lake_keys(f->m, &n, &ignored);
 	if (!keys)
 		return;
@@ -227,7 +230,8 @@ static int plan_mirror(struct ducklake *d, struct mirror *m, struct flushes *all
 	for (size_t i = 0; i < n && rc == 0; i++)
 		rc = plan_version(d, m, versions[i], all, err);
 	duct_arena_done(&arena);
-	return rc < 0 ? duct_wrap(err, "flush the inlined rows of \"%s\".\"%s\"", m->rel->schema, m->rel->name) : 0;
+	const struct lake_table *table = lake_table_by_id(d->lake, m->table_id);
+	return rc < 0 ? duct_wrap(err, "flush the inlined rows of \"%s\".\"%s\"", table->schema, table->name) : 0;
 }
 
 /* --- afterwards --- */
@@ -250,13 +254,51 @@ static bool move_entries(struct flush *f, int64_t file_id)
 	return all;
 }
 
+static int compare_rows(const void *a, const void *b)
+{
+	return duct_compare_i64(&((const struct lake_inlined_row *)a)->row_id, &((const struct lake_inlined_row *)b)->row_id);
+}
+
+/* Without the keys, in an index that is not open: one walk over all of it, which is less than building it anew. */
+static int move_unopened(struct flush *f, int64_t file_id, struct duct_error *err)
+{
+	struct lake_index *index;
+	bool built;
+	int rc = lake_index_open(&index, f->d->indexes, f->m->table_id, NULL, &built, err);
+	if (rc < 0 || !index)
+		return rc;
+	AUTO_FREE struct lake_inlined_row *live = duct_xmalloc((f->nrows + 1) * sizeof *live);
+	size_t n = 0, moved = 0;
+	for (size_t i = 0; i < f->nrows; i++)
+		if (f->rows[i].end_snapshot < 0)
+			live[n++] = (struct lake_inlined_row){.row_id = f->rows[i].row_id, .begin_snapshot = (int64_t)i};
+	qsort(live, n, sizeof *live, compare_rows);
+	uint64_t cursor = 0;
+	struct lake_key_hash hash;
+	struct lake_place place;
+	while (moved < n && lake_index_next(index, &cursor, &hash, &place)) {
+		const struct lake_inlined_row wanted = {.row_id = place.row_id}, *row;
+		if (place.file_id != LAKE_INLINED || place.position != (uint32_t)f->version)
+			continue;
+		row = bsearch(&wanted, live, n, sizeof *live, compare_rows);
+		if (!row)
+			break;
+		place = (struct lake_place){place.row_id, (uint32_t)file_id, (uint32_t)row->begin_snapshot};
+		moved += lake_index_move(index, hash, place);
+	}
+	lake_index_close(index);
+	return moved == n ? 0 : lake_index_drop(f->d->indexes, f->m->table_id, err);
+}
+
 static int follow(struct flush *f, const struct lake_txn_result *result, struct duct_error *err)
 {
 	struct mirror *m = f->m;
 	m->inlined_rows = m->inlined_bytes = m->inlined_since_us = 0;
 	if (f->ordinal < 0 || m->mode == MIRROR_APPEND)
 		return 0;
-	if (!m->index || !move_entries(f, result->files[f->ordinal].file_id))
+	if (!m->index)
+		return move_unopened(f, result->files[f->ordinal].file_id, err);
+	if (!move_entries(f, result->files[f->ordinal].file_id))
 		return mirror_unload(f->d, m, true, err);
 	struct lake_file file = {
 		.id = result->files[f->ordinal].file_id,
@@ -286,40 +328,35 @@ static int commit(struct ducklake *d, struct flush *list, struct duct_error *err
 	return rc;
 }
 
-/* What the catalog holds of the table: known after the first look, then counted. */
-static int count_rows(struct ducklake *d, struct mirror *m, struct duct_error *err)
-{
-	if (m->inlined_counted || m->table_id < 0)
-		return 0;
-	int64_t rows;
-	int rc = lake_count_inlined(d->lake, m->table_id, &rows, err);
-	if (rc < 0)
-		return rc;
-	m->inlined_counted = true;
-	if (rows > m->inlined_rows)
-		m->inlined_bytes += (rows - m->inlined_rows) * GUESSED_ROW_BYTES;
-	m->inlined_rows = rows;
-	if (rows && !m->inlined_since_us)
-		m->inlined_since_us = duct_mono_us();
-	return 0;
-}
-
 static bool is_due(const struct ducklake *d, const struct mirror *m, int64_t now_us)
 {
-	if (!m->inlined_rows || m->gone || m->table_id < 0 || !lake_table_by_id(d->lake, m->table_id))
+	if (!m->inlined_rows || m->gone || m->table_id < 0)
+		return false;
+	const struct lake_table *table = lake_table_by_id(d->lake, m->table_id);
+	if (!table || table->partitioned) /* no mirror any more */
 		return false;
 	return mirror_inlines_too_much(d, m) || now_us - m->inlined_since_us >= d->config->inline_flush_age_ms * 1000;
 }
 
-static int plan_due(struct ducklake *d, int64_t now_us, struct flushes *all, struct duct_error *err)
+static int plan_bucket(struct ducklake *d, struct mirror *m, int64_t now_us, struct flushes *all, struct duct_error *err)
 {
 	int rc = 0;
-	for (size_t i = 0; i < MIRROR_BUCKETS && rc == 0; i++)
-		for (struct mirror *m = d->mirrors[i]; m && rc == 0; m = m->next) {
-			rc = count_rows(d, m, err);
-			if (rc == 0 && is_due(d, m, now_us))
-				rc = plan_mirror(d, m, all, err);
-		}
+	for (; m && rc == 0; m = m->next)
+		if (is_due(d, m, now_us))
+			rc = plan_mirror(d, m, all, err);
+	return rc;
+}
+
+static int plan_due(struct ducklake *d, int64_t now_us, struct flushes *all, struct duct_error *err)
+{
+	int rc = resting_read(d, err);
+	for (size_t i = 0; i < MIRROR_BUCKETS && rc == 0; i++) {
+		for (struct mirror *m = d->mirrors[i]; m; m = m->next)
+			resting_wake(d, m);
+		rc = plan_bucket(d, d->mirrors[i], now_us, all, err);
+		if (rc == 0)
+			rc = plan_bucket(d, d->resting[i], now_us, all, err);
+	}
 	return rc;
 }
 

@@ -5,14 +5,14 @@
 #include <string.h>
 #include <strings.h>
 
-static struct mirror **bucket(struct ducklake *d, uint32_t oid)
+size_t mirror_bucket(uint32_t oid)
 {
-	return &d->mirrors[oid * 2654435761u >> 20 & (MIRROR_BUCKETS - 1)];
+	return oid * 2654435761u >> 20 & (MIRROR_BUCKETS - 1);
 }
 
 struct mirror *mirror_find(struct ducklake *d, uint32_t oid)
 {
-	struct mirror *m = *bucket(d, oid);
+	struct mirror *m = d->mirrors[mirror_bucket(oid)];
 	while (m && m->oid != oid)
 		m = m->next;
 	return m;
@@ -36,7 +36,7 @@ static void versions_clear(struct mirror *m)
 	m->nversions = 0;
 }
 
-static void mirror_free(struct ducklake *d, struct mirror *m)
+void mirror_free(struct ducklake *d, struct mirror *m)
 {
 	struct duct_error ignored;
 	(void)mirror_unload(d, m, false, &ignored); /* fails only to invalidate */
@@ -54,13 +54,20 @@ static void mirror_free(struct ducklake *d, struct mirror *m)
 	free(m);
 }
 
-void mirrors_free(struct ducklake *d)
+static void free_all(struct ducklake *d, struct mirror **buckets)
 {
 	for (size_t i = 0; i < MIRROR_BUCKETS; i++)
-		for (struct mirror *m; (m = d->mirrors[i]);) {
-			d->mirrors[i] = m->next;
+		for (struct mirror *m; (m = buckets[i]);) {
+			buckets[i] = m->next;
 			mirror_free(d, m);
 		}
+}
+
+void mirrors_free(struct ducklake *d)
+{
+	free_all(d, d->mirrors);
+	free_all(d, d->resting);
+	d->inlined_read = false;
 }
 
 struct lake_txn_table *mirror_table(struct ducklake *d, struct mirror *m)
@@ -404,7 +411,7 @@ int mirror_get(struct ducklake *d, struct duct_relation *rel, struct mirror **re
 		m = duct_xcalloc(1, sizeof *m);
 		m->oid = rel->oid;
 		m->mode = mode_of(rel);
-		struct mirror **head = bucket(d, rel->oid);
+		struct mirror **head = &d->mirrors[mirror_bucket(rel->oid)];
 		m->next = *head;
 		*head = m;
 		rc = attach(d, m, rel, err);
