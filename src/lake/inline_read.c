@@ -366,14 +366,36 @@ static int prepare(struct reading *r, struct duct_arena *arena, struct duct_erro
 	return rc;
 }
 
+static int fail_gone(int64_t schema_version, struct duct_error *err)
+{
+	return duct_fail(err, DUCT_RETRY, "inlined rows of schema version %lld are gone: another client has flushed them",
+			 (long long)schema_version);
+}
+
+static int take_found(void *arg, int set, const char *const *values, struct duct_error *err)
+{
+	(void)set, (void)values, (void)err;
+	*(bool *)arg = true;
+	return 0;
+}
+
+/* An official flush drops older tables, and when they were empty it does so without a snapshot. */
+static int explain(struct lake *lake, const struct lake_inlined_wanted *wanted, struct duct_error *err)
+{
+	struct duct_error ignored;
+	bool there = false;
+	int rc = lake_queryf(lake->db, take_found, &there, &ignored,
+			     "SELECT 1 FROM @ducklake_inlined_data_tables WHERE table_id = %lld AND schema_version = %lld",
+			     (long long)wanted->table_id, (long long)wanted->schema_version);
+	return rc < 0 || there ? -(int)err->class : fail_gone(wanted->schema_version, err);
+}
+
 int lake_read_inlined(struct lake *lake, struct duck_conn *conn, const struct lake_inlined_wanted *wanted,
 		      lake_inlined_fn *fn, void *arg, struct duct_error *err)
 {
 	const struct lake_inlined_table *table = table_of(lake, wanted->table_id, wanted->schema_version);
 	if (!table)
-		return duct_fail(err, DUCT_RETRY,
-				 "inlined rows of schema version %lld are gone: another client has flushed them",
-				 (long long)wanted->schema_version);
+		return fail_gone(wanted->schema_version, err);
 	if (wanted->row_ids && !wanted->nrow_ids)
 		return 0;
 	struct reading *r = duct_xcalloc(1, sizeof *r);
@@ -389,6 +411,8 @@ int lake_read_inlined(struct lake *lake, struct duck_conn *conn, const struct la
 	if (rc == 0) {
 		select_sql(r, table, &sql);
 		rc = lake->db->ops->query(lake->db, sql.data, take_row, r, err);
+		if (rc < 0 && err->class != DUCT_CANCELLED)
+			rc = explain(lake, wanted, err);
 	}
 	if (rc == 0 && r->batch)
 		rc = end_chunk(r, err);

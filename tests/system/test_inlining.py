@@ -485,3 +485,56 @@ def test_a_table_wakes_before_it_is_flushed(mirror_sqlite):
     assert run.terminate() == 0
     assert len(inlined(m, "log")) == 3
     touch_all(m, "t")
+
+
+def versions_by_ddl(m):
+    """Rows in three inlined tables, of one schema version each."""
+    m.sync()
+    m.sql("INSERT INTO t (id) VALUES (1), (2)")
+    m.sync()
+    for column in ("c", "d"):
+        m.sql(f"ALTER TABLE t ADD {column} int", f"INSERT INTO t (id, {column}) VALUES ((SELECT max(id) + 1 FROM t), 7)")
+        m.sync()
+    assert len(inlined_tables(m)) == 3 and len(inlined(m)) == 4
+
+
+def test_a_flush_leaves_readers_alive(mirror):
+    """An official client knows by schema version which inlined tables there are, and dies of one that was dropped (as it does after
+    an official flush): ours stay, empty."""
+    m = mirror(KEYED)
+    versions_by_ddl(m)
+    snapshots = [row["snapshot_id"] for row in m.lake.snapshots()][2:]
+    with m.home.open() as reader:
+        before = {at: reader.rows("public.t", at) for at in snapshots}
+        m.flow.set_destination(inline_flush_rows=2)
+        m.sql("UPDATE t SET v = 'x' WHERE id = 1")
+        m.sync()
+        assert inlined(m) == [] and len(inlined_tables(m)) == 3
+        assert {at: reader.rows("public.t", at) for at in snapshots} == before
+        assert len(reader.rows("public.t")) == 4
+    with m.home.open() as late:
+        assert {at: late.rows("public.t", at) for at in snapshots} == before
+    touch_all(m, "t")
+
+
+@pytest.mark.parametrize("empty", [True, False])
+def test_an_official_flush_drops_them_under_a_running_flow(mirror, empty):
+    """Where nothing is left to flush, it does so without a snapshot."""
+    m = mirror(KEYED)
+    versions_by_ddl(m)
+    if empty:
+        m.flow.set_destination(inline_flush_rows=5)
+        m.sql("UPDATE t SET v = 'x' WHERE id = 1")
+        m.sync()
+        assert inlined(m) == [] and len(inlined_tables(m)) == 3
+    run = m.flow.start()
+    m.sql("CREATE TABLE other (id int PRIMARY KEY)", "INSERT INTO other VALUES (1)")
+    m.wait_rows(run, "other", 1)
+    before = m.last_snapshot()
+    m.lake.sql("CALL ducklake_flush_inlined_data('lake')")
+    assert len(inlined_tables(m)) == 1 and (m.last_snapshot() == before or not empty)
+    m.close_lake()
+    m.sql("UPDATE t SET v = 'z'", "INSERT INTO t SELECT i FROM generate_series(100, 120) i")
+    m.wait_rows(run, "t", m.database.value("SELECT count(*) FROM t"))
+    assert run.terminate() == 0
+    touch_all(m, "t")
