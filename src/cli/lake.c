@@ -18,11 +18,7 @@ static int lake_of_flow(const struct flow_spec *spec, struct lake_config *to, st
 	}
 	if (!found)
 		return duct_fail(err, DUCT_CONFIG, "flow \"%s\" has no destination of type ducklake", spec->name);
-	to->catalog = found->catalog;
-	to->metadata_schema = found->metadata_schema;
-	to->data_path = found->data_path;
-	to->busy_timeout_ms = found->busy_timeout_ms;
-	to->flow = spec->name;
+	*to = ducklake_read_only(found, spec->name);
 	return 0;
 }
 

@@ -9,15 +9,7 @@
 
 int verify_lake_open(struct verify *v, struct duct_error *err)
 {
-	const struct ducklake_config *c = v->to;
-	const struct lake_config config = {
-		.catalog = c->catalog,
-		.metadata_schema = c->metadata_schema,
-		.data_path = c->data_path,
-		.flow = v->spec->name,
-		.read_only = true,
-		.busy_timeout_ms = c->busy_timeout_ms,
-	};
+	const struct lake_config config = ducklake_read_only(v->to, v->spec->name);
 	int rc = lake_open(&v->lake, &config, v->ctx, err);
 	if (!rc)
 		rc = duck_open(&v->db, 1, 0, NULL, err);

@@ -434,6 +434,14 @@ const struct lake_relation *lake_relations(const struct lake *lake, size_t *ret_
 	return lake->model->relations;
 }
 
+bool lake_is_mirrored(const struct lake *lake, int64_t table_id)
+{
+	for (size_t i = 0; i < lake->model->nrelations; i++)
+		if (lake->model->relations[i].table_id == table_id)
+			return true;
+	return false;
+}
+
 /* One query outside of any transaction, with one new connection when the old one was lost meanwhile. */
 static int ask(struct lake *lake, const char *sql, lake_row_fn *fn, void *arg, struct duct_error *err)
 {
@@ -446,7 +454,7 @@ static int ask(struct lake *lake, const char *sql, lake_row_fn *fn, void *arg, s
 
 struct file_list {
 	struct duct_arena *arena;
-	const char *data_path, *table_path;
+	const char *table_path;
 	struct lake_file *files;
 	size_t n, cap;
 };
@@ -508,7 +516,7 @@ int lake_list_files(struct lake *lake, int64_t table_id, struct duct_arena *aren
 			"WHERE d.table_id = %lld AND d.begin_snapshot <= %lld "
 			"AND (d.end_snapshot IS NULL OR d.end_snapshot > %lld) ORDER BY d.data_file_id",
 			id, head, head);
-	struct file_list list = {.arena = arena, .data_path = lake->data_path, .table_path = t->path};
+	struct file_list list = {.arena = arena, .table_path = t->path};
 	int result = ask(lake, sql.data, take_file, &list, err);
 	if (!result) {
 		*ret = duct_arena_dup(arena, list.files, list.n * sizeof *list.files);

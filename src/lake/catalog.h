@@ -100,6 +100,8 @@ struct lake_relation {
 	const char *state;   /* that of the destination, e.g. "streaming" */
 };
 const struct lake_relation *lake_relations(const struct lake *lake, size_t *ret_n); /* as of the last sync or commit */
+/* Whether one of them names this lake table. */
+bool lake_is_mirrored(const struct lake *lake, int64_t table_id);
 
 /* Rows for `lake snapshots`. */
 struct lake_snapshot_row {

@@ -51,16 +51,6 @@ static bool note_hits(const struct lake_change_note *note, const struct lake_txn
 	       (t->nmarks || t->ndeletes || t->ended.n || t->inlined.nended || t->inlined.nflushed);
 }
 
-/* A table of the flow counts also when the txn leaves it alone: what is not handed out before our commit lies behind it,
- * and the next opener looks only at what came after. */
-static bool is_flows_own(const struct lake *lake, int64_t table_id)
-{
-	for (size_t i = 0; i < lake->model->nrelations; i++)
-		if (lake->model->relations[i].table_id == table_id)
-			return true;
-	return false;
-}
-
 /* Names that the plan takes may have been taken meanwhile, tables may be gone. */
 static bool plan_is_stale(const struct lake_txn *txn)
 {
@@ -89,7 +79,9 @@ static bool plan_is_stale(const struct lake_txn *txn)
 static bool others_interfere(const struct lake_txn *txn)
 {
 	for (size_t n = 0; n < txn->lake->nnotes; n++) {
-		if (is_flows_own(txn->lake, txn->lake->notes[n].table_id))
+		/* A table of the flow counts also when the txn leaves it alone: what is not handed out before our commit lies
+		 * behind it, and the next opener looks only at what came after. */
+		if (lake_is_mirrored(txn->lake, txn->lake->notes[n].table_id))
 			return true;
 		for (size_t i = 0; i < txn->ntables; i++)
 			if (note_hits(&txn->lake->notes[n], txn->tables[i]))

@@ -99,7 +99,6 @@ struct lake_txn {
 	size_t ndeletes, deletes_cap;
 	struct txn_relation *relations;
 	size_t nrelations, relations_cap;
-	struct lake_txn_file_result *results;
 	char commit_id[37];
 	/* by the last rendering */
 	int64_t snapshot_id, schema_version, next_catalog_id, next_file_id;

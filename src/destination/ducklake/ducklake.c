@@ -63,21 +63,28 @@ static int64_t flush_interval_ms(const struct ducklake_config *c)
 	return strncmp(c->catalog, "sqlite:", 7) == 0 ? 200 : 100;
 }
 
-static int open_lake(struct ducklake *d, struct duct_error *err)
+struct lake_config ducklake_read_only(const struct ducklake_config *c, const char *flow)
 {
-	const struct ducklake_config *c = d->config;
-	struct lake_config lc = {
+	return (struct lake_config){
 		.catalog = c->catalog,
 		.metadata_schema = c->metadata_schema,
 		.data_path = c->data_path,
-		.flow = d->ctx->flow,
-		.create = c->create_catalog,
-		.create_indexes = c->create_indexes,
-		.inline_tables = c->inline_rows > 0,
+		.flow = flow,
+		.read_only = true,
 		.busy_timeout_ms = c->busy_timeout_ms,
-		/* A long interval is for large commits, not for others; the last commit of a run must not wait for it. */
-		.pace_ms = flush_interval_ms(c) < LONGEST_GAP_MS ? flush_interval_ms(c) : LONGEST_GAP_MS,
 	};
+}
+
+static int open_lake(struct ducklake *d, struct duct_error *err)
+{
+	const struct ducklake_config *c = d->config;
+	struct lake_config lc = ducklake_read_only(c, d->ctx->flow);
+	lc.read_only = false;
+	lc.create = c->create_catalog;
+	lc.create_indexes = c->create_indexes;
+	lc.inline_tables = c->inline_rows > 0;
+	/* A long interval is for large commits, not for others; the last commit of a run must not wait for it. */
+	lc.pace_ms = flush_interval_ms(c) < LONGEST_GAP_MS ? flush_interval_ms(c) : LONGEST_GAP_MS;
 	return lake_open(&d->lake, &lc, d->ctx, err);
 }
 
@@ -85,14 +92,10 @@ static int open_lake(struct ducklake *d, struct duct_error *err)
 static int look_for_foreign_changes(struct ducklake *d, bool *ret_moved, struct duct_error *err)
 {
 	struct lake_change_note *notes = NULL;
-	size_t n = 0, nrelations;
+	size_t n = 0;
 	int rc = lake_sync(d->lake, &notes, &n, err);
-	const struct lake_relation *relations = lake_relations(d->lake, &nrelations);
 	for (size_t i = 0; i < n && rc == 0; i++) {
-		bool ours = false;
-		for (size_t k = 0; k < nrelations; k++)
-			ours |= relations[k].table_id == notes[i].table_id;
-		if (!ours)
+		if (!lake_is_mirrored(d->lake, notes[i].table_id))
 			continue;
 		rc = ducklake_judge_note(d, &notes[i], err);
 		*ret_moved = true;

@@ -30,6 +30,9 @@ enum { NO_KEY_APPEND, NO_KEY_REFUSE };
 enum { FOREIGN_STOP, FOREIGN_SHARE };
 enum { DRIFT_STOP, DRIFT_REPAIR };
 
+/* How to look at the flow's lake without changing anything. ducklake.c */
+struct lake_config ducklake_read_only(const struct ducklake_config *config, const char *flow);
+
 /* How rows of a table are found again. */
 enum mirror_mode {
 	MIRROR_KEYED,  /* unique key, never NULL */

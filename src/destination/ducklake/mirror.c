@@ -249,16 +249,6 @@ static int attach(struct ducklake *d, struct mirror *m, const struct duct_relati
 	return 0;
 }
 
-static bool is_ours(const struct ducklake *d, int64_t table_id)
-{
-	size_t n;
-	const struct lake_relation *rows = lake_relations(d->lake, &n);
-	for (size_t i = 0; i < n; i++)
-		if (rows[i].table_id == table_id)
-			return true;
-	return false;
-}
-
 /* The lake's table that has the name still is one whose own new name the stream has not told yet: it gets a passing one. */
 static int make_way(struct ducklake *d, struct mirror *m, const char *schema, const char *name, struct duct_error *err)
 {
@@ -267,7 +257,7 @@ static int make_way(struct ducklake *d, struct mirror *m, const char *schema, co
 	struct lake_txn_table *other = lake_txn_find_table(txn, schema, name);
 	if (!other || other == mirror_table(d, m))
 		return 0;
-	if (known && lake_txn_table(txn, known->id) == other && !is_ours(d, known->id))
+	if (known && lake_txn_table(txn, known->id) == other && !lake_is_mirrored(d->lake, known->id))
 		return 0;
 	AUTO_FREE char *passing = NULL;
 	for (int n = 1; !passing || lake_txn_find_table(txn, schema, passing); n++) {

@@ -64,14 +64,7 @@ int ducklake_probe(const void *config, const struct duct_ctx *ctx, duct_report_f
 		   struct duct_error *err)
 {
 	const struct ducklake_config *c = config;
-	struct lake_config lc = {
-		.catalog = c->catalog,
-		.metadata_schema = c->metadata_schema,
-		.data_path = c->data_path,
-		.flow = ctx->flow,
-		.read_only = true,
-		.busy_timeout_ms = c->busy_timeout_ms,
-	};
+	const struct lake_config lc = ducklake_read_only(c, ctx->flow);
 	bool there;
 	struct lake *lake = NULL;
 	if (lake_exists(&lc, ctx, &there, err) < 0) {
