@@ -57,9 +57,9 @@ struct duct_destination_ops {
 
 	/*
 	 * Copies: each worker thread has its own loader for one part; files go aside and are published by load_publish
-	 * in ONE commit that also makes the state STREAMING at `pos` (first copy: set_position true) or leaves the position alone (tables
-	 * added later). load_begin is called once, before workers, from the applier thread, with every relation of the snapshot (with_rows false: their present rows are not copied);
-	 * load_publish or load_abort ends it.
+	 * in ONE commit that also makes the state STREAMING at `pos` (first copy: set_position true) or leaves the position
+	 * alone (tables added later). load_begin is called once, before workers, from the applier thread, with every relation
+	 * of the snapshot (with_rows false: their present rows are not copied); load_publish or load_abort ends it.
 	 */
 	int (*load_begin)(void *dest, struct duct_relation *const *relations, size_t n, bool with_rows, struct duct_error *err);
 	int (*loader_open)(void *dest, struct duct_relation *rel, void **ret_loader, struct duct_error *err); /* any thread */

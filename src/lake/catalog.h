@@ -32,9 +32,9 @@ struct lake_config {
 
 /*
  * Connects; creates or joins the catalog; checks version, encryption and data_path (CONFIG errors that name both
- * values); makes our tables or brings an older program's to this one's shape (CONFIG when a newer one was here); raises the epoch of the flow's checkpoint so that every older owner is fenced (when
- * ctx->ownership says that this run had it already and another run has it now: FATAL, fenced ourselves); reads the model
- * at head. A SQLite file locked by another process for longer than the busy timeout is a CONFIG error that says
+ * values); makes our tables or brings an older program's to this one's shape (CONFIG when a newer one was here); raises
+ * the epoch of the flow's checkpoint so that every older owner is fenced (when ctx->ownership says that this run had it
+ * already and another run has it now: FATAL, fenced ourselves); reads the model at head. A SQLite file locked by another process for longer than the busy timeout is a CONFIG error that says
  * so (RETRY for a run that had the catalog already). DSN passwords never appear in errors.
  */
 int lake_open(struct lake **ret, const struct lake_config *config, const struct duct_ctx *ctx, struct duct_error *err);
@@ -44,9 +44,10 @@ void lake_close(struct lake *lake); /* accepts NULL */
 int lake_exists(const struct lake_config *config, const struct duct_ctx *ctx, bool *ret, struct duct_error *err);
 
 const char *lake_data_path(const struct lake *lake); /* absolute, with trailing slash */
-const char *lake_uuid(const struct lake *lake);	     /* identity of this catalog: made by us at first open, kept in ductstream_ tables */
-const char *lake_option(const struct lake *lake, const char *key, int64_t table_id, int64_t schema_id); /* metadata option as of the last sync:
-	table, else schema, else global; NULL when unset */
+/* Identity of this catalog: made by us at first open, kept in ductstream_ tables. */
+const char *lake_uuid(const struct lake *lake);
+/* Metadata option as of the last sync: of the table, else the schema, else global; NULL when unset. */
+const char *lake_option(const struct lake *lake, const char *key, int64_t table_id, int64_t schema_id);
 
 /* The checkpoint as of the last sync or commit. */
 void lake_checkpoint(const struct lake *lake, struct duct_checkpoint *ret);

@@ -147,7 +147,7 @@ void lake_load_sql(struct duct_buf *to, const struct lake *lake, int64_t base);
 int lake_load_row(void *load, int set, const char *const *values, struct duct_error *err);
 void lake_load_finish(struct lake_load *load);
 
-/* "'sql" helpers of txn and catalog: the clock of a SQLite catalog as snapshot_time text. */
+/* The clock of a SQLite catalog as the text of a snapshot_time. */
 void lake_sqlite_now(char to[40]);
 
 #endif

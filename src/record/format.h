@@ -13,8 +13,8 @@
  */
 void duct_format_value(struct duct_buf *to, const struct duct_type *type, struct duct_cell cell);
 
-/* The inverse for scalars: parses catalog text (statistics, defaults; also `true`/`false` beside 1/0 for booleans, hex
- * without prefix or \\x escapes for blobs when `stats` spelling is set) into the value's bytes. DATA when it cannot. */
+/* The inverse for scalars: parses catalog text (statistics, defaults, inlined values; booleans also as t, f, 1, 0) into the
+ * value's bytes. DATA when it cannot. */
 int duct_parse_value(struct duct_buf *to, const struct duct_type *type, const char *text, size_t len,
 		     struct duct_error *err) DUCT_CHECKED;
 

@@ -186,6 +186,10 @@ int mirror_give_up(struct ducklake *d, const struct mirror *m, const struct duct
 	DUCT_PRINTF(5, 6);
 /* After a failed write: forgets the group, has the table that it gave up (if any) copied again, and fails. */
 int group_give_up(struct ducklake *d, struct duct_error *err);
+/* FATAL: what lake and source say of the row with this key cannot both be. */
+int mirror_drift(const struct duct_relation *rel, const char *key, const char *what, struct duct_error *err);
+/* DATA: a row cannot be completed. */
+int mirror_lacks_value(const struct duct_relation *rel, const char *column, struct duct_error *err);
 /* FATAL when the note says that others changed rows that are not theirs to change. */
 int ducklake_judge_note(const struct ducklake *d, const struct lake_change_note *note, struct duct_error *err);
 

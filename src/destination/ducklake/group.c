@@ -87,8 +87,7 @@ static int drift(struct folding *f, uint32_t row, const char *what, struct duct_
 		lake_key_print(&key, rel, f->batch->old, f->keys, f->nkeys, (uint32_t)old);
 	else
 		lake_key_print(&key, rel, f->batch->columns, f->keys, f->nkeys, row);
-	return duct_fail(err, DUCT_FATAL, "lake and source differ at \"%s\".\"%s\" key (%s): %s; " MIRROR_REMEDY,
-			 rel->schema, rel->name, key.data ? key.data : "", what, rel->schema, rel->name);
+	return mirror_drift(rel, key.data ? key.data : "", what, err);
 }
 
 void group_truncate(struct ducklake *d, struct mirror *m)
@@ -116,10 +115,7 @@ static int fold_lacking_row(struct folding *f, uint32_t row, struct duct_error *
 		return 0;
 	for (int i = 0; i < rel->ncolumns; i++)
 		if (!duct_vector_is_sent(&f->batch->columns[i], row))
-			return duct_fail(err, DUCT_DATA,
-					 "column \"%s\" of \"%s\".\"%s\": the source did not send an unchanged value that the lake "
-					 "does not have: " MIRROR_REMEDY,
-					 rel->columns[i].name, rel->schema, rel->name, rel->schema, rel->name);
+			return mirror_lacks_value(rel, rel->columns[i].name, err);
 	if (fold_insert(f->m->fold, hash_new(f, row), f->batch, row) == FOLD_OK)
 		return 0;
 	return drift(f, row, "an inserted row is there already", err);

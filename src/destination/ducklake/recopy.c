@@ -67,6 +67,20 @@ int mirror_give_up(struct ducklake *d, const struct mirror *m, const struct duct
 	return duct_fail(err, DUCT_RETRY, "%s", d->given_up.why);
 }
 
+int mirror_drift(const struct duct_relation *rel, const char *key, const char *what, struct duct_error *err)
+{
+	return duct_fail(err, DUCT_FATAL, "lake and source differ at \"%s\".\"%s\" key (%s): %s; " MIRROR_REMEDY, rel->schema,
+			 rel->name, key, what, rel->schema, rel->name);
+}
+
+int mirror_lacks_value(const struct duct_relation *rel, const char *column, struct duct_error *err)
+{
+	return duct_fail(err, DUCT_DATA,
+			 "column \"%s\" of \"%s\".\"%s\": the source did not send an unchanged value that the lake does not have: "
+			 MIRROR_REMEDY,
+			 column, rel->schema, rel->name, rel->schema, rel->name);
+}
+
 int group_give_up(struct ducklake *d, struct duct_error *err)
 {
 	uint32_t oid = d->given_up.oid;

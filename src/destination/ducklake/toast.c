@@ -208,10 +208,7 @@ static int find_cell(struct filling *f, const struct lack *l, int c, struct duct
 		row = fold->versions[v].row;
 	}
 	if (!l->found || f->wanted_at[c] < 0)
-		return duct_fail(err, DUCT_DATA,
-				 "column \"%s\" of \"%s\".\"%s\": the source did not send an unchanged value that the lake does "
-				 "not have: copy the table",
-				 f->columns[c].name, f->m->rel->schema, f->m->rel->name);
+		return mirror_lacks_value(f->m->rel, f->columns[c].name, err);
 	const struct duct_vector *v = &l->found->columns[f->wanted_at[c]];
 	*ret = duct_vector_cell(v, l->found_row);
 	*ret_type = v->type;

@@ -46,8 +46,7 @@ static int drifted(struct mirror *m, const struct fold_slot *s, const char *what
 			       s->batch->relation->nkeys, s->row);
 	else
 		duct_buf_printf(&key, "hash %016llx", (unsigned long long)s->hash.high);
-	return duct_fail(err, DUCT_FATAL, "lake and source differ at \"%s\".\"%s\" key (%s): %s; " MIRROR_REMEDY,
-			 m->rel->schema, m->rel->name, key.data, what, m->rel->schema, m->rel->name);
+	return mirror_drift(m->rel, key.data, what, err);
 }
 
 enum { PREFETCH = 12 };
