@@ -67,7 +67,8 @@ static int fail_result(struct pg_db *db, const PGresult *res, struct duct_error 
 	const char *constraint = PQresultErrorField(res, PG_DIAG_CONSTRAINT_NAME);
 	if (!state || PQstatus(db->conn) == CONNECTION_BAD)
 		return is_lost(db, err);
-	int ret = duct_fail(err, class_of(state), "catalog %s: %s (%s)", db->label, text ? text : "no message", state);
+	int ret = duct_fail(err, class_of(state), "catalog %s: %s (%s)%s", db->label, text ? text : "no message", state,
+			    strcmp(state, "53200") == 0 ? ": raise max_locks_per_transaction of its server, or its memory" : "");
 	snprintf(err->sqlstate, sizeof err->sqlstate, "%s", state);
 	snprintf(err->constraint, sizeof err->constraint, "%s", constraint ? constraint : "");
 	return ret;
@@ -398,6 +399,7 @@ static int remember_backend(void *arg, int set, const char *const *values, struc
 	struct pg_db *db = arg;
 	if (values[0])
 		snprintf(db->backend_start, sizeof db->backend_start, "%s", values[0]);
+	db->base.locks = values[1] ? strtoll(values[1], NULL, 10) : 0;
 	return 0;
 }
 
@@ -416,8 +418,9 @@ static int set_up(struct pg_db *db, struct duct_error *err)
 			NULL, NULL, err);
 	return ret ? ret
 		   : query(&db->base,
-			   "SELECT backend_start::text FROM pg_stat_activity "
-			   "WHERE pid = pg_backend_pid()",
+			   "SELECT backend_start::text, current_setting('max_locks_per_transaction')::int8 * "
+			   "(current_setting('max_connections')::int8 + current_setting('max_prepared_transactions')::int8) "
+			   "FROM pg_stat_activity WHERE pid = pg_backend_pid()",
 			   remember_backend, db, err);
 }
 

@@ -44,8 +44,10 @@ struct lake_inline_rows {
 	size_t max_bytes, max_row_bytes; /* as sent */
 };
 /* Plans to inline the rows. False: nothing was planned, because the table, a value or the amount is not one for the
- * catalog; then they go to a file (which also says what is wrong with a value that is wrong). At most one call per table. */
+ * catalog, or because it has taken in rows of very many tables already; then they go to a file (which also says what is wrong with a value that is wrong). At most one call per table. */
 bool lake_txn_inline(struct lake_txn *txn, struct lake_txn_table *t, const struct lake_inline_rows *rows);
+/* How many tables may have inlined rows before they are flushed: a commit that ends some in each must find room for its locks. */
+size_t lake_most_inlining_tables(const struct lake *lake);
 /* A live inlined row dies. */
 void lake_txn_end_inlined(struct lake_txn *txn, struct lake_txn_table *t, int64_t schema_version, int64_t row_id);
 /* The inlined rows of this version, `nrows` with the dead ones, leave the catalog: files of this txn that bear

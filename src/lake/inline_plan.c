@@ -112,6 +112,10 @@ bool lake_txn_inline(struct lake_txn *txn, struct lake_txn_table *t, const struc
 	for (int c = 0; c < t->nlive; c++)
 		if (!t->live[c].supported)
 			return false;
+	const struct lake_table *known = t->is_new ? NULL : lake_model_table(txn->lake->model, t->id);
+	bool made = known && !t->altered && !t->renamed && known->inlined_version >= known->schema_version;
+	if (!lake_txn_take_locks(txn, made ? LAKE_LOCKS_KNOWN_TABLE : LAKE_LOCKS_NEW_TABLE))
+		return false;
 	in.to->form = txn->lake->db->sqlite	 ? LAKE_INLINE_SQLITE
 		      : rows->n < COPY_FROM_ROWS ? LAKE_INLINE_POSTGRES
 						 : LAKE_INLINE_COPY;

@@ -109,6 +109,7 @@ struct lake_db {
 	char *schema;	   /* NULL on SQLite */
 	char *prefix;	   /* "schema". with quotes and dot, "" on SQLite; doubled % inside, for lake_sqlf */
 	uint64_t lock_key; /* Postgres: advisory lock that run() takes first; 0: none */
+	int64_t locks;	   /* Postgres: that the server has room for, of all its transactions; 0: any number */
 };
 
 int lake_sqlite_open(struct lake_db **ret, const char *path, bool create, bool read_only, int64_t busy_timeout_ms,

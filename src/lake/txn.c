@@ -249,12 +249,14 @@ int lake_txn_create_table(struct lake_txn *txn, const char *schema, const char *
 	char uuid[DUCT_UUID_LEN];
 	t->id = -1;
 	t->is_new = true;
+	txn->nnew_tables++;
 	t->name = duct_arena_strdup(&txn->arena, name);
 	t->schema = duct_arena_strdup(&txn->arena, schema);
 	t->next_column_id = 1;
 	for (int i = 0; i < ncols; i++)
 		if (append_column(t, &cols[i], err)) {
 			txn->ntables--;
+			txn->nnew_tables--;
 			free_table(t);
 			return -(int)err->class;
 		}
@@ -459,6 +461,32 @@ void lake_txn_set_relation(struct lake_txn *txn, const struct lake_relation *rel
 	r->relation.source_name = duct_arena_strdup(a, relation->source_name ? relation->source_name : "");
 	r->relation.columns = relation->columns ? duct_arena_strdup(a, relation->columns) : NULL;
 	r->relation.state = relation->state ? duct_arena_strdup(a, relation->state) : NULL;
+}
+
+/* The rest is for what a commit cannot do without, and for others. */
+int64_t lake_txn_most_locks(const struct lake *lake)
+{
+	return lake->db->locks ? lake->db->locks * 3 / 8 : INT64_MAX;
+}
+
+bool lake_txn_take_locks(struct lake_txn *txn, int64_t n)
+{
+	if (n > lake_txn_most_locks(txn->lake) - txn->locks)
+		return false;
+	txn->locks += n;
+	return true;
+}
+
+size_t lake_most_inlining_tables(const struct lake *lake)
+{
+	return lake->db->locks ? (size_t)lake->db->locks / 8 + 1 : SIZE_MAX;
+}
+
+bool lake_txn_has_room_for_marks(struct lake_txn *txn, struct lake_txn_table *t)
+{
+	const struct lake_table *known = t->is_new ? NULL : lake_model_table(txn->lake->model, t->id);
+	return t->nmarks ||
+	       lake_txn_take_locks(txn, known && known->has_delete_table ? LAKE_LOCKS_KNOWN_TABLE : LAKE_LOCKS_NEW_TABLE);
 }
 
 bool lake_txn_is_position_only(const struct lake_txn *txn)

@@ -59,6 +59,8 @@ struct lake_new_delete_file {
 	int64_t count, size_bytes, footer_size;
 	int64_t begin_snapshot, partial_max; /* of flushed rows: first and last death; 0: this commit's, and NULL */
 };
+/* False: the catalog's server may not have room for the locks of one more table of marks; write a delete file, if it can be. */
+bool lake_txn_has_room_for_marks(struct lake_txn *txn, struct lake_txn_table *t);
 void lake_txn_mark(struct lake_txn *txn, struct lake_txn_table *t, int64_t file_id, const int64_t *positions, size_t n);
 void lake_txn_add_delete_file(struct lake_txn *txn, struct lake_txn_table *t, int64_t file_id, int on_new_file,
 			      const struct lake_new_delete_file *file);

@@ -83,6 +83,12 @@ static const struct lake_table *known_table(const struct lake_txn_table *t)
 	return t->is_new ? NULL : lake_model_table(t->txn->lake->model, t->id);
 }
 
+/* A copy of very many tables leaves theirs to the first rows of each. */
+static bool has_room_for_all(const struct lake_txn *txn)
+{
+	return (int64_t)txn->nnew_tables * LAKE_LOCKS_NEW_TABLE <= lake_txn_most_locks(txn->lake);
+}
+
 /*
  * Where inlined tables exist, the official client inserts into the newest one whatever its columns are: every change of a
  * table needs a new one. One that is made for the first rows raises the schema version too, or else others would go on
@@ -94,7 +100,7 @@ bool lake_txn_needs_inlined_table(const struct lake_txn_table *t)
 	AUTO_BUF struct duct_buf ignored = {0};
 	bool needed;
 	if (!known)
-		needed = t->inlined.n || t->txn->lake->inline_tables;
+		needed = t->inlined.n || (t->txn->lake->inline_tables && has_room_for_all(t->txn));
 	else if (t->renamed || t->altered)
 		needed = t->inlined.n || known->ninlined_tables;
 	else

@@ -100,11 +100,19 @@ struct lake_txn {
 	struct txn_relation *relations;
 	size_t nrelations, relations_cap;
 	char commit_id[37];
+	size_t nnew_tables;
+	int64_t locks; /* asked for with lake_txn_take_locks() */
 	/* by the last rendering */
 	int64_t snapshot_id, schema_version, next_catalog_id, next_file_id;
 	bool has_ddl;
 	bool renumbered; /* committed by an earlier rendering, whose numbers are not known here */
 };
+
+/* Locks that a table inside the catalog takes with its index; and when it is made, with what Postgres makes beside it. */
+enum { LAKE_LOCKS_KNOWN_TABLE = 2, LAKE_LOCKS_NEW_TABLE = 5 };
+/* A server has room for a limited number of locks: false when so many more would be too many for what can do without. */
+bool lake_txn_take_locks(struct lake_txn *txn, int64_t n);
+int64_t lake_txn_most_locks(const struct lake *lake);
 
 /* True when it makes no snapshot: only the checkpoint (and relation rows) move. */
 bool lake_txn_is_position_only(const struct lake_txn *txn);

@@ -45,7 +45,8 @@ static int plan_file_deaths(struct ducklake *d, struct mirror *m, const struct m
 	int64_t n = (int64_t)file->dying.n;
 	if (file->record_count - file->dead_count == n) {
 		lake_txn_end_file(d->txn, t, file->id);
-	} else if (!file->has_deletes && n >= d->config->delete_file_rows) {
+	} else if (!file->has_deletes &&
+		   (n >= d->config->delete_file_rows || !lake_txn_has_room_for_marks(d->txn, t))) {
 		return write_deletes(d, m, file->id, -1, file->path, &file->dying, err);
 	} else {
 		AUTO_FREE int64_t *positions = positions_sorted(&file->dying);

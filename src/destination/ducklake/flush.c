@@ -338,24 +338,46 @@ static bool is_due(const struct ducklake *d, const struct mirror *m, int64_t now
 	return mirror_inlines_too_much(d, m) || now_us - m->inlined_since_us >= d->config->inline_flush_age_ms * 1000;
 }
 
-static int plan_bucket(struct ducklake *d, struct mirror *m, int64_t now_us, struct flushes *all, struct duct_error *err)
+static size_t count_inlining(const struct mirror *m)
+{
+	size_t n = 0;
+	for (; m; m = m->next)
+		n += m->inlined_rows > 0;
+	return n;
+}
+
+static int plan_bucket(struct ducklake *d, struct mirror *m, int64_t now_us, size_t *room, struct flushes *all,
+		       struct duct_error *err)
 {
 	int rc = 0;
-	for (; m && rc == 0; m = m->next)
-		if (is_due(d, m, now_us))
-			rc = plan_mirror(d, m, all, err);
+	for (; m && rc == 0; m = m->next) {
+		if (!is_due(d, m, now_us))
+			continue;
+		if (!*room) {
+			d->flush_due = true; /* the others come with the next one */
+			return 0;
+		}
+		(*room)--;
+		rc = plan_mirror(d, m, all, err);
+	}
 	return rc;
 }
 
 static int plan_due(struct ducklake *d, int64_t now_us, struct flushes *all, struct duct_error *err)
 {
+	size_t most = lake_most_inlining_tables(d->lake), room = most, tables = 0;
 	int rc = resting_read(d, err);
 	for (size_t i = 0; i < MIRROR_BUCKETS && rc == 0; i++) {
 		for (struct mirror *m = d->mirrors[i]; m; m = m->next)
 			resting_wake(d, m);
-		rc = plan_bucket(d, d->mirrors[i], now_us, all, err);
+		tables += count_inlining(d->mirrors[i]) + count_inlining(d->resting[i]);
+	}
+	if (tables > most)
+		now_us = INT64_MAX; /* all of them are due */
+	for (size_t i = 0; i < MIRROR_BUCKETS && rc == 0; i++) {
+		rc = plan_bucket(d, d->mirrors[i], now_us, &room, all, err);
 		if (rc == 0)
-			rc = plan_bucket(d, d->resting[i], now_us, all, err);
+			rc = plan_bucket(d, d->resting[i], now_us, &room, all, err);
 	}
 	return rc;
 }
