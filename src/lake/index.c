@@ -314,8 +314,8 @@ static bool open_file(struct lake_index *index, int64_t table_id, const char *fi
 	if (fd < 0)
 		return false;
 	bool ok = fstat(fd, &st) == 0 && pread(fd, &h, sizeof h, 0) == (ssize_t)sizeof h && is_header(&h, index->set, &st) &&
-		  h.table_id == table_id && (!fingerprint || strncmp(h.fingerprint, fingerprint, sizeof h.fingerprint - 1) == 0) && h.built &&
-		  map_file(index, fd, h.capacity, NULL) == 0;
+		  h.table_id == table_id && (!fingerprint || strncmp(h.fingerprint, fingerprint, sizeof h.fingerprint - 1) == 0) &&
+		  h.built && sums_are_right(fd, &h) && map_file(index, fd, h.capacity, NULL) == 0;
 	close(fd);
 	return ok;
 }

@@ -27,8 +27,9 @@ struct state {
 	char lake_uuid[64];
 	char commit_id[64];
 	char doubted_at[64];
+	uint64_t check; /* of set_id and seed: with another seed every key would seem to be missing */
 };
-static const char magic[16] = "ductstream set3";
+static const char magic[16] = "ductstream set4";
 
 struct lake_index_set {
 	char *dir;
@@ -141,10 +142,15 @@ static bool is_whole(struct lake_index_set *set)
 	return true;
 }
 
+static uint64_t check_of(const struct state *s)
+{
+	return (s->set_id ^ s->seed * 0x9E3779B97F4A7C15u) + 1;
+}
+
 static bool is_fresh(struct lake_index_set *set, const char *lake_uuid, const char *commit_id)
 {
 	const struct state *s = set->state;
-	return memcmp(s->magic, magic, sizeof magic) == 0 && !s->dirty &&
+	return memcmp(s->magic, magic, sizeof magic) == 0 && s->check == check_of(s) && !s->dirty &&
 	       strncmp(s->lake_uuid, lake_uuid, sizeof s->lake_uuid) == 0 && commit_id[0] &&
 	       strncmp(s->commit_id, commit_id, sizeof s->commit_id) == 0 && is_whole(set);
 }
@@ -165,6 +171,7 @@ static int start_anew(struct lake_index_set *set, const char *lake_uuid, const c
 		return duct_fail(err, DUCT_FATAL, "read random bytes for the key index: %s", strerror(errno));
 	s->set_id = random[0];
 	s->seed = random[1] << 1 | (s->doubts > 0); /* hash_bytes in key.c looks at the last bit */
+	s->check = check_of(s);
 	snprintf(s->lake_uuid, sizeof s->lake_uuid, "%s", lake_uuid);
 	snprintf(s->commit_id, sizeof s->commit_id, "%s", commit_id);
 	claim(set);

@@ -281,6 +281,42 @@ def test_a_page_that_did_not_reach_the_disk_is_noticed(indexed):
     assert path.read_bytes()[HEADER:] != damaged
 
 
+DAMAGES = {
+    "cut short": lambda path: path.write_bytes(path.read_bytes()[:-5000]),
+    "empty": lambda path: path.write_bytes(b""),
+    "other bytes": lambda path: path.write_bytes(b"\x5a" * path.stat().st_size),
+    "a byte of the header": lambda path: flip(path, 40),
+    "a byte of the entries": lambda path: flip(path, next(i for i, byte in enumerate(path.read_bytes()) if byte and i >= HEADER)),
+    "a byte of a free entry": lambda path: flip(path, next(i for i, byte in enumerate(path.read_bytes()) if not byte and i >= HEADER)),
+}
+
+
+def flip(path, at):
+    with open(path, "r+b") as file:
+        file.seek(at)
+        [byte] = file.read(1)
+        file.seek(at)
+        file.write(bytes([byte ^ 0x10]))
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_index_is_built_anew(indexed, damage):
+    """Whoever damaged it, and without a word of it in the state."""
+    m = indexed
+    [path] = folder(m).glob("*.idx")
+    DAMAGES[damage](path)
+    ends_right(m, kept=True)
+
+
+@pytest.mark.parametrize("at", [0, 20, 25, 60, 70, 90, 140, 190, 270])
+def test_a_byte_of_the_state_is_changed(indexed, at):
+    m = indexed
+    flip(folder(m) / "state", at)
+    m.sql("UPDATE t SET v = v + 1", "DELETE FROM t WHERE id % 2 = 0", "UPDATE t SET id = -id")
+    m.sync()
+    m.same("t")
+
+
 def test_a_damaged_state_is_built_anew(indexed):
     m = indexed
     (folder(m) / "state").write_bytes(b"x" * 100)
