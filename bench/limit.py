@@ -39,4 +39,4 @@ def _scope(text, size):
 
 def _stand_in(text, size):
     """RLIMIT_DATA counts all private memory that may be written, touched or not; it does not count the page cache."""
-    return ["prlimit", f"--data={size}"], f"{text} by RLIMIT_DATA, which stands in for a cgroup (none to be had here)"
+    return ["prlimit", f"--data={size}"], f"{text} by RLIMIT_DATA in place of a cgroup, which this machine does not give"

@@ -166,7 +166,9 @@ def text(run):
     """For a terminal."""
     lines = fact_lines(run["facts"])
     for _, head, rows in tables(run):
-        table = [head, *rows] if rows else []
-        widths = [max(len(row[i]) for row in table) for i in range(len(head))] if rows else []
+        if not rows:
+            continue
+        table = [head, *rows]
+        widths = [max(len(row[i]) for row in table) for i in range(len(head))]
         lines += ["", *(row[0].ljust(widths[0]) + "".join("  " + c.rjust(w) for c, w in zip(row[1:], widths[1:])) for row in table)]
     return "\n".join([*lines, "", *goals.lines(run), *failures(run)])
