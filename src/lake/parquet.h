@@ -81,10 +81,10 @@ int lake_read_file(struct duck_conn *conn, const struct lake_file *file, const s
 		   struct duct_error *err);
 
 /*
- * Single rows of data files: what lake_read_file() does when positions are given, with the same result, but through our own
- * reader (parquet/reader.h), which reads and decompresses only the pages that hold them. What that does not serve in a file (nested
- * columns, casts that do not widen, foreign encodings) is read through DuckDB, as a whole call; counts say how often. A damaged
- * file is FATAL. Keeps the footers of the files it met last. One thread at a time.
+ * Single rows of data files: what lake_read_file() does when positions are given, with the same result, but through our
+ * own reader (parquet/reader.h), which reads and decompresses only the pages that hold them. What that does not serve in a
+ * file (lists without a page index, casts that do not widen, foreign encodings) is read through DuckDB, as a whole call;
+ * counts say how often. A damaged file is FATAL. Keeps the footers of the files it met last. One thread at a time.
  */
 struct lake_points;
 struct lake_points *lake_points_new(void);

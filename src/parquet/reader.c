@@ -13,7 +13,7 @@
 enum {
 	CACHED_FOOTERS = 64,
 	CACHED_BYTES = 16 << 20,
-	TAIL_BYTES = 16 << 10,		/* read first: most footers are in it */
+	TAIL_BYTES = 16 << 10, /* read first: most footers are in it */
 	MAX_FOOTER_BYTES = 64 << 20,
 };
 
@@ -35,9 +35,11 @@ int parquet_pread(struct parquet_file *file, void *to, size_t n, int64_t offset,
 		if (got < 0 && errno == EINTR)
 			continue;
 		if (got < 0)
-			return duct_fail(err, DUCT_RETRY, "read %zu bytes at %" PRId64 ": %s", n, offset, strerror(errno));
+			return duct_fail(err, DUCT_RETRY, "read %zu bytes at %" PRId64 ": %s", n, offset,
+					 strerror(errno));
 		if (got == 0)
-			return duct_fail(err, DUCT_FATAL, "it ends before %" PRId64 ", where %zu bytes should be", offset, n);
+			return duct_fail(err, DUCT_FATAL, "it ends before %" PRId64 ", where %zu bytes should be",
+					 offset, n);
 		done += (size_t)got;
 	}
 	file->reader->counts.reads++;
@@ -68,7 +70,8 @@ static struct parquet_footer *cached(struct parquet_reader *reader, const char *
 	for (size_t i = 0; i < reader->ncache; i++) {
 		struct parquet_footer *f = reader->cache[i];
 		if (f->size == st->st_size && f->inode == st->st_ino && f->device == st->st_dev &&
-		    f->changed.tv_sec == st->st_mtim.tv_sec && f->changed.tv_nsec == st->st_mtim.tv_nsec && strcmp(f->path, path) == 0)
+		    f->changed.tv_sec == st->st_mtim.tv_sec && f->changed.tv_nsec == st->st_mtim.tv_nsec &&
+		    strcmp(f->path, path) == 0)
 			return f;
 	}
 	return NULL;
@@ -227,6 +230,6 @@ bool parquet_has_field_ids(const struct parquet_file *file)
 const struct duct_type *parquet_column_type(const struct parquet_file *file, int column)
 {
 	const struct parquet_node *node = &file->footer->nodes[column];
-	bool flat = !node->nchildren && (node->repetition == PARQUET_REQUIRED || node->repetition == PARQUET_OPTIONAL);
-	return flat && node->value.kind ? &node->value : NULL;
+	bool once = node->repetition == PARQUET_REQUIRED || node->repetition == PARQUET_OPTIONAL;
+	return once && node->value.kind ? &node->value : NULL;
 }

@@ -8,7 +8,7 @@
 #include "parquet/reader.h"
 #include "parquet/thrift_read.h"
 
-/* --- reader_footer.c: what a footer says --- */
+/* --- reader_schema.c, reader_footer.c: what a footer says --- */
 
 /* Where a page is, header included. */
 struct parquet_location {
@@ -24,7 +24,7 @@ struct parquet_chunk {
 	int32_t index_bytes;  /* 0: there is none */
 	uint32_t encodings;   /* 1 << enum parquet_encoding */
 	int8_t codec;
-	bool elsewhere; /* encrypted, or in another file */
+	bool elsewhere;	 /* encrypted, or in another file */
 	uint32_t npages; /* 0: not known yet */
 	struct parquet_location *pages;
 };
@@ -39,10 +39,13 @@ struct parquet_node {
 	int64_t field_id; /* -1: none */
 	int type, type_length;
 	int repetition;
-	int nchildren; /* 0: a leaf */
-	int leaf;      /* its number; of a group: of the first leaf below it */
-	int after;     /* index of the node behind its subtree */
-	struct duct_type value; /* of a leaf; kind 0: not served */
+	int nchildren;				/* 0: a leaf */
+	int leaf;				/* its number; of a group: of the first leaf below it */
+	int after;				/* index of the node behind its subtree */
+	uint8_t max_definition, max_repetition; /* the levels at which a value of it is there */
+	const char *name;
+	int annotation;		/* of a group: DUCT_LIST, DUCT_MAP, 0: none, -1: another */
+	struct duct_type value; /* kind 0: not served */
 };
 
 /* A footer in the cache; also the file that is read with it. */
@@ -62,19 +65,22 @@ struct parquet_footer {
 	uint64_t used_at; /* the reader's clock */
 };
 
+/* n elements of a schema into nodes; *r is bad when they are cut off. */
+int parquet_schema_parse(struct parquet_footer *to, struct thrift_reader *r, size_t n, struct duct_error *err);
+
 /* A footer's bytes (without length and magic). Returns 1, 0 when it is not served, or FATAL. */
 int parquet_footer_parse(struct parquet_footer *to, const void *data, size_t n, struct duct_error *err);
 
 /* An OffsetIndex of a chunk that begins at `start` and ends before `end`; sets pages. */
-int parquet_index_parse(struct parquet_footer *footer, const struct parquet_group *group, struct parquet_chunk *chunk, int64_t start,
-	int64_t end, const void *data, size_t n, struct duct_error *err);
+int parquet_index_parse(struct parquet_footer *footer, const struct parquet_group *group, struct parquet_chunk *chunk,
+			int64_t start, int64_t end, const void *data, size_t n, struct duct_error *err);
 
 /* --- reader_page.c: pages --- */
 
 struct parquet_page_head {
 	int type; /* enum parquet_page */
 	uint32_t raw_bytes, compressed_bytes, head_bytes;
-	uint32_t nvalues, nrows; /* nrows: v2 */
+	uint32_t nvalues, nrows;		     /* nrows: v2 */
 	uint32_t definition_bytes, repetition_bytes; /* v2 */
 	int encoding, definition_encoding;
 	bool is_compressed; /* v2 */
@@ -95,7 +101,7 @@ void parquet_codecs_done(struct parquet_codecs *codecs);
 bool parquet_codec_served(int codec);
 /* Exactly raw_n bytes come out of n. */
 int parquet_decompress(struct parquet_codecs *codecs, int codec, const void *data, size_t n, void *raw, size_t raw_n,
-	struct duct_error *err);
+		       struct duct_error *err);
 
 /* Whether n bytes can be raw_n decompressed: asked before memory is taken for them. */
 bool parquet_codec_can(int codec, const void *data, size_t n, size_t raw_n);
@@ -120,11 +126,30 @@ struct parquet_file {
 int parquet_pread(struct parquet_file *file, void *to, size_t n, int64_t offset, struct duct_error *err);
 
 /* Start and end of a chunk in the file, or FATAL when they are not inside it. */
-int parquet_chunk_span(const struct parquet_file *file, const struct parquet_chunk *chunk, int64_t *ret_start, int64_t *ret_end,
-	struct duct_error *err);
+int parquet_chunk_span(const struct parquet_file *file, const struct parquet_chunk *chunk, int64_t *ret_start,
+		       int64_t *ret_end, struct duct_error *err);
 
 /* reader_locate.c: the pages of a chunk, from its index or by walking it. */
 int parquet_chunk_locate(struct parquet_file *file, const struct parquet_group *group, struct parquet_chunk *chunk,
-	struct duct_error *err);
+			 struct duct_error *err);
+
+/* --- reader_leaf.c: the values of one leaf --- */
+
+/* One value or what stands for it where there is none; there if definition is the leaf's greatest. */
+struct parquet_entry {
+	uint8_t definition, repetition;
+	uint32_t len;
+	const char *data; /* NULL: in `own` */
+	char own[16];
+};
+
+struct parquet_leaf;
+/* Rows as in parquet_cursor_open(), and checked. Returns 1 or 0. */
+int parquet_leaf_open(struct parquet_leaf **ret, struct parquet_file *file, const struct parquet_node *node,
+		      const int64_t *rows, size_t n);
+void parquet_leaf_close(struct parquet_leaf *leaf);
+/* The entries of the next wanted row, one at least; valid until the next call. */
+int parquet_leaf_next(struct parquet_leaf *leaf, const struct parquet_entry **ret, size_t *ret_n,
+		      struct duct_error *err);
 
 #endif

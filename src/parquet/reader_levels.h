@@ -18,9 +18,9 @@ struct parquet_hybrid {
 	unsigned width;		 /* 0..32; 0: all values are 0, and there are no bytes */
 	uint64_t left;		 /* values of the open run */
 	bool packed;
-	uint32_t value;		 /* of a run */
-	const uint8_t *bits;	 /* of a packed one */
-	uint64_t bit;		 /* its next value begins there */
+	uint32_t value;	     /* of a run */
+	const uint8_t *bits; /* of a packed one */
+	uint64_t bit;	     /* its next value begins there */
 };
 
 struct parquet_hybrid parquet_hybrid_over(const uint8_t *data, size_t n, unsigned width);

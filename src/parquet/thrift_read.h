@@ -29,8 +29,8 @@ static inline struct thrift_reader thrift_reader_over(const void *data, size_t n
 	return (struct thrift_reader){.at = data, .end = (const uint8_t *)data + n};
 }
 
-/* A field of a struct; zeroed before the first. `for (struct thrift_field f = {0}; thrift_next_field(r, &f);)`: the body takes
- * the value of each field with one of the functions below, in doubt thrift_skip(). */
+/* A field of a struct; zeroed before the first. `for (struct thrift_field f = {0}; thrift_next_field(r, &f);)`: the
+ * body takes the value of each field with one of the functions below, in doubt thrift_skip(). */
 struct thrift_field {
 	int id, type;
 };

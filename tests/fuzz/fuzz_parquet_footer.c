@@ -1,4 +1,5 @@
-/* Whole Parquet files: footer, page indexes, page headers, levels, dictionaries and values of each column, at some rows. */
+/* Whole Parquet files: footer, page indexes, page headers, levels, dictionaries and values of each column, at some
+ * rows. */
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>

@@ -53,7 +53,7 @@ static void parse_children(const char **at, struct duct_type *type, bool named)
 	do {
 		while (**at == ' ' || **at == ',' || **at == '(')
 			(*at)++;
-		const char *name = NULL;
+		const char *name = type->kind == DUCT_LIST ? "element" : type->nchildren ? "value" : "key";
 		if (named) {
 			size_t n = strcspn(*at, " ");
 			char *copy = duct_arena_zalloc(&d.arena, n + 1);
