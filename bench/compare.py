@@ -79,7 +79,7 @@ def chosen(args):
         found = [case for case in found if not case.large]
     if not found:
         sys.exit(f"bench/run: no case is called {args.cases}; bench/run --list shows them")
-    return [list(group) for _, group in itertools.groupby(found, lambda case: case.group)]
+    return [list(group) for _, group in itertools.groupby(found, lambda c: (c.group, c.catalog or args.catalog))]
 
 
 def say(text):
@@ -104,6 +104,7 @@ def blank(case, args):
         "floor": [],
         "dlt": [],
         "ours": [],
+        "start": [],  # runs of ours that find nothing to do
         "failure": None,
         "note": note(case),
         "seconds": 0,
@@ -128,6 +129,8 @@ def measure_case(bed, case, args):
             measure.wait_for_quiet(args.quiet)
             try:
                 figures = sides[side](case)
+                if side == "ours" and goals.is_sized(result):
+                    result["start"].append(bed.start().as_dict())
             except (measure.ChildFailed, WrongResult) as failure:
                 result["failure"] = str(failure)
                 say(f"  {case.name}: {failure}")

@@ -14,9 +14,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
+import compare  # noqa: E402
 import measure  # noqa: E402
 from bed import Bed  # noqa: E402
-from compare import chosen, pairs  # noqa: E402
+from compare import pairs  # noqa: E402
 from lib.paths import program  # noqa: E402
 
 
@@ -30,9 +31,7 @@ def arguments(argv):
     parser.add_argument("--keep", metavar="FILE", help="keep the tool's own data here (perf report -i FILE)")
     parser.add_argument("--source-option", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--destination-option", action="append", default=[], metavar="NAME=VALUE")
-    args = parser.parse_args(argv)
-    args.cases, args.unix, args.tcp, args.skip_large = args.case, False, False, False
-    return args
+    return parser.parse_args(argv)
 
 
 # --- perf ---
@@ -186,7 +185,7 @@ def profile(args, case, source, catalog, folder):
 
 def main():
     args = arguments(sys.argv[1:])
-    case = chosen(args)[0][0]
+    case = compare.chosen(compare.arguments(["--all", "--cases", args.case]))[0][0]
     if not shutil.which("perf" if args.tool == "perf" else "valgrind"):
         sys.exit("bench/profile: neither perf (package linux-perf) nor callgrind (package valgrind) is here")
     folder = Path(tempfile.mkdtemp(prefix="duct-profile-"))

@@ -121,7 +121,10 @@ def _cells(result):
     ]
 
 
-SIZE_HEAD = ["case", "rows of the table", "rows changed", "rows/s", "our µs/row", "index bytes a row", "bytes read a row changed"]
+SIZE_HEAD = [
+    "case", "rows of the table", "changes", "rows/s", "start s", "changes/s", "our µs a change", "index bytes a row",
+    "bytes read a change",
+]  # fmt: skip
 
 
 def _size_cells(result):
@@ -131,7 +134,9 @@ def _size_cells(result):
         f"{result['table_rows']:,}",
         f"{result['rows']:,}",
         _number(f["rate"], ",.0f"),
-        _number(f["cpu_us"], ".2f"),
+        _number(f["start"], ".2f"),
+        _number(f["change_rate"], ",.0f"),
+        _number(f["change_us"], ".2f"),
         _number(f["index_bytes"], ".1f"),
         _number(f["read_bytes"], ",.0f"),
     ]
