@@ -25,9 +25,9 @@ class Pause:
         self.path.touch()
 
 
-def run_to(flow, folder, name, **env):
+def run_to(flow, folder, name, *args, **env):
     """A run until caught up that has reached the place for the first time: (pause, run)."""
     pause = Pause(folder, name)
-    run = flow.start("--until-caught-up", env={**pause.env, **env})
+    run = flow.start("--until-caught-up", *args, env={**pause.env, **env})
     pause.wait(run)
     return pause, run

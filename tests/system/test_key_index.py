@@ -1,5 +1,6 @@
 """The key index: ready after the copy, equal by bytes however it came about, fresh or rebuilt, right when hashes collide."""
 
+import re
 import shutil
 import sqlite3
 import struct
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from lib.lake import LakeHome
+from lib.pause import run_to
 
 HEADER = 4096
 
@@ -200,13 +202,81 @@ def test_built_anew_after_a_kill_between_commit_and_index(indexed):
     ends_right(m, kept=False)
 
 
-def test_built_anew_after_a_foreign_merge(indexed):
+def built(run):
+    """The tables whose index a run with --log-level debug has built."""
+    return sorted(re.findall(r"key index built .*?table=(\w+)", run.stderr))
+
+
+def merged(lake, *tables):
+    """Has something to merge in these tables."""
+    before = lake.last_snapshot()
+    for table in tables:
+        lake.sql(f"CALL ducklake_merge_adjacent_files('lake', '{table}', schema => 'public')")
+    assert lake.last_snapshot() == before + len(tables)
+
+
+@pytest.fixture
+def three(indexed):
+    """Three tables of some files each, and their indexes."""
     m = indexed
-    m.sql("INSERT INTO t VALUES (5000, 1)")
+    m.sql("CREATE TABLE a (id int PRIMARY KEY, v int); CREATE TABLE b (id int PRIMARY KEY, v int)")
+    for n in range(1, 4):
+        m.sql(*(f"INSERT INTO {table} SELECT i, i FROM generate_series({n * 10000}, {n * 10000 + 50}) i" for table in "abt"))
+        m.sync()
+    m.sql(*(f"UPDATE {table} SET v = 0 WHERE id = 10001" for table in "abt"))
     m.sync()
+    assert len(entries(m)) == 3
+    return m
+
+
+CHANGES = [statement.format(table) for table in "abt" for statement in ("UPDATE {} SET v = v + 1", "DELETE FROM {} WHERE id % 2 = 0")]
+
+
+@pytest.mark.parametrize("moved", ["a", "at"])
+def test_built_anew_after_a_foreign_merge(three, moved):
+    """Of the merged tables only."""
+    m = three
     with m.home.open() as lake:
-        lake.sql("CALL ducklake_merge_adjacent_files('lake')")
-    ends_right(m, kept=False)
+        merged(lake, *moved)
+    m.sql(*CHANGES)
+    run = m.flow.start("--until-caught-up", "--log-level", "debug")
+    run.expect(0)
+    assert built(run) == list(moved), run.stderr
+    m.same("a", "b", "t")
+    ends_right(m, kept=True)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_race_lost_to_a_merge_leaves_the_other_indexes(three, tmp_path, killed):
+    m = three
+    m.sql("; ".join(CHANGES))
+    pause, run = run_to(m.flow, tmp_path / "pause", "commit-planned", "--log-level", "debug")
+    assert built(run) == []
+    with m.home.open() as lake:
+        merged(lake, "b")
+    if killed:
+        run.kill()
+        run = m.flow.start("--until-caught-up", "--log-level", "debug")
+    else:
+        pause.release()
+    run.expect(0)
+    assert built(run) == (["a", "b", "t"] if killed else ["b"]), run.stderr
+    m.same("a", "b", "t")
+    ends_right(m, kept=True)
+
+
+def test_a_kill_behind_a_lost_race(three, tmp_path):
+    """The attempt after it dies: what it left is not believed where it was being changed."""
+    m = three
+    m.sql("; ".join(CHANGES))
+    pause, run = run_to(m.flow, tmp_path / "pause", "commit-planned", DUCT_KILL_POINT="commit-done:1")
+    with m.home.open() as lake:
+        merged(lake, "b")
+    pause.release()
+    run.expect(-9)
+    m.sync()
+    m.same("a", "b", "t")
+    ends_right(m, kept=True)
 
 
 def test_built_anew_with_a_restored_catalog(indexed, tmp_path):

@@ -99,7 +99,9 @@ int ducklake_send(struct ducklake *d, const struct lake_commit_info *info, struc
 	int rc = lake_txn_commit(group_txn(d), info, ret, err);
 	if (rc <= 0)
 		return rc;
-	/* Others changed what this group was planned on. Nothing was committed: forget the group, and resume from the lake. */
+	/* Others changed what this group was planned on. Nothing was committed, so the indexes stand for what they stood for: forget the
+	 * group, and resume from the lake. */
+	lake_index_set_end(d->indexes, lake_commit_id(d->lake));
 	struct lake_change_note *notes = NULL;
 	size_t n = 0;
 	rc = lake_sync(d->lake, &notes, &n, err);

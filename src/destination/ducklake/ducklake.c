@@ -88,19 +88,36 @@ static int open_lake(struct ducklake *d, struct duct_error *err)
 	return lake_open(&d->lake, &lc, d->ctx, err);
 }
 
-/* What others did to mirrored tables while nobody ran the flow. */
-static int look_for_foreign_changes(struct ducklake *d, bool *ret_moved, struct duct_error *err)
+/* What others did to mirrored tables while nobody ran the flow: these tables, malloc. */
+static int look_for_foreign_changes(struct ducklake *d, int64_t **ret_moved, size_t *ret_nmoved, struct duct_error *err)
 {
 	struct lake_change_note *notes = NULL;
 	size_t n = 0;
 	int rc = lake_sync(d->lake, &notes, &n, err);
+	*ret_moved = duct_xcalloc(n + 1, sizeof **ret_moved);
 	for (size_t i = 0; i < n && rc == 0; i++) {
 		if (!lake_is_mirrored(d->lake, notes[i].table_id))
 			continue;
 		rc = ducklake_judge_note(d, &notes[i], err);
-		*ret_moved = true;
+		(*ret_moved)[(*ret_nmoved)++] = notes[i].table_id;
 	}
 	free(notes);
+	return rc;
+}
+
+/* Of the tables that others changed every entry is doubtful, of the others none. */
+static int open_indexes(struct ducklake *d, const int64_t *moved, size_t nmoved, struct duct_error *err)
+{
+	AUTO_FREE char *dir = index_folder(d);
+	bool fresh;
+	int rc = lake_index_set_open(&d->indexes, dir, lake_uuid(d->lake), lake_commit_id(d->lake), &fresh, err);
+	if (rc < 0 || !nmoved)
+		return rc;
+	lake_index_set_begin(d->indexes);
+	for (size_t i = 0; i < nmoved && rc == 0; i++)
+		rc = lake_index_drop(d->indexes, moved[i], err);
+	if (rc == 0)
+		lake_index_set_end(d->indexes, lake_commit_id(d->lake));
 	return rc;
 }
 
@@ -110,19 +127,17 @@ static int destination_open(void **ret, const void *config, const struct duct_ct
 	d->config = config;
 	d->ctx = ctx;
 	d->points = lake_points_new();
-	bool moved = false, fresh;
+	AUTO_FREE int64_t *moved = NULL;
+	size_t nmoved = 0;
 	int rc = open_lake(d, err);
 	if (rc == 0)
-		rc = look_for_foreign_changes(d, &moved, err);
+		rc = look_for_foreign_changes(d, &moved, &nmoved, err);
 	if (rc == 0)
 		rc = duck_open(&d->db, 1, 0, NULL, err);
 	if (rc == 0)
 		rc = duck_connect(&d->conn, d->db, err);
-	if (rc == 0) {
-		AUTO_FREE char *dir = index_folder(d);
-		/* Positions that others moved make every entry doubtful. */
-		rc = lake_index_set_open(&d->indexes, dir, lake_uuid(d->lake), moved ? "" : lake_commit_id(d->lake), &fresh, err);
-	}
+	if (rc == 0)
+		rc = open_indexes(d, moved, nmoved, err);
 	if (rc < 0) {
 		destination_close(d);
 		return rc;
