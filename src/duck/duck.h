@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 /*
- * An in-process DuckDB (libduckdb 1.5.5) without extensions, used to write and read Parquet. One `duck_db` may serve
+ * An in-process DuckDB (libduckdb 1.5.5) without extensions, used to read Parquet and to cast texts. One `duck_db` may serve
  * many threads; a `duck_conn` belongs to one thread at a time.
  */
 struct duck_db;
@@ -34,7 +34,7 @@ int duck_result_error(struct duck_conn *conn, duckdb_result *result, struct duct
  * Rows for SQL out of C: while a feed is open, `SELECT * FROM duck_feed(ID)` on the same connection yields what
  * `fill` puts into the chunks, in that order (one caller at a time, but with threads > 1 perhaps on a thread of
  * DuckDB's). A chunk holds up to duckdb_vector_size() rows and comes cleared; fill sets its size, 0 ends. What the chunk
- * points to (strings) must live until fill is called again or the statement ends: DuckDB's COPY has copied it by then.
+ * points to (strings) must live until fill is called again or the statement ends.
  * When fill fails, the statement fails, and duck_exec()/duck_query() report fill's own error unchanged. Feeds of
  * different connections may run at the same time.
  */

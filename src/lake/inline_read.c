@@ -131,20 +131,25 @@ static void begin_chunk(struct reading *r)
 	r->texts = duct_batch_new(r->texts_relation, CHUNK_ROWS);
 }
 
+static void set_null(duckdb_vector vector, idx_t at)
+{
+	duckdb_vector_ensure_validity_writable(vector);
+	duckdb_validity_set_row_invalid(duckdb_vector_get_validity(vector), at);
+}
+
 static int feed_texts(void *arg, duckdb_data_chunk chunk, struct duct_error *err)
 {
 	struct reading *r = arg;
+	(void)err;
 	uint32_t n = r->texts->rows - r->fed;
 	for (int c = 0; c < r->texts_relation->ncolumns; c++) {
 		duckdb_vector vector = duckdb_data_chunk_get_vector(chunk, (idx_t)c);
 		for (uint32_t i = 0; i < n; i++) {
 			struct duct_cell cell = duct_vector_cell(&r->texts->columns[c], i);
-			if (!cell.data) {
-				duckdb_vector_ensure_validity_writable(vector);
-				duckdb_validity_set_row_invalid(duckdb_vector_get_validity(vector), i);
-			} else if (lake_put_value(vector, i, &r->texts_relation->columns[c].type, cell, err)) {
-				return -(int)err->class;
-			}
+			if (cell.data)
+				duckdb_vector_assign_string_element_len(vector, i, cell.data, cell.len);
+			else
+				set_null(vector, i);
 		}
 	}
 	r->fed += n;
@@ -178,7 +183,7 @@ static int cast_texts(struct reading *r, struct duct_error *err)
 		const struct duct_type *type = &r->wanted->columns[c]->type;
 		if (!duct_kind_is_nested(type->kind))
 			continue;
-		types[i] = lake_duck_type(&r->texts_relation->columns[i].type);
+		types[i] = duckdb_create_logical_type(DUCKDB_TYPE_VARCHAR);
 		snprintf(texts[i], sizeof texts[i], "c%d", i);
 		names[i] = texts[i];
 		duct_buf_printf(&list, "%sCAST(c%d AS ", i ? ", " : "", i);

@@ -5,8 +5,8 @@
 #include "lake/model.h"
 
 /*
- * Parquet files of a DuckLake: written from batches and read back into batches, through libduckdb; single rows through our
- * own reader (lake_read_rows). Every function is blocking and uses the given connection (one thread at a time).
+ * Parquet files of a DuckLake: written from batches by src/parquet, and read back into batches through libduckdb; single rows through
+ * our own reader (lake_read_rows). Every function is blocking; those that take a connection use it (one thread at a time).
  */
 
 /* One row to write. */
@@ -17,10 +17,9 @@ struct lake_row_ref {
 
 /*
  * Where rows come from: each call hands over any number of rows (*n = 0 ends). The arrays handed over stay valid until the
- * next call; batches are kept alive by references that the writer takes itself for as long as it needs them. row_ids is
+ * next call; so do their batches. row_ids is
  * NULL unless spec->row_ids. Rows that were handed over are always written: a file ends only where next() would be
- * called again, so hand over some thousand rows at a time when max_rows or max_bytes matter. With DuckDB threads > 1 next()
- * may be called on a thread of DuckDB's, one call at a time.
+ * called again, so hand over some thousand rows at a time when max_rows or max_bytes matter.
  */
 struct lake_rows {
 	int (*next)(void *arg, const struct lake_row_ref **ret_rows, const int64_t **ret_row_ids, size_t *ret_n,
@@ -42,26 +41,25 @@ struct lake_write_spec {
 	bool snapshot_ids;		   /* adds _ducklake_internal_snapshot_id (2147483539) behind that */
 	const char *compression;	   /* "zstd", "snappy", ... */
 	int compression_level;		   /* 0: default */
-	int64_t row_group_rows;		   /* 0: chosen from the width of the first rows, at most 122880 and 32 MB */
-	uint64_t max_rows, max_bytes;	   /* close the file after about so much (bytes: of the file; checked before
-					      each next()); 0: no limit. Then *ret_more is true: call again with the
-					      same lake_rows for the next file */
+	int64_t row_group_rows;		   /* 0: at most 122880, fewer where 32 MiB (raw) are reached */
+	uint64_t max_rows, max_bytes;	   /* close the file when it has so much (bytes: of the file without its footer;
+					      looked at before each next()); 0: no limit. Then *ret_more is true: call
+					      again with the same lake_rows for the next file */
 };
 
 /*
  * Writes one file named ducklake-<uuidv7>.parquet: rows in the given order, so that position = order. The file AND every new
  * folder up to the first old one are fsynced before it returns. All columns OPTIONAL with field ids. Statistics as
- * DuckDB's RETURN_STATS gives them, with the corrections of the ducklake-types reference (loose bounds instead of NULL
- * for long non-ASCII strings are allowed; NULL min/max and contains_nan -1 are always safe). On failure no file is left on
+ * the official client has them for such a file, with the corrections of the ducklake-types reference. On failure no file is left on
  * disk (folders may be). Errors of next() come out unchanged but for the prefix. A value that is not UTF-8 where it must be is DATA, an unsent
  * (TOAST) value FATAL. *ret is NULL when there was no row at all (so the call after a *ret_more may bring none).
  */
-int lake_write_file(struct duck_conn *conn, const struct lake_write_spec *spec, const struct lake_rows *rows,
+int lake_write_file(const struct lake_write_spec *spec, const struct lake_rows *rows,
 		    struct lake_new_file **ret, bool *ret_more, struct duct_error *err);
 
 /* Writes a delete file (file_path field id 2147483646, pos 2147483645) for data_path; positions ascending. Fsynced. With
  * snapshots, one per position, it has the third column (2147483539): the snapshot in which the row died. */
-int lake_write_delete_file(struct duck_conn *conn, const char *dir, const char *data_path, const int64_t *positions,
+int lake_write_delete_file(const char *dir, const char *data_path, const int64_t *positions,
 			   const int64_t *snapshots, size_t n, char **ret_path, int64_t *ret_size, int64_t *ret_footer, struct duct_error *err);
 
 /* Positions of a live delete file (2 or 3 columns; puffin is refused with CONFIG), ascending. malloc, caller frees. */

@@ -1,12 +1,13 @@
 /*
- * Data and delete files: made by DuckDB's COPY out of a row feed, under their final name (a file counts only when the
- * catalog names it), then fsynced with their folders, which COPY does not do.
+ * Data and delete files: written under their final name (a file counts only when the catalog names it), then fsynced with their
+ * folders.
  */
 #include "lake/parquet_internal.h"
 
 #include "base/killpoint.h"
 #include "base/mem.h"
 #include "base/uuid.h"
+#include "lake/inline.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,10 +17,6 @@
 #include <unistd.h>
 
 enum {
-	MAX_GROUP_ROWS = 122880,
-	GROUP_STEP = 2048,
-	MIN_GROUP_ROWS = 64,
-	MAX_GROUP_BYTES = 16 << 20,
 	/* <data>/<schema>/<table>/: the folders that another process may have made a moment ago and not synced yet */
 	SYNCED_LEVELS = 3,
 };
@@ -84,9 +81,9 @@ static int make_dirs(const char *dir, int *ret_made, struct duct_error *err)
 	return 0;
 }
 
-static int sync_path(const char *path, int flags, struct duct_error *err)
+static int sync_folder(const char *path, struct duct_error *err)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC | flags);
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_DIRECTORY);
 	if (fd < 0)
 		return fail_errno(err, "open to sync", path);
 	int ret = fsync(fd) == 0 ? 0 : fail_errno(err, "fsync", path);
@@ -96,92 +93,29 @@ static int sync_path(const char *path, int flags, struct duct_error *err)
 
 /* The file, its folder, and the folders above: those just made and the first old one must work, the others may be closed
  * to us. */
-static int sync_file(const char *path, const char *dir, int made, struct duct_error *err)
+static int sync_file(int fd, const char *path, const char *dir, int made, struct duct_error *err)
 {
 	AUTO_FREE char *folder = duct_xstrdup(dir);
-	int ret = sync_path(path, 0, err);
+	int ret = fsync(fd) == 0 ? 0 : fail_errno(err, "fsync", path);
 	for (int level = 0; !ret && (level <= made || level < SYNCED_LEVELS); level++) {
 		if (level && !to_parent(folder))
 			break;
-		ret = sync_path(folder, O_DIRECTORY, err);
+		ret = sync_folder(folder, err);
 		if (level > made)
 			ret = 0;
 	}
 	return ret;
 }
 
-/* --- the statement --- */
+/* --- a file --- */
 
-static int64_t group_rows(const struct lake_write_spec *spec, uint64_t row_bytes)
-{
-	if (spec->row_group_rows > 0)
-		return spec->row_group_rows;
-	int64_t rows = row_bytes ? (int64_t)(MAX_GROUP_BYTES / row_bytes) : MAX_GROUP_ROWS;
-	if (rows < GROUP_STEP) /* wide rows: less than a whole vector of DuckDB's */
-		return rows < MIN_GROUP_ROWS ? MIN_GROUP_ROWS : rows;
-	return rows > MAX_GROUP_ROWS ? MAX_GROUP_ROWS : rows / GROUP_STEP * GROUP_STEP;
-}
-
-/* DuckDB's dictionaries take -0 and 0 for one value and give both the sign of the first. */
-static bool holds_floats(const struct duct_type *type)
-{
-	bool found = type->kind == DUCT_FLOAT32 || type->kind == DUCT_FLOAT64;
-	for (int i = 0; !found && i < type->nchildren; i++)
-		found = holds_floats(&type->children[i]);
-	return found;
-}
-
-static void copy_sql(struct duct_buf *to, const struct lake_write_spec *spec, int feed, const char *path, int64_t rows)
-{
-	bool floats = false;
-	for (int i = 0; !floats && i < spec->ncolumns; i++)
-		floats = holds_floats(&spec->columns[i].type);
-	duct_buf_printf(to, "COPY (SELECT * FROM duck_feed(%d)) TO ", feed);
-	duct_buf_sql_literal(to, path);
-	duct_buf_puts(to, " (FORMAT PARQUET, USE_TMP_FILE false, RETURN_STATS, COMPRESSION ");
-	duct_buf_sql_literal(to, spec->compression);
-	if (spec->compression_level)
-		duct_buf_printf(to, ", COMPRESSION_LEVEL %d", spec->compression_level);
-	if (floats)
-		duct_buf_puts(to, ", DICTIONARY_SIZE_LIMIT 0");
-	duct_buf_printf(to, ", ROW_GROUP_SIZE %" PRId64 ", FIELD_IDS {", rows);
-	for (int i = 0; i < spec->ncolumns; i++) {
-		duct_buf_puts(to, i ? ", " : "");
-		lake_sql_field_ids(to, &spec->columns[i]);
-	}
-	if (spec->row_ids)
-		duct_buf_printf(to, "%s'%s': %d", spec->ncolumns ? ", " : "", LAKE_ROW_ID_NAME, LAKE_FIELD_ROW_ID);
-	if (spec->snapshot_ids)
-		duct_buf_printf(to, ", '%s': %d", LAKE_SNAPSHOT_ID_NAME, LAKE_FIELD_SNAPSHOT_ID);
-	duct_buf_puts(to, "})");
-}
-
-/* Runs COPY on the feed into file->path; afterwards the file is durable, or gone. */
-static int run_copy(struct duck_conn *conn, const struct lake_write_spec *spec, struct duck_feed *feed, int64_t rows,
-	struct lake_new_file *file, struct duct_error *err)
-{
-	struct duct_buf sql AUTO_BUF = {0};
-	duckdb_result result;
-	int made = 0, ret = make_dirs(spec->dir, &made, err);
-	ret = ret ? ret : duck_feed_open(conn, feed, err);
-	if (ret)
-		return ret;
-	copy_sql(&sql, spec, feed->id, file->path, rows);
-	ret = duck_query(conn, sql.data, &result, err);
-	if (!ret) {
-		ret = lake_take_stats(&result, spec, file, err);
-		duckdb_destroy_result(&result);
-	}
-	duck_feed_close(conn);
-	if (!ret) {
-		duct_kill_point("file-written");
-		ret = sync_file(file->path, spec->dir, made, err);
-		duct_kill_point("file-synced");
-	}
-	if (ret)
-		(void)unlink(file->path); /* it may not have come to be */
-	return ret;
-}
+/* A file being written. Zeroed, then spec and file are set; file_close() ends it. */
+struct open_file {
+	const struct lake_write_spec *spec;
+	struct lake_new_file *file;
+	int fd, made;
+	struct parquet_writer *writer;
+};
 
 static struct lake_new_file *new_file(const char *dir, const char *suffix)
 {
@@ -192,54 +126,126 @@ static struct lake_new_file *new_file(const char *dir, const char *suffix)
 	return file;
 }
 
-/* --- data files --- */
-
-static int write_rows(struct duck_conn *conn, struct lake_fill *fill, struct lake_new_file *file, struct duct_error *err)
+static struct parquet_writer *new_writer(struct open_file *f, enum parquet_codec codec)
 {
-	const struct lake_write_spec *spec = fill->spec;
-	int n = spec->ncolumns + spec->row_ids + spec->snapshot_ids;
-	AUTO_FREE duckdb_logical_type *types = duct_xcalloc((size_t)n + 1, sizeof *types);
-	AUTO_FREE const char **names = duct_xcalloc((size_t)n + 1, sizeof *names);
-	for (int i = 0; i < spec->ncolumns; i++) {
-		types[i] = lake_duck_type(&spec->columns[i].type);
-		names[i] = spec->columns[i].name;
+	static const struct duct_type int64 = {.kind = DUCT_INT64};
+	const struct lake_write_spec *spec = f->spec;
+	const struct parquet_settings settings = {
+		.codec = codec, .level = spec->compression_level, .group_rows = spec->row_group_rows};
+	int n = 0;
+	AUTO_FREE struct parquet_column *columns = duct_xcalloc((size_t)spec->ncolumns + 2, sizeof *columns);
+	for (; n < spec->ncolumns; n++) {
+		const struct lake_column *c = &spec->columns[n];
+		columns[n] = (struct parquet_column){.name = c->name, .field_id = c->id, .type = &c->type, .child_ids = c->leaf_ids};
 	}
-	if (spec->row_ids) {
-		types[spec->ncolumns] = duckdb_create_logical_type(DUCKDB_TYPE_BIGINT);
-		names[spec->ncolumns] = LAKE_ROW_ID_NAME;
+	if (spec->row_ids)
+		columns[n++] = (struct parquet_column){.name = LAKE_ROW_ID_NAME, .field_id = LAKE_FIELD_ROW_ID, .type = &int64};
+	if (spec->snapshot_ids)
+		columns[n++] =
+			(struct parquet_column){.name = LAKE_SNAPSHOT_ID_NAME, .field_id = LAKE_FIELD_SNAPSHOT_ID, .type = &int64};
+	return parquet_writer_new(f->fd, f->file->path, columns, n, &settings);
+}
+
+static int file_open(struct open_file *f, struct duct_error *err)
+{
+	enum parquet_codec codec;
+	f->fd = -1;
+	int ret = parquet_codec_of(f->spec->compression, &codec, err);
+	ret = ret ? ret : make_dirs(f->spec->dir, &f->made, err);
+	if (ret)
+		return ret;
+	f->fd = open(f->file->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+	if (f->fd < 0)
+		return fail_errno(err, "create", f->file->path);
+	f->writer = new_writer(f, codec);
+	return 0;
+}
+
+static int by_column(const void *a, const void *b)
+{
+	int64_t x = ((const struct lake_column_stats *)a)->column_id, y = ((const struct lake_column_stats *)b)->column_id;
+	return (x > y) - (x < y);
+}
+
+/* The official client takes equal bounds for "all values are equal", hence the corrections of lake_bounds_stats(). */
+static void take_stats(struct open_file *f)
+{
+	int n = parquet_writer_leaves(f->writer);
+	struct lake_new_file *file = f->file;
+	file->stats = duct_xcalloc((size_t)n + 1, sizeof *file->stats);
+	for (int i = 0; i < n; i++) {
+		struct parquet_leaf_facts leaf = parquet_writer_leaf(f->writer, i);
+		if (leaf.column >= f->spec->ncolumns) /* row ids */
+			continue;
+		char min[PARQUET_BOUND_BYTES], max[PARQUET_BOUND_BYTES];
+		struct duct_cell low = parquet_bound_cell(leaf.bounds, leaf.form, leaf.type, false, min);
+		struct duct_cell high = parquet_bound_cell(leaf.bounds, leaf.form, leaf.type, true, max);
+		struct lake_bounds bounds = {.values = leaf.nvalues, .nulls = leaf.nnulls, .nan = leaf.bounds->nan};
+		if (low.data)
+			bounds.min = (struct duct_buf){.data = min, .len = low.len};
+		if (high.data)
+			bounds.max = (struct duct_buf){.data = max, .len = high.len};
+		struct lake_column_stats *stats = &file->stats[file->nstats++];
+		*stats = lake_bounds_stats(&bounds, leaf.field_id, leaf.type, &file->arena);
+		stats->size_bytes = leaf.bytes;
+		if (leaf.type->kind == DUCT_BOOL && stats->min) { /* spelled so for files only */
+			stats->min = *low.data ? "1" : "0";
+			stats->max = *high.data ? "1" : "0";
+		}
 	}
-	if (spec->snapshot_ids) {
-		types[n - 1] = duckdb_create_logical_type(DUCKDB_TYPE_BIGINT);
-		names[n - 1] = LAKE_SNAPSHOT_ID_NAME;
-	}
-	struct duck_feed feed = {.ncolumns = n, .names = names, .types = types, .fill = lake_fill_chunk, .arg = fill};
-	int64_t rows = group_rows(spec, lake_fill_row_bytes(fill));
-	fill->most_rows = rows < (int64_t)duckdb_vector_size() ? (uint32_t)rows : (uint32_t)duckdb_vector_size();
-	int ret = run_copy(conn, spec, &feed, rows, file, err);
-	for (int i = 0; i < n; i++)
-		duckdb_destroy_logical_type(&types[i]);
-	if (!ret && (uint64_t)file->record_count != fill->nrows) {
-		(void)unlink(file->path); /* nobody knows it */
-		return duct_fail(err, DUCT_FATAL, "\"%s\" holds %" PRId64 " rows, %" PRIu64 " were handed over", file->path,
-			file->record_count, fill->nrows);
-	}
+	qsort(file->stats, (size_t)file->nstats, sizeof *file->stats, by_column);
+}
+
+static int file_finish(struct open_file *f, struct duct_error *err)
+{
+	int ret = parquet_writer_finish(f->writer, &f->file->size_bytes, &f->file->footer_size, err);
+	if (ret)
+		return ret;
+	take_stats(f);
+	duct_kill_point("file-written");
+	ret = sync_file(f->fd, f->file->path, f->spec->dir, f->made, err);
+	duct_kill_point("file-synced");
 	return ret;
 }
 
-int lake_write_file(struct duck_conn *conn, const struct lake_write_spec *spec, const struct lake_rows *rows,
-	struct lake_new_file **ret, bool *ret_more, struct duct_error *err)
+/* Afterwards the file is durable (ret 0), or gone. */
+static int file_close(struct open_file *f, int ret, struct duct_error *err)
 {
-	struct lake_fill fill = {.spec = spec, .rows = rows};
+	parquet_writer_free(f->writer);
+	if (f->fd < 0)
+		return ret;
+	if (close(f->fd) != 0 && !ret)
+		ret = fail_errno(err, "close", f->file->path);
+	if (ret)
+		(void)unlink(f->file->path); /* nobody knows it */
+	return ret;
+}
+
+/* --- data files --- */
+
+static int write_rows(struct lake_rows_taker *t, struct lake_new_file *file, struct duct_error *err)
+{
+	struct open_file f = {.spec = t->spec, .file = file};
+	int ret = file_open(&f, err);
+	t->writer = f.writer;
+	ret = ret ? ret : lake_rows_take(t, err);
+	file->record_count = (int64_t)t->nrows;
+	ret = ret ? ret : file_finish(&f, err);
+	return file_close(&f, ret, err);
+}
+
+int lake_write_file(const struct lake_write_spec *spec, const struct lake_rows *rows, struct lake_new_file **ret, bool *ret_more,
+		    struct duct_error *err)
+{
+	struct lake_rows_taker t = {.spec = spec, .rows = rows};
 	struct lake_new_file *file = new_file(spec->dir, "");
 	file->explicit_row_ids = spec->row_ids;
-	fill.path = file->path;
-	fill.defaults = duct_xcalloc((size_t)spec->ncolumns + 1, sizeof *fill.defaults);
-	fill.default_ready = duct_xcalloc((size_t)spec->ncolumns + 1, sizeof *fill.default_ready);
-	int r = lake_fill_pull(&fill, err);
+	t.defaults = duct_xcalloc((size_t)spec->ncolumns + 1, sizeof *t.defaults);
+	int r = lake_rows_pull(&t, err);
 	if (r > 0)
-		r = write_rows(conn, &fill, file, err);
-	bool empty = fill.nrows == 0, more = !fill.ended;
-	lake_fill_done(&fill);
+		r = write_rows(&t, file, err);
+	bool empty = t.nrows == 0, more = !t.ended;
+	lake_rows_done(&t);
 	if (r || empty) {
 		lake_new_file_free(file);
 		file = NULL;
@@ -254,46 +260,34 @@ int lake_write_file(struct duck_conn *conn, const struct lake_write_spec *spec, 
 
 /* --- delete files --- */
 
-struct delete_feed {
-	const char *data_path;
-	uint32_t path_len;
-	const int64_t *positions, *snapshots;
-	size_t left;
-};
-
-static int fill_deletes(void *arg, duckdb_data_chunk chunk, struct duct_error *err)
-{
-	struct delete_feed *d = arg;
-	static const struct duct_type varchar = {.kind = DUCT_VARCHAR};
-	size_t n = d->left < duckdb_vector_size() ? d->left : duckdb_vector_size();
-	duckdb_vector path = duckdb_data_chunk_get_vector(chunk, 0);
-	for (size_t i = 0; i < n; i++) {
-		int ret = lake_put_value(path, i, &varchar, (struct duct_cell){d->data_path, d->path_len}, err);
-		if (ret)
-			return ret;
-	}
-	memcpy(duckdb_vector_get_data(duckdb_data_chunk_get_vector(chunk, 1)), d->positions, n * sizeof *d->positions);
-	if (d->snapshots) {
-		memcpy(duckdb_vector_get_data(duckdb_data_chunk_get_vector(chunk, 2)), d->snapshots, n * sizeof *d->snapshots);
-		d->snapshots += n;
-	}
-	d->positions += n;
-	d->left -= n;
-	duckdb_data_chunk_set_size(chunk, n);
-	return 0;
-}
-
 static int check_ascending(const int64_t *positions, size_t n, const char *data_path, struct duct_error *err)
 {
 	for (size_t i = 0; i < n; i++)
 		if (positions[i] < 0 || (i && positions[i] <= positions[i - 1]))
 			return duct_fail(err, DUCT_FATAL, "deleted positions of \"%s\" do not ascend at %" PRId64, data_path,
-				positions[i]);
+					 positions[i]);
 	return n ? 0 : duct_fail(err, DUCT_FATAL, "a delete file for \"%s\" without positions", data_path);
 }
 
-int lake_write_delete_file(struct duck_conn *conn, const char *dir, const char *data_path, const int64_t *positions,
-	const int64_t *snapshots, size_t n, char **ret_path, int64_t *ret_size, int64_t *ret_footer, struct duct_error *err)
+static int put_deletes(struct parquet_writer *w, const char *data_path, const int64_t *positions, const int64_t *snapshots, size_t n,
+		       struct duct_error *err)
+{
+	struct duct_cell path = {data_path, (uint32_t)strlen(data_path)};
+	int ret = 0;
+	for (size_t at = 0, part; at < n && !ret; at += part) {
+		uint32_t room = parquet_writer_room(w);
+		part = n - at < room ? n - at : room;
+		ret = parquet_put_cell(w, 0, path, (uint32_t)part, err);
+		ret = ret ? ret : parquet_put_int64(w, 1, positions + at, (uint32_t)part, err);
+		if (snapshots && !ret)
+			ret = parquet_put_int64(w, 2, snapshots + at, (uint32_t)part, err);
+		ret = ret ? ret : parquet_writer_end_rows(w, (uint32_t)part, err);
+	}
+	return ret;
+}
+
+int lake_write_delete_file(const char *dir, const char *data_path, const int64_t *positions, const int64_t *snapshots, size_t n,
+			   char **ret_path, int64_t *ret_size, int64_t *ret_footer, struct duct_error *err)
 {
 	int r = check_ascending(positions, n, data_path, err);
 	if (r)
@@ -303,23 +297,17 @@ int lake_write_delete_file(struct duck_conn *conn, const char *dir, const char *
 		{.id = LAKE_FIELD_DELETE_POS, .name = "pos", .type = {.kind = DUCT_INT64}},
 		{.id = LAKE_FIELD_SNAPSHOT_ID, .name = LAKE_SNAPSHOT_ID_NAME, .type = {.kind = DUCT_INT64}},
 	};
-	int ncolumns = snapshots ? 3 : 2;
-	const struct lake_write_spec spec = {.dir = dir, .columns = columns, .ncolumns = ncolumns, .compression = "zstd"};
-	struct delete_feed deletes = {data_path, (uint32_t)strlen(data_path), positions, snapshots, n};
-	const char *names[3] = {"file_path", "pos", LAKE_SNAPSHOT_ID_NAME};
-	duckdb_logical_type types[3];
-	for (int i = 0; i < 3; i++)
-		types[i] = lake_duck_type(&columns[i].type);
-	struct duck_feed feed = {.ncolumns = ncolumns, .names = names, .types = types, .fill = fill_deletes, .arg = &deletes};
-	struct lake_new_file *file = new_file(dir, "-delete");
-	r = run_copy(conn, &spec, &feed, MAX_GROUP_ROWS, file, err);
-	for (int i = 0; i < 3; i++)
-		duckdb_destroy_logical_type(&types[i]);
+	const struct lake_write_spec spec = {.dir = dir, .columns = columns, .ncolumns = snapshots ? 3 : 2, .compression = "zstd"};
+	struct open_file f = {.spec = &spec, .file = new_file(dir, "-delete")};
+	r = file_open(&f, err);
+	r = r ? r : put_deletes(f.writer, data_path, positions, snapshots, n, err);
+	r = r ? r : file_finish(&f, err);
+	r = file_close(&f, r, err);
 	if (!r) {
-		*ret_path = duct_steal(&file->path);
-		*ret_size = file->size_bytes;
-		*ret_footer = file->footer_size;
+		*ret_path = duct_steal(&f.file->path);
+		*ret_size = f.file->size_bytes;
+		*ret_footer = f.file->footer_size;
 	}
-	lake_new_file_free(file);
+	lake_new_file_free(f.file);
 	return r ? duct_wrap(err, "write a delete file in \"%s\"", dir) : 0;
 }

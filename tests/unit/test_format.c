@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <unistd.h>
 
 #include "lake/parquet_internal.h"
 #include "record/format.h"
@@ -318,30 +319,30 @@ static const int *map_columns(void *arg, const struct duct_relation *rel)
 	return one;
 }
 
-/* Runs SQL (with %d for the feed) over the batch and gives the first column's texts to `row`. */
+/* Runs SQL (with %s for the file that the batch was written to) and gives the first column's texts to `row`. */
 static void run_duck(struct duck_conn *conn, const struct duct_batch *batch, const char *format, void (*row)(uint32_t, const char *, size_t))
 {
-	struct lake_column columns[2] = {{.name = "c0", .type = batch->columns[0].type[0]}};
-	struct lake_write_spec spec = {.columns = columns, .ncolumns = batch->relation->ncolumns};
+	static const int64_t leaf_ids[64] = {0}; /* nobody looks at them here */
+	struct lake_column columns[2] = {{.name = "c0", .id = 1, .type = batch->columns[0].type[0], .leaf_ids = (int64_t *)(uintptr_t)leaf_ids},
+		{.name = "c1", .id = 2}};
+	char folder[] = "/tmp/test_format.XXXXXX";
+	assert_non_null(mkdtemp(folder));
+	AUTO_FREE char *dir = duct_xasprintf("%s/", folder);
+	struct lake_write_spec spec = {.dir = dir, .columns = columns, .ncolumns = batch->relation->ncolumns, .compression = "none"};
 	struct lake_rows rows = {.next = next_rows, .map = map_columns};
-	struct lake_fill fill = {.spec = &spec, .rows = &rows, .most_rows = (uint32_t)duckdb_vector_size()};
+	struct lake_new_file *file;
 	struct duct_buf sql AUTO_BUF = {0};
 	struct duct_error err;
-	duckdb_logical_type types[2] = {lake_duck_type(&columns[0].type), NULL};
-	const char *names[2] = {"c0", "c1"};
-	if (spec.ncolumns == 2) {
-		columns[1] = (struct lake_column){.name = "c1", .type = batch->columns[1].type[0]};
-		types[1] = lake_duck_type(&columns[1].type);
-	}
-	struct duck_feed feed = {.ncolumns = spec.ncolumns, .names = names, .types = types, .fill = lake_fill_chunk, .arg = &fill};
+	if (spec.ncolumns == 2)
+		columns[1].type = batch->columns[1].type[0];
 	fed = batch;
 	fed_once = false;
-	assert_int_equal(duck_feed_open(conn, &feed, &err), 0);
-	duct_buf_printf(&sql, format, feed.id);
+	if (lake_write_file(&spec, &rows, &file, NULL, &err))
+		fail_msg("%s", err.message);
+	duct_buf_printf(&sql, format, file->path);
 	duckdb_result result;
 	if (duck_query(conn, sql.data, &result, &err))
 		fail_msg("%s: %s", sql.data, err.message);
-	duck_feed_close(conn);
 	duckdb_data_chunk chunk;
 	uint32_t at = 0;
 	for (; (chunk = duckdb_fetch_chunk(result)); duckdb_destroy_data_chunk(&chunk)) {
@@ -351,9 +352,9 @@ static void run_duck(struct duck_conn *conn, const struct duct_batch *batch, con
 	}
 	assert_int_equal(at, batch->rows);
 	duckdb_destroy_result(&result);
-	for (int i = 0; i < spec.ncolumns; i++)
-		duckdb_destroy_logical_type(&types[i]);
-	lake_fill_done(&fill);
+	assert_int_equal(unlink(file->path), 0);
+	assert_int_equal(rmdir(folder), 0);
+	lake_new_file_free(file);
 }
 
 static bool holds_floats(const struct duct_type *type)
@@ -411,7 +412,7 @@ static void as_duckdb_casts(void **state)
 		struct random_values r = {.state = t + 77};
 		struct duct_relation *rel = types_relation(&test_types[t], 1);
 		struct duct_batch *batch = random_batch(rel, 3000, 0, &r);
-		run_duck(conn, batch, "SELECT c0::VARCHAR FROM duck_feed(%d)", same_text);
+		run_duck(conn, batch, "SELECT c0::VARCHAR FROM read_parquet('%s')", same_text);
 		for (uint32_t i = 0; t < TEST_SCALARS && i < batch->rows; i++) {
 			struct duct_buf text AUTO_BUF = {0}, back AUTO_BUF = {0};
 			struct duct_cell cell = duct_vector_cell(&batch->columns[0], i);
@@ -456,7 +457,7 @@ static void nested_read_by_duckdb(void **state)
 		duct_batch_seal(batch);
 		duct_buf_puts(&sql, "SELECT coalesce((try_cast(c1 AS ");
 		lake_sql_type(&sql, &types[0]);
-		duct_buf_puts(&sql, ") IS NOT DISTINCT FROM c0)::VARCHAR, 'NULL') FROM duck_feed(%d)");
+		duct_buf_puts(&sql, ") IS NOT DISTINCT FROM c0)::VARCHAR, 'NULL') FROM read_parquet('%s')");
 		run_duck(conn, batch, sql.data, is_true);
 		duct_batch_unref(batch);
 		duct_relation_unref(rel);

@@ -89,7 +89,7 @@ static struct lake_new_file *write_all(const struct lake_write_spec *spec, struc
 	struct lake_rows rows = {.next = feed_next, .map = feed_map, .arg = feed};
 	struct lake_new_file *file = NULL;
 	struct duct_error err;
-	if (lake_write_file(conn, spec, &rows, &file, more, &err))
+	if (lake_write_file(spec, &rows, &file, more, &err))
 		fail_msg("%s", err.message);
 	return file;
 }
@@ -303,7 +303,7 @@ static void brief_batches(void **state)
 	(void)state;
 	number_columns(columns, types, 3, NULL);
 	struct lake_write_spec spec = {.dir = folder, .columns = columns, .ncolumns = 3, .compression = "zstd", .compression_level = 1};
-	assert_int_equal(lake_write_file(conn, &spec, &rows, &file, NULL, &err), 0);
+	assert_int_equal(lake_write_file(&spec, &rows, &file, NULL, &err), 0);
 	assert_int_equal(file->record_count, 12000);
 	struct lake_file f = as_file(file, 0);
 	const struct lake_column *wanted[] = {&columns[0], &columns[1], &columns[2]};
@@ -532,7 +532,7 @@ static void evolution(void **state)
 	spec = (struct lake_write_spec){.dir = folder, .columns = columns, .ncolumns = N, .compression = "zstd"};
 	feed.map = map;
 	feed.at = 0;
-	assert_int_equal(lake_write_file(conn, &spec, &rows, &file, NULL, &err), -DUCT_FATAL);
+	assert_int_equal(lake_write_file(&spec, &rows, &file, NULL, &err), -DUCT_FATAL);
 	assert_non_null(strstr(err.message, "column \"c0\" of type int8 does not take values of type int32"));
 	free(feed.refs);
 	duct_batch_unref(b);
@@ -606,7 +606,7 @@ static void failures(void **state)
 	struct lake_write_spec spec = {.dir = dir, .columns = columns, .ncolumns = 2, .compression = "zstd", .row_group_rows = 2048};
 	/* the error of next() comes out as it is, and no file stays */
 	feed.fail_at = 5000;
-	assert_int_equal(lake_write_file(conn, &spec, &rows, &file, NULL, &err), -DUCT_CANCELLED);
+	assert_int_equal(lake_write_file(&spec, &rows, &file, NULL, &err), -DUCT_CANCELLED);
 	assert_non_null(strstr(err.message, ": asked to stop at 5000"));
 	assert_int_equal(files_in(dir), 0);
 	/* the connection goes on; folders and names that look like a pattern are taken as they are */
@@ -630,7 +630,7 @@ static void failures(void **state)
 		duct_batch_seal(bad);
 		feed.at = feed.n - 1;
 		feed.refs[feed.at] = (struct lake_row_ref){bad, 0};
-		assert_int_equal(lake_write_file(conn, &spec, &rows, &file, NULL, &err), i ? -DUCT_DATA : -DUCT_FATAL);
+		assert_int_equal(lake_write_file(&spec, &rows, &file, NULL, &err), i ? -DUCT_DATA : -DUCT_FATAL);
 		assert_non_null(strstr(err.message, "column \"c1\": "));
 		assert_int_equal(files_in(dir), 0);
 		duct_batch_unref(bad);
@@ -639,7 +639,7 @@ static void failures(void **state)
 	/* the folder cannot be made */
 	spec.dir = "/proc/none/";
 	feed.at = 0;
-	assert_int_equal(lake_write_file(conn, &spec, &rows, &file, NULL, &err), -DUCT_RETRY);
+	assert_int_equal(lake_write_file(&spec, &rows, &file, NULL, &err), -DUCT_RETRY);
 	assert_non_null(strstr(err.message, "/proc/none"));
 	struct lake_file f = {.path = "/nowhere/file.parquet", .row_id_start = 0};
 	assert_int_equal(lake_read_file(conn, &f, NULL, 0, NULL, 0, check_chunk, NULL, &err), -DUCT_RETRY);
@@ -660,7 +660,7 @@ static void delete_files(void **state)
 	(void)state;
 	for (int64_t i = 0; i < N; i++)
 		positions[i] = i * 3 + i % 2;
-	assert_int_equal(lake_write_delete_file(conn, folder, "/some/where/it's.parquet", positions, NULL, N, &path, &size, &footer, &err), 0);
+	assert_int_equal(lake_write_delete_file(folder, "/some/where/it's.parquet", positions, NULL, N, &path, &size, &footer, &err), 0);
 	assert_int_equal(lake_read_delete_file(conn, path, &back, &n, &err), 0);
 	assert_int_equal(n, N);
 	assert_memory_equal(back, positions, N * sizeof *back);
@@ -694,8 +694,8 @@ static void delete_files(void **state)
 	assert_int_equal(lake_read_delete_file(conn, "/nowhere.parquet", &back, &n, &err), -DUCT_RETRY);
 	positions[1] = 0;
 	char *none = NULL;
-	assert_int_equal(lake_write_delete_file(conn, folder, "x", positions, NULL, 3, &none, &size, &footer, &err), -DUCT_FATAL);
-	assert_int_equal(lake_write_delete_file(conn, folder, "x", positions, NULL, 0, &none, &size, &footer, &err), -DUCT_FATAL);
+	assert_int_equal(lake_write_delete_file(folder, "x", positions, NULL, 3, &none, &size, &footer, &err), -DUCT_FATAL);
+	assert_int_equal(lake_write_delete_file(folder, "x", positions, NULL, 0, &none, &size, &footer, &err), -DUCT_FATAL);
 	assert_null(none);
 	free(path);
 	free(positions);
@@ -718,7 +718,7 @@ static void *write_in_thread(void *arg)
 	for (int i = 0; i < 5 && good; i++) {
 		struct lake_new_file *file = NULL;
 		feed.at = 0;
-		good = lake_write_file(mine, &spec, &rows, &file, NULL, &err) == 0;
+		good = lake_write_file(&spec, &rows, &file, NULL, &err) == 0;
 		struct readback back = {&feed, 0, NULL, 50, 2};
 		struct lake_file f = {.path = good ? file->path : "", .row_id_start = 50};
 		good = good && lake_read_file(mine, &f, wanted, 2, NULL, 0, check_chunk, &back, &err) == 0 && back.n == 20000;

@@ -101,7 +101,7 @@ static struct lake_new_file *write_batch(const struct lake_write_spec *spec, str
 	struct lake_rows rows = {.next = one_feed, .map = same_columns, .arg = &batch};
 	struct lake_new_file *file;
 	struct duct_error err;
-	if (lake_write_file(conn, spec, &rows, &file, NULL, &err))
+	if (lake_write_file(spec, &rows, &file, NULL, &err))
 		fail_msg("%s", err.message);
 	return file;
 }

@@ -13,7 +13,7 @@ static int write_deletes(struct ducklake *d, struct mirror *m, int64_t file_id, 
 	struct lake_new_delete_file file = {.count = (int64_t)dead->n};
 	struct lake_txn_table *t = mirror_table(d, m);
 	AUTO_FREE int64_t *positions = positions_sorted(dead);
-	int rc = lake_write_delete_file(d->conn, lake_txn_table_path(t), data_path, positions, NULL, dead->n, &file.path,
+	int rc = lake_write_delete_file(lake_txn_table_path(t), data_path, positions, NULL, dead->n, &file.path,
 					&file.size_bytes, &file.footer_size, err);
 	if (rc == 0)
 		lake_txn_add_delete_file(d->txn, t, file_id, on_new_file, &file);

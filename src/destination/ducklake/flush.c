@@ -147,7 +147,7 @@ static int write_deaths(struct flush *f, struct lake_txn_table *t, struct duct_e
 	struct lake_new_delete_file file = {.count = (int64_t)f->ndead,
 					    .begin_snapshot = first,
 					    .partial_max = last > first ? last : 0};
-	int rc = lake_write_delete_file(f->d->conn, lake_txn_table_path(t), f->path, positions, snapshots, f->ndead,
+	int rc = lake_write_delete_file(lake_txn_table_path(t), f->path, positions, snapshots, f->ndead,
 					&file.path, &file.size_bytes, &file.footer_size, err);
 	if (rc == 0)
 		lake_txn_add_delete_file(f->d->txn, t, -1, f->ordinal, &file);
@@ -162,7 +162,7 @@ static int write_rows(struct flush *f, struct lake_txn_table *t, struct duct_err
 	spec.columns = f->columns;
 	spec.ncolumns = f->ncolumns;
 	spec.snapshot_ids = true;
-	int rc = lake_write_file(f->d->conn, &spec, &rows, &file, NULL, err);
+	int rc = lake_write_file(&spec, &rows, &file, NULL, err);
 	if (rc < 0)
 		return rc;
 	file->begin_snapshot = INT64_MAX;

@@ -44,7 +44,6 @@ struct ducklake_load {
 struct loader {
 	struct ducklake *d;
 	const struct load_table *table;
-	struct duck_conn *conn;
 	struct duct_queue *queue; /* of struct duct_batch *, one reference each */
 	pthread_t thread;
 	bool started;
@@ -206,7 +205,7 @@ static void *loader_main(void *arg)
 	for (bool more = true; more;) {
 		struct lake_new_file *file;
 		l->position = 0;
-		int rc = lake_write_file(l->conn, &l->table->spec, &rows, &file, &more, &l->error);
+		int rc = lake_write_file(&l->table->spec, &rows, &file, &more, &l->error);
 		if (rc < 0) {
 			atomic_store(&l->failed, true);
 			duct_queue_close(l->queue);
@@ -233,10 +232,8 @@ int ducklake_loader_open(void *dest, struct duct_relation *rel, void **ret, stru
 	l->table = table;
 	l->queue = duct_queue_new(QUEUE_BYTES);
 	duct_queue_count_taken(l->queue);
-	int rc = duck_connect(&l->conn, d->db, err);
 	l->seed = lake_index_set_seed(d->indexes);
-	if (rc == 0 && table->keys)
-		rc = lake_index_runs_open(&l->runs, d->indexes, err);
+	int rc = table->keys ? lake_index_runs_open(&l->runs, d->indexes, err) : 0;
 	if (rc < 0) {
 		ducklake_loader_close(l);
 		return rc;
@@ -334,7 +331,6 @@ void ducklake_loader_close(void *loader)
 	free(l->refs);
 	lake_index_runs_close(l->runs);
 	duct_buf_done(&l->scratch);
-	duck_disconnect(l->conn);
 	free(l);
 }
 

@@ -126,7 +126,7 @@ static int write_feed(struct ducklake *d, struct feed *f, bool row_ids, int *ret
 	struct lake_rows rows = {.next = feed_next, .map = feed_map, .arg = f};
 	struct lake_new_file *file;
 	bool more;
-	int rc = lake_write_file(d->conn, &spec, &rows, &file, &more, err);
+	int rc = lake_write_file(&spec, &rows, &file, &more, err);
 	if (rc < 0)
 		return duct_wrap(err, "table \"%s\".\"%s\"", f->m->rel->schema, f->m->rel->name);
 	*ret_aside = aside_add(d, f->m, file);

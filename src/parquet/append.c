@@ -1,0 +1,205 @@
+/*
+ * Rows of a flat column into its leaf: the hot path of every write. The switch over the type stands outside the loop over rows;
+ * fixed-width values are converted, and NULLs left out, on their way into the page.
+ */
+#include "parquet/writer_internal.h"
+
+#include "base/utf8.h"
+
+#define COLLECT(from_type, to_type)                                                      \
+	do {                                                                             \
+		const from_type *from_ = (const void *)v->data;                          \
+		to_type *to_ = (void *)to;                                               \
+		if (rows && !v->has_null) {                                              \
+			for (uint32_t i_ = 0; i_ < n; i_++)                              \
+				to_[i_] = (to_type)from_[rows[i_]];                      \
+		} else if (!v->has_null) {                                               \
+			for (uint32_t i_ = 0; i_ < n; i_++)                              \
+				to_[i_] = (to_type)from_[first + i_];                    \
+		} else {                                                                 \
+			uint32_t k_ = 0;                                                 \
+			for (uint32_t i_ = 0; i_ < n; i_++) {                            \
+				uint32_t row_ = rows ? rows[i_] : first + i_;            \
+				to_[k_] = (to_type)from_[row_];                          \
+				k_ += duct_bit(v->valid, row_);                          \
+			}                                                                \
+			return k_;                                                       \
+		}                                                                        \
+		return n;                                                                \
+	} while (0)
+
+struct sixteen {
+	uint64_t half[2];
+};
+
+static uint32_t collect_decimal(const struct duct_vector *v, const uint32_t *rows, uint32_t first, uint32_t n, char *to)
+{
+	uint32_t k = 0;
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t row = rows ? rows[i] : first + i;
+		struct sixteen s;
+		memcpy(&s, v->data + (size_t)row * 16, 16);
+		s = (struct sixteen){{__builtin_bswap64(s.half[1]), __builtin_bswap64(s.half[0])}};
+		memcpy(to + (size_t)k * 16, &s, 16);
+		k += !v->has_null || duct_bit(v->valid, row);
+	}
+	return k;
+}
+
+/* Values that are not NULL in their form in the file; to has room for n. Returns how many. */
+static uint32_t collect(const struct duct_vector *v, const uint32_t *rows, uint32_t first, uint32_t n, char *to)
+{
+	switch (v->type->kind) {
+	case DUCT_INT8: COLLECT(int8_t, int32_t);
+	case DUCT_UINT8: COLLECT(uint8_t, int32_t);
+	case DUCT_INT16: COLLECT(int16_t, int32_t);
+	case DUCT_UINT16: COLLECT(uint16_t, int32_t);
+	case DUCT_BOOL: COLLECT(uint8_t, uint8_t);
+	case DUCT_DECIMAL:
+		if (v->type->precision > 18)
+			return collect_decimal(v, rows, first, n, to);
+		if (v->type->precision > 9)
+			COLLECT(uint64_t, uint64_t);
+		COLLECT(int64_t, int32_t);
+	default: break;
+	}
+	if (v->width == 4)
+		COLLECT(uint32_t, uint32_t);
+	if (v->width == 8)
+		COLLECT(uint64_t, uint64_t);
+	COLLECT(struct sixteen, struct sixteen);
+}
+
+static void add_levels(struct parquet_leaf *leaf, const struct duct_vector *v, const uint32_t *rows, uint32_t first, uint32_t n,
+		       uint32_t nvalues)
+{
+	if (nvalues != n && !leaf->def.len)
+		parquet_leaf_keep_defs(leaf);
+	if (nvalues != n || leaf->def.len) {
+		char *to = duct_buf_room(&leaf->def, n);
+		for (uint32_t i = 0; i < n; i++)
+			to[i] = (char)!duct_vector_is_null(v, rows ? rows[i] : first + i);
+		leaf->def.len += n;
+	}
+	leaf->nlevels += n;
+	leaf->nrows += n;
+}
+
+static void add_fixed(struct parquet_writer *w, struct parquet_leaf *leaf, const struct duct_vector *v, const uint32_t *rows,
+		      uint32_t first, uint32_t n)
+{
+	bool indexed = leaf->indexed;
+	char *to = indexed ? w->part : duct_buf_room(&leaf->values, (size_t)n * leaf->width);
+	uint32_t k = collect(v, rows, first, n, to);
+	size_t bytes = (size_t)k * leaf->width;
+	parquet_bounds_fixed(&leaf->page, leaf->form, to, k);
+	add_levels(leaf, v, rows, first, n, k);
+	if (indexed) {
+		leaf->indexes = duct_grow(leaf->indexes, &leaf->indexes_cap, leaf->nvalues + k, sizeof *leaf->indexes);
+		size_t done = parquet_dictionary_put_all(&leaf->dictionary, to, k, leaf->indexes + leaf->nvalues);
+		leaf->nvalues += (uint32_t)done;
+		leaf->plain_bytes += done * leaf->width;
+		if (done < k) {
+			parquet_leaf_to_plain(leaf);
+			size_t rest = (k - done) * leaf->width;
+			duct_buf_append(&leaf->values, to + done * leaf->width, rest);
+			leaf->nvalues += k - (uint32_t)done;
+			leaf->plain_bytes += rest;
+		} else {
+			parquet_leaf_judge(leaf);
+		}
+	} else {
+		leaf->values.len += bytes;
+		leaf->nvalues += k;
+		leaf->plain_bytes += bytes;
+	}
+	w->group_raw += bytes;
+}
+
+static int put_fixed(struct parquet_writer *w, struct parquet_leaf *leaf, const struct duct_vector *v, const uint32_t *rows,
+		     uint32_t first, uint32_t n, struct duct_error *err)
+{
+	for (uint32_t part; n; n -= part, first += part, rows += rows ? part : 0) {
+		int ret = parquet_leaf_page_full(w, leaf) ? parquet_leaf_end_page(w, leaf, err) : 0;
+		if (ret)
+			return ret;
+		part = n < PARQUET_PART ? n : PARQUET_PART;
+		add_fixed(w, leaf, v, rows, first, part);
+	}
+	return 0;
+}
+
+static bool all_ascii(const char *p, size_t n)
+{
+	uint64_t any = 0, word;
+	for (; n >= 8; p += 8, n -= 8) {
+		memcpy(&word, p, 8);
+		any |= word;
+	}
+	for (; n; p++, n--)
+		any |= (uint64_t)(uint8_t)*p;
+	return !(any & UINT64_C(0x8080808080808080));
+}
+
+static int put_strings(struct parquet_writer *w, struct parquet_leaf *leaf, const struct duct_vector *v, const uint32_t *rows,
+		       uint32_t first, uint32_t n, struct duct_error *err)
+{
+	bool text = leaf->form == PARQUET_FORM_TEXT;
+	if (text && !rows) /* one look at all of them */
+		text = !all_ascii(v->heap + v->offsets[first], v->offsets[first + n] - v->offsets[first]);
+	for (uint32_t i = 0; i < n; i++) {
+		if (parquet_leaf_page_full(w, leaf)) {
+			int ret = parquet_leaf_end_page(w, leaf, err);
+			if (ret)
+				return ret;
+		}
+		uint32_t row = rows ? rows[i] : first + i;
+		bool null = duct_vector_is_null(v, row);
+		if (null && !leaf->def.len)
+			parquet_leaf_keep_defs(leaf);
+		if (null || leaf->def.len)
+			duct_buf_putc(&leaf->def, !null);
+		leaf->nlevels++;
+		leaf->nrows++;
+		if (null)
+			continue;
+		const char *p = v->heap + v->offsets[row];
+		uint32_t len = v->offsets[row + 1] - v->offsets[row];
+		if (text && !duct_utf8_valid(p, len))
+			return duct_fail(err, DUCT_DATA, "a text value of %u bytes is not valid UTF-8", len);
+		parquet_leaf_put_string(leaf, p, len);
+		w->group_raw += len + sizeof len;
+	}
+	parquet_leaf_judge(leaf);
+	return 0;
+}
+
+int parquet_put_rows(struct parquet_writer *w, int column, const struct duct_vector *v, const uint32_t *rows, uint32_t first,
+		     uint32_t n, struct duct_error *err)
+{
+	const struct parquet_node *node = &w->nodes[column];
+	struct parquet_leaf *leaf = &w->leaves[node->first_leaf];
+	int ret = 0;
+	if (v->width)
+		return put_fixed(w, leaf, v, rows, first, n, err);
+	if (!duct_kind_is_nested(v->type->kind))
+		return put_strings(w, leaf, v, rows, first, n, err);
+	for (uint32_t i = 0; i < n && !ret; i++)
+		ret = parquet_put_nested(w, node, duct_vector_cell(v, rows ? rows[i] : first + i), err);
+	return ret;
+}
+
+int parquet_put_cell(struct parquet_writer *w, int column, struct duct_cell cell, uint32_t n, struct duct_error *err)
+{
+	int ret = 0;
+	for (uint32_t i = 0; i < n && !ret; i++)
+		ret = parquet_put_nested(w, &w->nodes[column], cell, err);
+	return ret;
+}
+
+int parquet_put_int64(struct parquet_writer *w, int column, const int64_t *values, uint32_t n, struct duct_error *err)
+{
+	static const struct duct_type int64 = {.kind = DUCT_INT64};
+	const struct duct_vector v = {.type = &int64, .width = 8, .rows = n, .data = (char *)(uintptr_t)values};
+	return put_fixed(w, &w->leaves[w->nodes[column].first_leaf], &v, NULL, 0, n, err);
+}

@@ -1,0 +1,374 @@
+/* Pages and chunks of one leaf column: see writer_internal.h. */
+#include "parquet/writer_internal.h"
+
+#include "base/utf8.h"
+#include "parquet/rle.h"
+
+enum {
+	MOST_PAGE_LEVELS = 1 << 17,
+	WIDE_VALUE = 1024,	    /* values above get small pages: a reader wants one of them */
+	LONGEST_ENTRY = 512,	    /* a longer string ends the dictionary */
+	MOST_ENTRIES = 32768,
+	EARLY_LOOK = 256, LATE_LOOK = 4096,
+	KEEP_BYTES = 4 << 20, /* a larger buffer is given back when its page is closed */
+};
+
+void parquet_leaf_init(struct parquet_leaf *leaf, size_t budget_bytes)
+{
+	leaf->dictionary.width = leaf->width;
+	leaf->dictionary.max_entries = MOST_ENTRIES;
+	leaf->dictionary.max_bytes = budget_bytes;
+	leaf->indexed = leaf->form != PARQUET_FORM_BOOL;
+}
+
+void parquet_leaf_done(struct parquet_leaf *leaf)
+{
+	parquet_dictionary_done(&leaf->dictionary);
+	duct_buf_done(&leaf->values);
+	duct_buf_done(&leaf->def);
+	duct_buf_done(&leaf->rep);
+	duct_buf_done(&leaf->out);
+	duct_buf_done(&leaf->page_bounds);
+	free(leaf->indexes);
+	free(leaf->pages);
+}
+
+bool parquet_leaf_page_full(const struct parquet_writer *w, const struct parquet_leaf *leaf)
+{
+	if (leaf->nlevels >= MOST_PAGE_LEVELS || leaf->plain_bytes >= (leaf->indexed ? 4 : 1) * w->page_bytes)
+		return true;
+	return leaf->plain_bytes >= w->wide_page_bytes && leaf->plain_bytes > (size_t)leaf->nlevels * WIDE_VALUE;
+}
+
+/* --- values --- */
+
+void parquet_leaf_keep_defs(struct parquet_leaf *leaf)
+{
+	if (leaf->def.len == leaf->nlevels)
+		return;
+	memset(duct_buf_room(&leaf->def, leaf->nlevels), leaf->max_def, leaf->nlevels);
+	leaf->def.len = leaf->nlevels;
+}
+
+void parquet_leaf_to_plain(struct parquet_leaf *leaf)
+{
+	leaf->indexed = false;
+	duct_buf_room(&leaf->values, leaf->plain_bytes);
+	for (uint32_t i = 0; i < leaf->nvalues; i++) {
+		uint32_t len;
+		const char *p = parquet_dictionary_entry(&leaf->dictionary, leaf->indexes[i], &len);
+		duct_buf_append(&leaf->values, p, len);
+	}
+}
+
+void parquet_leaf_judge(struct parquet_leaf *leaf)
+{
+	const struct parquet_dictionary *d = &leaf->dictionary;
+	uint32_t n = leaf->nvalues;
+	if (!leaf->indexed || leaf->has_indexed || n < EARLY_LOOK)
+		return;
+	if (d->n == n || (n >= LATE_LOOK && d->n > n / 10 * 9))
+		parquet_leaf_to_plain(leaf);
+}
+
+static bool dictionary_pays(const struct parquet_leaf *leaf)
+{
+	size_t packed = (size_t)leaf->nvalues * (size_t)parquet_bit_width(leaf->dictionary.n ? leaf->dictionary.n - 1 : 0) / 8;
+	return leaf->has_indexed || leaf->dictionary.values.len + packed <= leaf->plain_bytes / 4 * 3;
+}
+
+int parquet_leaf_put_string(struct parquet_leaf *leaf, const char *p, uint32_t len)
+{
+	parquet_bounds_string(&leaf->page, p, len);
+	if (leaf->indexed) {
+		int64_t index = len <= LONGEST_ENTRY ? parquet_dictionary_put(&leaf->dictionary, p, len) : PARQUET_NO_ENTRY;
+		if (index >= 0) {
+			if (leaf->nvalues >= leaf->indexes_cap)
+				leaf->indexes = duct_grow(leaf->indexes, &leaf->indexes_cap, leaf->nvalues + 1, sizeof *leaf->indexes);
+			leaf->indexes[leaf->nvalues++] = (uint32_t)index;
+			leaf->plain_bytes += len + sizeof len;
+			return 0;
+		}
+		parquet_leaf_to_plain(leaf);
+	}
+	char *to = duct_buf_room(&leaf->values, len + sizeof len);
+	memcpy(to, &len, sizeof len);
+	if (len)
+		memcpy(to + sizeof len, p, len);
+	leaf->values.len += len + sizeof len;
+	leaf->plain_bytes += len + sizeof len;
+	leaf->nvalues++;
+	return 0;
+}
+
+/* A value of an in-memory type as it is in the file; to has 16 bytes. */
+static void to_physical(const struct duct_type *type, const char *p, char *to)
+{
+	int64_t wide = 0;
+	int32_t narrow = 0;
+	uint64_t half[2];
+	switch (type->kind) {
+	case DUCT_INT8: narrow = *(const int8_t *)p; break;
+	case DUCT_UINT8: narrow = *(const uint8_t *)p; break;
+	case DUCT_INT16: {
+		int16_t v;
+		memcpy(&v, p, sizeof v);
+		narrow = v;
+		break;
+	}
+	case DUCT_UINT16: memcpy(&narrow, p, 2); break;
+	case DUCT_DECIMAL:
+		if (type->precision > 18) {
+			memcpy(half, p, sizeof half);
+			wide = (int64_t)__builtin_bswap64(half[0]);
+			half[0] = __builtin_bswap64(half[1]);
+			half[1] = (uint64_t)wide;
+			memcpy(to, half, sizeof half);
+			return;
+		}
+		memcpy(&wide, p, sizeof wide);
+		narrow = (int32_t)wide;
+		if (type->precision <= 9)
+			break;
+		memcpy(to, &wide, sizeof wide);
+		return;
+	default: memcpy(to, p, duct_type_width(type)); return;
+	}
+	memcpy(to, &narrow, sizeof narrow);
+}
+
+static void put_fixed(struct parquet_leaf *leaf, const char *p)
+{
+	char value[16];
+	to_physical(leaf->type, p, value);
+	parquet_bounds_fixed(&leaf->page, leaf->form, value, 1);
+	leaf->plain_bytes += leaf->width;
+	if (leaf->indexed) {
+		int64_t index = parquet_dictionary_put(&leaf->dictionary, value, leaf->width);
+		if (index >= 0) {
+			leaf->indexes = duct_grow(leaf->indexes, &leaf->indexes_cap, leaf->nvalues + 1, sizeof *leaf->indexes);
+			leaf->indexes[leaf->nvalues++] = (uint32_t)index;
+			return;
+		}
+		parquet_leaf_to_plain(leaf);
+	}
+	duct_buf_append(&leaf->values, value, leaf->width);
+	leaf->nvalues++;
+}
+
+int parquet_leaf_put(struct parquet_writer *w, struct parquet_leaf *leaf, int rep, int def, const char *data, uint32_t len,
+		     struct duct_error *err)
+{
+	if (!rep && parquet_leaf_page_full(w, leaf)) {
+		int ret = parquet_leaf_end_page(w, leaf, err);
+		if (ret)
+			return ret;
+	}
+	if (leaf->max_rep)
+		duct_buf_putc(&leaf->rep, (char)rep);
+	if (def != leaf->max_def && !leaf->def.len)
+		parquet_leaf_keep_defs(leaf);
+	if (def != leaf->max_def || leaf->def.len)
+		duct_buf_putc(&leaf->def, (char)def);
+	leaf->nlevels++;
+	leaf->nrows += !rep;
+	if (!data)
+		return 0;
+	size_t before = leaf->plain_bytes;
+	if (leaf->width) {
+		put_fixed(leaf, data);
+	} else {
+		if (leaf->form == PARQUET_FORM_TEXT && !duct_utf8_valid(data, len))
+			return duct_fail(err, DUCT_DATA, "a text value of %u bytes is not valid UTF-8", len);
+		parquet_leaf_put_string(leaf, data, len);
+	}
+	w->group_raw += leaf->plain_bytes - before;
+	if (leaf->nvalues == EARLY_LOOK || leaf->nvalues == LATE_LOOK)
+		parquet_leaf_judge(leaf);
+	return 0;
+}
+
+/* --- pages --- */
+
+static void put_levels(struct parquet_writer *w, const struct duct_buf *levels, int max, uint32_t n)
+{
+	struct duct_buf *to = &w->raw;
+	uint32_t len = 0;
+	size_t at = to->len;
+	int width = parquet_bit_width((uint32_t)max);
+	if (!max)
+		return;
+	duct_buf_append(to, &len, sizeof len);
+	if (levels->len) {
+		w->levels = duct_grow(w->levels, &w->levels_cap, n, sizeof *w->levels);
+		for (uint32_t i = 0; i < n; i++)
+			w->levels[i] = (uint8_t)levels->data[i];
+		parquet_rle_write(to, w->levels, n, width);
+	} else {
+		parquet_rle_run(to, (uint32_t)max, n, width);
+	}
+	len = (uint32_t)(to->len - at - sizeof len);
+	memcpy(to->data + at, &len, sizeof len);
+}
+
+static void put_values(struct parquet_writer *w, const struct parquet_leaf *leaf)
+{
+	if (leaf->indexed) {
+		int width = parquet_bit_width(leaf->dictionary.n ? leaf->dictionary.n - 1 : 0);
+		duct_buf_putc(&w->raw, (char)width);
+		parquet_rle_write(&w->raw, leaf->indexes, leaf->nvalues, width);
+	} else if (leaf->form == PARQUET_FORM_BOOL) {
+		size_t n = (leaf->nvalues + 7) / 8;
+		uint8_t *to = memset(duct_buf_room(&w->raw, n), 0, n);
+		for (uint32_t i = 0; i < leaf->nvalues; i++)
+			to[i >> 3] |= (uint8_t)((leaf->values.data[i] & 1) << (i & 7));
+		w->raw.len += n;
+	} else {
+		duct_buf_append(&w->raw, leaf->values.data, leaf->values.len);
+	}
+}
+
+/* Compresses w->raw into a page with its header. */
+static int pack_page(struct parquet_writer *w, struct duct_buf *to, enum parquet_page type, uint32_t nvalues,
+		     enum parquet_encoding encoding, int64_t *raw_bytes, struct duct_error *err)
+{
+	struct thrift_writer t = {.to = to};
+	size_t start = to->len;
+	if (w->raw.len > INT32_MAX)
+		return duct_fail(err, DUCT_DATA, "a row has %zu bytes in one column, a page holds 2 GiB at most", w->raw.len);
+	w->packed.len = 0;
+	int ret = parquet_pack(&w->packer, &w->packed, w->raw.data, w->raw.len, err);
+	if (ret)
+		return ret;
+	thrift_put_i32(&t, PARQUET_PAGE_TYPE, (int32_t)type);
+	thrift_put_i32(&t, PARQUET_PAGE_RAW_BYTES, (int32_t)w->raw.len);
+	thrift_put_i32(&t, PARQUET_PAGE_COMPRESSED_BYTES, (int32_t)w->packed.len);
+	thrift_put_struct(&t, type == PARQUET_DATA_PAGE ? PARQUET_PAGE_DATA : PARQUET_PAGE_DICTIONARY);
+	thrift_put_i32(&t, PARQUET_DATA_NUM_VALUES, (int32_t)nvalues);
+	thrift_put_i32(&t, PARQUET_DATA_ENCODING, (int32_t)encoding);
+	if (type == PARQUET_DATA_PAGE) {
+		thrift_put_i32(&t, PARQUET_DATA_DEFINITION_ENCODING, PARQUET_RLE);
+		thrift_put_i32(&t, PARQUET_DATA_REPETITION_ENCODING, PARQUET_RLE);
+	}
+	thrift_put_end(&t);
+	thrift_put_end(&t);
+	*raw_bytes += (int64_t)(to->len - start + w->raw.len);
+	duct_buf_append(to, w->packed.data, w->packed.len);
+	return 0;
+}
+
+static void give_back(struct duct_buf *b)
+{
+	b->len = 0;
+	if (b->cap > KEEP_BYTES)
+		duct_buf_done(b);
+}
+
+static void note_page(struct parquet_leaf *leaf, uint32_t bytes)
+{
+	struct parquet_page_facts page = {.bytes = bytes, .nrows = leaf->nrows, .nulls = leaf->nlevels - leaf->nvalues,
+					  .null_page = leaf->nvalues == 0};
+	char *to = duct_buf_room(&leaf->page_bounds, 2 * (PARQUET_BOUND_BYTES + 8));
+	bool exact;
+	if (parquet_bound(&leaf->page, leaf->form, false, PARQUET_INDEX_BOUND, to, &page.min_len, &exact) &&
+	    parquet_bound(&leaf->page, leaf->form, true, PARQUET_INDEX_BOUND, to + page.min_len, &page.max_len, &exact))
+		leaf->page_bounds.len += page.min_len + page.max_len;
+	else
+		leaf->no_index |= !page.null_page;
+	leaf->pages = duct_grow(leaf->pages, &leaf->pages_cap, leaf->npages + 1, sizeof *leaf->pages);
+	leaf->pages[leaf->npages++] = page;
+	leaf->chunk_levels += leaf->nlevels;
+	leaf->chunk_nulls += page.nulls;
+	parquet_bounds_merge(&leaf->chunk, &leaf->page, leaf->form);
+}
+
+int parquet_leaf_end_page(struct parquet_writer *w, struct parquet_leaf *leaf, struct duct_error *err)
+{
+	if (!leaf->nlevels)
+		return 0;
+	if (leaf->indexed && (!leaf->nvalues || !dictionary_pays(leaf))) {
+		bool later = !leaf->nvalues; /* NULLs only: the next page may have values */
+		parquet_leaf_to_plain(leaf);
+		leaf->indexed = later;
+	}
+	bool indexed = leaf->indexed && leaf->nvalues;
+	w->raw.len = 0;
+	put_levels(w, &leaf->rep, leaf->max_rep, leaf->nlevels);
+	put_levels(w, &leaf->def, leaf->max_def, leaf->nlevels);
+	if (leaf->nvalues)
+		put_values(w, leaf);
+	size_t before = leaf->out.len;
+	int ret = pack_page(w, &leaf->out, PARQUET_DATA_PAGE, leaf->nlevels, indexed ? PARQUET_RLE_DICTIONARY : PARQUET_PLAIN,
+			    &leaf->chunk_raw, err);
+	if (ret)
+		return ret;
+	leaf->has_indexed |= indexed;
+	leaf->has_plain |= !indexed;
+	note_page(leaf, (uint32_t)(leaf->out.len - before));
+	w->raw_total += leaf->plain_bytes;
+	give_back(&leaf->values);
+	give_back(&leaf->def);
+	give_back(&leaf->rep);
+	give_back(&w->raw);
+	give_back(&w->packed);
+	leaf->plain_bytes = 0;
+	leaf->nlevels = leaf->nvalues = leaf->nrows = 0;
+	leaf->page.any = leaf->page.nan = false;
+	return 0;
+}
+
+/* --- chunks --- */
+
+static void take_bound(struct parquet_writer *w, const struct parquet_leaf *leaf, bool upper, char **ret, uint32_t *len, bool *exact)
+{
+	char bytes[PARQUET_BOUND_BYTES + 8];
+	*ret = NULL;
+	if (parquet_bound(&leaf->chunk, leaf->form, upper, PARQUET_INDEX_BOUND, bytes, len, exact))
+		*ret = duct_arena_dup(&w->arena, bytes, *len);
+}
+
+static void reset_chunk(struct parquet_leaf *leaf)
+{
+	parquet_dictionary_clear(&leaf->dictionary);
+	leaf->indexed = leaf->form != PARQUET_FORM_BOOL;
+	leaf->has_indexed = leaf->has_plain = leaf->no_index = false;
+	leaf->out.len = leaf->page_bounds.len = 0;
+	leaf->npages = 0;
+	leaf->chunk_levels = leaf->chunk_nulls = leaf->chunk_raw = 0;
+	leaf->chunk.any = leaf->chunk.nan = false;
+}
+
+int parquet_leaf_end_chunk(struct parquet_writer *w, struct parquet_leaf *leaf, struct duct_error *err)
+{
+	struct parquet_chunk chunk = {0};
+	struct duct_buf page AUTO_BUF = {0};
+	int ret = parquet_leaf_end_page(w, leaf, err);
+	if (!ret && leaf->has_indexed) {
+		w->raw.len = 0;
+		duct_buf_append(&w->raw, leaf->dictionary.values.data, leaf->dictionary.values.len);
+		ret = pack_page(w, &page, PARQUET_DICTIONARY_PAGE, leaf->dictionary.n, PARQUET_PLAIN, &leaf->chunk_raw, err);
+	}
+	if (ret)
+		return ret;
+	chunk.dictionary_at = page.len ? (int64_t)w->at : 0;
+	chunk.data_at = (int64_t)(w->at + page.len);
+	chunk.bytes = (int64_t)(page.len + leaf->out.len);
+	chunk.nlevels = leaf->chunk_levels;
+	chunk.nnulls = leaf->chunk_nulls;
+	chunk.raw_bytes = leaf->chunk_raw;
+	chunk.plain = leaf->has_plain;
+	take_bound(w, leaf, false, &chunk.min, &chunk.min_len, &chunk.min_exact);
+	take_bound(w, leaf, true, &chunk.max, &chunk.max_len, &chunk.max_exact);
+	parquet_write_indexes(w, leaf, &chunk);
+	w->chunks = duct_grow(w->chunks, &w->chunks_cap, w->nchunks + 1, sizeof *w->chunks);
+	w->chunks[w->nchunks++] = chunk;
+	leaf->file_values += chunk.nlevels - chunk.nnulls;
+	leaf->file_nulls += chunk.nnulls;
+	leaf->file_bytes += chunk.bytes;
+	parquet_bounds_merge(&leaf->file, &leaf->chunk, leaf->form);
+	leaf->file.nan |= leaf->chunk.nan;
+	ret = parquet_file_put(w, page.data, page.len, err);
+	ret = ret ? ret : parquet_file_put(w, leaf->out.data, leaf->out.len, err);
+	reset_chunk(leaf);
+	return ret;
+}
