@@ -6,6 +6,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct lake_txn *lake_txn_new(struct lake *lake)
 {
@@ -391,6 +392,15 @@ int lake_txn_columns(const struct lake_txn_table *t, const struct lake_column **
 }
 
 /* --- rows --- */
+
+void lake_txn_unlink_files(const struct lake_txn *txn)
+{
+	for (size_t i = 0; i < txn->nfiles; i++)
+		if (txn->files[i].file)
+			(void)unlink(txn->files[i].file->path);
+	for (size_t i = 0; i < txn->ndeletes; i++)
+		(void)unlink(txn->deletes[i].path);
+}
 
 int lake_txn_add_file(struct lake_txn *txn, struct lake_txn_table *t, struct lake_new_file *file)
 {

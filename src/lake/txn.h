@@ -44,6 +44,9 @@ const char *lake_txn_table_path(const struct lake_txn_table *t);
  * that files can be written before the commit. Returns the count. */
 int lake_txn_columns(const struct lake_txn_table *t, const struct lake_column **ret);
 
+/* Removes the files that were registered, of a txn that was not sent. An orphan that stays is harmless. */
+void lake_txn_unlink_files(const struct lake_txn *txn);
+
 /* Registers a data file: takes ownership of `file`. Returns its ordinal in the txn (for lake_txn_result). */
 int lake_txn_add_file(struct lake_txn *txn, struct lake_txn_table *t, struct lake_new_file *file);
 

@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 
+from lib.cli import ductstream, lines
 from lib.compare import assert_same
 from lib.lake import LakeHome
 
@@ -135,6 +136,59 @@ def test_index_folder_is_full(prepared, server, make_flow, small_disk, tmp_path)
     prepared.sql("UPDATE t SET v = 'other' WHERE id % 50 = 0")
     check_survives(prepared, home, flow, disk, flow.start("--until-caught-up"))
     home.close()
+
+
+def test_data_folder_is_full_in_a_large_transaction(prepared, server, make_flow, small_disk, tmp_path):
+    """What its windows wrote aside does not stay: the room is there for others, and for the next attempt."""
+    disk = small_disk("6m")
+    home = LakeHome(f"sqlite:{tmp_path}/lake.sqlite", disk.path)
+    flow = make_flow(prepared, home, source={"max_memory": "1MiB", "work_mem": "64kB"},
+                     destination={"index_dir": str(tmp_path / "index"), "flush_bytes": "1MiB"})
+    flow.run_until_caught_up()
+    before = sorted(disk.path.rglob("*.parquet"))
+    fill(prepared, 40000)
+    run = flow.start("--until-caught-up")
+    run.wait_for(lambda: "attempt=2" in run.stderr, 60, "a second attempt")
+    assert run.terminate() == 130
+    assert says_no_space(run) and str(disk.path) in run.stderr, run.describe()
+    assert sorted(disk.path.rglob("*.parquet")) == before
+    check_survives(prepared, home, flow, disk, flow.start("--until-caught-up"))
+    home.close()
+
+
+def test_index_folder_is_read_only(prepared, server, make_flow, small_disk, tmp_path):
+    disk = small_disk()
+    home = LakeHome(f"sqlite:{tmp_path}/lake.sqlite", tmp_path / "data")
+    flow = make_flow(prepared, home, destination={"index_dir": str(disk.path)})
+    flow.run_until_caught_up()
+    prepared.sql("UPDATE t SET v = 'other' WHERE id % 2 = 0")
+    subprocess.run(["mount", "-o", "remount,ro", disk.path], check=True)
+    run = flow.start("--until-caught-up")
+    run.expect(2)
+    assert str(disk.path) in run.stderr and "Read-only" in run.stderr, run.describe()
+    subprocess.run(["mount", "-o", "remount,rw", disk.path], check=True)
+    flow.run_until_caught_up()
+    with home.open() as lake:
+        assert_same(prepared, lake, "public.t")
+    home.close()
+
+
+def test_the_spool_is_named_before_it_is_needed(prepared, make_flow, small_disk, sqlite_lake, tmp_path):
+    """Folder, limit and free room; a limit beyond the disk, and a folder that cannot be written."""
+    disk = small_disk()
+
+    def told(**options):
+        flow = make_flow(prepared, sqlite_lake, source=options)
+        found = lines(ductstream("check", flow.path, "--json")[1])
+        [line] = [line for line in found if "spool" in line.get("what", "")]
+        return line["finding"], line["what"]
+
+    assert told(spool_dir=str(disk.path), spool_limit="2MiB") == (
+        "ok", f'large transactions are spooled in "{disk.path}": at most 2 MiB (option spool_limit), 4 MiB are free')
+    assert told(spool_dir=str(disk.path))[1].split(": ")[1] == "no limit (option spool_limit), 4 MiB are free"
+    assert told(spool_dir=str(disk.path), spool_limit="1GiB")[0] == "warn"
+    finding, message = told(spool_dir=str(tmp_path / "missing"))
+    assert finding == "error" and f'"{tmp_path}/missing"' in message and "No such file" in message
 
 
 def test_spool_folder_is_full(prepared, server, make_flow, small_disk, tmp_path):

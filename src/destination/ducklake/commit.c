@@ -96,11 +96,13 @@ static int plan_aside_deaths(struct ducklake *d, struct duct_error *err)
 int ducklake_send(struct ducklake *d, const struct lake_commit_info *info, struct lake_txn_result *ret,
 		  struct duct_error *err)
 {
+	d->sent = true;
 	int rc = lake_txn_commit(group_txn(d), info, ret, err);
 	if (rc <= 0)
 		return rc;
 	/* Others changed what this group was planned on. Nothing was committed, so the indexes stand for what they stood for: forget the
 	 * group, and resume from the lake. */
+	d->sent = false;
 	lake_index_set_end(d->indexes, lake_commit_id(d->lake));
 	struct lake_change_note *notes = NULL;
 	size_t n = 0;
@@ -243,7 +245,7 @@ int group_commit(struct ducklake *d, struct duct_commit_result *ret, struct duct
 		return rc;
 	lake_index_set_end(d->indexes, lake_commit_id(d->lake));
 	*ret = (struct duct_commit_result){result.snapshot_id, d->source_rows};
-	group_reset(d, false);
+	group_reset(d);
 	d->last_commit_us = duct_mono_us();
 	return ducklake_flush_inlined(d, err);
 }

@@ -27,7 +27,7 @@ static void destination_close(void *dest)
 		return;
 	if (d->load)
 		ducklake_load_abort(d);
-	group_reset(d, false);
+	group_reset(d);
 	mirrors_free(d);
 	lake_index_set_close(d->indexes);
 	lake_points_free(d->points);
@@ -215,7 +215,7 @@ static void destination_abort(void *dest)
 	if (d->load)
 		ducklake_load_abort(d);
 	/* Files stay: whether the catalog knows them may not be certain. Orphan clean-up finds them. */
-	group_reset(d, false);
+	group_reset(d);
 	mirrors_free(d);
 }
 

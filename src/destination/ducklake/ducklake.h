@@ -135,6 +135,7 @@ struct ducklake {
 
 	/* The open group. */
 	struct lake_txn *txn; /* NULL: none */
+	bool sent;	      /* the catalog may know its files */
 	struct mirror **touched;
 	size_t ntouched, touched_cap;
 	struct duct_changes **held; /* what pending rows point into */
@@ -231,7 +232,7 @@ int group_write(struct ducklake *d, struct duct_changes *changes, struct duct_er
 struct lake_txn *group_txn(struct ducklake *d);
 /* The open group begins with a truncate of the mirror's table. */
 void group_truncate(struct ducklake *d, struct mirror *m);
-void group_reset(struct ducklake *d, bool unlink_files); /* forget it; its files go when nothing of it was sent */
+void group_reset(struct ducklake *d); /* forget it; its files go when nothing of it was sent */
 
 /* write.c: pending rows of a mirror become files aside; old rows are looked up. At the commit few rows are inlined. */
 int mirror_write_aside(struct ducklake *d, struct mirror *m, bool commit, struct duct_error *err);

@@ -402,7 +402,7 @@ int ducklake_flush_inlined(struct ducklake *d, struct duct_error *err)
 	if (rc == 0 && has_rows(all.first))
 		rc = commit(d, all.first, err);
 	if (d->txn)
-		group_reset(d, false);
+		group_reset(d);
 	flush_free(all.first);
 	return rc;
 }

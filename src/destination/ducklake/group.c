@@ -6,7 +6,6 @@
 #include "lake/key.h"
 
 #include <string.h>
-#include <unistd.h>
 
 struct lake_txn *group_txn(struct ducklake *d)
 {
@@ -26,12 +25,13 @@ static void release_rows(struct ducklake *d)
 	d->pending_rows = 0;
 }
 
-void group_reset(struct ducklake *d, bool unlink_files)
+void group_reset(struct ducklake *d)
 {
+	if (d->txn && !d->sent)
+		lake_txn_unlink_files(d->txn); /* a full disk is not filled again by each attempt */
+	d->sent = false;
 	release_rows(d);
 	for (size_t i = 0; i < d->nasides; i++) {
-		if (unlink_files)
-			(void)unlink(d->asides[i].path); /* an orphan is harmless */
 		free(d->asides[i].path);
 		positions_done(&d->asides[i].dead);
 	}

@@ -435,7 +435,7 @@ int ducklake_load_publish(void *dest, const struct duct_pos *pos, const char *so
 	*ret = (struct duct_commit_result){result.snapshot_id, rows};
 	if (set_position)
 		d->upto = *pos;
-	group_reset(d, false);
+	group_reset(d);
 	return rc;
 }
 
@@ -444,6 +444,6 @@ void ducklake_load_abort(void *dest)
 	struct ducklake *d = dest;
 	if (d->load)
 		load_free(d, true);
-	group_reset(d, false);
+	group_reset(d);
 	mirrors_free(d); /* what was planned for them is void */
 }

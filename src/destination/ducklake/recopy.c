@@ -87,7 +87,7 @@ int group_give_up(struct ducklake *d, struct duct_error *err)
 	d->given_up.oid = 0;
 	if (!oid)
 		return -(int)err->class;
-	group_reset(d, true); /* nothing of it was sent */
+	group_reset(d);
 	mirrors_free(d);
 	char state[MIRROR_STATE_LEN];
 	put_state(state, MIRROR_COPY_AGAIN, d->given_up.recopies);

@@ -268,18 +268,27 @@ static int open_steps(struct postgres_source *src, const struct duct_checkpoint 
 	return 0;
 }
 
+/* Named before a transaction needs it. */
+static void log_spool(const struct postgres_source *src)
+{
+	char what[512];
+	uint64_t free_bytes;
+	if (postgres_describe_spool(src->config, what, sizeof what, &free_bytes))
+		log_debug(src->ctx->log, what);
+	else
+		log_warn(src->ctx->log, what);
+}
+
 static int postgres_open(void **ret, const void *config, const struct duct_ctx *ctx, const struct duct_checkpoint *from,
 			 struct duct_error *err)
 {
 	const struct postgres_config *c = config;
 	struct postgres_source *src = duct_xcalloc(1, sizeof *src);
-	const char *temp = getenv("TMPDIR");
 	src->config = c;
 	src->ctx = ctx;
 	snprintf(src->flow_id, sizeof src->flow_id, "%s", c->flow_id ? c->flow_id : ctx->flow ? ctx->flow : c->slot);
 	src->part_bytes = (size_t)c->max_memory / PARTS_IN_MEMORY;
-	src->spool = postgres_spool_new((size_t)c->max_memory / SPOOL_SHARE,
-					c->spool_dir ? c->spool_dir : temp && *temp ? temp : "/tmp");
+	src->spool = postgres_spool_new((size_t)c->max_memory / SPOOL_SHARE, postgres_spool_dir(c));
 	postgres_spool_limit_disk(src->spool, (uint64_t)c->spool_limit);
 	src->catalog = pg_catalog_new();
 	if (c->dead_letter)
@@ -289,6 +298,7 @@ static int postgres_open(void **ret, const void *config, const struct duct_ctx *
 		postgres_close(src, NULL);
 		return r;
 	}
+	log_spool(src);
 	*ret = src;
 	return 0;
 }

@@ -142,6 +142,10 @@ int postgres_apply(struct postgres_source *src, const char *data, size_t len, st
 int postgres_replay_some(struct postgres_source *src, struct duct_error *err) DUCT_CHECKED;
 
 /* --- probe.c --- */
+/* Where large transactions that are still open are kept. */
+const char *postgres_spool_dir(const struct postgres_config *config);
+/* Says of that folder how much it may hold and has room for. False: it cannot be written. */
+bool postgres_describe_spool(const struct postgres_config *config, char *to, size_t size, uint64_t *ret_free);
 int postgres_probe(const void *config, const struct duct_ctx *ctx, duct_report_fn *report, void *arg,
 		   struct duct_error *err);
 

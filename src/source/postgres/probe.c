@@ -4,9 +4,13 @@
 #include "base/buf.h"
 #include "base/mem.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
 
 struct probe {
 	struct postgres_source src; /* only config, ctx, sql, repl, server are used */
@@ -102,6 +106,45 @@ static void probe_slot(struct probe *p)
 	if (p->slot.two_phase)
 		say(p, DUCT_FINDING_ERROR, "make a slot without two_phase", "slot \"%s\" sends prepared transactions early",
 		    c->slot);
+}
+
+/* --- the spool --- */
+
+const char *postgres_spool_dir(const struct postgres_config *config)
+{
+	const char *temp = getenv("TMPDIR");
+	return config->spool_dir ? config->spool_dir : temp && *temp ? temp : "/tmp";
+}
+
+bool postgres_describe_spool(const struct postgres_config *config, char *to, size_t size, uint64_t *ret_free)
+{
+	const char *dir = postgres_spool_dir(config);
+	struct statvfs room;
+	char limit[64] = "no limit";
+	*ret_free = 0;
+	if (access(dir, W_OK | X_OK) || statvfs(dir, &room)) {
+		snprintf(to, size, "large transactions cannot be spooled in \"%s\": %s (option spool_dir)", dir, strerror(errno));
+		return false;
+	}
+	*ret_free = (uint64_t)room.f_bavail * room.f_frsize;
+	if (config->spool_limit)
+		snprintf(limit, sizeof limit, "at most %lld MiB", (long long)config->spool_limit >> 20);
+	snprintf(to, size, "large transactions are spooled in \"%s\": %s (option spool_limit), %llu MiB are free", dir, limit,
+		 (unsigned long long)*ret_free >> 20);
+	return true;
+}
+
+static void probe_spool(struct probe *p)
+{
+	const struct postgres_config *c = p->src.config;
+	char what[512];
+	uint64_t free_bytes;
+	if (!postgres_describe_spool(c, what, sizeof what, &free_bytes))
+		say(p, DUCT_FINDING_ERROR, "name a folder that the user who runs ductstream may write", "%s", what);
+	else if (c->spool_limit && (uint64_t)c->spool_limit > free_bytes)
+		say(p, DUCT_FINDING_WARN, "make room, or lower spool_limit: the disk would be full before", "%s", what);
+	else
+		say(p, DUCT_FINDING_OK, NULL, "%s", what);
 }
 
 /* --- tables --- */
@@ -296,6 +339,7 @@ int postgres_probe(const void *config, const struct duct_ctx *ctx, duct_report_f
 		probe_server(p);
 		probe_replication(p);
 		probe_slot(p);
+		probe_spool(p);
 		r = probe_publication(p, err);
 	}
 	pg_session_close(p->src.repl);
