@@ -180,7 +180,7 @@ def test_the_spool_is_named_before_it_is_needed(prepared, make_flow, small_disk,
     def told(**options):
         flow = make_flow(prepared, sqlite_lake, source=options)
         found = lines(ductstream("check", flow.path, "--json")[1])
-        [line] = [line for line in found if "spool" in line.get("what", "")]
+        [line] = [line for line in found if "be spooled in" in line.get("what", "") or "are spooled in" in line.get("what", "")]
         return line["finding"], line["what"]
 
     assert told(spool_dir=str(disk.path), spool_limit="2MiB") == (
