@@ -24,10 +24,7 @@ class Restless(Workload):
         while not self._stop.is_set():
             try:
                 with psycopg.connect(self.database.dsn) as connection:
-                    while not self._stop.is_set():
-                        self.step(connection)
-                        connection.commit()
-                        self.committed += 1
+                    self.work(connection)
             except psycopg.OperationalError:
                 self._stop.wait(0.1)
             except Exception as error:  # raised again by stop()

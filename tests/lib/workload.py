@@ -54,12 +54,15 @@ class Workload:
     def _run(self):
         try:
             with psycopg.connect(self.database.dsn) as connection:
-                while not self._stop.is_set():
-                    self.step(connection)
-                    connection.commit()
-                    self.committed += 1
+                self.work(connection)
         except Exception as error:  # raised again by stop()
             self.error = error
+
+    def work(self, connection):
+        while not self._stop.is_set():
+            self.step(connection)
+            connection.commit()
+            self.committed += 1
 
     def step(self, connection):
         r, run = self.random, connection.execute
