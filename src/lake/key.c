@@ -141,15 +141,14 @@ static struct lake_key_hash hash_bytes(uint64_t seed, const void *data, size_t l
 	return hash;
 }
 
-struct lake_key_hash lake_key_hash_row(uint64_t seed, const struct duct_vector *columns, const int *keys, int nkeys,
-				       uint32_t row, bool exact, struct duct_buf *scratch)
+struct lake_key_hash lake_hash_row(struct lake_hasher *h, const struct duct_vector *columns, uint32_t row)
 {
-	scratch->len = 0;
-	for (int i = 0; i < nkeys; i++) {
-		const struct duct_vector *v = &columns[keys[i]];
-		append_value(scratch, v->type, duct_vector_cell(v, row), exact);
+	h->scratch.len = 0;
+	for (int i = 0; i < h->nkeys; i++) {
+		const struct duct_vector *v = &columns[h->keys[i]];
+		append_value(&h->scratch, v->type, duct_vector_cell(v, row), h->exact);
 	}
-	return hash_bytes(seed, scratch->data, scratch->len);
+	return hash_bytes(h->seed, h->scratch.data, h->scratch.len);
 }
 
 void lake_key_print(struct duct_buf *to, const struct duct_relation *rel, const struct duct_vector *columns, const int *keys,

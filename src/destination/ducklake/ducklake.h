@@ -9,6 +9,7 @@
 #include "lake/index.h"
 #include "lake/index_runs.h"
 #include "lake/inline.h"
+#include "lake/key.h"
 #include "lake/parquet.h"
 #include "lake/txn.h"
 
@@ -216,6 +217,8 @@ size_t mirror_bucket(uint32_t oid);
 /* locate.c: index and files of a mirror. */
 /* Columns of the relation that its rows are hashed by. malloc. */
 int *mirror_key_columns(const struct mirror *m, const struct duct_relation *rel, int *ret_n);
+/* How rows with these columns are hashed for the index now; keys stay the caller's. */
+struct lake_hasher mirror_hasher(const struct ducklake *d, const struct mirror *m, const int *keys, int nkeys);
 /* Fills the index from what a copy gathered; closed afterwards. Failing is no harm: it is built when needed. */
 void mirror_build_index(struct ducklake *d, struct mirror *m, struct lake_index_runs *const *runs, size_t n,
 			lake_place_fn *place, void *arg);

@@ -6,7 +6,6 @@
 
 #include "base/clock.h"
 #include "base/order.h"
-#include "lake/key.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -238,19 +237,18 @@ static int plan_mirror(struct ducklake *d, struct mirror *m, struct flushes *all
 
 static bool move_entries(struct flush *f, int64_t file_id)
 {
-	struct duct_buf scratch AUTO_BUF = {0};
-	uint64_t seed = lake_index_set_seed(f->d->indexes);
-	bool exact = f->m->mode == MIRROR_BAG, all = f->keys != NULL;
+	struct lake_hasher hasher = mirror_hasher(f->d, f->m, f->keys, f->nkeys);
+	bool all = f->keys != NULL;
 	size_t at = 0;
 	for (size_t b = 0; b < f->nbatches && all; b++)
 		for (uint32_t i = 0; i < f->batches[b]->rows && all; i++, at++) {
 			if (f->rows[at].end_snapshot >= 0)
 				continue;
-			struct lake_key_hash hash =
-				lake_key_hash_row(seed, f->batches[b]->columns, f->keys, f->nkeys, i, exact, &scratch);
+			struct lake_key_hash hash = lake_hash_row(&hasher, f->batches[b]->columns, i);
 			struct lake_place place = {f->rows[at].row_id, (uint32_t)file_id, (uint32_t)at};
 			all = lake_index_move(f->m->index, hash, place);
 		}
+	duct_buf_done(&hasher.scratch);
 	return all;
 }
 

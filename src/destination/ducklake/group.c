@@ -3,7 +3,6 @@
 
 #include "base/clock.h"
 #include "base/killpoint.h"
-#include "lake/key.h"
 
 #include <string.h>
 
@@ -59,13 +58,12 @@ struct folding {
 	const struct duct_batch *batch;
 	int *keys;
 	int nkeys;
-	uint64_t seed;
-	struct duct_buf scratch;
+	struct lake_hasher hasher;
 };
 
 static struct lake_key_hash hash_new(struct folding *f, uint32_t row)
 {
-	return lake_key_hash_row(f->seed, f->batch->columns, f->keys, f->nkeys, row, f->m->mode == MIRROR_BAG, &f->scratch);
+	return lake_hash_row(&f->hasher, f->batch->columns, row);
 }
 
 /* Hash of the row that an update or delete speaks of: the old row when there is one, else the new row's key. */
@@ -74,8 +72,7 @@ static struct lake_key_hash hash_old(struct folding *f, uint32_t row)
 	int32_t old = f->batch->old_row[row];
 	if (old < 0)
 		return hash_new(f, row);
-	return lake_key_hash_row(f->seed, f->batch->old, f->keys, f->nkeys, (uint32_t)old, f->m->mode == MIRROR_BAG,
-				 &f->scratch);
+	return lake_hash_row(&f->hasher, f->batch->old, (uint32_t)old);
 }
 
 static int drift(struct folding *f, uint32_t row, const char *what, struct duct_error *err)
@@ -178,11 +175,11 @@ static int fold_batch(struct ducklake *d, const struct duct_batch *batch, struct
 		return rc;
 	(void)mirror_table(d, f.m);
 	f.keys = mirror_key_columns(f.m, batch->relation, &f.nkeys);
-	f.seed = lake_index_set_seed(d->indexes);
+	f.hasher = mirror_hasher(d, f.m, f.keys, f.nkeys);
 	for (uint32_t row = 0; row < batch->rows && rc == 0; row++)
 		rc = f.m->mode == MIRROR_APPEND ? fold_append_only(&f, row, err) : fold_keyed_row(&f, row, err);
 	free(f.keys);
-	duct_buf_done(&f.scratch);
+	duct_buf_done(&f.hasher.scratch);
 	return rc;
 }
 

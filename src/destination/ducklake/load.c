@@ -5,7 +5,6 @@
 #include "destination/ducklake/ducklake.h"
 
 #include "base/queue.h"
-#include "lake/key.h"
 #include "lake/orphans.h"
 
 #include <pthread.h>
@@ -60,8 +59,7 @@ struct loader {
 	/* Keys on their way to the index; places name the number of the file among the loader's. */
 	struct lake_index_runs *runs;
 	uint32_t position; /* of the next row in the file being written */
-	uint64_t seed;
-	struct duct_buf scratch;
+	struct lake_hasher hasher;
 };
 
 static int add_load_table(struct ducklake *d, struct duct_relation *rel, bool with_rows, struct load_table *t,
@@ -153,10 +151,8 @@ static int renew_own(struct loader *l, struct duct_error *err)
 /* A file ends only where the next rows would be asked for: all of these get into the file that is being written. */
 static int gather_keys(struct loader *l, struct duct_error *err)
 {
-	const struct load_table *t = l->table;
 	for (uint32_t i = 0; i < l->batch->rows; i++) {
-		struct lake_key_hash hash = lake_key_hash_row(l->seed, l->batch->columns, t->keys, t->nkeys, i,
-							      t->mirror->mode == MIRROR_BAG, &l->scratch);
+		struct lake_key_hash hash = lake_hash_row(&l->hasher, l->batch->columns, i);
 		struct lake_place place = {.row_id = l->position, .file_id = (uint32_t)l->nfiles, .position = l->position};
 		l->position++;
 		int rc = lake_index_runs_add(l->runs, hash, place, err);
@@ -232,7 +228,7 @@ int ducklake_loader_open(void *dest, struct duct_relation *rel, void **ret, stru
 	l->table = table;
 	l->queue = duct_queue_new(QUEUE_BYTES);
 	duct_queue_count_taken(l->queue);
-	l->seed = lake_index_set_seed(d->indexes);
+	l->hasher = mirror_hasher(d, table->mirror, table->keys, table->nkeys);
 	int rc = table->keys ? lake_index_runs_open(&l->runs, d->indexes, err) : 0;
 	if (rc < 0) {
 		ducklake_loader_close(l);
@@ -330,7 +326,7 @@ void ducklake_loader_close(void *loader)
 	free(l->files);
 	free(l->refs);
 	lake_index_runs_close(l->runs);
-	duct_buf_done(&l->scratch);
+	duct_buf_done(&l->hasher.scratch);
 	free(l);
 }
 

@@ -2,7 +2,6 @@
 #include "destination/ducklake/ducklake.h"
 
 #include "lake/dead.h"
-#include "lake/key.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -79,6 +78,12 @@ int *mirror_key_columns(const struct mirror *m, const struct duct_relation *rel,
 	return columns;
 }
 
+struct lake_hasher mirror_hasher(const struct ducklake *d, const struct mirror *m, const int *keys, int nkeys)
+{
+	return (struct lake_hasher){
+		.seed = lake_index_set_seed(d->indexes), .keys = keys, .nkeys = nkeys, .exact = m->mode == MIRROR_BAG};
+}
+
 const struct lake_column **mirror_lake_keys(struct mirror *m, int *ret_n, struct duct_error *err)
 {
 	const struct duct_relation *rel = m->rel;
@@ -105,21 +110,15 @@ const struct lake_column **mirror_lake_keys(struct mirror *m, int *ret_n, struct
 /* One file's rows on their way into the index. */
 struct scan {
 	struct lake_index_runs *runs;
-	bool exact;
-	uint64_t seed;
-	int nkeys;
-	int *keys; /* 0 .. nkeys - 1 */
+	struct lake_hasher hasher;
 	uint32_t file_id, version;
 	struct lake_dead dead; /* of the file */
-	struct duct_buf scratch;
 };
 
 static int add_row(struct scan *s, const struct duct_batch *batch, uint32_t row, struct lake_place place,
 		   struct duct_error *err)
 {
-	struct lake_key_hash hash =
-		lake_key_hash_row(s->seed, batch->columns, s->keys, s->nkeys, row, s->exact, &s->scratch);
-	return lake_index_runs_add(s->runs, hash, place, err);
+	return lake_index_runs_add(s->runs, lake_hash_row(&s->hasher, batch->columns, row), place, err);
 }
 
 static int index_rows(void *arg, const struct duct_batch *batch, const int64_t *positions, const int64_t *row_ids,
@@ -180,7 +179,7 @@ static int index_inlined(struct ducklake *d, struct mirror *m, const struct lake
 	lake_inlined_versions(d->lake, m->table_id, &arena, &versions, &n);
 	for (size_t i = 0; i < n && rc == 0; i++) {
 		const struct lake_inlined_wanted wanted = {
-			.table_id = m->table_id, .schema_version = versions[i], .columns = keys, .ncolumns = s->nkeys};
+			.table_id = m->table_id, .schema_version = versions[i], .columns = keys, .ncolumns = s->hasher.nkeys};
 		s->version = (uint32_t)versions[i];
 		rc = lake_read_inlined(d->lake, d->conn, &wanted, index_inlined_rows, s, err);
 	}
@@ -191,10 +190,10 @@ static int index_inlined(struct ducklake *d, struct mirror *m, const struct lake
 static int rebuild(struct ducklake *d, struct mirror *m, const struct lake_column *const *keys, int nkeys,
 		   const struct lake_file *files, size_t nfiles, struct duct_error *err)
 {
-	struct scan s = {.seed = lake_index_set_seed(d->indexes), .nkeys = nkeys, .exact = m->mode == MIRROR_BAG};
-	s.keys = duct_xmalloc((size_t)(nkeys + 1) * sizeof *s.keys);
+	AUTO_FREE int *numbers = duct_xmalloc((size_t)(nkeys + 1) * sizeof *numbers);
 	for (int i = 0; i < nkeys; i++)
-		s.keys[i] = i;
+		numbers[i] = i; /* only the keys are read */
+	struct scan s = {.hasher = mirror_hasher(d, m, numbers, nkeys)};
 	int rc = lake_index_runs_open(&s.runs, d->indexes, err);
 	for (size_t i = 0; i < nfiles && rc == 0; i++) {
 		s.file_id = (uint32_t)files[i].id;
@@ -209,11 +208,11 @@ static int rebuild(struct ducklake *d, struct mirror *m, const struct lake_colum
 	if (rc == 0)
 		rc = merge_runs(d, m, &s.runs, 1, same_place, NULL, err);
 	lake_index_runs_close(s.runs);
-	free(s.keys);
 	lake_dead_done(&s.dead);
-	duct_buf_done(&s.scratch);
-	log_debug(d->ctx->log, "key index built", LOG_STR("table", m->rel->name),
-		  LOG_U64("keys", lake_index_count(m->index)));
+	duct_buf_done(&s.hasher.scratch);
+	if (rc == 0)
+		log_debug(d->ctx->log, "key index built", LOG_STR("table", m->rel->name),
+			  LOG_U64("keys", lake_index_count(m->index)));
 	return rc;
 }
 

@@ -1,7 +1,6 @@
 /* Pending rows become Parquet files aside; the old rows of updates and deletes are looked up. See ducklake.h. */
 #include "destination/ducklake/ducklake.h"
 
-#include "lake/key.h"
 #include "lake/orphans.h"
 
 #include <stdlib.h>
