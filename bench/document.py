@@ -7,7 +7,8 @@ import report
 
 EXPLANATION = """# Benchmarks
 
-Written by `bench/run --write-docs`: all figures and verdicts below come from one run.
+Written by `bench/run --write-docs`: all figures and verdicts below come from one run. How long a commit takes until the lake's readers
+see it: [freshness.md](freshness.md).
 
 The **floor** (`bench/drain.c`) is a C program that drains the same changes from a copy of the same slot, with the best options of
 the protocol (version 2, binary values, streamed transactions), or reads the same `COPY ... (FORMAT binary)` on as many connections,
