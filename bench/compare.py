@@ -104,7 +104,7 @@ def blank(case, args):
         "floor": [],
         "dlt": [],
         "ours": [],
-        "start": [],  # runs of ours that find nothing to do
+        "start": [],  # runs of ours for a single change
         "failure": None,
         "note": note(case),
         "seconds": 0,

@@ -32,8 +32,8 @@ official DuckLake client compares counts and sums of the lake with the source.
   the worst of the runs: above some 0.2 the figures of that line are blurred.
 """
 
-SIZES = """`start s` is a run that finds nothing to do: the program opens the lake and proves its key index, which a flow does once. `changes/s` and
-`our µs a change` (CPU of our process) are what is left without it; the goals speak of them. `index bytes a row` is the size of the key
+SIZES = """`start s` is a run for a single change: the program opens the lake and proves the table's key index, which a flow does once. `changes/s`
+and `our µs a change` (CPU of our process) are what is left without it; the goals speak of them. `index bytes a row` is the size of the key
 index on disk; `bytes read a change` is what our process read from files, cached or not, the SQLite catalog included.
 """
 

@@ -62,7 +62,7 @@ def figures(result):
 
 
 def _beyond_the_start(result):
-    """What the changes alone cost: without a run of the program that finds nothing to do. None where that says nothing."""
+    """What the changes alone cost: without a run of the program for a single one. None where that says nothing."""
     ours, start, rows = result["ours"], result["start"], result["rows"]
     found = dict.fromkeys(["start", "change_rate", "change_us", "read_bytes"])
     if not ours or not start:
