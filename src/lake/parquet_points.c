@@ -10,7 +10,7 @@
 
 enum {
 	BATCH_ROWS = 2048,
-	BATCH_BYTES = 4 << 20,
+	BATCH_BYTES = 1 << 20,
 };
 
 struct lake_points {

@@ -258,6 +258,8 @@ static int complete_row(struct filling *f, struct lack *l, struct duct_batch *to
 	return rc;
 }
 
+enum { BATCH_BYTES = 1 << 20 }; /* a batch that grows further is copied again and again */
+
 static int complete_rows(struct filling *f, struct duct_error *err)
 {
 	struct ducklake *d = f->d;
@@ -265,7 +267,7 @@ static int complete_rows(struct filling *f, struct duct_error *err)
 	struct duct_batch *to = NULL;
 	for (size_t i = 0; i < f->n; i++) {
 		const struct duct_batch *from = f->m->fold->slots[f->lacks[i].slot].batch;
-		if (!to || to->relation != from->relation) {
+		if (!to || to->relation != from->relation || to->arena.bytes >= BATCH_BYTES) {
 			to = duct_batch_new(from->relation, 64);
 			d->patched = duct_grow(d->patched, &d->patched_cap, d->npatched + 1, sizeof *d->patched);
 			d->patched[d->npatched++] = to;
