@@ -3,6 +3,7 @@
 import datetime as dt
 import decimal
 import random
+import re
 import struct
 import uuid
 import zlib
@@ -441,3 +442,31 @@ def test_random_damage_never_crashes(driver, tmp_path):
                 driver.rows(path, range(300), *wanted(types))
             except DriverError as error:
                 assert error.kind in ("fatal", "data", "retry", "config"), error
+
+
+def read_back(run):
+    """What a run with --log-level debug says about the unsent values it read: sums of its figures."""
+    lines = [line for line in run.stderr.splitlines() if "unsent values read back" in line]
+    names = ("rows", "bytes", "reads", "pages", "rows_through_duckdb")
+    return {name: sum(int(re.search(rf"\b{name}=(\d+)", line)[1]) for line in lines) for name in names}
+
+
+def test_a_flow_reads_single_pages(mirror_sqlite):
+    m = mirror_sqlite(
+        "CREATE TABLE wide (id int PRIMARY KEY, v int, body text, tags text[])",
+        "ALTER TABLE wide ALTER body SET STORAGE EXTERNAL, ALTER tags SET STORAGE EXTERNAL",
+        "INSERT INTO wide SELECT i, 0, body, string_to_array(body, 'a') FROM (SELECT i, "
+        "(SELECT string_agg(md5(i::text || k), '') FROM generate_series(1, 313) k) AS body FROM generate_series(1, 2000) i) s",
+    )
+    m.sync()  # 20 MB and as much again in lists
+    m.sql("UPDATE wide SET v = 1 WHERE id % 200 = 7")
+    run = m.flow.run_until_caught_up("--log-level", "debug")
+    found = read_back(run)
+    assert (found["rows"], found["rows_through_duckdb"]) == (10, 0)
+    assert found["pages"] <= 2 * 2 * 10 and found["bytes"] < 10 * 300_000
+    m.same("wide")
+    m.sql("UPDATE wide SET v = 2")
+    found = read_back(m.flow.run_until_caught_up("--log-level", "debug"))
+    assert (found["rows"], found["rows_through_duckdb"]) == (1990, 0)  # ten are in the catalog by now
+    assert found["reads"] < 500  # pages that touch come together
+    m.same("wide")
