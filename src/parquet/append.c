@@ -89,7 +89,7 @@ static void add_fixed(struct parquet_writer *w, struct parquet_leaf *leaf, const
 		      uint32_t first, uint32_t n)
 {
 	bool indexed = leaf->indexed;
-	char *to = indexed ? w->part : duct_buf_room(&leaf->values, (size_t)n * leaf->width);
+	char *to = indexed ? w->part : parquet_leaf_room(leaf, (size_t)n * leaf->width);
 	uint32_t k = collect(v, rows, first, n, to);
 	size_t bytes = (size_t)k * leaf->width;
 	parquet_bounds_fixed(&leaf->page, leaf->form, to, k);
@@ -102,7 +102,8 @@ static void add_fixed(struct parquet_writer *w, struct parquet_leaf *leaf, const
 		if (done < k) {
 			parquet_leaf_to_plain(leaf);
 			size_t rest = (k - done) * leaf->width;
-			duct_buf_append(&leaf->values, to + done * leaf->width, rest);
+			memcpy(parquet_leaf_room(leaf, rest), to + done * leaf->width, rest);
+			leaf->values.len += rest;
 			leaf->nvalues += k - (uint32_t)done;
 			leaf->plain_bytes += rest;
 		} else {

@@ -53,7 +53,7 @@ void parquet_leaf_keep_defs(struct parquet_leaf *leaf)
 void parquet_leaf_to_plain(struct parquet_leaf *leaf)
 {
 	leaf->indexed = false;
-	duct_buf_room(&leaf->values, leaf->plain_bytes);
+	parquet_leaf_room(leaf, leaf->plain_bytes);
 	for (uint32_t i = 0; i < leaf->nvalues; i++) {
 		uint32_t len;
 		const char *p = parquet_dictionary_entry(&leaf->dictionary, leaf->indexes[i], &len);
@@ -91,7 +91,7 @@ int parquet_leaf_put_string(struct parquet_leaf *leaf, const char *p, uint32_t l
 		}
 		parquet_leaf_to_plain(leaf);
 	}
-	char *to = duct_buf_room(&leaf->values, len + sizeof len);
+	char *to = parquet_leaf_room(leaf, len + sizeof len);
 	memcpy(to, &len, sizeof len);
 	if (len)
 		memcpy(to + sizeof len, p, len);
@@ -152,7 +152,8 @@ static void put_fixed(struct parquet_leaf *leaf, const char *p)
 		}
 		parquet_leaf_to_plain(leaf);
 	}
-	duct_buf_append(&leaf->values, value, leaf->width);
+	memcpy(parquet_leaf_room(leaf, leaf->width), value, leaf->width);
+	leaf->values.len += leaf->width;
 	leaf->nvalues++;
 }
 
@@ -221,27 +222,50 @@ static void put_values(struct parquet_writer *w, const struct parquet_leaf *leaf
 		size_t n = (leaf->nvalues + 7) / 8;
 		uint8_t *to = memset(duct_buf_room(&w->raw, n), 0, n);
 		for (uint32_t i = 0; i < leaf->nvalues; i++)
-			to[i >> 3] |= (uint8_t)((leaf->values.data[i] & 1) << (i & 7));
+			to[i >> 3] |= (uint8_t)((leaf->values.data[PARQUET_HEAD + i] & 1) << (i & 7));
 		w->raw.len += n;
 	} else {
-		duct_buf_append(&w->raw, leaf->values.data, leaf->values.len);
+		duct_buf_append(&w->raw, leaf->values.data + PARQUET_HEAD, leaf->values.len - PARQUET_HEAD);
 	}
 }
 
-/* Compresses w->raw into a page with its header. */
+/* What a page holds before it is compressed. */
+struct raw_page {
+	const char *data;
+	size_t n;
+};
+
+/* Levels and values of the open page; in w->raw unless the values need not be moved. */
+static struct raw_page raw_page(struct parquet_writer *w, struct parquet_leaf *leaf)
+{
+	w->raw.len = 0;
+	put_levels(w, &leaf->rep, leaf->max_rep, leaf->nlevels);
+	put_levels(w, &leaf->def, leaf->max_def, leaf->nlevels);
+	if (leaf->nvalues && !leaf->indexed && leaf->form != PARQUET_FORM_BOOL && w->raw.len <= PARQUET_HEAD) {
+		char *start = leaf->values.data + PARQUET_HEAD - w->raw.len;
+		if (w->raw.len)
+			memcpy(start, w->raw.data, w->raw.len);
+		return (struct raw_page){start, leaf->values.len - PARQUET_HEAD + w->raw.len};
+	}
+	if (leaf->nvalues)
+		put_values(w, leaf);
+	return (struct raw_page){w->raw.data, w->raw.len};
+}
+
+/* Compresses a page and puts it behind its header. */
 static int pack_page(struct parquet_writer *w, struct duct_buf *to, enum parquet_page type, uint32_t nvalues,
-		     enum parquet_encoding encoding, int64_t *raw_bytes, struct duct_error *err)
+		     enum parquet_encoding encoding, struct raw_page raw, int64_t *raw_bytes, struct duct_error *err)
 {
 	struct thrift_writer t = {.to = to};
 	size_t start = to->len;
-	if (w->raw.len > INT32_MAX)
-		return duct_fail(err, DUCT_DATA, "a row has %zu bytes in one column, a page holds 2 GiB at most", w->raw.len);
+	if (raw.n > INT32_MAX)
+		return duct_fail(err, DUCT_DATA, "a row has %zu bytes in one column, a page holds 2 GiB at most", raw.n);
 	w->packed.len = 0;
-	int ret = parquet_pack(&w->packer, &w->packed, w->raw.data, w->raw.len, err);
+	int ret = parquet_pack(&w->packer, &w->packed, raw.data, raw.n, err);
 	if (ret)
 		return ret;
 	thrift_put_i32(&t, PARQUET_PAGE_TYPE, (int32_t)type);
-	thrift_put_i32(&t, PARQUET_PAGE_RAW_BYTES, (int32_t)w->raw.len);
+	thrift_put_i32(&t, PARQUET_PAGE_RAW_BYTES, (int32_t)raw.n);
 	thrift_put_i32(&t, PARQUET_PAGE_COMPRESSED_BYTES, (int32_t)w->packed.len);
 	thrift_put_struct(&t, type == PARQUET_DATA_PAGE ? PARQUET_PAGE_DATA : PARQUET_PAGE_DICTIONARY);
 	thrift_put_i32(&t, PARQUET_DATA_NUM_VALUES, (int32_t)nvalues);
@@ -252,7 +276,7 @@ static int pack_page(struct parquet_writer *w, struct duct_buf *to, enum parquet
 	}
 	thrift_put_end(&t);
 	thrift_put_end(&t);
-	*raw_bytes += (int64_t)(to->len - start + w->raw.len);
+	*raw_bytes += (int64_t)(to->len - start + raw.n);
 	duct_buf_append(to, w->packed.data, w->packed.len);
 	return 0;
 }
@@ -292,14 +316,9 @@ int parquet_leaf_end_page(struct parquet_writer *w, struct parquet_leaf *leaf, s
 		leaf->indexed = later;
 	}
 	bool indexed = leaf->indexed && leaf->nvalues;
-	w->raw.len = 0;
-	put_levels(w, &leaf->rep, leaf->max_rep, leaf->nlevels);
-	put_levels(w, &leaf->def, leaf->max_def, leaf->nlevels);
-	if (leaf->nvalues)
-		put_values(w, leaf);
 	size_t before = leaf->out.len;
 	int ret = pack_page(w, &leaf->out, PARQUET_DATA_PAGE, leaf->nlevels, indexed ? PARQUET_RLE_DICTIONARY : PARQUET_PLAIN,
-			    &leaf->chunk_raw, err);
+			    raw_page(w, leaf), &leaf->chunk_raw, err);
 	if (ret)
 		return ret;
 	leaf->has_indexed |= indexed;
@@ -344,9 +363,8 @@ int parquet_leaf_end_chunk(struct parquet_writer *w, struct parquet_leaf *leaf, 
 	struct duct_buf page AUTO_BUF = {0};
 	int ret = parquet_leaf_end_page(w, leaf, err);
 	if (!ret && leaf->has_indexed) {
-		w->raw.len = 0;
-		duct_buf_append(&w->raw, leaf->dictionary.values.data, leaf->dictionary.values.len);
-		ret = pack_page(w, &page, PARQUET_DICTIONARY_PAGE, leaf->dictionary.n, PARQUET_PLAIN, &leaf->chunk_raw, err);
+		struct raw_page raw = {leaf->dictionary.values.data, leaf->dictionary.values.len};
+		ret = pack_page(w, &page, PARQUET_DICTIONARY_PAGE, leaf->dictionary.n, PARQUET_PLAIN, raw, &leaf->chunk_raw, err);
 	}
 	if (ret)
 		return ret;

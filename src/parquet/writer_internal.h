@@ -10,6 +10,7 @@ enum {
 	PARQUET_SLICE = 2048,	/* most rows added at once */
 	PARQUET_PART = 1024,	/* fixed-width values encoded at once */
 	PARQUET_INDEX_BOUND = 64, /* bytes of a string in statistics and page index */
+	PARQUET_HEAD = 16,	/* room before a page's values: levels that are one run go there, and nothing is copied */
 };
 
 struct parquet_page_facts {
@@ -44,7 +45,7 @@ struct parquet_leaf {
 	const char *const *path;
 	int npath;
 
-	struct duct_buf values;	 /* PLAIN */
+	struct duct_buf values;	 /* PLAIN, behind PARQUET_HEAD bytes: see parquet_leaf_room() */
 	uint32_t *indexes;	 /* instead, where the page is dictionary-encoded */
 	size_t indexes_cap;
 	bool indexed;
@@ -125,6 +126,16 @@ void parquet_leaf_keep_defs(struct parquet_leaf *leaf);
 int parquet_leaf_put(struct parquet_writer *w, struct parquet_leaf *leaf, int rep, int def, const char *data, uint32_t len,
 		     struct duct_error *err) DUCT_CHECKED;
 int parquet_leaf_put_string(struct parquet_leaf *leaf, const char *p, uint32_t len);
+
+/* Room for n bytes of values; the caller advances values.len. */
+static inline char *parquet_leaf_room(struct parquet_leaf *leaf, size_t n)
+{
+	char *to = duct_buf_room(&leaf->values, n + PARQUET_HEAD);
+	if (leaf->values.len)
+		return to;
+	leaf->values.len = PARQUET_HEAD;
+	return to + PARQUET_HEAD;
+}
 
 /* --- nested.c --- */
 int parquet_put_nested(struct parquet_writer *w, const struct parquet_node *node, struct duct_cell cell,

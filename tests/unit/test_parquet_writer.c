@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "lake/parquet.h"
+#include "parquet/dictionary.h"
 #include "parquet/reader_levels.h"
 #include "parquet/rle.h"
 #include "random_values.h"
@@ -145,6 +146,23 @@ static void runs_and_bits(void **state)
 			assert_int_equal(v, values[i]);
 		}
 	}
+}
+
+/* Numbers that share the half of their hash that the table keeps are still told apart. */
+static void equal_hashes(void **state)
+{
+	enum { N = 1000 };
+	struct parquet_dictionary d = {.width = 8, .max_entries = 2 * N, .max_bytes = 1 << 20};
+	uint64_t inverse = 1, factor = UINT64_C(0x9E3779B97F4A7C15);
+	(void)state;
+	for (int i = 0; i < 6; i++) /* Newton: of an odd number modulo 2^64 */
+		inverse *= 2 - factor * inverse;
+	for (int round = 0; round < 2; round++)
+		for (uint64_t i = 0; i < N; i++) {
+			uint64_t v = (UINT64_C(0x1234567) << 32 | i) * inverse;
+			assert_int_equal(parquet_dictionary_put(&d, (const char *)&v, 8), i);
+		}
+	parquet_dictionary_done(&d);
 }
 
 /* A few distinct values, then so many that the dictionary is given up inside the chunk; NaNs and zeros that differ in bits only. */
@@ -445,7 +463,7 @@ static int tear_down(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(runs_and_bits), cmocka_unit_test(dictionaries), cmocka_unit_test(giants),
+		cmocka_unit_test(runs_and_bits), cmocka_unit_test(equal_hashes), cmocka_unit_test(dictionaries), cmocka_unit_test(giants),
 		cmocka_unit_test(codecs), cmocka_unit_test(statistics), cmocka_unit_test(long_bounds),
 	};
 	return cmocka_run_group_tests(tests, set_up, tear_down);
