@@ -57,6 +57,24 @@ static char *take(struct postgres_spool *s, uint32_t xid)
 	return out.data;
 }
 
+/* A message that is more than may be in memory goes to the file at once, behind what came before it. */
+static void test_messages_beyond_the_memory(void **state)
+{
+	(void)state;
+	struct postgres_spool *s = postgres_spool_new(40, dir);
+	put(s, 10, 10, "I1");
+	put(s, 10, 11, "I-a-message-that-is-longer-than-the-memory-is-allowed-to-be");
+	assert_int_equal(postgres_spool_memory(s), 0);
+	put(s, 10, 10, "I2");
+	put(s, 10, 12, "I-another-message-that-is-longer-than-the-memory-may-be");
+	put(s, 10, 10, "I3");
+	postgres_spool_abort(s, 10, 12);
+	assert_string_equal(take(s, 10), "I1 I-a-message-that-is-longer-than-the-memory-is-allowed-to-be I2 I3");
+	assert_int_equal(postgres_spool_memory(s), 0);
+	assert_int_equal(postgres_spool_disk(s), 0);
+	postgres_spool_free(s);
+}
+
 static void test_order_and_aborts(void **state)
 {
 	(void)state;
@@ -162,7 +180,7 @@ static void test_no_folder(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_order_and_aborts),
+		cmocka_unit_test(test_messages_beyond_the_memory), cmocka_unit_test(test_order_and_aborts),
 		cmocka_unit_test(test_file),
 		cmocka_unit_test(test_no_folder),
 	};

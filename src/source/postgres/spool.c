@@ -121,11 +121,10 @@ void postgres_spool_limit_disk(struct postgres_spool *s, uint64_t bytes)
 	s->disk_limit = bytes;
 }
 
-/* Moves a transaction's memory to its file. */
-static int spill(struct postgres_spool *s, struct postgres_spool_txn *t, struct duct_error *err)
+static int write_file(struct postgres_spool *s, struct postgres_spool_txn *t, const char *data, size_t len, struct duct_error *err)
 {
 	int r;
-	uint64_t disk = postgres_spool_disk(s) + t->memory.len;
+	uint64_t disk = postgres_spool_disk(s) + len;
 	if (s->disk_limit && disk > s->disk_limit)
 		return duct_fail(err, DUCT_CONFIG,
 				 "spool: open transactions of the source need %llu bytes in \"%s\", which is more than the option "
@@ -133,17 +132,26 @@ static int spill(struct postgres_spool *s, struct postgres_spool_txn *t, struct 
 				 (unsigned long long)disk, s->dir, (unsigned long long)s->disk_limit);
 	if (t->fd < 0 && (r = file_open(s, t, err)))
 		return r;
-	for (size_t done = 0; done < t->memory.len;) {
-		ssize_t n = write(t->fd, t->memory.data + done, t->memory.len - done);
+	for (size_t done = 0; done < len;) {
+		ssize_t n = write(t->fd, data + done, len - done);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
 			return duct_fail(err, DUCT_RETRY,
 					 "spool: %llu bytes of an open transaction cannot be written in \"%s\": %s "
-					 "(option spool_dir)", (unsigned long long)t->memory.len, s->dir, strerror(errno));
+					 "(option spool_dir)", (unsigned long long)len, s->dir, strerror(errno));
 		done += (size_t)n;
 		t->file_bytes += (uint64_t)n;
 	}
+	return 0;
+}
+
+/* Moves a transaction's memory to its file. */
+static int spill(struct postgres_spool *s, struct postgres_spool_txn *t, struct duct_error *err)
+{
+	int r = write_file(s, t, t->memory.data, t->memory.len, err);
+	if (r)
+		return r;
 	s->memory -= t->memory.len;
 	duct_buf_done(&t->memory);
 	return 0;
@@ -168,8 +176,13 @@ int postgres_spool_append(struct postgres_spool *s, uint32_t xid, uint32_t subxi
 	char flag = keep;
 	duct_buf_append(&t->memory, head, sizeof head);
 	duct_buf_append(&t->memory, &flag, 1);
+	s->memory += HEADER;
+	if (len > s->limit) { /* not copied only to be written */
+		int r = spill(s, t, err);
+		return r ? r : write_file(s, t, message, len, err);
+	}
 	duct_buf_append(&t->memory, message, len);
-	s->memory += HEADER + len;
+	s->memory += len;
 	while (s->memory > s->limit) {
 		int r = spill(s, largest(s), err);
 		if (r)
