@@ -232,7 +232,7 @@ static int replay_start(struct postgres_source *src, const struct pgout_message 
 	src->replay_commit.commit_lsn = m->commit.commit_lsn;
 	src->replay_commit.end_lsn = m->commit.end_lsn;
 	src->replay_commit.commit_us = m->commit.commit_us;
-	src->replay_held = NULL;
+	src->replay_held = false;
 	src->replaying = true;
 	return 0;
 }
@@ -253,25 +253,22 @@ static bool is_change(char kind)
 int postgres_replay_some(struct postgres_source *src, struct duct_error *err)
 {
 	for (unsigned n = 1;; n++) {
-		const char *data = src->replay_held;
-		size_t len = src->replay_held_len;
+		const char *data;
+		size_t len;
 		struct pgout_message m;
-		int r;
-		if (!data) {
-			if ((r = postgres_replay_next(&src->replay, &data, &len, err)) < 0)
-				return r;
-			if (!r) {
-				replay_end(src);
-				return 0;
-			}
-			/* A part is cut before the row that would be too much, so that the last one never is empty. */
-			if (src->group.bytes >= src->part_bytes && is_change(data[0])) {
-				src->replay_held = data;
-				src->replay_held_len = len;
-				return 0;
-			}
+		int r = postgres_replay_next(&src->replay, &data, &len, err);
+		if (r < 0)
+			return r;
+		if (!r) {
+			replay_end(src);
+			return 0;
 		}
-		src->replay_held = NULL;
+		/* A part is cut before the row that would be too much, so that the last one never is empty. */
+		src->replay_held = !src->replay_held && src->group.bytes >= src->part_bytes && is_change(data[0]);
+		if (src->replay_held) {
+			postgres_replay_take_back(&src->replay);
+			return 0;
+		}
 		if (n % REPLAY_LOOK == 0) {
 			if (duct_ctx_stopped(src->ctx))
 				return duct_fail(err, DUCT_CANCELLED, "stopped");

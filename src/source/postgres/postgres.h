@@ -56,8 +56,7 @@ struct postgres_source {
 	struct pgout replay_decoder;
 	bool replaying;
 	struct { uint32_t xid; uint64_t commit_lsn, end_lsn; int64_t commit_us; } replay_commit;
-	const char *replay_held;
-	size_t replay_held_len;
+	bool replay_held; /* a row was taken back: it begins the next part */
 
 	uint64_t asked;	     /* the server asked when less than this was durable: it is told once it is (its shutdown waits) */
 	int64_t feedback_us; /* when the server was last told */

@@ -232,6 +232,15 @@ void postgres_replay_done(struct postgres_replay *r)
 	*r = (struct postgres_replay){0};
 }
 
+void postgres_replay_take_back(struct postgres_replay *r)
+{
+	r->at = r->last;
+	if (r->window_cap <= WINDOW)
+		return;
+	free(duct_steal(&r->window));
+	r->window_cap = r->window_len = 0;
+}
+
 /* `n` bytes at r->at of the file, through the window. */
 static int file_bytes(struct postgres_replay *r, size_t n, const char **ret, struct duct_error *err)
 {
@@ -279,6 +288,7 @@ int postgres_replay_next(struct postgres_replay *r, const char **ret, size_t *re
 			return rc;
 		memcpy(head, p, sizeof head);
 		bool keep = p[8];
+		r->last = r->at;
 		r->at += HEADER;
 		if (!keep && is_aborted(t, head[1])) {
 			r->at += head[0];

@@ -40,6 +40,7 @@ void postgres_spool_reset(struct postgres_spool *spool);
 struct postgres_replay {
 	struct postgres_spool_txn *txn;
 	uint64_t at;	/* in file + memory */
+	uint64_t last;	/* where the record given last begins */
 	char *window;	/* a piece of the file */
 	size_t window_cap, window_len;
 	uint64_t window_start;
@@ -47,6 +48,8 @@ struct postgres_replay {
 void postgres_replay_begin(struct postgres_replay *replay, struct postgres_spool *spool, uint32_t xid);
 int postgres_replay_next(struct postgres_replay *replay, const char **ret, size_t *ret_len, struct duct_error *err)
 	DUCT_CHECKED;
+/* The message given last comes again with the next call; memory for a large one is free until then. */
+void postgres_replay_take_back(struct postgres_replay *replay);
 void postgres_replay_done(struct postgres_replay *replay);
 void postgres_spool_drop(struct postgres_spool *spool, uint32_t xid);
 

@@ -146,7 +146,7 @@ static void forget(struct postgres_source *src)
 	src->held = NULL;
 	postgres_replay_done(&src->replay);
 	src->replaying = false;
-	src->replay_held = NULL;
+	src->replay_held = false;
 	src->stream_xid = 0;
 	postgres_spool_reset(src->spool);
 	postgres_group_reset(&src->group);
