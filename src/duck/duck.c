@@ -1,9 +1,8 @@
 /* Sessions of the in-process DuckDB, and the table function that feeds rows to it: see duck.h. */
 #include "duck/duck.h"
 
-#include <inttypes.h>
+#include <pthread.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -11,13 +10,14 @@
 enum { MAX_FEEDS = 256 };
 
 struct duck_db {
-	duckdb_database db;
+	pthread_mutex_t lock; /* around the opening of db */
+	duckdb_database db; /* NULL until a statement needs it */
 	_Atomic(struct duck_feed *) feeds[MAX_FEEDS]; /* by id: SQL text never holds an address */
 };
 
 struct duck_conn {
 	struct duck_db *db;
-	duckdb_connection conn;
+	duckdb_connection conn; /* NULL until a statement needs it */
 	struct duck_feed *feed; /* the open one */
 };
 
@@ -159,68 +159,77 @@ static int set_option(duckdb_config config, const char *name, const char *value,
 	return 0;
 }
 
-static int configure(duckdb_config config, int threads, int64_t memory_limit_bytes, const char *temp_dir,
-	struct duct_error *err)
+static int configure(duckdb_config config, struct duct_error *err)
 {
-	char number[32];
-	snprintf(number, sizeof number, "%d", threads);
-	int r = set_option(config, "threads", number, err);
+	int r = set_option(config, "threads", "1", err); /* every statement runs on its caller */
 	r = r ? r : set_option(config, "preserve_insertion_order", "true", err);
 	r = r ? r : set_option(config, "autoinstall_known_extensions", "false", err);
 	r = r ? r : set_option(config, "autoload_known_extensions", "false", err);
 	/* Without a folder nothing is spilled: DuckDB's own choice would be in the working folder. */
-	r = r ? r : set_option(config, "temp_directory", temp_dir ? temp_dir : "", err);
-	if (r || memory_limit_bytes <= 0)
-		return r;
-	snprintf(number, sizeof number, "%" PRId64 "B", memory_limit_bytes);
-	return set_option(config, "memory_limit", number, err);
+	return r ? r : set_option(config, "temp_directory", "", err);
 }
 
-int duck_open(struct duck_db **ret, int threads, int64_t memory_limit_bytes, const char *temp_dir, struct duct_error *err)
+static int open_instance(struct duck_db *db, struct duct_error *err)
 {
 	duckdb_config config;
 	char *message = NULL;
 	if (duckdb_create_config(&config) == DuckDBError)
 		return duct_fail(err, DUCT_FATAL, "duckdb: cannot make a configuration");
-	struct duck_db *db = duct_xcalloc(1, sizeof *db);
-	int r = configure(config, threads, memory_limit_bytes, temp_dir, err);
-	if (!r && duckdb_open_ext(NULL, &db->db, config, &message) == DuckDBError)
+	int r = configure(config, err);
+	if (!r && duckdb_open_ext(NULL, &db->db, config, &message) == DuckDBError) {
+		db->db = NULL;
 		r = duct_fail(err, DUCT_FATAL, "duckdb: cannot open a database in memory: %s", message ? message : "no message");
+	}
 	duckdb_free(message);
 	duckdb_destroy_config(&config);
-	if (!r)
-		r = register_feed(db, err);
-	if (r) {
-		duck_close(db);
+	if (!r && (r = register_feed(db, err)))
+		duckdb_close(&db->db);
+	return r;
+}
+
+/* The instance and the session behind it, made by the first statement: most flows have none. */
+static int connected(struct duck_conn *conn, struct duct_error *err)
+{
+	if (conn->conn)
+		return 0;
+	struct duck_db *db = conn->db;
+	pthread_mutex_lock(&db->lock);
+	int r = db->db ? 0 : open_instance(db, err);
+	pthread_mutex_unlock(&db->lock);
+	if (r)
 		return r;
+	if (duckdb_connect(db->db, &conn->conn) == DuckDBError) {
+		conn->conn = NULL;
+		return duct_fail(err, DUCT_RETRY, "duckdb: cannot connect to the database in memory");
 	}
-	*ret = db;
-	return 0;
+	r = duck_exec(conn, "SET TimeZone = 'UTC'", err);
+	if (r)
+		duckdb_disconnect(&conn->conn);
+	return r;
+}
+
+struct duck_db *duck_open(void)
+{
+	struct duck_db *db = duct_xcalloc(1, sizeof *db);
+	pthread_mutex_init(&db->lock, NULL);
+	return db;
 }
 
 void duck_close(struct duck_db *db)
 {
 	if (!db)
 		return;
-	duckdb_close(&db->db);
+	if (db->db)
+		duckdb_close(&db->db);
+	pthread_mutex_destroy(&db->lock);
 	free(db);
 }
 
-int duck_connect(struct duck_conn **ret, struct duck_db *db, struct duct_error *err)
+struct duck_conn *duck_connect(struct duck_db *db)
 {
 	struct duck_conn *conn = duct_xcalloc(1, sizeof *conn);
 	conn->db = db;
-	if (duckdb_connect(db->db, &conn->conn) == DuckDBError) {
-		free(conn);
-		return duct_fail(err, DUCT_RETRY, "duckdb: cannot connect to the database in memory");
-	}
-	int r = duck_exec(conn, "SET TimeZone = 'UTC'", err);
-	if (r) {
-		duck_disconnect(conn);
-		return r;
-	}
-	*ret = conn;
-	return 0;
+	return conn;
 }
 
 void duck_disconnect(struct duck_conn *conn)
@@ -228,7 +237,8 @@ void duck_disconnect(struct duck_conn *conn)
 	if (!conn)
 		return;
 	duck_feed_close(conn);
-	duckdb_disconnect(&conn->conn);
+	if (conn->conn)
+		duckdb_disconnect(&conn->conn);
 	free(conn);
 }
 
@@ -244,8 +254,11 @@ int duck_exec(struct duck_conn *conn, const char *sql, struct duct_error *err)
 int duck_query(struct duck_conn *conn, const char *sql, duckdb_result *ret, struct duct_error *err)
 {
 	duckdb_result result;
+	int r = connected(conn, err);
+	if (r)
+		return r;
 	if (duckdb_query(conn->conn, sql, &result) == DuckDBError) {
-		int r = conn_error(conn, duckdb_result_error_type(&result), duckdb_result_error(&result), err);
+		r = conn_error(conn, duckdb_result_error_type(&result), duckdb_result_error(&result), err);
 		duckdb_destroy_result(&result);
 		return r;
 	}
@@ -278,7 +291,9 @@ int duck_stream(struct duck_conn *conn, const char *sql, duckdb_result *ret, str
 	duckdb_prepared_statement statement = NULL;
 	duckdb_pending_result pending = NULL;
 	duckdb_result result;
-	int r = 0;
+	int r = connected(conn, err);
+	if (r)
+		return r;
 	if (duckdb_prepare(conn->conn, sql, &statement) == DuckDBError) {
 		const char *message = duckdb_prepare_error(statement);
 		r = conn_error(conn, type_of_message(message), message, err);

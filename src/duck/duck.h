@@ -13,11 +13,11 @@
 struct duck_db;
 struct duck_conn;
 
-/* threads: DuckDB's own workers (1: every statement runs on its caller). memory_limit_bytes 0: DuckDB's default. */
-int duck_open(struct duck_db **ret, int threads, int64_t memory_limit_bytes, const char *temp_dir, struct duct_error *err);
+/* The first statement opens the instance behind it, which takes some 20 ms and MiB: most flows need none. */
+struct duck_db *duck_open(void);
 void duck_close(struct duck_db *db); /* accepts NULL; all connections must be closed */
 
-int duck_connect(struct duck_conn **ret, struct duck_db *db, struct duct_error *err);
+struct duck_conn *duck_connect(struct duck_db *db); /* connected by its first statement, which fails where that fails */
 void duck_disconnect(struct duck_conn *conn); /* accepts NULL */
 
 /* Runs a statement without result. Errors: DATA for conversion, RETRY for I/O, else FATAL. */

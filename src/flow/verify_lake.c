@@ -11,9 +11,9 @@ int verify_lake_open(struct verify *v, struct duct_error *err)
 {
 	const struct lake_config config = ducklake_read_only(v->to, v->spec->name);
 	int rc = lake_open(&v->lake, &config, v->ctx, err);
-	if (!rc)
-		rc = duck_open(&v->db, 1, 0, NULL, err);
-	return rc ? rc : duck_connect(&v->conn, v->db, err);
+	v->db = duck_open();
+	v->conn = duck_connect(v->db);
+	return rc;
 }
 
 static const struct lake_relation *relation_of(struct verify *v, uint32_t oid)

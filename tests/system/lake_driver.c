@@ -396,8 +396,8 @@ static int read_rows(char **f, int n, struct duct_error *err)
 		columns[ncolumns].type = parse_type(&at);
 		wanted[ncolumns] = &columns[ncolumns];
 	}
-	if (!d.db && (duck_open(&d.db, 1, 0, NULL, err) || duck_connect(&d.conn, d.db, err)))
-		return -(int)err->class;
+	d.db = d.db ? d.db : duck_open();
+	d.conn = d.conn ? d.conn : duck_connect(d.db);
 	d.points = d.points ? d.points : lake_points_new();
 	struct lake_points_counts before = lake_points_counts(d.points);
 	if (lake_read_rows(d.points, d.conn, &file, wanted, ncolumns, positions, npositions, print_rows, &text, err))

@@ -400,12 +400,10 @@ static void is_true(uint32_t i, const char *text, size_t len)
 
 static void as_duckdb_casts(void **state)
 {
-	struct duck_db *db;
-	struct duck_conn *conn;
+	struct duck_db *db = duck_open();
+	struct duck_conn *conn = duck_connect(db);
 	struct duct_error err;
 	(void)state;
-	assert_int_equal(duck_open(&db, 1, 0, NULL, &err), 0);
-	assert_int_equal(duck_connect(&conn, db, &err), 0);
 	for (size_t t = 0; t < DUCT_LEN(test_types); t++) {
 		if (test_types[t].nchildren && holds_floats(&test_types[t].children[0]))
 			continue; /* see floats_agree() */
@@ -434,12 +432,9 @@ static void as_duckdb_casts(void **state)
 /* Our text of nested values, cast back by DuckDB, is the value: what its reader of inlined data does. */
 static void nested_read_by_duckdb(void **state)
 {
-	struct duck_db *db;
-	struct duck_conn *conn;
-	struct duct_error err;
+	struct duck_db *db = duck_open();
+	struct duck_conn *conn = duck_connect(db);
 	(void)state;
-	assert_int_equal(duck_open(&db, 1, 0, NULL, &err), 0);
-	assert_int_equal(duck_connect(&conn, db, &err), 0);
 	for (size_t t = TEST_SCALARS; t < DUCT_LEN(test_types); t++) {
 		struct random_values r = {.state = t + 7, .plain = true};
 		struct duct_type types[2] = {test_types[t], {.kind = DUCT_VARCHAR}};

@@ -712,9 +712,9 @@ static void *write_in_thread(void *arg)
 	struct feed feed = feed_of_batch(b, 3000);
 	struct lake_rows rows = {.next = feed_next, .map = feed_map, .arg = &feed};
 	struct lake_write_spec spec = {.dir = folder, .columns = column, .ncolumns = 2, .compression = "zstd"};
-	struct duck_conn *mine;
+	struct duck_conn *mine = duck_connect(db);
 	struct duct_error err;
-	bool good = duck_connect(&mine, db, &err) == 0;
+	bool good = true;
 	for (int i = 0; i < 5 && good; i++) {
 		struct lake_new_file *file = NULL;
 		feed.at = 0;
@@ -752,13 +752,14 @@ static int remove_entry(const char *path, const struct stat *st, int flag, struc
 
 static int set_up(void **state)
 {
-	struct duct_error err;
 	(void)state;
 	strcpy(folder, "/tmp/test_parquet.XXXXXX");
 	if (!mkdtemp(folder))
 		return -1;
 	strcat(folder, "/");
-	return duck_open(&db, 1, 0, NULL, &err) || duck_connect(&conn, db, &err);
+	db = duck_open();
+	conn = duck_connect(db);
+	return 0;
 }
 
 static int tear_down(void **state)

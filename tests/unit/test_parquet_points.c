@@ -256,14 +256,15 @@ static void wide_values(void **state)
 
 static int set_up(void **state)
 {
-	struct duct_error err;
 	(void)state;
 	strcpy(folder, "/tmp/test_points.XXXXXX");
 	if (!mkdtemp(folder))
 		return -1;
 	strcat(folder, "/");
 	points = lake_points_new();
-	return duck_open(&db, 1, 0, NULL, &err) || duck_connect(&conn, db, &err);
+	db = duck_open();
+	conn = duck_connect(db);
+	return 0;
 }
 
 static int tear_down(void **state)

@@ -443,13 +443,14 @@ static int remove_entry(const char *path, const struct stat *st, int flag, struc
 
 static int set_up(void **state)
 {
-	struct duct_error err;
 	(void)state;
 	strcpy(folder, "/tmp/test_parquet_writer.XXXXXX");
 	if (!mkdtemp(folder))
 		return -1;
 	strcat(folder, "/");
-	return duck_open(&db, 1, 0, NULL, &err) || duck_connect(&conn, db, &err);
+	db = duck_open();
+	conn = duck_connect(db);
+	return 0;
 }
 
 static int tear_down(void **state)

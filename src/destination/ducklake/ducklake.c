@@ -127,15 +127,13 @@ static int destination_open(void **ret, const void *config, const struct duct_ct
 	d->config = config;
 	d->ctx = ctx;
 	d->points = lake_points_new();
+	d->db = duck_open();
+	d->conn = duck_connect(d->db);
 	AUTO_FREE int64_t *moved = NULL;
 	size_t nmoved = 0;
 	int rc = open_lake(d, err);
 	if (rc == 0)
 		rc = look_for_foreign_changes(d, &moved, &nmoved, err);
-	if (rc == 0)
-		rc = duck_open(&d->db, 1, 0, NULL, err);
-	if (rc == 0)
-		rc = duck_connect(&d->conn, d->db, err);
 	if (rc == 0)
 		rc = open_indexes(d, moved, nmoved, err);
 	if (rc < 0) {
