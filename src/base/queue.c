@@ -20,7 +20,7 @@ struct duct_queue {
 	size_t cap, first, count;
 	size_t weight, max_weight;
 	bool counts_taken;
-	size_t taken; /* weight of the item popped last, while it counts */
+	size_t taken; /* weight of the item popped last, until the next pop */
 	bool closed;
 };
 
@@ -83,7 +83,10 @@ static bool wait_on(struct duct_queue *q, pthread_cond_t *cond, int timeout_ms, 
 
 static bool has_room(const struct duct_queue *q, size_t weight)
 {
-	return (q->count == 0 && !q->taken) || (q->weight <= q->max_weight && weight <= q->max_weight - q->weight);
+	size_t waiting = q->weight - q->taken;
+	if (q->taken && (q->taken > q->max_weight || weight > q->max_weight))
+		return false; /* too heavy for two of them at once */
+	return q->count == 0 || (waiting <= q->max_weight && weight <= q->max_weight - waiting);
 }
 
 static void ring_grow(struct duct_queue *q)

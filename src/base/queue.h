@@ -13,7 +13,7 @@ struct duct_queue;
 struct duct_queue *duct_queue_new(size_t max_weight);
 void duct_queue_free(struct duct_queue *queue); /* nobody may use it any more; items left in it leak: drain first */
 
-/* For one receiver: an item counts until the next pop, so that what the receiver works on is bounded with the rest. */
+/* For one receiver: while it works on an item, until its next pop, no item comes beside it when one of the two exceeds the bound. */
 void duct_queue_count_taken(struct duct_queue *queue);
 
 /* Waits up to timeout_ms (-1: for ever, 0: not at all) for room. Returns 1 when taken, 0 on timeout, -1 when closed. */

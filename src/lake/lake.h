@@ -124,8 +124,8 @@ int lake_create_indexes(struct lake_db *db, struct duct_error *err);
 /* Whether a table is there in the metadata schema. */
 int lake_has_table(struct lake_db *db, const char *name, bool *ret, struct duct_error *err);
 
-/* pace.c: how long a commit on SQLite has to wait for the gap after our last snapshot. */
-int lake_pace_left(struct lake *lake, int64_t *ret_ms, struct duct_error *err);
+/* pace.c: how long a commit on SQLite has to wait until the gap after our last snapshot has passed. */
+int lake_pace_left(struct lake *lake, int64_t gap_ms, int64_t *ret_ms, struct duct_error *err);
 
 /* load.c */
 struct lake_evidence { /* what tells deaths from flushed marks: tables whose delete files or ended files are new */

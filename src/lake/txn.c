@@ -8,12 +8,20 @@
 #include <string.h>
 #include <unistd.h>
 
+enum { HURRIED_GAPS = 8 }; /* of such a commit in the time of an ordinary gap */
+
 struct lake_txn *lake_txn_new(struct lake *lake)
 {
 	struct lake_txn *txn = duct_xcalloc(1, sizeof *txn);
 	txn->lake = lake;
+	txn->gap_ms = lake->pace_ms;
 	duct_arena_init(&txn->arena);
 	return txn;
+}
+
+void lake_txn_hurry(struct lake_txn *txn)
+{
+	txn->gap_ms = txn->lake->pace_ms / HURRIED_GAPS;
 }
 
 static void free_table(struct lake_txn_table *t)

@@ -185,7 +185,7 @@ static enum next send_once(struct commit *c, struct duct_error *err)
 	struct lake_script script = {0};
 	lake_txn_render(c->txn, c->info, c->expected_seq, &script);
 	if (!c->position_only)
-		script.pace = (struct lake_pace){c->lake->pace_ms, c->lake->model->head};
+		script.pace = (struct lake_pace){c->txn->gap_ms, c->lake->model->head};
 	duct_kill_point("commit-begin");
 	size_t at;
 	enum lake_outcome outcome = c->lake->db->ops->run(c->lake->db, &script, &at, err);
@@ -218,19 +218,20 @@ static enum next send_once(struct commit *c, struct duct_error *err)
 static int begin_in_turn(struct commit *c, struct duct_error *err)
 {
 	struct lake *lake = c->lake;
+	int64_t gap_ms = c->txn->gap_ms;
 	for (int tries = 0;; tries++) {
 		int64_t left = 0;
-		if (!c->position_only && lake_pace_left(lake, &left, err))
+		if (!c->position_only && lake_pace_left(lake, gap_ms, &left, err))
 			return -(int)err->class;
 		if (!left) {
 			if (lake->db->ops->begin_write(lake->db, err) ||
-			    (!c->position_only && lake_pace_left(lake, &left, err)))
+			    (!c->position_only && lake_pace_left(lake, gap_ms, &left, err)))
 				return -(int)err->class;
 			if (!left)
 				return 0;
 			lake->db->ops->reset(lake->db); /* another one of us was first */
 		}
-		pause_ms(lake, (int)(left + duct_mono_us() % (lake->pace_ms / (4 + 4 * tries) + 1)));
+		pause_ms(lake, (int)(left + duct_mono_us() % (gap_ms / (4 + 4 * tries) + 1)));
 		if (stopped(lake, err))
 			return -(int)err->class;
 	}

@@ -88,6 +88,7 @@ struct txn_relation {
 
 struct lake_txn {
 	struct lake *lake;
+	int64_t gap_ms; /* that its commit leaves after a snapshot of ours */
 	struct duct_arena arena;
 	struct lake_txn_table **tables;
 	size_t ntables, tables_cap;

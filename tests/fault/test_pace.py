@@ -91,6 +91,8 @@ def compete(database, runs, lake, seconds=6):
         since = lake.last_snapshot()
         done, refused = small_inserts(lake, seconds)
         ours = our_times(lake, since)
+        # Who is served first is the catalog's choice; but nobody starves.
+        runs[0].wait_for(lambda: len({flow for _, flow, _ in our_times(lake, since)}) == 3, 30, "all flows to commit again")
     for run in runs:
         assert run.terminate() == EXIT_DONE, run.describe()
         assert "attempt failed" not in run.stderr, run.describe()
@@ -103,11 +105,10 @@ def test_others_get_through_and_flows_share_the_gap(busy, database, lake_home):
     done, refused, ours = compete(database, runs, lake)
     between = [b[0] - a[0] for a, b in zip(ours, ours[1:])]
     assert min(between) > 0.39, "two commits of ours without a gap"
-    shares = [sum(flow == name for _, flow, _ in ours) for name in NAMES]
-    assert min(shares) >= 1, shares  # who is served first is the catalog's choice
     assert done >= 10, (done, refused)
-    # On SQLite the client never tries again: what was begun before a commit of ours is lost.
-    assert refused <= (len(ours) if sqlite else 0), (done, refused)
+    # On SQLite the client never tries again: what was begun before a commit of ours is lost, or while one of us finds, under the lock,
+    # that its turn is taken.
+    assert refused <= (1.5 * len(ours) if sqlite else 0), (done, refused)
     assert lake.count("theirs.t") == done
     for flow in flows:
         flow.run_until_caught_up()

@@ -58,7 +58,7 @@ static void is_bound_by_weight(void **state)
 	duct_queue_free(q);
 }
 
-/* What its receiver works on counts until it comes for the next one. */
+/* What is too heavy is alone, also while its receiver works on it. */
 static void counts_what_was_taken(void **state)
 {
 	(void)state;
@@ -73,11 +73,12 @@ static void counts_what_was_taken(void **state)
 	assert_int_equal(duct_queue_weight(q), 0);
 	assert_int_equal(duct_queue_push(q, number(2), 6, 0), 1);
 	assert_int_equal(duct_queue_pop(q, &got, 0), 1);
-	assert_int_equal(duct_queue_push(q, number(3), 4, 0), 1);
-	assert_int_equal(duct_queue_push(q, number(4), 1, 0), 0);
+	assert_int_equal(duct_queue_push(q, number(3), 11, 0), 0);
+	assert_int_equal(duct_queue_push(q, number(3), 9, 0), 1); /* beside what is no more than the bound, as without a receiver */
+	assert_int_equal(duct_queue_push(q, number(4), 2, 0), 0);
 	assert_int_equal(duct_queue_pop(q, &got, 0), 1);
 	assert_ptr_equal(got, number(3));
-	assert_int_equal(duct_queue_push(q, number(4), 6, 0), 1);
+	assert_int_equal(duct_queue_push(q, number(4), 10, 0), 1);
 	duct_queue_free(q);
 }
 

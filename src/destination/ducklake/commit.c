@@ -96,7 +96,11 @@ static int plan_aside_deaths(struct ducklake *d, struct duct_error *err)
 int ducklake_send(struct ducklake *d, const struct lake_commit_info *info, struct lake_txn_result *ret,
 		  struct duct_error *err)
 {
+	bool full = group_is_full(d);
 	d->sent = true;
+	if (full || d->was_full) /* a backlog, or its end */
+		lake_txn_hurry(group_txn(d));
+	d->was_full = full;
 	int rc = lake_txn_commit(group_txn(d), info, ret, err);
 	if (rc <= 0)
 		return rc;

@@ -182,8 +182,7 @@ static struct duct_destination_pace destination_pace(void *dest)
 	int64_t due = d->last_commit_us + flush_interval_ms(d->config) * 1000;
 	return (struct duct_destination_pace){
 		.commit_at_us = due > d->opened_us ? due : d->opened_us,
-		.full = d->pending_rows >= (size_t)d->config->flush_rows ||
-			d->pending_bytes >= (size_t)d->config->flush_bytes,
+		.full = group_is_full(d),
 	};
 }
 

@@ -148,6 +148,7 @@ struct ducklake {
 	struct duct_pos upto;
 	bool has_upto, partial;	      /* partial: the last transaction is not complete */
 	size_t pending_bytes, pending_rows;
+	bool was_full; /* the group that was sent last */
 	uint64_t source_rows;
 	int64_t opened_us, last_commit_us; /* monotonic; opened_us 0: empty */
 	int64_t renewed_us;		   /* likewise: when files aside were last said to be wanted */
@@ -230,7 +231,8 @@ struct mirror_file *mirror_file(struct mirror *m, int64_t file_id); /* NULL when
 void mirror_add_file(struct mirror *m, const struct lake_file *file, int64_t dead_count, bool has_deletes);
 void mirror_drop_file(struct mirror *m, int64_t file_id);
 
-/* group.c: the open group. */
+/* group.c: the open group. As much as the options allow waits for its commit. */
+bool group_is_full(const struct ducklake *d);
 int group_write(struct ducklake *d, struct duct_changes *changes, struct duct_error *err);
 struct lake_txn *group_txn(struct ducklake *d);
 /* The open group begins with a truncate of the mirror's table. */

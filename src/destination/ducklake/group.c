@@ -212,6 +212,11 @@ static int commit_before_new_key(struct ducklake *d, const struct duct_changes *
 	return 0;
 }
 
+bool group_is_full(const struct ducklake *d)
+{
+	return d->pending_rows >= (size_t)d->config->flush_rows || d->pending_bytes >= (size_t)d->config->flush_bytes;
+}
+
 int group_write(struct ducklake *d, struct duct_changes *changes, struct duct_error *err)
 {
 	int rc = commit_before_new_key(d, changes, err);
