@@ -18,7 +18,7 @@ struct duct_queue {
 	pthread_cond_t can_push, can_pop;
 	struct item *ring;
 	size_t cap, first, count;
-	size_t weight, max_weight;
+	size_t weight, max_weight; /* of the items inside */
 	bool counts_taken;
 	size_t taken; /* weight of the item popped last, until the next pop */
 	bool closed;
@@ -83,10 +83,9 @@ static bool wait_on(struct duct_queue *q, pthread_cond_t *cond, int timeout_ms, 
 
 static bool has_room(const struct duct_queue *q, size_t weight)
 {
-	size_t waiting = q->weight - q->taken;
 	if (q->taken && (q->taken > q->max_weight || weight > q->max_weight))
 		return false; /* too heavy for two of them at once */
-	return q->count == 0 || (waiting <= q->max_weight && weight <= q->max_weight - waiting);
+	return q->count == 0 || (q->weight <= q->max_weight && weight <= q->max_weight - q->weight);
 }
 
 static void ring_grow(struct duct_queue *q)
@@ -127,21 +126,14 @@ int duct_queue_push(struct duct_queue *q, void *item, size_t weight, int timeout
 	return result;
 }
 
-/* The item popped last is done with. Not signal: the sender that would be woken may need more room than another that waits. */
-static void release_taken(struct duct_queue *q)
-{
-	q->weight -= q->taken;
-	q->taken = 0;
-	pthread_cond_broadcast(&q->can_push);
-}
-
 int duct_queue_pop(struct duct_queue *q, void **ret, int timeout_ms)
 {
 	struct timespec deadline = deadline_after(timeout_ms > 0 ? timeout_ms : 0);
 	int result = 1;
 	pthread_mutex_lock(&q->mutex);
-	if (q->taken)
-		release_taken(q);
+	if (q->taken) /* done with */
+		pthread_cond_broadcast(&q->can_push);
+	q->taken = 0;
 	for (bool waiting = true; q->count == 0 && !q->closed;) {
 		if (!waiting) {
 			result = 0;
@@ -153,10 +145,11 @@ int duct_queue_pop(struct duct_queue *q, void **ret, int timeout_ms)
 		struct item taken = q->ring[q->first];
 		q->first = (q->first + 1) % q->cap;
 		q->count--;
-		q->taken = taken.weight;
+		q->weight -= taken.weight;
+		q->taken = q->counts_taken ? taken.weight : 0;
 		*ret = taken.pointer;
-		if (!q->counts_taken)
-			release_taken(q);
+		/* Not signal: the sender that would be woken may need more room than another that waits. */
+		pthread_cond_broadcast(&q->can_push);
 	} else if (result == 1) {
 		result = -1;
 	}
@@ -167,7 +160,7 @@ int duct_queue_pop(struct duct_queue *q, void **ret, int timeout_ms)
 size_t duct_queue_weight(struct duct_queue *q)
 {
 	pthread_mutex_lock(&q->mutex);
-	size_t weight = q->weight;
+	size_t weight = q->weight + q->taken;
 	pthread_mutex_unlock(&q->mutex);
 	return weight;
 }
