@@ -126,7 +126,7 @@ static int copy_ended(struct part_reader *p, struct duct_error *err)
 /* The next bytes of the COPY: 1 with *ret, 0 at its end. */
 static int next_bytes(struct part_reader *p, char **ret, int *ret_len, struct duct_error *err)
 {
-	for (;;) {
+	for (int misses = 0;; misses++) {
 		int n = PQgetCopyData(p->session->conn, ret, 1);
 		if (n > 0) {
 			*ret_len = n;
@@ -138,9 +138,7 @@ static int next_bytes(struct part_reader *p, char **ret, int *ret_len, struct du
 			return pg_fail(err, p->session, NULL, "copy");
 		if (duct_ctx_stopped(p->src->ctx))
 			return duct_fail(err, DUCT_CANCELLED, "stopped");
-		int r = pg_wait(p->session, 0, err);
-		if (!r && (r = pg_wait(p->session, 1000, err)) > 0)
-			r = postgres_nap(p->src, err); /* else every 8 kB that the server sends wakes us */
+		int r = misses ? postgres_pause(p->src, p->session, misses > 1, 1000, err) : 0;
 		if (r < 0)
 			return r;
 		if (!PQconsumeInput(p->session->conn))

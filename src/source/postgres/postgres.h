@@ -125,8 +125,14 @@ void postgres_part_close(void *reader);
 
 /* --- stream.c --- */
 int postgres_stream_start(struct postgres_source *src, uint64_t lsn, struct duct_error *err) DUCT_CHECKED;
-/* Waits read_pause_us, so that the server can put more into the socket before it is read. CANCELLED when told to stop. */
-int postgres_nap(const struct postgres_source *src, struct duct_error *err) DUCT_CHECKED;
+/*
+ * Waits read_pause_us, so that the server can put more into the socket before it is read; with `wait` first until there is anything,
+ * timeout_ms at most. A reader that only sleeps is woken by a timer where it ran; one that polls is woken by the server's process, and
+ * Linux then puts it behind that process, on the same core. So who reads pauses, and polls only when that has brought nothing.
+ * CANCELLED when told to stop.
+ */
+int postgres_pause(const struct postgres_source *src, struct pg_session *session, bool wait, int timeout_ms,
+		   struct duct_error *err) DUCT_CHECKED;
 int postgres_read(void *source, const struct duct_pos *durable, struct duct_changes **ret, int timeout_ms,
 		  struct duct_error *err);
 int postgres_tick(void *source, const struct duct_pos *durable, struct duct_error *err);

@@ -268,10 +268,12 @@ static bool group_full(const struct postgres_source *src, int64_t now)
 			       now - g->first_us >= src->config->batch_timeout_ms * 1000);
 }
 
-/* Applies what is there. 0: nothing more is there; 1: stop and look (something is full, begins, or the clock). */
-static int drain(struct postgres_source *src, struct duct_error *err)
+/* Applies what is there, and says whether it was anything. 0: nothing more is there; 1: stop and look (something is full, begins, or
+ * the clock). */
+static int drain(struct postgres_source *src, bool *any, struct duct_error *err)
 {
 	bool consumed = false;
+	*any = false;
 	for (unsigned n = 0; n < FRAMES_LOOK;) {
 		char *buf = src->held;
 		int len = src->held_len, r;
@@ -295,6 +297,7 @@ static int drain(struct postgres_source *src, struct duct_error *err)
 			}
 		}
 		consumed = false;
+		*any = true;
 		n++;
 		r = apply_frame(src, buf, len, err);
 		PQfreemem(buf);
@@ -370,8 +373,8 @@ static int housekeeping(struct postgres_source *src, int64_t now, struct duct_er
 	return r;
 }
 
-/* Waits for the server; with `nap` only lets data pile up. */
-static int wait_socket(struct postgres_source *src, int64_t deadline_us, struct duct_error *err)
+/* Lets data pile up; with `wait` until the server sends something at all, or the clock asks for a look. */
+static int pause_stream(struct postgres_source *src, bool wait, int64_t deadline_us, struct duct_error *err)
 {
 	int64_t now = duct_mono_us(), until = src->feedback_us + src->feedback_every_us;
 	if (deadline_us < until)
@@ -379,12 +382,16 @@ static int wait_socket(struct postgres_source *src, int64_t deadline_us, struct 
 	if (src->wanted > src->handed && now + ASK_US < until)
 		until = now + ASK_US;
 	int64_t ms = until <= now ? 0 : (until - now + 999) / 1000;
-	int r = pg_wait(src->repl, (int)(ms > 1000 ? 1000 : ms), err);
-	return r < 0 ? r : 0;
+	return postgres_pause(src, src->repl, wait, (int)(ms > 1000 ? 1000 : ms), err);
 }
 
-int postgres_nap(const struct postgres_source *src, struct duct_error *err)
+int postgres_pause(const struct postgres_source *src, struct pg_session *session, bool wait, int timeout_ms, struct duct_error *err)
 {
+	if (wait || !src->config->read_pause_us) {
+		int r = pg_wait(session, timeout_ms, err);
+		if (r < 0)
+			return r;
+	}
 	struct pollfd stop = {src->ctx->stop_fd, POLLIN, 0};
 	struct timespec pause = {0, src->config->read_pause_us * 1000};
 	if (src->config->read_pause_us && ppoll(&stop, src->ctx->stop_fd >= 0, &pause, NULL) > 0)
@@ -406,7 +413,8 @@ int postgres_read(void *source, const struct duct_pos *durable, struct duct_chan
 {
 	struct postgres_source *src = source;
 	int64_t deadline = duct_mono_us() + (int64_t)timeout_ms * 1000;
-	bool napped = false;
+	bool rested = !src->config->read_pause_us; /* in this call */
+	bool paused = rested;			    /* since something was read */
 	int r;
 	*ret = NULL;
 	note_durable(src, durable);
@@ -422,21 +430,23 @@ int postgres_read(void *source, const struct duct_pos *durable, struct duct_chan
 			return r;
 		if (copy_due(src))
 			return 1;
-		r = src->replaying ? postgres_replay_some(src, err) : drain(src, err);
+		bool any = true;
+		r = src->replaying ? postgres_replay_some(src, err) : drain(src, &any, err);
 		if (r < 0)
 			return r;
 		bool drained = !src->replaying && r == 0;
+		paused &= !any || !src->config->read_pause_us;
 		now = duct_mono_us();
-		bool ready = src->group.ncommits && !src->group.open && drained;
-		if (ready && !napped && src->config->read_pause_us) {
-			napped = true;
-			if ((r = postgres_nap(src, err)))
-				return r;
-			continue;
-		}
-		if (ready || group_full(src, now)) {
+		bool ready = drained && src->group.ncommits && !src->group.open;
+		if ((ready && rested) || group_full(src, now)) {
 			hand_over(src, ret);
 			return 0;
+		}
+		if (drained && !paused) {
+			rested = paused = true;
+			if ((r = pause_stream(src, false, deadline, err)))
+				return r;
+			continue;
 		}
 		if (drained && idle_due(src, now)) {
 			*ret = idle_position(src);
@@ -446,10 +456,8 @@ int postgres_read(void *source, const struct duct_pos *durable, struct duct_chan
 			return 0;
 		if (!drained)
 			continue;
-		if ((r = wait_socket(src, deadline, err)))
-			return r;
-		napped = true;
-		if ((r = postgres_nap(src, err)))
+		rested = paused = true;
+		if ((r = pause_stream(src, true, deadline, err)))
 			return r;
 	}
 }
