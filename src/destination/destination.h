@@ -79,8 +79,9 @@ struct duct_destination_ops {
 	struct duct_destination_pace (*pace)(void *dest);
 
 	/* Commits the open group with its last position (or only the position, when no rows are in it). Only called when the
-	 * group ends with a whole source transaction. Durable when it returns 0. */
-	int (*commit)(void *dest, struct duct_commit_result *ret, struct duct_error *err);
+	 * group ends with a whole source transaction. Durable when it returns 0. With `last` the flow ends with it: nobody is served
+	 * by leaving others the time that lies between commits. */
+	int (*commit)(void *dest, bool last, struct duct_commit_result *ret, struct duct_error *err);
 
 	/* May be NULL. Nothing is open and nothing has come for about a second: work that is due by the clock. */
 	int (*idle)(void *dest, struct duct_error *err);

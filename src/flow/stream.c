@@ -122,7 +122,8 @@ static int commit(struct stream *s, struct duct_error *err)
 	struct flow_engine *e = s->e;
 	struct duct_pos pos = flow_position_load(&e->counters->written);
 	struct duct_commit_result result = {.snapshot_id = -1};
-	int rc = e->dst->commit(e->dest, &result, err);
+	bool last = flow_stopping(e) || flow_engine_reached_head(e, pos.lsn);
+	int rc = e->dst->commit(e->dest, last, &result, err);
 	if (rc)
 		return rc;
 	s->open = s->whole = false;

@@ -17,7 +17,7 @@ struct lake_txn *lake_txn_new(struct lake *lake);
 void lake_txn_free(struct lake_txn *txn); /* accepts NULL */
 
 /* Its commit leaves an eighth of the usual gap after a snapshot of ours. For one that holds as much as it may: behind it is more, and
- * others get the time in which its files are written. */
+ * others get the time in which its files are written. And for the last one of a run. */
 void lake_txn_hurry(struct lake_txn *txn);
 
 /* An existing table of the model (by id). */

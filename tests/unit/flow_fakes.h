@@ -554,10 +554,11 @@ static struct duct_destination_pace dest_pace(void *dest)
 	return (struct duct_destination_pace){.commit_at_us = d->open ? d->opened_us + w.flush_us : INT64_MAX};
 }
 
-static int dest_commit(void *dest, struct duct_commit_result *ret, struct duct_error *err)
+static int dest_commit(void *dest, bool last, struct duct_commit_result *ret, struct duct_error *err)
 {
 	struct dest *d = dest;
 	int rc = 0;
+	(void)last;
 	lock();
 	w.commits++;
 	if (!d->open || !d->whole)

@@ -98,7 +98,7 @@ int ducklake_send(struct ducklake *d, const struct lake_commit_info *info, struc
 {
 	bool full = group_is_full(d);
 	d->sent = true;
-	if (full || d->was_full) /* a backlog, or its end */
+	if (full || d->was_full || d->last) /* a backlog, or its end */
 		lake_txn_hurry(group_txn(d));
 	d->was_full = full;
 	int rc = lake_txn_commit(group_txn(d), info, ret, err);

@@ -186,13 +186,15 @@ static struct duct_destination_pace destination_pace(void *dest)
 	};
 }
 
-static int destination_commit(void *dest, struct duct_commit_result *ret, struct duct_error *err)
+static int destination_commit(void *dest, bool last, struct duct_commit_result *ret, struct duct_error *err)
 {
 	struct ducklake *d = dest;
 	if (d->partial)
 		return duct_fail(err, DUCT_FATAL, "commit in the middle of a source transaction");
 	const struct mirror *again = d->copy_again;
+	d->last = last;
 	int rc = group_commit(d, ret, err);
+	d->last = false;
 	if (rc < 0 || !again)
 		return rc;
 	/* The commit stands. What must be copied is settled when the flow opens, so it opens again. */

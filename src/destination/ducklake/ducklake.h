@@ -149,6 +149,7 @@ struct ducklake {
 	bool has_upto, partial;	      /* partial: the last transaction is not complete */
 	size_t pending_bytes, pending_rows;
 	bool was_full; /* the group that was sent last */
+	bool last;     /* the commit that is made now is the flow's last */
 	uint64_t source_rows;
 	int64_t opened_us, last_commit_us; /* monotonic; opened_us 0: empty */
 	int64_t renewed_us;		   /* likewise: when files aside were last said to be wanted */
