@@ -49,6 +49,8 @@ static uint32_t collect_decimal(const struct duct_vector *v, const uint32_t *row
 /* Values that are not NULL in their form in the file; to has room for n. Returns how many. */
 static uint32_t collect(const struct duct_vector *v, const uint32_t *rows, uint32_t first, uint32_t n, char *to)
 {
+	if (!v->data)
+		return 0;
 	switch (v->type->kind) {
 	case DUCT_INT8: COLLECT(int8_t, int32_t);
 	case DUCT_UINT8: COLLECT(uint8_t, int32_t);
@@ -146,7 +148,7 @@ static int put_strings(struct parquet_writer *w, struct parquet_leaf *leaf, cons
 		       uint32_t first, uint32_t n, struct duct_error *err)
 {
 	bool text = leaf->form == PARQUET_FORM_TEXT;
-	if (text && !rows) /* one look at all of them */
+	if (text && !rows && v->offsets) /* one look at all of them */
 		text = !all_ascii(v->heap + v->offsets[first], v->offsets[first + n] - v->offsets[first]);
 	for (uint32_t i = 0; i < n; i++) {
 		if (parquet_leaf_page_full(w, leaf)) {

@@ -12,7 +12,6 @@ enum { MAX_KEY_BYTES = 80 };
 void pg_append_truncate(struct duct_batch *b, uint64_t seq)
 {
 	(void)duct_batch_add_row(b, DUCT_TRUNCATE, seq);
-	duct_batch_fill_unset(b);
 }
 
 static void put_key_value(struct duct_buf *to, const struct pg_mapping *m, const struct pg_value *v)
@@ -110,9 +109,11 @@ static int append_new(struct job *j, struct duct_error *err)
 static int append_old(struct job *j, struct duct_error *err)
 {
 	struct duct_batch *b = j->batch;
+	const struct duct_relation *rel = b->relation;
+	bool keys = j->change->old_kind == 'K';
 	(void)duct_batch_add_old_row(b);
-	for (int i = 0; i < b->relation->ncolumns; i++) {
-		int rc = append_value(j, &b->old[i], i, old_value(j, i), err);
+	for (int i = 0, n = keys ? rel->nkeys : rel->ncolumns; i < n; i++) {
+		int column = keys ? rel->keys[i] : i, rc = append_value(j, &b->old[column], column, old_value(j, column), err);
 		if (rc < 0)
 			return rc;
 	}
@@ -198,8 +199,6 @@ int pg_append_change(struct duct_batch *b, const struct pg_relation *relation, c
 		rc = append_update(&j, err);
 	} else {
 		rc = append_old(&j, err);
-		if (rc == 0)
-			duct_batch_fill_unset(b);
 	}
 	if (rc == 0)
 		return 0;
@@ -225,8 +224,6 @@ int pg_append_delete_old(struct duct_batch *b, const struct pg_relation *relatio
 	int rc = append_old(&j, err);
 	if (rc < 0)
 		duct_batch_undo_row(b);
-	else
-		duct_batch_fill_unset(b);
 	return rc;
 }
 

@@ -12,7 +12,8 @@
 static inline void *pg_vector_room(struct duct_batch *b, struct duct_vector *v, uint32_t width, uint32_t len)
 {
 	uint32_t row = v->rows;
-	if (__builtin_expect(row == v->cap || (!width && v->heap_cap - v->heap_len < len), 0))
+	bool first = width ? !v->data : !v->offsets;
+	if (__builtin_expect(first || row + 1 != *v->of || row == v->cap || (!width && v->heap_cap - v->heap_len < len), 0))
 		return duct_vector_append(b, v, len);
 	uint8_t bit = (uint8_t)(1U << (row & 7));
 	v->rows = row + 1;

@@ -13,30 +13,55 @@ static size_t bitmap_bytes(uint32_t rows)
 	return ((size_t)rows + 7) / 8;
 }
 
+/* A copy of what is used, in more room. What is beyond it is not set: */
 static void *regrow(struct duct_arena *arena, const void *old, size_t used, size_t size)
 {
 	char *p = duct_arena_alloc(arena, size);
 	if (used)
 		memcpy(p, old, used);
-	memset(p + used, 0, size - used);
 	return p;
+}
+
+/* but in bitmaps. */
+static uint8_t *regrow_bits(struct duct_arena *arena, const uint8_t *old, uint32_t rows, uint32_t cap)
+{
+	size_t used = bitmap_bytes(rows), size = bitmap_bytes(cap);
+	uint8_t *bits = regrow(arena, old, used, size);
+	memset(bits + used, 0, size - used);
+	return bits;
+}
+
+/* Values get room when there is the first one. */
+static void values_reserve(struct duct_arena *arena, struct duct_vector *v, bool first)
+{
+	if (v->width) {
+		v->data = regrow(arena, v->data, first ? 0 : (size_t)v->rows * v->width, (size_t)v->cap * v->width);
+		return;
+	}
+	v->offsets = regrow(arena, v->offsets, first ? 0 : ((size_t)v->rows + 1) * 4, ((size_t)v->cap + 1) * 4);
+	if (first)
+		memset(v->offsets, 0, ((size_t)v->rows + 1) * 4);
+}
+
+static bool has_values(const struct duct_vector *v)
+{
+	return v->width ? v->data != NULL : v->offsets != NULL;
 }
 
 static void vector_reserve(struct duct_arena *arena, struct duct_vector *v, uint32_t cap)
 {
-	if (v->width)
-		v->data = regrow(arena, v->data, (size_t)v->rows * v->width, (size_t)cap * v->width);
-	else
-		v->offsets = regrow(arena, v->offsets, v->offsets ? ((size_t)v->rows + 1) * 4 : 0, ((size_t)cap + 1) * 4);
-	v->valid = regrow(arena, v->valid, v->valid ? bitmap_bytes(v->rows) : 0, bitmap_bytes(cap));
-	v->sent = regrow(arena, v->sent, v->sent ? bitmap_bytes(v->rows) : 0, bitmap_bytes(cap));
+	v->valid = regrow_bits(arena, v->valid, v->rows, cap);
+	v->sent = regrow_bits(arena, v->sent, v->rows, cap);
 	v->cap = cap;
+	if (has_values(v))
+		values_reserve(arena, v, false);
 }
 
-static void vector_init(struct duct_arena *arena, struct duct_vector *v, const struct duct_type *type, uint32_t cap)
+static void vector_init(struct duct_arena *arena, struct duct_vector *v, const struct duct_type *type, const uint32_t *of, uint32_t cap)
 {
 	v->type = type;
 	v->width = duct_type_width(type);
+	v->of = of;
 	v->heap = (char *)""; /* an empty value is not NULL */
 	vector_reserve(arena, v, cap);
 }
@@ -53,7 +78,7 @@ struct duct_batch *duct_batch_new(struct duct_relation *rel, uint32_t capacity)
 	b->old_row = duct_arena_alloc(&b->arena, b->cap * sizeof *b->old_row);
 	b->columns = duct_arena_zalloc(&b->arena, (size_t)rel->ncolumns * sizeof *b->columns);
 	for (int i = 0; i < rel->ncolumns; i++)
-		vector_init(&b->arena, &b->columns[i], &rel->columns[i].type, b->cap);
+		vector_init(&b->arena, &b->columns[i], &rel->columns[i].type, &b->rows, b->cap);
 	return b;
 }
 
@@ -95,19 +120,31 @@ uint32_t duct_batch_add_old_row(struct duct_batch *b)
 	if (!b->old) {
 		b->old = duct_arena_zalloc(&b->arena, (size_t)rel->ncolumns * sizeof *b->old);
 		for (int i = 0; i < rel->ncolumns; i++)
-			vector_init(&b->arena, &b->old[i], &rel->columns[i].type, FIRST_ROWS);
+			vector_init(&b->arena, &b->old[i], &rel->columns[i].type, &b->old_rows, FIRST_ROWS);
 	}
 	b->old_row[b->rows - 1] = (int32_t)b->old_rows;
 	return b->old_rows++;
 }
 
+/* Unsent rows up to `rows`. */
+static void skip_to(struct duct_batch *b, struct duct_vector *v, uint32_t rows)
+{
+	if (v->rows >= rows)
+		return;
+	if (rows > v->cap)
+		vector_reserve(&b->arena, v, rows > v->cap * 2 ? rows : v->cap * 2);
+	for (uint32_t row = v->rows; v->offsets && row < rows; row++)
+		v->offsets[row + 1] = (uint32_t)v->heap_len;
+	v->has_null = v->has_unsent = true;
+	v->rows = rows;
+}
+
 void duct_batch_fill_unset(struct duct_batch *b)
 {
 	for (int i = 0; i < b->relation->ncolumns; i++) {
-		while (b->columns[i].rows < b->rows)
-			duct_vector_append_unsent(b, &b->columns[i]);
-		while (b->old && b->old[i].rows < b->old_rows)
-			duct_vector_append_unsent(b, &b->old[i]);
+		skip_to(b, &b->columns[i], b->rows);
+		if (b->old)
+			skip_to(b, &b->old[i], b->old_rows);
 	}
 }
 
@@ -116,7 +153,7 @@ static void undo_vector(struct duct_vector *v, uint32_t rows)
 	if (v->rows <= rows)
 		return;
 	v->rows = rows;
-	if (!v->width)
+	if (v->offsets)
 		v->heap_len = v->offsets[rows];
 	v->valid[rows >> 3] &= (uint8_t)~(1 << (rows & 7));
 	v->sent[rows >> 3] &= (uint8_t)~(1 << (rows & 7));
@@ -137,18 +174,15 @@ void duct_batch_undo_row(struct duct_batch *b)
 
 void duct_batch_seal(struct duct_batch *b)
 {
-#ifndef NDEBUG
-	for (int i = 0; i < b->relation->ncolumns; i++) {
-		assert(b->columns[i].rows == b->rows);
-		assert(!b->old || b->old[i].rows == b->old_rows);
-	}
-#endif
+	duct_batch_fill_unset(b);
 	b->sealed = true;
 }
 
 /* Room for one more row; sets its sent bit. */
 static uint32_t next_row(struct duct_batch *b, struct duct_vector *v)
 {
+	if (v->rows + 1 < *v->of)
+		skip_to(b, v, *v->of - 1);
 	if (v->rows == v->cap)
 		vector_reserve(&b->arena, v, v->cap * 2);
 	uint32_t row = v->rows++;
@@ -159,6 +193,8 @@ static uint32_t next_row(struct duct_batch *b, struct duct_vector *v)
 void *duct_vector_append(struct duct_batch *b, struct duct_vector *v, uint32_t len)
 {
 	uint32_t row = next_row(b, v);
+	if (!has_values(v))
+		values_reserve(&b->arena, v, true);
 	v->valid[row >> 3] |= (uint8_t)(1 << (row & 7));
 	if (v->width)
 		return v->data + (size_t)row * v->width;
@@ -182,16 +218,13 @@ void duct_vector_append_null(struct duct_batch *b, struct duct_vector *v)
 {
 	uint32_t row = next_row(b, v);
 	v->has_null = true;
-	if (!v->width)
+	if (v->offsets)
 		v->offsets[row + 1] = (uint32_t)v->heap_len;
 }
 
 void duct_vector_append_unsent(struct duct_batch *b, struct duct_vector *v)
 {
-	duct_vector_append_null(b, v);
-	uint32_t row = v->rows - 1;
-	v->sent[row >> 3] &= (uint8_t)~(1 << (row & 7));
-	v->has_unsent = true;
+	skip_to(b, v, *v->of);
 }
 
 struct duct_changes *duct_changes_new(void)

@@ -19,9 +19,10 @@
 struct duct_vector {
 	const struct duct_type *type; /* of the relation's column */
 	uint32_t width;		      /* bytes per value; 0: variable, then offsets[row] .. offsets[row + 1] in heap */
+	const uint32_t *of;	      /* rows of its batch: while that is built it may have fewer, unset ones come later */
 	uint32_t rows, cap;
-	char *data;	   /* width > 0 */
-	uint32_t *offsets; /* width == 0: rows + 1 entries */
+	char *data;	   /* width > 0; NULL when it has no values, and unset where one is NULL */
+	uint32_t *offsets; /* width == 0: rows + 1 entries; NULL when it has no values */
 	char *heap;
 	size_t heap_len, heap_cap;
 	uint8_t *valid; /* bitmap, bit set = not NULL */
@@ -80,11 +81,11 @@ struct duct_batch *duct_batch_new(struct duct_relation *rel, uint32_t capacity);
 struct duct_batch *duct_batch_ref(struct duct_batch *batch);
 void duct_batch_unref(struct duct_batch *batch); /* accepts NULL */
 
-/* Builder: begin a row (returns its index), then append each column once, in any order; columns left out must be set
- * with duct_vector_append_unsent/null. duct_batch_check_row() asserts it in debug builds. */
+/* Builder: begin a row (returns its index), then append each column once at most, in any order; columns left out are unset, which
+ * costs nothing. Who has whole columns appends those first, and begins the rows afterwards. */
 uint32_t duct_batch_add_row(struct duct_batch *batch, enum duct_op op, uint64_t seq);
 uint32_t duct_batch_add_old_row(struct duct_batch *batch); /* belongs to the last added row */
-void duct_batch_fill_unset(struct duct_batch *batch);	   /* the last row: all columns not yet appended become unset */
+void duct_batch_fill_unset(struct duct_batch *batch); /* so that all its rows can be read; sealing does it, too */
 /* Takes back the last row (and its old row), which may be half built. */
 void duct_batch_undo_row(struct duct_batch *batch);
 void duct_batch_seal(struct duct_batch *batch);

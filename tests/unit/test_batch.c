@@ -37,9 +37,9 @@ static void append(struct duct_batch *b, struct duct_vector *columns, uint32_t i
 	if (ncolumns < 2)
 		return;
 	int len = snprintf(text, sizeof text, "%*s%u", (int)(i % 40), "", i);
-	if (i % 4 == 1)
+	if (i % 8 == 1)
 		duct_vector_append_unsent(b, &columns[TEXT]);
-	else
+	else if (i % 4 != 1) /* else it is left out */
 		memcpy(duct_vector_append(b, &columns[TEXT], (uint32_t)len), text, (size_t)len);
 }
 
@@ -102,8 +102,37 @@ static void undone_rows_leave_no_trace(void **state)
 	duct_relation_unref(rel);
 }
 
+/* A column that is never appended, or first in row FIRST. */
+static void columns_left_out_are_unset(void **state)
+{
+	(void)state;
+	enum { ROWS = 100, FIRST = 77 };
+	struct duct_relation *rel = make_relation();
+	struct duct_batch *b = duct_batch_new(rel, 0);
+	for (uint32_t i = 0; i < ROWS; i++) {
+		(void)duct_batch_add_row(b, DUCT_DELETE, i);
+		(void)duct_batch_add_old_row(b);
+		if (i >= FIRST)
+			memset(duct_vector_append(b, &b->old[NUMBER], 4), 1, 4);
+		if (i >= FIRST)
+			(void)duct_vector_append(b, &b->old[TEXT], 0);
+	}
+	duct_batch_seal(b);
+	for (uint32_t i = 0; i < ROWS; i++)
+		for (int column = NUMBER; column < COLUMNS; column++) {
+			assert_null(duct_vector_cell(&b->columns[column], i).data);
+			assert_false(duct_vector_is_sent(&b->columns[column], i));
+			assert_int_equal(duct_vector_cell(&b->old[column], i).data != NULL, i >= FIRST);
+			assert_int_equal(duct_vector_is_sent(&b->old[column], i), i >= FIRST);
+		}
+	assert_int_equal(duct_vector_cell(&b->old[NUMBER], ROWS - 1).data[3], 1);
+	assert_int_equal(duct_vector_cell(&b->old[TEXT], FIRST).len, 0);
+	duct_batch_unref(b);
+	duct_relation_unref(rel);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(undone_rows_leave_no_trace)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(undone_rows_leave_no_trace), cmocka_unit_test(columns_left_out_are_unset)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

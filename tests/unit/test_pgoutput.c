@@ -286,9 +286,10 @@ static void show_cell(struct duct_buf *to, const struct duct_vector *v, uint32_t
 		duct_format_value(to, v->type, cell);
 }
 
-static void check_row(const struct duct_batch *b, uint32_t row, const char *want)
+static void check_row(struct duct_batch *b, uint32_t row, const char *want)
 {
 	struct duct_buf text AUTO_BUF = {0};
+	duct_batch_fill_unset(b);
 	duct_buf_putc(&text, (char)b->op[row]);
 	for (int i = 0; i < b->relation->ncolumns; i++)
 		show_cell(&text, &b->columns[i], row);
