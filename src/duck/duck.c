@@ -21,11 +21,6 @@ struct duck_conn {
 	struct duck_feed *feed; /* the open one */
 };
 
-const char *duck_version(void)
-{
-	return duckdb_library_version();
-}
-
 static enum duct_class class_of(duckdb_error_type type)
 {
 	switch (type) {

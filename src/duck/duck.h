@@ -52,6 +52,4 @@ struct duck_feed {
 int duck_feed_open(struct duck_conn *conn, struct duck_feed *feed, struct duct_error *err); /* sets feed->id */
 void duck_feed_close(struct duck_conn *conn);						    /* the open one, if any */
 
-const char *duck_version(void); /* "v1.5.5" */
-
 #endif

@@ -54,8 +54,6 @@ struct lake_column_row {
 /* Builds root columns with their trees out of the rows of one table. */
 void lake_build_columns(struct duct_arena *arena, const struct lake_column_row *rows, size_t n,
 			struct lake_column **ret, int *ret_n);
-/* Type of a node (root or nested) of a table; NULL when there is none. */
-const struct duct_type *lake_node_type(const struct lake_column *columns, int ncolumns, int64_t column_id);
 
 /* Names compare without case for ASCII letters only, as DuckDB does it. */
 bool lake_same_name(const char *a, const char *b);

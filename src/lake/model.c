@@ -212,31 +212,6 @@ void lake_build_columns(struct duct_arena *arena, const struct lake_column_row *
 	*ret_n = ncolumns;
 }
 
-/* Walks nodes depth-first; *nth counts down to the wanted one. */
-static const struct duct_type *nth_node(const struct duct_type *type, int *nth)
-{
-	for (int i = 0; i < type->nchildren; i++) {
-		if ((*nth)-- == 0)
-			return &type->children[i];
-		const struct duct_type *found = nth_node(&type->children[i], nth);
-		if (found)
-			return found;
-	}
-	return NULL;
-}
-
-const struct duct_type *lake_node_type(const struct lake_column *columns, int ncolumns, int64_t column_id)
-{
-	for (int i = 0; i < ncolumns; i++) {
-		if (columns[i].id == column_id)
-			return &columns[i].type;
-		for (int k = 0; k < columns[i].nleaf_ids; k++)
-			if (columns[i].leaf_ids[k] == column_id)
-				return nth_node(&columns[i].type, &k);
-	}
-	return NULL;
-}
-
 int lake_check_name(const char *what, const char *name, struct duct_error *err)
 {
 	if (!*name)

@@ -404,8 +404,7 @@ int lake_txn_columns(const struct lake_txn_table *t, const struct lake_column **
 void lake_txn_unlink_files(const struct lake_txn *txn)
 {
 	for (size_t i = 0; i < txn->nfiles; i++)
-		if (txn->files[i].file)
-			(void)unlink(txn->files[i].file->path);
+		(void)unlink(txn->files[i].file->path);
 	for (size_t i = 0; i < txn->ndeletes; i++)
 		(void)unlink(txn->deletes[i].path);
 }
@@ -417,13 +416,6 @@ int lake_txn_add_file(struct lake_txn *txn, struct lake_txn_table *t, struct lak
 	t->nfiles++;
 	t->nflushed_files += file->begin_snapshot > 0;
 	return (int)txn->nfiles++;
-}
-
-struct lake_new_file *lake_txn_take_file(struct lake_txn *txn, int ordinal)
-{
-	if (ordinal < 0 || (size_t)ordinal >= txn->nfiles)
-		return NULL;
-	return duct_steal(&txn->files[ordinal].file);
 }
 
 void lake_txn_mark(struct lake_txn *txn, struct lake_txn_table *t, int64_t file_id, const int64_t *positions, size_t n)

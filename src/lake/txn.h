@@ -96,16 +96,12 @@ struct lake_txn_result {
 
 /*
  * Commits. 0: durable, *ret filled, the lake's model is brought up to date (as after lake_sync). 1: somebody else changed a
- * table of this txn in a way that matters (schema, positions, rows): nothing was committed; call lake_sync, plan again
- * (written files can be used again: the new files stay owned by the old txn until taken with lake_txn_take_file).
+ * table of this txn in a way that matters (schema, positions, rows): nothing was committed; call lake_sync, plan again.
  * An empty txn (no rows, no DDL) moves only the checkpoint. -class: RETRY connection lost or attempts exhausted (the
  * outcome was looked up through commit_id where possible, so RETRY means not committed unless the connection could not
  * be restored), FATAL when fenced ("fenced by ..."), when a mark hit no live row, or when the stored position is
  * already beyond pos.
  */
-/* Gives the i-th registered new file back to the caller (for planning again after a 1); NULL when it was taken. */
-struct lake_new_file *lake_txn_take_file(struct lake_txn *txn, int ordinal);
-
 int lake_txn_commit(struct lake_txn *txn, const struct lake_commit_info *info, struct lake_txn_result *ret,
 		    struct duct_error *err);
 

@@ -241,7 +241,7 @@ int lake_txn_renew_files(const struct lake_txn *txn, struct duct_error *err)
 {
 	int ret = 0;
 	for (size_t i = 0; i < txn->nfiles && !ret; i++)
-		ret = txn->files[i].file ? lake_renew_file(txn->files[i].file->path, err) : 0;
+		ret = lake_renew_file(txn->files[i].file->path, err);
 	for (size_t i = 0; i < txn->ndeletes && !ret; i++)
 		ret = lake_renew_file(txn->deletes[i].path, err);
 	return ret;
@@ -445,9 +445,6 @@ static int check_plan(const struct lake_txn *txn, const struct lake_commit_info 
 {
 	if (txn->lake->read_only)
 		return duct_fail(err, DUCT_FATAL, "commit: the lake was opened for reading only");
-	for (size_t i = 0; i < txn->nfiles; i++)
-		if (!txn->files[i].file)
-			return duct_fail(err, DUCT_FATAL, "commit: file %zu was taken back", i);
 	const struct duct_pos *stored = &txn->lake->mark.checkpoint.pos;
 	if (info->pos.lsn && stored->lsn > info->pos.lsn) {
 		char a[DUCT_LSN_LEN], b[DUCT_LSN_LEN];

@@ -77,7 +77,7 @@ static bool dictionary_pays(const struct parquet_leaf *leaf)
 	return leaf->has_indexed || leaf->dictionary.values.len + packed <= leaf->plain_bytes / 4 * 3;
 }
 
-int parquet_leaf_put_string(struct parquet_leaf *leaf, const char *p, uint32_t len)
+void parquet_leaf_put_string(struct parquet_leaf *leaf, const char *p, uint32_t len)
 {
 	parquet_bounds_string(&leaf->page, p, len);
 	if (leaf->indexed) {
@@ -87,7 +87,7 @@ int parquet_leaf_put_string(struct parquet_leaf *leaf, const char *p, uint32_t l
 				leaf->indexes = duct_grow(leaf->indexes, &leaf->indexes_cap, leaf->nvalues + 1, sizeof *leaf->indexes);
 			leaf->indexes[leaf->nvalues++] = (uint32_t)index;
 			leaf->plain_bytes += len + sizeof len;
-			return 0;
+			return;
 		}
 		parquet_leaf_to_plain(leaf);
 	}
@@ -98,7 +98,6 @@ int parquet_leaf_put_string(struct parquet_leaf *leaf, const char *p, uint32_t l
 	leaf->values.len += len + sizeof len;
 	leaf->plain_bytes += len + sizeof len;
 	leaf->nvalues++;
-	return 0;
 }
 
 /* A value of an in-memory type as it is in the file; to has 16 bytes. */

@@ -6,7 +6,7 @@ static uint64_t zigzag(int64_t v)
 	return (uint64_t)v << 1 ^ (uint64_t)(v >> 63);
 }
 
-void thrift_put_field(struct thrift_writer *t, int field, enum thrift_type type)
+static void put_field(struct thrift_writer *t, int field, enum thrift_type type)
 {
 	int delta = field - t->last[t->depth];
 	if (delta > 0 && delta <= 15) {
@@ -20,42 +20,36 @@ void thrift_put_field(struct thrift_writer *t, int field, enum thrift_type type)
 
 void thrift_put_bool(struct thrift_writer *t, int field, bool v)
 {
-	thrift_put_field(t, field, v ? THRIFT_TRUE : THRIFT_FALSE);
-}
-
-void thrift_put_i8(struct thrift_writer *t, int field, int8_t v)
-{
-	thrift_put_field(t, field, THRIFT_I8);
-	duct_buf_putc(t->to, (char)v);
+	put_field(t, field, v ? THRIFT_TRUE : THRIFT_FALSE);
 }
 
 void thrift_put_i16(struct thrift_writer *t, int field, int16_t v)
 {
-	thrift_put_field(t, field, THRIFT_I16);
+	put_field(t, field, THRIFT_I16);
 	thrift_varint(t->to, zigzag(v));
 }
 
 void thrift_put_i32(struct thrift_writer *t, int field, int32_t v)
 {
-	thrift_put_field(t, field, THRIFT_I32);
+	put_field(t, field, THRIFT_I32);
 	thrift_varint(t->to, zigzag(v));
 }
 
 void thrift_put_i64(struct thrift_writer *t, int field, int64_t v)
 {
-	thrift_put_field(t, field, THRIFT_I64);
+	put_field(t, field, THRIFT_I64);
 	thrift_varint(t->to, zigzag(v));
 }
 
 void thrift_put_binary(struct thrift_writer *t, int field, const void *data, size_t n)
 {
-	thrift_put_field(t, field, THRIFT_BINARY);
+	put_field(t, field, THRIFT_BINARY);
 	thrift_raw_binary(t, data, n);
 }
 
 void thrift_put_struct(struct thrift_writer *t, int field)
 {
-	thrift_put_field(t, field, THRIFT_STRUCT);
+	put_field(t, field, THRIFT_STRUCT);
 	thrift_put_element(t);
 }
 
@@ -73,7 +67,7 @@ void thrift_put_empty(struct thrift_writer *t, int field)
 
 void thrift_put_list(struct thrift_writer *t, int field, enum thrift_type type, size_t n)
 {
-	thrift_put_field(t, field, THRIFT_LIST);
+	put_field(t, field, THRIFT_LIST);
 	duct_buf_putc(t->to, (char)((n < 15 ? n : 15) << 4 | (unsigned)type));
 	if (n >= 15)
 		thrift_varint(t->to, n);

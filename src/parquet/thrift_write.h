@@ -28,9 +28,7 @@ static inline void thrift_varint(struct duct_buf *to, uint64_t v)
 	to->len += (size_t)(p - start);
 }
 
-void thrift_put_field(struct thrift_writer *t, int field, enum thrift_type type);
 void thrift_put_bool(struct thrift_writer *t, int field, bool v);
-void thrift_put_i8(struct thrift_writer *t, int field, int8_t v);
 void thrift_put_i16(struct thrift_writer *t, int field, int16_t v);
 void thrift_put_i32(struct thrift_writer *t, int field, int32_t v);
 void thrift_put_i64(struct thrift_writer *t, int field, int64_t v);

@@ -125,7 +125,7 @@ void parquet_leaf_keep_defs(struct parquet_leaf *leaf);
 /* One level, and, where data is given, its value in the in-memory form of the leaf's type. */
 int parquet_leaf_put(struct parquet_writer *w, struct parquet_leaf *leaf, int rep, int def, const char *data, uint32_t len,
 		     struct duct_error *err) DUCT_CHECKED;
-int parquet_leaf_put_string(struct parquet_leaf *leaf, const char *p, uint32_t len);
+void parquet_leaf_put_string(struct parquet_leaf *leaf, const char *p, uint32_t len);
 
 /* Room for n bytes of values; the caller advances values.len. */
 static inline char *parquet_leaf_room(struct parquet_leaf *leaf, size_t n)
