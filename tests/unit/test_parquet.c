@@ -7,7 +7,6 @@
 #include <cmocka.h>
 #include <dirent.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -15,11 +14,8 @@
 
 #include "lake/parquet.h"
 #include "record/format.h"
+#include "duck_folder.h"
 #include "random_values.h"
-
-static char folder[64];
-static struct duck_db *db;
-static struct duck_conn *conn;
 
 /* --- a source of rows --- */
 
@@ -742,32 +738,6 @@ static void threads(void **state)
 		pthread_join(t[i], &ret);
 		assert_ptr_equal(ret, (void *)(i + 1));
 	}
-}
-
-static int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-	(void)st, (void)flag, (void)ftw;
-	return remove(path);
-}
-
-static int set_up(void **state)
-{
-	(void)state;
-	strcpy(folder, "/tmp/test_parquet.XXXXXX");
-	if (!mkdtemp(folder))
-		return -1;
-	strcat(folder, "/");
-	db = duck_open();
-	conn = duck_connect(db);
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	(void)state;
-	duck_disconnect(conn);
-	duck_close(db);
-	return nftw(folder, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
 }
 
 int main(void)

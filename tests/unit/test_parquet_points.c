@@ -10,11 +10,9 @@
 
 #include "lake/parquet.h"
 #include "parquet/reader_levels.h"
+#include "duck_folder.h"
 #include "random_values.h"
 
-static char folder[64];
-static struct duck_db *db;
-static struct duck_conn *conn;
 static struct lake_points *points;
 
 /* --- runs and packed bits --- */
@@ -254,28 +252,16 @@ static void wide_values(void **state)
 	lake_new_file_free(file);
 }
 
-static int set_up(void **state)
+static int set_up_points(void **state)
 {
-	(void)state;
-	strcpy(folder, "/tmp/test_points.XXXXXX");
-	if (!mkdtemp(folder))
-		return -1;
-	strcat(folder, "/");
 	points = lake_points_new();
-	db = duck_open();
-	conn = duck_connect(db);
-	return 0;
+	return set_up(state);
 }
 
-static int tear_down(void **state)
+static int tear_down_points(void **state)
 {
-	char command[128];
-	(void)state;
 	lake_points_free(points);
-	duck_disconnect(conn);
-	duck_close(db);
-	snprintf(command, sizeof command, "rm -r %s", folder);
-	return system(command);
+	return tear_down(state);
 }
 
 int main(void)
@@ -286,5 +272,5 @@ int main(void)
 		cmocka_unit_test(nested),
 		cmocka_unit_test(wide_values),
 	};
-	return cmocka_run_group_tests(tests, set_up, tear_down);
+	return cmocka_run_group_tests(tests, set_up_points, tear_down_points);
 }

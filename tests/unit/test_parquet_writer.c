@@ -5,7 +5,6 @@
 #include <stdint.h>
 
 #include <cmocka.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -13,11 +12,8 @@
 #include "parquet/dictionary.h"
 #include "parquet/reader_levels.h"
 #include "parquet/rle.h"
+#include "duck_folder.h"
 #include "random_values.h"
-
-static char folder[64];
-static struct duck_db *db;
-static struct duck_conn *conn;
 
 /* --- one batch into one file, and back --- */
 
@@ -433,32 +429,6 @@ static void long_bounds(void **state)
 		assert_int_equal(strlen(file->stats[1].min), text.len > 256 ? 512 : 2 * text.len);
 		done(file, b);
 	}
-}
-
-static int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-	(void)st, (void)flag, (void)ftw;
-	return remove(path);
-}
-
-static int set_up(void **state)
-{
-	(void)state;
-	strcpy(folder, "/tmp/test_parquet_writer.XXXXXX");
-	if (!mkdtemp(folder))
-		return -1;
-	strcat(folder, "/");
-	db = duck_open();
-	conn = duck_connect(db);
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	(void)state;
-	duck_disconnect(conn);
-	duck_close(db);
-	return nftw(folder, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
 }
 
 int main(void)
