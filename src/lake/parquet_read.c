@@ -180,10 +180,10 @@ static int take_chunk(struct reader *r, duckdb_data_chunk chunk, struct duct_err
 	if (kept <= 0)
 		return kept;
 	struct duct_batch *batch = duct_batch_new(r->relation, (uint32_t)kept);
-	for (int c = 0; c < r->ncolumns; c++)
-		lake_take_vector(batch, &batch->columns[c], duckdb_data_chunk_get_vector(chunk, (idx_t)c), n, r->keep);
 	for (int i = 0; i < kept; i++)
 		duct_batch_add_row(batch, DUCT_READ, (uint64_t)r->positions[i]);
+	for (int c = 0; c < r->ncolumns; c++)
+		lake_take_vector(batch, &batch->columns[c], duckdb_data_chunk_get_vector(chunk, (idx_t)c), n, r->keep);
 	duct_batch_seal(batch);
 	int ret = r->fn(r->arg, batch, r->positions, r->row_ids, err);
 	duct_batch_unref(batch);

@@ -12,6 +12,7 @@ enum { MAX_KEY_BYTES = 80 };
 void pg_append_truncate(struct duct_batch *b, uint64_t seq)
 {
 	(void)duct_batch_add_row(b, DUCT_TRUNCATE, seq);
+	b->lacks = true;
 }
 
 static void put_key_value(struct duct_buf *to, const struct pg_mapping *m, const struct pg_value *v)
@@ -111,6 +112,9 @@ static int append_old(struct job *j, struct duct_error *err)
 	struct duct_batch *b = j->batch;
 	const struct duct_relation *rel = b->relation;
 	bool keys = j->change->old_kind == 'K';
+	if (b->lacks && !keys)
+		duct_batch_fill_unset(b);
+	b->lacks |= keys;
 	(void)duct_batch_add_old_row(b);
 	for (int i = 0, n = keys ? rel->nkeys : rel->ncolumns; i < n; i++) {
 		int column = keys ? rel->keys[i] : i, rc = append_value(j, &b->old[column], column, old_value(j, column), err);
@@ -185,6 +189,15 @@ static int check_shape(const struct job *j, char kind, struct duct_error *err)
 	return 0;
 }
 
+/* A delete leaves out all new columns, and all old ones but the key's; a row that has them comes after what was left out. */
+static void begin_row(struct duct_batch *b, enum duct_op op, uint64_t seq)
+{
+	if (b->lacks && op != DUCT_DELETE)
+		duct_batch_fill_unset(b);
+	b->lacks |= op == DUCT_DELETE;
+	(void)duct_batch_add_row(b, op, seq);
+}
+
 int pg_append_change(struct duct_batch *b, const struct pg_relation *relation, const struct pgout_message *message, uint64_t seq,
 		     struct duct_buf *scratch, struct duct_error *err)
 {
@@ -192,14 +205,13 @@ int pg_append_change(struct duct_batch *b, const struct pg_relation *relation, c
 	int rc = check_shape(&j, message->kind, err);
 	if (rc < 0)
 		return rc;
-	(void)duct_batch_add_row(b, (enum duct_op)message->kind, seq);
-	if (message->kind == 'I') {
+	begin_row(b, (enum duct_op)message->kind, seq);
+	if (message->kind == 'I')
 		rc = append_new(&j, err);
-	} else if (message->kind == 'U') {
+	else if (message->kind == 'U')
 		rc = append_update(&j, err);
-	} else {
+	else
 		rc = append_old(&j, err);
-	}
 	if (rc == 0)
 		return 0;
 	duct_batch_undo_row(b);
@@ -220,7 +232,7 @@ int pg_append_delete_old(struct duct_batch *b, const struct pg_relation *relatio
 			return duct_fail(err, DUCT_FATAL, "replication stream: a changed row of \"%s.%s\" lacks its key \"%s\"",
 					 rel->schema, rel->name, rel->columns[rel->keys[i]].name);
 	struct job j = {b, relation, &c, scratch};
-	(void)duct_batch_add_row(b, DUCT_DELETE, seq);
+	begin_row(b, DUCT_DELETE, seq);
 	int rc = append_old(&j, err);
 	if (rc < 0)
 		duct_batch_undo_row(b);
@@ -231,7 +243,7 @@ int pg_append_insert_new(struct duct_batch *b, const struct pg_relation *relatio
 			 uint64_t seq, struct duct_buf *scratch, struct duct_error *err)
 {
 	struct job j = {b, relation, &message->change, scratch};
-	(void)duct_batch_add_row(b, DUCT_INSERT, seq);
+	begin_row(b, DUCT_INSERT, seq);
 	int rc = append_new(&j, err);
 	for (int i = 0; rc == 0 && i < b->relation->ncolumns; i++)
 		if (!duct_vector_is_sent(&b->columns[i], b->rows - 1))

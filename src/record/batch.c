@@ -57,11 +57,10 @@ static void vector_reserve(struct duct_arena *arena, struct duct_vector *v, uint
 		values_reserve(arena, v, false);
 }
 
-static void vector_init(struct duct_arena *arena, struct duct_vector *v, const struct duct_type *type, const uint32_t *of, uint32_t cap)
+static void vector_init(struct duct_arena *arena, struct duct_vector *v, const struct duct_type *type, uint32_t cap)
 {
 	v->type = type;
 	v->width = duct_type_width(type);
-	v->of = of;
 	v->heap = (char *)""; /* an empty value is not NULL */
 	vector_reserve(arena, v, cap);
 }
@@ -78,7 +77,7 @@ struct duct_batch *duct_batch_new(struct duct_relation *rel, uint32_t capacity)
 	b->old_row = duct_arena_alloc(&b->arena, b->cap * sizeof *b->old_row);
 	b->columns = duct_arena_zalloc(&b->arena, (size_t)rel->ncolumns * sizeof *b->columns);
 	for (int i = 0; i < rel->ncolumns; i++)
-		vector_init(&b->arena, &b->columns[i], &rel->columns[i].type, &b->rows, b->cap);
+		vector_init(&b->arena, &b->columns[i], &rel->columns[i].type, b->cap);
 	return b;
 }
 
@@ -120,7 +119,7 @@ uint32_t duct_batch_add_old_row(struct duct_batch *b)
 	if (!b->old) {
 		b->old = duct_arena_zalloc(&b->arena, (size_t)rel->ncolumns * sizeof *b->old);
 		for (int i = 0; i < rel->ncolumns; i++)
-			vector_init(&b->arena, &b->old[i], &rel->columns[i].type, &b->old_rows, FIRST_ROWS);
+			vector_init(&b->arena, &b->old[i], &rel->columns[i].type, FIRST_ROWS);
 	}
 	b->old_row[b->rows - 1] = (int32_t)b->old_rows;
 	return b->old_rows++;
@@ -146,6 +145,7 @@ void duct_batch_fill_unset(struct duct_batch *b)
 		if (b->old)
 			skip_to(b, &b->old[i], b->old_rows);
 	}
+	b->lacks = false;
 }
 
 static void undo_vector(struct duct_vector *v, uint32_t rows)
@@ -181,8 +181,6 @@ void duct_batch_seal(struct duct_batch *b)
 /* Room for one more row; sets its sent bit. */
 static uint32_t next_row(struct duct_batch *b, struct duct_vector *v)
 {
-	if (v->rows + 1 < *v->of)
-		skip_to(b, v, *v->of - 1);
 	if (v->rows == v->cap)
 		vector_reserve(&b->arena, v, v->cap * 2);
 	uint32_t row = v->rows++;
@@ -224,7 +222,7 @@ void duct_vector_append_null(struct duct_batch *b, struct duct_vector *v)
 
 void duct_vector_append_unsent(struct duct_batch *b, struct duct_vector *v)
 {
-	skip_to(b, v, *v->of);
+	skip_to(b, v, v->rows + 1);
 }
 
 struct duct_changes *duct_changes_new(void)

@@ -19,7 +19,6 @@
 struct duct_vector {
 	const struct duct_type *type; /* of the relation's column */
 	uint32_t width;		      /* bytes per value; 0: variable, then offsets[row] .. offsets[row + 1] in heap */
-	const uint32_t *of;	      /* rows of its batch: while that is built it may have fewer, unset ones come later */
 	uint32_t rows, cap;
 	char *data;	   /* width > 0; NULL when it has no values, and unset where one is NULL */
 	uint32_t *offsets; /* width == 0: rows + 1 entries; NULL when it has no values */
@@ -51,6 +50,7 @@ struct duct_batch {
 	 * DELETE, for an UPDATE whose key changed, and for every UPDATE of a relation without key and identity FULL. */
 	struct duct_vector *old;
 	uint32_t old_rows;
+	bool lacks; /* columns have fewer rows than the batch: the rest will be unset */
 	bool sealed;
 };
 
@@ -81,11 +81,11 @@ struct duct_batch *duct_batch_new(struct duct_relation *rel, uint32_t capacity);
 struct duct_batch *duct_batch_ref(struct duct_batch *batch);
 void duct_batch_unref(struct duct_batch *batch); /* accepts NULL */
 
-/* Builder: begin a row (returns its index), then append each column once at most, in any order; columns left out are unset, which
- * costs nothing. Who has whole columns appends those first, and begins the rows afterwards. */
+/* Builder: begin a row (returns its index), then append each column once, in any order. Columns may be left out of any number of rows
+ * (set `lacks` then); before something is appended to them again, or read, duct_batch_fill_unset() makes up for it. */
 uint32_t duct_batch_add_row(struct duct_batch *batch, enum duct_op op, uint64_t seq);
 uint32_t duct_batch_add_old_row(struct duct_batch *batch); /* belongs to the last added row */
-void duct_batch_fill_unset(struct duct_batch *batch); /* so that all its rows can be read; sealing does it, too */
+void duct_batch_fill_unset(struct duct_batch *batch); /* what was left out becomes unset; sealing does it, too */
 /* Takes back the last row (and its old row), which may be half built. */
 void duct_batch_undo_row(struct duct_batch *batch);
 void duct_batch_seal(struct duct_batch *batch);

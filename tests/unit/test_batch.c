@@ -37,9 +37,9 @@ static void append(struct duct_batch *b, struct duct_vector *columns, uint32_t i
 	if (ncolumns < 2)
 		return;
 	int len = snprintf(text, sizeof text, "%*s%u", (int)(i % 40), "", i);
-	if (i % 8 == 1)
+	if (i % 4 == 1)
 		duct_vector_append_unsent(b, &columns[TEXT]);
-	else if (i % 4 != 1) /* else it is left out */
+	else
 		memcpy(duct_vector_append(b, &columns[TEXT], (uint32_t)len), text, (size_t)len);
 }
 
@@ -110,6 +110,8 @@ static void columns_left_out_are_unset(void **state)
 	struct duct_relation *rel = make_relation();
 	struct duct_batch *b = duct_batch_new(rel, 0);
 	for (uint32_t i = 0; i < ROWS; i++) {
+		if (i >= FIRST)
+			duct_batch_fill_unset(b);
 		(void)duct_batch_add_row(b, DUCT_DELETE, i);
 		(void)duct_batch_add_old_row(b);
 		if (i >= FIRST)

@@ -358,12 +358,23 @@ static void rows_by_key(void **state)
 	assert_int_equal(append(&t, "cichtccchctt", 'U', 9U, 'K', 3, "2", 'n', 'n', 'N', 3, 'u', "c", "d"), 0);
 	assert_int_equal(append(&t, "cichtcc", 'D', 9U, 'K', 3, "2", 'n', 'n'), 0);
 	pg_append_truncate(t.batch, 5);
+	/* values after columns that were left out, in all orders */
+	assert_int_equal(append(&t, "cichttt", 'I', 9U, 'N', 3, "3", "e", "f"), 0);
+	assert_int_equal(append(&t, "cichtcc", 'D', 9U, 'K', 3, "3", 'n', 'n'), 0);
+	assert_int_equal(append(&t, "cichtcc", 'D', 9U, 'K', 3, "4", 'n', 'n'), 0);
+	assert_int_equal(append(&t, "cichtccchttt", 'U', 9U, 'K', 3, "5", 'n', 'n', 'N', 3, "6", "g", "h"), 0);
+	assert_int_equal(append(&t, "cichtcc", 'D', 9U, 'K', 3, "7", 'n', 'n'), 0);
 	check_row(t.batch, 0, "I 1 a NULL");
 	check_row(t.batch, 1, "U 1 b -");
 	check_row(t.batch, 2, "U 2 b - | 1 - -");
 	check_row(t.batch, 3, "U 2 c d");
 	check_row(t.batch, 4, "D - - - | 2 - -");
 	check_row(t.batch, 5, "T - - -");
+	check_row(t.batch, 6, "I 3 e f");
+	check_row(t.batch, 7, "D - - - | 3 - -");
+	check_row(t.batch, 8, "D - - - | 4 - -");
+	check_row(t.batch, 9, "U 6 g h | 5 - -");
+	check_row(t.batch, 10, "D - - - | 7 - -");
 	close_table(&t);
 }
 
