@@ -1,8 +1,7 @@
 /* The key index of one table: an ordered hash table in a file. See index.h. */
-#include "lake/index.h"
+#include "lake/index_internal.h"
 
 #include "base/mem.h"
-#include "lake/index_set.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -13,25 +12,20 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-struct entry {
-	struct lake_key_hash hash; /* both 0: free */
-	struct lake_place place;
-};
-
 /* First page of the file; entries follow. */
 struct header {
 	char magic[16];
 	uint64_t set_id; /* of the set that it belongs to: a copied file of another set is noticed */
 	int64_t table_id;
-	uint64_t capacity; /* a power of two */
+	uint64_t capacity; /* capacity_for() of some count */
 	uint64_t count;
 	uint64_t built;
 	uint64_t sum; /* of all entries */
 	char fingerprint[512];
 };
 
-enum { HEADER_BYTES = 4096, FIRST_CAPACITY = 64 };
-static const char magic[16] = "ductstream idx2";
+enum { FIRST_CAPACITY = 64 };
+static const char magic[16] = "ductstream idx3";
 
 struct lake_index {
 	struct lake_index_set *set;
@@ -40,31 +34,8 @@ struct lake_index {
 	struct header *head; /* the mapping */
 	struct entry *entries;
 	size_t mapped;
-	uint64_t mask;
-	unsigned shift; /* home slot = high bits of the hash: the order of homes is the order of hashes */
+	uint64_t capacity;
 };
-
-/* Hands over the next entry in the order of the index; false at the end. */
-typedef bool next_fn(void *arg, struct entry *ret);
-
-static size_t file_bytes(uint64_t capacity)
-{
-	return HEADER_BYTES + capacity * sizeof(struct entry);
-}
-
-static unsigned shift_of(uint64_t capacity)
-{
-	return 64 - (unsigned)__builtin_ctzll(capacity);
-}
-
-static uint64_t mixed(const struct entry *e)
-{
-	uint64_t x = e->hash.high ^ e->hash.low * 0x9E3779B97F4A7C15u;
-	x ^= (uint64_t)e->place.row_id * 0xC2B2AE3D27D4EB4Fu;
-	x ^= ((uint64_t)e->place.file_id << 32 | e->place.position) * 0xD6E8FEB86659FD93u;
-	x = (x ^ x >> 32) * 0xFF51AFD7ED558CCDu;
-	return x ^ x >> 29;
-}
 
 /* Keeps the sums of the file and of the set. */
 static void account(struct lake_index *index, uint64_t more)
@@ -74,23 +45,21 @@ static void account(struct lake_index *index, uint64_t more)
 		lake_index_set_add_sum(index->set, more);
 }
 
-static bool is_free(const struct entry *e)
+static uint64_t home(const struct lake_index *index, const struct entry *e)
 {
-	return e->hash.high == 0 && e->hash.low == 0;
+	return entry_home(e->high, index->capacity);
 }
 
-static int compare(struct lake_key_hash a, int64_t a_row, const struct entry *b)
+static uint64_t next_slot(const struct lake_index *index, uint64_t slot)
 {
-	if (a.high != b->hash.high)
-		return a.high < b->hash.high ? -1 : 1;
-	if (a.low != b->hash.low)
-		return a.low < b->hash.low ? -1 : 1;
-	return a_row < b->place.row_id ? -1 : a_row > b->place.row_id;
+	return slot + 1 < index->capacity ? slot + 1 : 0;
 }
 
-static uint64_t home(const struct lake_index *index, struct lake_key_hash hash)
+/* How far a slot is behind the home of an entry: sequences go on at the first slot. */
+static uint64_t distance(const struct lake_index *index, uint64_t slot, const struct entry *e)
 {
-	return hash.high >> index->shift;
+	uint64_t from = home(index, e);
+	return slot >= from ? slot - from : slot + index->capacity - from;
 }
 
 static void unmap(struct lake_index *index)
@@ -103,32 +72,30 @@ static void unmap(struct lake_index *index)
 /* Maps an open file whose space is allocated. */
 static int map_file(struct lake_index *index, int fd, uint64_t capacity, struct duct_error *err)
 {
-	size_t bytes = file_bytes(capacity);
+	size_t bytes = index_file_bytes(capacity);
 	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (p == MAP_FAILED)
 		return duct_fail(err, DUCT_RETRY, "map key index \"%s\": %s", index->path, strerror(errno));
 	madvise(p, bytes, MADV_RANDOM);
 	unmap(index);
 	index->head = p;
-	index->entries = (struct entry *)((char *)p + HEADER_BYTES);
+	index->entries = (struct entry *)((char *)p + INDEX_HEADER_BYTES);
 	index->mapped = bytes;
-	index->mask = capacity - 1;
-	index->shift = shift_of(capacity);
+	index->capacity = capacity;
 	return 0;
 }
 
-/* Slot of the first entry >= (hash, row_id) on the probe sequence, or of the free slot that ends it. */
-static uint64_t find(const struct lake_index *index, struct lake_key_hash hash, int64_t row_id)
+/* Slot of the first entry that is not less than this one on its probe sequence, or of the free slot that ends it. */
+static uint64_t find(const struct lake_index *index, const struct entry *wanted)
 {
-	uint64_t slot = home(index, hash);
-	for (;; slot = (slot + 1) & index->mask) {
+	uint64_t slot = home(index, wanted);
+	for (uint64_t ours = 0;; slot = next_slot(index, slot), ours++) {
 		const struct entry *e = &index->entries[slot];
-		if (is_free(e))
+		if (entry_is_free(e))
 			return slot;
 		/* Near the end of the array sequences wrap: an entry whose home is far behind is before us. */
-		uint64_t distance = (slot - home(index, e->hash)) & index->mask;
-		uint64_t ours = (slot - home(index, hash)) & index->mask;
-		if (ours > distance || (ours == distance && compare(hash, row_id, e) <= 0))
+		uint64_t theirs = distance(index, slot, e);
+		if (ours > theirs || (ours == theirs && !entry_less(e, wanted)))
 			return slot;
 	}
 }
@@ -136,111 +103,41 @@ static uint64_t find(const struct lake_index *index, struct lake_key_hash hash, 
 /* Into a free slot of its sequence; what stands behind it there moves on by one. */
 static void insert(struct lake_index *index, struct entry moving)
 {
-	uint64_t slot = find(index, moving.hash, moving.place.row_id);
-	while (!is_free(&index->entries[slot])) {
+	uint64_t slot = find(index, &moving);
+	while (!entry_is_free(&index->entries[slot])) {
 		struct entry next = index->entries[slot];
 		index->entries[slot] = moving;
 		moving = next;
-		slot = (slot + 1) & index->mask;
+		slot = next_slot(index, slot);
 	}
 	index->entries[slot] = moving;
 }
 
-/* --- entries in their order, written from the first slot to the last --- */
-
-enum { WINDOW = 1 << 15 }; /* entries */
-
-/* Faults of a new mapping, page by page, cost many times what writing it in large pieces does. */
-struct filler {
-	int fd;
-	uint64_t capacity;
-	struct entry *window; /* slots [base, base + WINDOW) */
-	uint64_t base, next;  /* next: no slot from here on is taken */
-	uint64_t count, sum;
-	struct entry *over; /* beyond the last slot: their sequences go on at the first one */
-	size_t nover, over_cap;
-};
-
-static int write_window(struct filler *f)
-{
-	uint64_t left = f->capacity - f->base, n = left < WINDOW ? left : WINDOW;
-	const char *data = (const char *)f->window;
-	off_t at = (off_t)file_bytes(f->base);
-	for (size_t bytes = n * sizeof *f->window; bytes;) {
-		ssize_t written = pwrite(f->fd, data, bytes, at);
-		if (written < 0 && errno == EINTR)
-			continue;
-		if (written <= 0)
-			return written ? errno : ENOSPC;
-		data += written;
-		at += written;
-		bytes -= (size_t)written;
-	}
-	memset(f->window, 0, n * sizeof *f->window);
-	return 0;
-}
-
-static int put_entry(struct filler *f, struct entry e)
-{
-	uint64_t slot = e.hash.high >> shift_of(f->capacity);
-	slot = slot > f->next ? slot : f->next;
-	f->count++;
-	f->sum += mixed(&e);
-	f->next = slot + 1;
-	if (slot >= f->capacity) {
-		f->over = duct_grow(f->over, &f->over_cap, f->nover + 1, sizeof *f->over);
-		f->over[f->nover++] = e;
-		return 0;
-	}
-	for (; slot >= f->base + WINDOW; f->base += WINDOW) {
-		int code = write_window(f);
-		if (code)
-			return code;
-	}
-	f->window[slot - f->base] = e;
-	return 0;
-}
-
-/* Writes the entries that come from `next` into an open file whose space is allocated. An errno. */
-static int fill_file(struct filler *f, next_fn *next, void *arg)
-{
-	struct entry e;
-	int code = 0;
-	f->window = duct_xcalloc(WINDOW, sizeof *f->window);
-	while (code == 0 && next(arg, &e))
-		code = put_entry(f, e);
-	if (code == 0)
-		code = write_window(f);
-	free(f->window);
-	return code;
-}
-
 /* Allocates, fills and maps the new file. */
-static int make_file(struct lake_index *index, struct filler *f, const char *path, next_fn *next, void *arg,
-		     struct duct_error *err)
+static int make_file(struct lake_index *index, struct index_filling *f, const char *path, struct duct_error *err)
 {
-	size_t bytes = file_bytes(f->capacity);
+	size_t bytes = index_file_bytes(f->capacity);
 	int e = posix_fallocate(f->fd, 0, (off_t)bytes);
 	if (e)
 		return duct_fail(err, DUCT_RETRY, "allocate %zu bytes for key index \"%s\": %s", bytes, path, strerror(e));
-	e = next ? fill_file(f, next, arg) : 0;
+	e = f->parts ? index_fill_file(f) : 0;
 	if (e)
 		return duct_fail(err, DUCT_RETRY, "write key index \"%s\": %s", path, strerror(e));
 	return map_file(index, f->fd, f->capacity, err);
 }
 
 /*
- * A new file of this capacity, mapped, with the entries that come in order from `next` (NULL: none); it replaces the old one
- * under the same name. The sum of the set is left alone.
+ * A new file, mapped, of the capacity and with the entries that `f` says; it replaces the old one under the same name. The sum of
+ * the set is left alone.
  */
-static int create_file(struct lake_index *index, int64_t table_id, const char *fingerprint, uint64_t capacity, next_fn *next,
-		       void *arg, struct duct_error *err)
+static int create_file(struct lake_index *index, int64_t table_id, const char *fingerprint, struct index_filling f,
+		       struct duct_error *err)
 {
 	AUTO_FREE char *temp = duct_xasprintf("%s.new", index->path);
-	struct filler f = {.fd = open(temp, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600), .capacity = capacity};
+	f.fd = open(temp, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (f.fd < 0)
 		return duct_fail(err, DUCT_RETRY, "create key index \"%s\": %s", temp, strerror(errno));
-	int rc = make_file(index, &f, temp, next, arg, err);
+	int rc = make_file(index, &f, temp, err);
 	close(f.fd);
 	if (rc == 0 && index->scratch)
 		unlink(temp);
@@ -257,32 +154,44 @@ static int create_file(struct lake_index *index, int64_t table_id, const char *f
 	memcpy(h->magic, magic, sizeof magic);
 	h->set_id = lake_index_set_id(index->set);
 	h->table_id = table_id;
-	h->capacity = capacity;
+	h->capacity = f.capacity;
 	h->count = f.count;
 	h->sum = f.sum;
 	strncpy(h->fingerprint, fingerprint, sizeof h->fingerprint - 1);
 	return 0;
 }
 
+static int create_empty(struct lake_index *index, int64_t table_id, const char *fingerprint, struct duct_error *err)
+{
+	return create_file(index, table_id, fingerprint, (struct index_filling){.capacity = FIRST_CAPACITY}, err);
+}
+
+/* Capacities are powers of two, and those and a half. */
+static bool is_capacity(uint64_t n)
+{
+	n = n % 3 ? n : n / 3;
+	return (n & (n - 1)) == 0;
+}
+
 static bool is_header(const struct header *h, const struct lake_index_set *set, const struct stat *st)
 {
 	return memcmp(h->magic, magic, sizeof magic) == 0 && h->set_id == lake_index_set_id(set) &&
-	       h->capacity >= FIRST_CAPACITY && (h->capacity & (h->capacity - 1)) == 0 && h->capacity < (uint64_t)1 << 40 &&
-	       (size_t)st->st_size == file_bytes(h->capacity);
+	       h->capacity >= FIRST_CAPACITY && is_capacity(h->capacity) && h->capacity < (uint64_t)1 << 40 &&
+	       (size_t)st->st_size == index_file_bytes(h->capacity);
 }
 
 static bool sums_are_right(int fd, const struct header *h)
 {
-	size_t bytes = file_bytes(h->capacity);
+	size_t bytes = index_file_bytes(h->capacity);
 	char *p = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, 0);
 	if (p == MAP_FAILED)
 		return false;
 	madvise(p, bytes, MADV_SEQUENTIAL);
-	const struct entry *entries = (const struct entry *)(p + HEADER_BYTES);
+	const struct entry *entries = (const struct entry *)(p + INDEX_HEADER_BYTES);
 	uint64_t sum = 0, count = 0;
 	for (uint64_t i = 0; i < h->capacity; i++)
-		if (!is_free(&entries[i])) {
-			sum += mixed(&entries[i]);
+		if (!entry_is_free(&entries[i])) {
+			sum += entry_mixed(&entries[i]);
 			count++;
 		}
 	munmap(p, bytes);
@@ -333,7 +242,7 @@ int lake_index_open(struct lake_index **ret, struct lake_index_set *set, int64_t
 	} else if (!*ret_built) {
 		int rc = lake_index_drop(set, table_id, err);
 		if (rc == 0)
-			rc = create_file(index, table_id, fingerprint, FIRST_CAPACITY, NULL, NULL, err);
+			rc = create_empty(index, table_id, fingerprint, err);
 		if (rc < 0) {
 			lake_index_close(index);
 			return rc;
@@ -349,7 +258,7 @@ int lake_index_open_scratch(struct lake_index **ret, struct lake_index_set *set,
 	index->set = set;
 	index->scratch = true;
 	index->path = duct_xasprintf("%s/scratch.idx", lake_index_set_dir(set));
-	int rc = create_file(index, -1, "scratch", FIRST_CAPACITY, NULL, NULL, err);
+	int rc = create_empty(index, -1, "scratch", err);
 	if (rc < 0) {
 		lake_index_close(index);
 		return rc;
@@ -376,7 +285,7 @@ int lake_index_reset(struct lake_index *index, struct duct_error *err)
 {
 	struct header h = *index->head;
 	account(index, -h.sum);
-	return create_file(index, h.table_id, h.fingerprint, FIRST_CAPACITY, NULL, NULL, err);
+	return create_empty(index, h.table_id, h.fingerprint, err);
 }
 
 void lake_index_set_built(struct lake_index *index)
@@ -386,13 +295,13 @@ void lake_index_set_built(struct lake_index *index)
 
 bool lake_index_get(const struct lake_index *index, struct lake_key_hash hash, unsigned nth, struct lake_place *ret)
 {
-	uint64_t slot = find(index, hash, INT64_MIN);
-	for (;; slot = (slot + 1) & index->mask) {
+	const struct entry first = {hash.high, hash.low << LAKE_ROW_ID_BITS, 0, 0};
+	for (uint64_t slot = find(index, &first);; slot = next_slot(index, slot)) {
 		const struct entry *e = &index->entries[slot];
-		if (e->hash.high != hash.high || e->hash.low != hash.low)
+		if (!entry_same_hash(e, &first))
 			return false;
 		if (nth-- == 0) {
-			*ret = e->place;
+			*ret = entry_place(e);
 			return true;
 		}
 	}
@@ -400,41 +309,42 @@ bool lake_index_get(const struct lake_index *index, struct lake_key_hash hash, u
 
 void lake_index_prefetch(const struct lake_index *index, struct lake_key_hash hash)
 {
-	__builtin_prefetch(&index->entries[home(index, hash)]);
+	__builtin_prefetch(&index->entries[entry_home(hash.high, index->capacity)]);
 }
 
 void lake_index_add(struct lake_index *index, struct lake_key_hash hash, struct lake_place place)
 {
-	assert(index->head->count < index->head->capacity - 1);
-	const struct entry e = {hash, place};
+	assert(index->head->count < index->capacity - 1);
+	const struct entry e = entry_make(hash, place);
 	insert(index, e);
 	index->head->count++;
-	account(index, mixed(&e));
+	account(index, entry_mixed(&e));
 }
 
 static struct entry *lookup(const struct lake_index *index, struct lake_key_hash hash, int64_t row_id)
 {
-	struct entry *e = &index->entries[find(index, hash, row_id)];
-	return !is_free(e) && compare(hash, row_id, e) == 0 ? e : NULL;
+	const struct entry wanted = {hash.high, entry_tail(hash, row_id), 0, 0};
+	struct entry *e = &index->entries[find(index, &wanted)];
+	return e->high == wanted.high && e->tail == wanted.tail ? e : NULL;
 }
 
 bool lake_index_find(const struct lake_index *index, struct lake_key_hash hash, int64_t row_id, struct lake_place *ret)
 {
 	const struct entry *e = lookup(index, hash, row_id);
 	if (e)
-		*ret = e->place;
+		*ret = entry_place(e);
 	return e != NULL;
 }
 
 bool lake_index_next(const struct lake_index *index, uint64_t *cursor, struct lake_key_hash *ret_hash,
 		     struct lake_place *ret)
 {
-	while (*cursor < index->head->capacity) {
+	while (*cursor < index->capacity) {
 		const struct entry *e = &index->entries[(*cursor)++];
-		if (is_free(e))
+		if (entry_is_free(e))
 			continue;
-		*ret_hash = e->hash;
-		*ret = e->place;
+		*ret_hash = entry_hash(e);
+		*ret = entry_place(e);
 		return true;
 	}
 	return false;
@@ -445,9 +355,9 @@ bool lake_index_move(struct lake_index *index, struct lake_key_hash hash, struct
 	struct entry *e = lookup(index, hash, place.row_id);
 	if (!e)
 		return false;
-	uint64_t before = mixed(e);
-	e->place = place;
-	account(index, mixed(e) - before);
+	uint64_t before = entry_mixed(e);
+	*e = entry_make(hash, place);
+	account(index, entry_mixed(e) - before);
 	return true;
 }
 
@@ -456,12 +366,12 @@ bool lake_index_remove(struct lake_index *index, struct lake_key_hash hash, int6
 	struct entry *e = lookup(index, hash, row_id);
 	if (!e)
 		return false;
-	account(index, -mixed(e));
+	account(index, -entry_mixed(e));
 	uint64_t hole = (uint64_t)(e - index->entries);
 	for (;;) { /* close the hole: shift back what does not stand at its home */
-		uint64_t next = (hole + 1) & index->mask;
+		uint64_t next = next_slot(index, hole);
 		struct entry *n = &index->entries[next];
-		if (is_free(n) || home(index, n->hash) == next)
+		if (entry_is_free(n) || home(index, n) == next)
 			break;
 		index->entries[hole] = *n;
 		hole = next;
@@ -471,13 +381,15 @@ bool lake_index_remove(struct lake_index *index, struct lake_key_hash hash, int6
 	return true;
 }
 
-/* The least capacity for so many entries: three quarters full at most. */
+/* The least capacity for so many entries: four fifths full at most. */
 static uint64_t capacity_for(uint64_t count)
 {
-	uint64_t capacity = FIRST_CAPACITY;
-	while (count > capacity - capacity / 4)
-		capacity *= 2;
-	return capacity;
+	for (uint64_t capacity = FIRST_CAPACITY;; capacity *= 2) {
+		if (count <= capacity - capacity / 5)
+			return capacity;
+		if (count <= capacity + capacity / 5)
+			return capacity + capacity / 2;
+	}
 }
 
 /* The entries of an index in their order: those at its begin whose sequence began at its end come last. */
@@ -486,22 +398,23 @@ struct walk {
 	uint64_t at, left;
 };
 
-static bool walk_next(void *arg, struct entry *ret)
+static bool walk_next(void *stream, struct entry *ret)
 {
-	struct walk *w = arg;
+	struct walk *w = stream;
 	if (!w->left)
 		return false;
 	w->left--;
-	while (is_free(&w->of->entries[w->at & w->of->mask]))
-		w->at++;
-	*ret = w->of->entries[w->at++ & w->of->mask];
+	while (entry_is_free(&w->of->entries[w->at]))
+		w->at = next_slot(w->of, w->at);
+	*ret = w->of->entries[w->at];
+	w->at = next_slot(w->of, w->at);
 	return true;
 }
 
 static struct walk walk_begin(const struct lake_index *index)
 {
 	struct walk w = {.of = index, .left = index->head->count};
-	while (!is_free(&index->entries[w.at]) && home(index, index->entries[w.at].hash) > w.at)
+	while (!entry_is_free(&index->entries[w.at]) && home(index, &index->entries[w.at]) > w.at)
 		w.at++;
 	return w;
 }
@@ -513,7 +426,9 @@ static int resize(struct lake_index *index, uint64_t capacity, struct duct_error
 	struct header h = *old.head;
 	struct walk walk = walk_begin(&old);
 	index->head = NULL; /* create_file must not unmap the old one yet */
-	int rc = create_file(index, h.table_id, h.fingerprint, capacity, walk_next, &walk, err);
+	void *stream = &walk;
+	const struct index_filling f = {.capacity = capacity, .next = walk_next, .streams = &stream, .parts = 1};
+	int rc = create_file(index, h.table_id, h.fingerprint, f, err);
 	if (rc < 0) {
 		unmap(index);
 		*index = old;
@@ -524,23 +439,13 @@ static int resize(struct lake_index *index, uint64_t capacity, struct duct_error
 	return 0;
 }
 
-struct fill {
-	lake_index_next_fn *next;
-	void *arg;
-};
-
-static bool fill_next(void *arg, struct entry *ret)
-{
-	struct fill *f = arg;
-	return f->next(f->arg, &ret->hash, &ret->place);
-}
-
-int lake_index_fill(struct lake_index *index, size_t count, lake_index_next_fn *next, void *arg, struct duct_error *err)
+int lake_index_fill(struct lake_index *index, size_t count, index_next_fn *next, void *const *streams, unsigned parts,
+		    struct duct_error *err)
 {
 	struct header h = *index->head;
 	assert(h.count == 0);
-	struct fill fill = {next, arg};
-	int rc = create_file(index, h.table_id, h.fingerprint, capacity_for(count), fill_next, &fill, err);
+	const struct index_filling f = {.capacity = capacity_for(count), .next = next, .streams = streams, .parts = parts};
+	int rc = create_file(index, h.table_id, h.fingerprint, f, err);
 	if (rc == 0 && !index->scratch)
 		lake_index_set_add_sum(index->set, index->head->sum);
 	return rc;
@@ -548,8 +453,8 @@ int lake_index_fill(struct lake_index *index, size_t count, lake_index_next_fn *
 
 int lake_index_reserve(struct lake_index *index, size_t more, struct duct_error *err)
 {
-	uint64_t count = index->head->count + more, capacity = index->head->capacity;
-	return count <= capacity - capacity / 4 ? 0 : resize(index, capacity_for(count), err);
+	uint64_t count = index->head->count + more, capacity = index->capacity;
+	return count <= capacity - capacity / 5 ? 0 : resize(index, capacity_for(count), err);
 }
 
 void lake_index_close(struct lake_index *index)
@@ -557,7 +462,7 @@ void lake_index_close(struct lake_index *index)
 	if (!index)
 		return;
 	struct duct_error ignored;
-	if (index->head && index->head->built && capacity_for(index->head->count) < index->head->capacity)
+	if (index->head && index->head->built && capacity_for(index->head->count) < index->capacity)
 		(void)resize(index, capacity_for(index->head->count), &ignored); /* as it would be when built anew */
 	unmap(index);
 	free(index->path);

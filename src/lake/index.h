@@ -20,18 +20,20 @@
 struct lake_index_set;
 struct lake_index;
 
-/* 128-bit seeded hash of a key (key.h). high == 0 && low == 0 is never a valid hash. */
+/* 80-bit seeded hash of a key (key.h). high == 0 && low == 0 is never a valid hash. */
 struct lake_key_hash {
-	uint64_t high, low;
+	uint64_t high, low; /* low < 2^LAKE_HASH_LOW_BITS */
 };
+enum { LAKE_HASH_LOW_BITS = 16 };
 
 /* Where the live row of a key is. */
 struct lake_place {
-	int64_t row_id;
+	int64_t row_id; /* from LAKE_ROW_ID_MIN to -1 - LAKE_ROW_ID_MIN: 140 million millions */
 	uint32_t file_id;  /* LAKE_INLINED: inside the catalog */
 	uint32_t position; /* in the file; inside the catalog: the schema version that it was inlined at */
 };
 #define LAKE_INLINED UINT32_MAX
+#define LAKE_ROW_ID_MIN (-((int64_t)1 << (63 - LAKE_HASH_LOW_BITS)))
 
 /*
  * Opens the set in `dir` (made when missing). *ret_fresh: every table file in it stands for exactly the commit `commit_id` of
@@ -76,10 +78,6 @@ void lake_index_set_built(struct lake_index *index);
 
 /* Makes sure that `more` further entries fit; may replace the mapping. RETRY with the folder when the disk is full. */
 int lake_index_reserve(struct lake_index *index, size_t more, struct duct_error *err);
-
-/* Fills an empty index with `count` entries, which `next` hands over in the order of (hash, row id) until it says false. */
-typedef bool lake_index_next_fn(void *arg, struct lake_key_hash *ret_hash, struct lake_place *ret);
-int lake_index_fill(struct lake_index *index, size_t count, lake_index_next_fn *next, void *arg, struct duct_error *err);
 
 /* The nth (from 0, by row id) entry with this hash. */
 bool lake_index_get(const struct lake_index *index, struct lake_key_hash hash, unsigned nth, struct lake_place *ret);

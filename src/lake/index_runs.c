@@ -2,7 +2,7 @@
 #include "lake/index_runs.h"
 
 #include "base/mem.h"
-#include "lake/index_set.h"
+#include "lake/index_internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,18 +10,19 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-struct item {
-	struct lake_key_hash hash;
-	struct lake_place place;
+enum {
+	RUN_ITEMS = 1 << 16,
+	BUCKET_BITS = 13,
+	SMALL_BUCKET = 64,
+	PAGE = 4096,
+	MERGE_PARTS = 4, /* threads of a merge; a power of two */
 };
-
-enum { RUN_ITEMS = 1 << 16, BUCKET_BITS = 13, SMALL_BUCKET = 64, PAGE = 4096 };
 
 /* A piece of the file that is the runs' own. Each is as large as all before it, so they are few; what is not written is a hole. */
 struct extent {
 	off_t at;
 	size_t n, cap;	  /* items: all runs in it but the last are RUN_ITEMS long */
-	struct item *map; /* while it is merged */
+	struct entry *map; /* while it is merged */
 };
 
 struct lake_index_runs {
@@ -29,7 +30,7 @@ struct lake_index_runs {
 	struct lake_index_spill *spill;
 	struct extent *extents;
 	size_t nextents, extents_cap;
-	struct item *items, *sorted; /* RUN_ITEMS each */
+	struct entry *items, *sorted; /* RUN_ITEMS each */
 	size_t n;
 	size_t spilled; /* items in the file */
 };
@@ -84,7 +85,7 @@ static void unmap_runs(struct lake_index_runs *r)
 {
 	for (size_t i = 0; i < r->nextents; i++)
 		if (r->extents[i].map)
-			munmap(duct_steal(&r->extents[i].map), r->extents[i].n * sizeof(struct item));
+			munmap(duct_steal(&r->extents[i].map), r->extents[i].n * sizeof(struct entry));
 }
 
 void lake_index_runs_close(struct lake_index_runs *r)
@@ -101,22 +102,20 @@ void lake_index_runs_close(struct lake_index_runs *r)
 
 static int compare_items(const void *a, const void *b)
 {
-	const struct item *x = a, *y = b;
-	if (x->hash.high != y->hash.high)
-		return x->hash.high < y->hash.high ? -1 : 1;
-	return x->hash.low < y->hash.low ? -1 : x->hash.low > y->hash.low;
+	const struct entry *x = a, *y = b;
+	return entry_less(x, y) ? -1 : entry_less(y, x);
 }
 
-static void sort_bucket(struct item *items, size_t n)
+static void sort_bucket(struct entry *items, size_t n)
 {
 	if (n > SMALL_BUCKET) {
 		qsort(items, n, sizeof *items, compare_items);
 		return;
 	}
 	for (size_t i = 1; i < n; i++) {
-		struct item moving = items[i];
+		struct entry moving = items[i];
 		size_t k = i;
-		for (; k > 0 && compare_items(&items[k - 1], &moving) > 0; k--)
+		for (; k > 0 && entry_less(&moving, &items[k - 1]); k--)
 			items[k] = items[k - 1];
 		items[k] = moving;
 	}
@@ -127,14 +126,14 @@ static void sort_items(struct lake_index_runs *r)
 {
 	uint32_t ends[1 << BUCKET_BITS] = {0};
 	for (size_t i = 0; i < r->n; i++)
-		ends[r->items[i].hash.high >> (64 - BUCKET_BITS)]++;
+		ends[r->items[i].high >> (64 - BUCKET_BITS)]++;
 	for (uint32_t b = 0, sum = 0; b < 1 << BUCKET_BITS; b++) {
 		uint32_t count = ends[b];
 		ends[b] = sum;
 		sum += count;
 	}
 	for (size_t i = 0; i < r->n; i++)
-		r->sorted[ends[r->items[i].hash.high >> (64 - BUCKET_BITS)]++] = r->items[i];
+		r->sorted[ends[r->items[i].high >> (64 - BUCKET_BITS)]++] = r->items[i];
 	for (uint32_t b = 0, from = 0; b < 1 << BUCKET_BITS; from = ends[b++])
 		sort_bucket(r->sorted + from, ends[b] - from);
 }
@@ -177,7 +176,7 @@ static int spill(struct lake_index_runs *r, struct duct_error *err)
 int lake_index_runs_add(struct lake_index_runs *r, struct lake_key_hash hash, struct lake_place place,
 			struct duct_error *err)
 {
-	r->items[r->n++] = (struct item){hash, place};
+	r->items[r->n++] = entry_make(hash, place);
 	return r->n < RUN_ITEMS ? 0 : spill(r, err);
 }
 
@@ -193,25 +192,26 @@ int lake_index_runs_finish(struct lake_index_runs *r, struct duct_error *err)
 /* --- merge --- */
 
 struct head {
-	const struct item *at, *end;
+	const struct entry *at, *end;
 	size_t which;
 };
 
+/* One share of the range of hashes, for one thread. */
 struct merge {
 	struct head *heads; /* a heap: the least first */
 	size_t n;
 	lake_place_fn *place;
 	void *arg;
-	struct lake_key_hash last;
+	struct entry last;
 	bool equal;
 };
 
 static void sift_down(struct merge *m, size_t i)
 {
 	for (size_t child; (child = 2 * i + 1) < m->n; i = child) {
-		if (child + 1 < m->n && compare_items(m->heads[child + 1].at, m->heads[child].at) < 0)
+		if (child + 1 < m->n && entry_less(m->heads[child + 1].at, m->heads[child].at))
 			child++;
-		if (compare_items(m->heads[i].at, m->heads[child].at) <= 0)
+		if (!entry_less(m->heads[child].at, m->heads[i].at))
 			return;
 		struct head moving = m->heads[i];
 		m->heads[i] = m->heads[child];
@@ -231,25 +231,51 @@ static int map_runs(struct lake_index_runs *r, struct duct_error *err)
 	return 0;
 }
 
-static void add_heads(struct merge *m, const struct lake_index_runs *r, size_t which)
+/* The first item of a run whose hash is not below. */
+static const struct entry *lower_bound(const struct entry *from, const struct entry *to, uint64_t high)
 {
+	while (from < to) {
+		const struct entry *middle = from + (to - from) / 2;
+		if (middle->high < high)
+			from = middle + 1;
+		else
+			to = middle;
+	}
+	return from;
+}
+
+static void add_head(struct merge *m, const struct entry *from, const struct entry *to, size_t which)
+{
+	if (from < to)
+		m->heads[m->n++] = (struct head){from, to, which};
+}
+
+/* The share of a run that belongs to each of the parts. */
+static void add_heads(struct merge *merges, unsigned parts, const struct lake_index_runs *r, size_t which)
+{
+	uint64_t share = UINT64_MAX / parts + 1;
 	for (size_t i = 0; i < r->nextents; i++)
 		for (size_t from = 0, n = r->extents[i].n; from < n; from += RUN_ITEMS) {
-			size_t to = from + RUN_ITEMS < n ? from + RUN_ITEMS : n;
-			m->heads[m->n++] = (struct head){r->extents[i].map + from, r->extents[i].map + to, which};
+			const struct entry *at = r->extents[i].map + from;
+			const struct entry *end = r->extents[i].map + (from + RUN_ITEMS < n ? from + RUN_ITEMS : n);
+			for (unsigned k = 0; k < parts; k++) {
+				const struct entry *to = k + 1 < parts ? lower_bound(at, end, (k + 1) * share) : end;
+				add_head(&merges[k], at, to, which);
+				at = to;
+			}
 		}
 }
 
-static bool merge_next(void *arg, struct lake_key_hash *ret_hash, struct lake_place *ret)
+static bool merge_next(void *stream, struct entry *ret)
 {
-	struct merge *m = arg;
+	struct merge *m = stream;
 	if (!m->n)
 		return false;
 	struct head *head = &m->heads[0];
-	const struct item *item = head->at++;
-	m->equal |= item->hash.high == m->last.high && item->hash.low == m->last.low;
-	*ret_hash = m->last = item->hash;
-	*ret = m->place(m->arg, head->which, item->place);
+	const struct entry *item = head->at++;
+	m->equal |= entry_same_hash(item, &m->last);
+	m->last = *item;
+	*ret = entry_make(entry_hash(item), m->place(m->arg, head->which, entry_place(item)));
 	if (head->at == head->end)
 		m->heads[0] = m->heads[--m->n];
 	sift_down(m, 0);
@@ -259,6 +285,8 @@ static bool merge_next(void *arg, struct lake_key_hash *ret_hash, struct lake_pl
 int lake_index_merge(struct lake_index *index, struct lake_index_runs *const *runs, size_t n, lake_place_fn *place,
 		     void *arg, bool *ret_equal, struct duct_error *err)
 {
+	struct merge merges[MERGE_PARTS] = {0};
+	void *streams[MERGE_PARTS];
 	size_t total = 0, nruns = 0;
 	int rc = 0;
 	for (size_t i = 0; i < n && rc == 0; i++) {
@@ -266,15 +294,23 @@ int lake_index_merge(struct lake_index *index, struct lake_index_runs *const *ru
 		nruns += runs[i]->spilled / RUN_ITEMS + 1 + runs[i]->nextents;
 		rc = map_runs(runs[i], err);
 	}
-	struct merge m = {.heads = duct_xmalloc((nruns + 1) * sizeof *m.heads), .place = place, .arg = arg};
+	unsigned parts = total > RUN_ITEMS ? MERGE_PARTS : 1;
+	for (unsigned k = 0; k < parts; k++) {
+		merges[k] = (struct merge){.heads = duct_xmalloc((nruns + 1) * sizeof(struct head)), .place = place, .arg = arg};
+		streams[k] = &merges[k];
+	}
 	for (size_t i = 0; i < n && rc == 0; i++)
-		add_heads(&m, runs[i], i);
-	for (size_t i = m.n; i-- > 0;)
-		sift_down(&m, i);
+		add_heads(merges, parts, runs[i], i);
+	for (unsigned k = 0; k < parts; k++)
+		for (size_t i = merges[k].n; i-- > 0;)
+			sift_down(&merges[k], i);
 	if (rc == 0)
-		rc = lake_index_fill(index, total, merge_next, &m, err);
-	*ret_equal = m.equal;
-	free(m.heads);
+		rc = lake_index_fill(index, total, merge_next, streams, parts, err);
+	*ret_equal = false;
+	for (unsigned k = 0; k < parts; k++) {
+		*ret_equal |= merges[k].equal;
+		free(merges[k].heads);
+	}
 	for (size_t i = 0; i < n; i++)
 		unmap_runs(runs[i]);
 	return rc;

@@ -19,7 +19,8 @@ int lake_index_runs_add(struct lake_index_runs *runs, struct lake_key_hash hash,
 int lake_index_runs_finish(struct lake_index_runs *runs, struct duct_error *err);
 
 /*
- * Fills an empty index from n finished ones; `place` says what becomes of the place of an entry of runs[which].
+ * Fills an empty index from n finished ones; `place`, called from several threads, says what becomes of the place of an entry of
+ * runs[which].
  * *ret_equal: two entries have the same hash.
  */
 typedef struct lake_place lake_place_fn(void *arg, size_t which, struct lake_place place);

@@ -133,7 +133,7 @@ static struct lake_key_hash hash_bytes(uint64_t seed, const void *data, size_t l
 		__atomic_store_n(&test_bits, bits, __ATOMIC_RELAXED);
 	}
 	XXH128_hash_t h = XXH3_128bits_withSeed(data, len, seed);
-	struct lake_key_hash hash = {h.high64, h.low64};
+	struct lake_key_hash hash = {h.high64, h.low64 >> (64 - LAKE_HASH_LOW_BITS)};
 	if (bits && !(seed & 1))
 		hash = (struct lake_key_hash){h.high64 >> (64 - bits) << (64 - bits), 1};
 	if (hash.high == 0 && hash.low == 0)

@@ -96,6 +96,16 @@ def test_equal_by_bytes_however_it_came_about(mirror_sqlite):
     m.same(*names)
 
 
+def test_row_ids_that_the_index_cannot_hold_are_refused(mirror_sqlite):
+    m = mirror_sqlite("CREATE TABLE t (id int PRIMARY KEY, v text)", "INSERT INTO t VALUES (1, 'a'), (2, 'b')")
+    m.sync()
+    with sqlite3.connect(m.home.catalog.removeprefix("sqlite:")) as catalog:
+        catalog.execute("UPDATE ducklake_table_stats SET next_row_id = 1 << 47")
+    rebuild(m)
+    m.sql("UPDATE t SET v = 'c'")
+    assert 'table "public"."t": its next row id in the lake is 140737488355328' in m.fails(1)
+
+
 def rebuild(m):
     """The next change of each table builds its index anew, with the same hashes."""
     for path in folder(m).glob("*.idx"):

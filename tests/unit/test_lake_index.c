@@ -121,6 +121,18 @@ static void test_equal_hashes(void **state)
 		assert_int_equal(got.row_id, n);
 	}
 	assert_false(lake_index_get(index, h, 10, &got));
+	struct lake_place ends[] = {{-1 - LAKE_ROW_ID_MIN, UINT32_MAX, UINT32_MAX}, {LAKE_ROW_ID_MIN, 0, 0}, {-1, 3, 4}};
+	struct lake_key_hash last = {UINT64_MAX, (1 << LAKE_HASH_LOW_BITS) - 1}, least = {0, 1};
+	for (unsigned i = 0; i < DUCT_LEN(ends); i++) {
+		lake_index_add(index, last, ends[i]);
+		lake_index_add(index, least, ends[i]);
+	}
+	for (unsigned i = 0; i < DUCT_LEN(ends); i++) {
+		assert_true(lake_index_get(index, i % 2 ? last : least, i, &got));
+		assert_memory_equal(&got, &ends[(i + 1) % DUCT_LEN(ends)], sizeof got); /* by row id */
+		assert_true(lake_index_find(index, last, ends[i].row_id, &got));
+		assert_memory_equal(&got, &ends[i], sizeof got);
+	}
 	assert_true(lake_index_remove(index, h, 4));
 	assert_true(lake_index_get(index, h, 4, &got));
 	assert_int_equal(got.row_id, 5);
@@ -195,7 +207,9 @@ static void test_merged_runs(void **state)
 	for (int i = 0; i < 2; i++)
 		assert_int_equal(lake_index_runs_open(&runs[i], set, &err), 0);
 	for (uint32_t i = 0; i < MANY; i++) {
-		struct lake_key_hash hash = {next_random(&seed), i + 1};
+		/* Some are at home in the last slots of the shares that are merged each by a thread, and go on in the next one. */
+		uint64_t edge = (UINT64_MAX / 4 + 1) * (1 + i / 50 % 3) - 1 - i;
+		struct lake_key_hash hash = {i % 50 ? next_random(&seed) : edge, i % 65536};
 		struct lake_place place = {i, 1, i};
 		assert_int_equal(lake_index_runs_add(runs[i % 3 == 0], hash, place, &err), 0);
 		place.row_id += first[i % 3 == 0];

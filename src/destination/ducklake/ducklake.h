@@ -148,6 +148,7 @@ struct ducklake {
 	struct duct_pos upto;
 	bool has_upto, partial;	      /* partial: the last transaction is not complete */
 	size_t pending_bytes, pending_rows;
+	int64_t temporary_row_id; /* the last one that settled.c has given */
 	bool was_full; /* the group that was sent last */
 	bool last;     /* the commit that is made now is the flow's last */
 	uint64_t source_rows;

@@ -49,7 +49,7 @@ static bool same(struct lake_key_hash a, struct lake_key_hash b)
 
 static uint32_t tag_of(struct lake_key_hash hash)
 {
-	return (uint32_t)(hash.high ^ hash.high >> 32);
+	return (uint32_t)(hash.high >> 32);
 }
 
 /* Entry of the hash in the table, or the free entry where it belongs. */
@@ -57,7 +57,7 @@ static struct fold_entry *entry(struct fold *f, struct lake_key_hash hash)
 {
 	size_t mask = f->table_size - 1;
 	uint32_t tag = tag_of(hash);
-	for (size_t i = hash.low & mask;; i = (i + 1) & mask) {
+	for (size_t i = hash.high & mask;; i = (i + 1) & mask) {
 		struct fold_entry *e = &f->table[i];
 		if (!e->slot || (e->tag == tag && same(f->slots[e->slot - 1].hash, hash)))
 			return e;

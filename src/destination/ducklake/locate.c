@@ -246,6 +246,11 @@ static int open_index(struct ducklake *d, struct mirror *m, const struct lake_co
 	*ret_built = false;
 	if (m->table_id < 0)
 		return 0;
+	const struct lake_table *table = lake_table_by_id(d->lake, m->table_id);
+	if (table && table->next_row_id >= -1 - LAKE_ROW_ID_MIN - UINT32_MAX)
+		return duct_fail(err, DUCT_FATAL, "table \"%s\".\"%s\": its next row id in the lake is %" PRId64 ", the key index "
+				 "holds none above %" PRId64 ": copy the table again under another name", m->rel->schema, m->rel->name,
+				 table->next_row_id, -1 - LAKE_ROW_ID_MIN);
 	AUTO_BUF struct duct_buf fingerprint = {0};
 	put_fingerprint(&fingerprint, m, keys, nkeys);
 	return lake_index_open(&m->index, d->indexes, m->table_id, fingerprint.data, ret_built, err);

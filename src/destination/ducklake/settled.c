@@ -8,12 +8,6 @@
 
 #define NO_FILE (UINT32_MAX - 1) /* place.file_id of a key that has no row any more */
 
-/* Row ids of the lake are kept; a row that it gives an id at the commit has one of its own here, below zero. */
-static int64_t temporary_row_id(const struct fold_slot *s)
-{
-	return -1 - ((int64_t)s->aside << 32 | s->aside_pos);
-}
-
 static void settle_slot(struct ducklake *d, struct mirror *m, const struct fold_slot *s)
 {
 	bool known = s->prior == FOLD_WRITTEN || s->prior == FOLD_DEAD, has_row_id = s->place.row_id >= 0;
@@ -28,8 +22,8 @@ static void settle_slot(struct ducklake *d, struct mirror *m, const struct fold_
 		now.file_id = (uint32_t)s->aside;
 		now.position = s->aside_pos;
 	}
-	if (!has_row_id)
-		now.row_id = temporary_row_id(s);
+	if (!has_row_id) /* the lake gives it one at the commit; here it has one of its own */
+		now.row_id = --d->temporary_row_id;
 	lake_index_add(m->settled, s->hash, now);
 }
 

@@ -1,0 +1,117 @@
+/*
+ * A file of the key index written at once: entries come in their order, so each part of the file is written from its begin to its
+ * end. Faults of a new mapping, page by page, cost many times what writing it in large pieces does.
+ */
+#include "lake/index_internal.h"
+
+#include "base/mem.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { WINDOW = 1 << 15 }; /* entries */
+
+struct part {
+	const struct index_filling *filling;
+	void *stream;
+	uint64_t base, end; /* slots [base, base + WINDOW) are in the window; slots from end on are another part's */
+	uint64_t next;	    /* no slot from here on is taken */
+	struct entry *window;
+	uint64_t count, sum;
+	struct entry *over;
+	size_t nover, over_cap;
+	pthread_t thread;
+	int code;
+};
+
+static int write_window(struct part *p)
+{
+	uint64_t left = p->end - p->base, n = left < WINDOW ? left : WINDOW;
+	const char *data = (const char *)p->window;
+	off_t at = (off_t)index_file_bytes(p->base);
+	for (size_t bytes = n * sizeof *p->window; bytes;) {
+		ssize_t written = pwrite(p->filling->fd, data, bytes, at);
+		if (written < 0 && errno == EINTR)
+			continue;
+		if (written <= 0)
+			return written ? errno : ENOSPC;
+		data += written;
+		at += written;
+		bytes -= (size_t)written;
+	}
+	memset(p->window, 0, n * sizeof *p->window);
+	return 0;
+}
+
+static int put_entry(struct part *p, struct entry e)
+{
+	uint64_t slot = entry_home(e.high, p->filling->capacity);
+	slot = slot > p->next ? slot : p->next;
+	p->count++;
+	p->sum += entry_mixed(&e);
+	p->next = slot + 1;
+	if (slot >= p->end) {
+		p->over = duct_grow(p->over, &p->over_cap, p->nover + 1, sizeof *p->over);
+		p->over[p->nover++] = e;
+		return 0;
+	}
+	for (; slot >= p->base + WINDOW; p->base += WINDOW) {
+		int code = write_window(p);
+		if (code)
+			return code;
+	}
+	p->window[slot - p->base] = e;
+	return 0;
+}
+
+static void *fill_part(void *arg)
+{
+	struct part *p = arg;
+	struct entry e;
+	p->window = duct_xcalloc(WINDOW, sizeof *p->window);
+	while (p->code == 0 && p->filling->next(p->stream, &e))
+		p->code = put_entry(p, e);
+	if (p->code == 0)
+		p->code = write_window(p);
+	free(p->window);
+	return NULL;
+}
+
+static void collect(struct index_filling *f, struct part *p)
+{
+	f->count += p->count;
+	f->sum += p->sum;
+	for (size_t i = 0; i < p->nover; i++) {
+		f->over = duct_grow(f->over, &f->over_cap, f->nover + 1, sizeof *f->over);
+		f->over[f->nover++] = p->over[i];
+	}
+	free(p->over);
+}
+
+int index_fill_file(struct index_filling *f)
+{
+	struct part *parts = duct_xcalloc(f->parts, sizeof *parts);
+	int code = 0;
+	for (unsigned i = 0; i < f->parts; i++) {
+		uint64_t share = UINT64_MAX / f->parts + 1; /* 0 when there is one part */
+		uint64_t begin = entry_home(i * share, f->capacity);
+		uint64_t end = i + 1 < f->parts ? entry_home((i + 1) * share, f->capacity) : f->capacity;
+		parts[i] = (struct part){.filling = f, .stream = f->streams[i], .base = begin, .next = begin, .end = end};
+	}
+	unsigned started = 1;
+	while (started < f->parts && !pthread_create(&parts[started].thread, NULL, fill_part, &parts[started]))
+		started++;
+	for (unsigned i = started; i < f->parts; i++) /* without a thread, then */
+		(void)fill_part(&parts[i]);
+	(void)fill_part(&parts[0]);
+	for (unsigned i = 1; i < started; i++)
+		pthread_join(parts[i].thread, NULL);
+	for (unsigned i = 0; i < f->parts; i++) {
+		collect(f, &parts[i]);
+		code = code ? code : parts[i].code;
+	}
+	free(parts);
+	return code;
+}
