@@ -87,7 +87,7 @@ JSONB = Table(
 
 def _keys(name, rows):
     """The same changes on tables of any size: the cost of one must not grow with the table (issue 4, points 1 and 3)."""
-    return replace(NARROW, name=f"keys-{name}", rows=rows, changed=300_000)
+    return replace(NARROW, name=f"keys-{name}", rows=rows, changed=1_000_000)
 
 
 def _unsent(name, rows, every):

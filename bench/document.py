@@ -21,7 +21,7 @@ official DuckLake client compares counts and sums of the lake with the source.
   already, as it does after a copy.
 - `narrow` has 11 columns (217 bytes a message), `wide` 60, `jsonb` a document of about 1 kB. `-tcp` is over loopback, the others
   over a unix socket. `snapshot-TABLE-N` is a first copy with N connections.
-- `keys-N` are 300,000 changes of the narrow table with N rows; `unsent-N` 20,000 updates of an integer beside 10 kB that the server
+- `keys-N` are a million changes of the narrow table with N rows; `unsent-N` 20,000 updates of an integer beside 10 kB that the server
   does not send again and we read back from the lake (of 10 M rows each hundredth has them: 1 GB).
 - `-marks`: all deletes become marks in a Postgres catalog (`delete_file_rows` is raised). `500tables`: each transaction inserts 10 rows
   in each of 100 of 500 tables. `slots-N`: tables shared out to N flows with a slot each, into one lake, beside the floor with one slot for all.
