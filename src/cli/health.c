@@ -5,9 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include <duckdb.h>
-
 #include "cli/cli.h"
+#include "duck/api.h"
 
 static const char wanted_duckdb[] = "v1.5.5";
 static const char *const extensions[] = {"ducklake", "postgres_scanner", "sqlite_scanner"};
@@ -41,6 +40,12 @@ static const char *library_path(void *function)
 
 static const char *put_duckdb(struct health *h)
 {
+	struct duct_error err;
+	if (duck_load(&err) < 0) {
+		h->sick = true;
+		put_line(h, "libduckdb", "unusable", NULL, err.message);
+		return "";
+	}
 	const char *version = duckdb_library_version(), *path = library_path((void *)(uintptr_t)duckdb_library_version);
 	AUTO_FREE char *problem = NULL;
 	if (strcmp(version, wanted_duckdb) != 0) {

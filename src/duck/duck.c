@@ -82,8 +82,11 @@ static void feed_bind(duckdb_bind_info info)
 		duckdb_bind_set_error(info, "there is no open feed of this number");
 		return;
 	}
-	for (int i = 0; i < feed->ncolumns; i++)
-		duckdb_bind_add_result_column(info, feed->names[i], feed->types[i]);
+	for (int i = 0; i < feed->ncolumns; i++) {
+		duckdb_logical_type type = duckdb_create_logical_type(feed->types[i]);
+		duckdb_bind_add_result_column(info, feed->names[i], type);
+		duckdb_destroy_logical_type(&type);
+	}
 	duckdb_bind_set_bind_data(info, feed, NULL);
 }
 
@@ -168,9 +171,12 @@ static int open_instance(struct duck_db *db, struct duct_error *err)
 {
 	duckdb_config config;
 	char *message = NULL;
+	int r = duck_load(err);
+	if (r)
+		return r;
 	if (duckdb_create_config(&config) == DuckDBError)
 		return duct_fail(err, DUCT_FATAL, "duckdb: cannot make a configuration");
-	int r = configure(config, err);
+	r = configure(config, err);
 	if (!r && duckdb_open_ext(NULL, &db->db, config, &message) == DuckDBError) {
 		db->db = NULL;
 		r = duct_fail(err, DUCT_FATAL, "duckdb: cannot open a database in memory: %s", message ? message : "no message");

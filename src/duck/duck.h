@@ -2,7 +2,7 @@
 #define DUCK_DUCK_H
 
 #include "base/error.h"
-#include <duckdb.h>
+#include "duck/api.h"
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -13,7 +13,7 @@
 struct duck_db;
 struct duck_conn;
 
-/* The first statement opens the instance behind it, which takes some 20 ms and MiB: most flows need none. */
+/* The first statement opens the library and the instance behind it, which takes some 40 ms of CPU and MiB: most flows need none. */
 struct duck_db *duck_open(void);
 void duck_close(struct duck_db *db); /* accepts NULL; all connections must be closed */
 
@@ -33,7 +33,7 @@ int duck_result_error(struct duck_conn *conn, duckdb_result *result, struct duct
 /*
  * Rows for SQL out of C: while a feed is open, `SELECT * FROM duck_feed(ID)` on the same connection yields what
  * `fill` puts into the chunks, in that order (one caller at a time, but with threads > 1 perhaps on a thread of
- * DuckDB's). A chunk holds up to duckdb_vector_size() rows and comes cleared; fill sets its size, 0 ends. What the chunk
+ * DuckDB's). A chunk holds up to DUCK_VECTOR_ROWS rows and comes cleared; fill sets its size, 0 ends. What the chunk
  * points to (strings) must live until fill is called again or the statement ends.
  * When fill fails, the statement fails, and duck_exec()/duck_query() report fill's own error unchanged. Feeds of
  * different connections may run at the same time.
@@ -41,7 +41,7 @@ int duck_result_error(struct duck_conn *conn, duckdb_result *result, struct duct
 struct duck_feed {
 	int ncolumns;
 	const char *const *names;
-	const duckdb_logical_type *types;
+	const duckdb_type *types;
 	int (*fill)(void *arg, duckdb_data_chunk chunk, struct duct_error *err);
 	void *arg;
 	/* of duck.c */

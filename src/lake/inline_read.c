@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { CHUNK_ROWS = 2048 };
+enum { CHUNK_ROWS = DUCK_VECTOR_ROWS };
 
 static const struct lake_inlined_table *table_of(const struct lake *lake, int64_t table_id, int64_t schema_version)
 {
@@ -175,7 +175,7 @@ static int cast_texts(struct reading *r, struct duct_error *err)
 	int n = r->texts_relation->ncolumns;
 	if (!n)
 		return 0;
-	AUTO_FREE duckdb_logical_type *types = duct_xcalloc((size_t)n, sizeof *types);
+	AUTO_FREE duckdb_type *types = duct_xcalloc((size_t)n, sizeof *types);
 	AUTO_FREE const char **names = duct_xcalloc((size_t)n, sizeof *names);
 	AUTO_FREE char(*texts)[16] = duct_xcalloc((size_t)n, sizeof *texts);
 	AUTO_BUF struct duct_buf sql = {0}, list = {0};
@@ -183,7 +183,7 @@ static int cast_texts(struct reading *r, struct duct_error *err)
 		const struct duct_type *type = &r->wanted->columns[c]->type;
 		if (!duct_kind_is_nested(type->kind))
 			continue;
-		types[i] = duckdb_create_logical_type(DUCKDB_TYPE_VARCHAR);
+		types[i] = DUCKDB_TYPE_VARCHAR;
 		snprintf(texts[i], sizeof texts[i], "c%d", i);
 		names[i] = texts[i];
 		duct_buf_printf(&list, "%sCAST(c%d AS ", i ? ", " : "", i);
@@ -204,8 +204,6 @@ static int cast_texts(struct reading *r, struct duct_error *err)
 		}
 		duck_feed_close(r->conn);
 	}
-	for (int i = 0; i < n; i++)
-		duckdb_destroy_logical_type(&types[i]);
 	return rc;
 }
 

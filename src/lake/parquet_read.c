@@ -99,7 +99,7 @@ struct reader {
 	void *arg;
 	/* The positions of the running query, NULL: all rows. */
 	const int64_t *wanted, *wanted_end;
-	int64_t *positions, *row_ids; /* of the rows kept of a chunk; duckdb_vector_size() each */
+	int64_t *positions, *row_ids; /* of the rows kept of a chunk; DUCK_VECTOR_ROWS each */
 	bool *keep;
 };
 
@@ -255,9 +255,9 @@ int lake_read_file(struct duck_conn *conn, const struct lake_file *file, const s
 			"before it is changed", file->path);
 	struct reader r = {.conn = conn, .file = file, .ncolumns = ncolumns, .fn = fn, .arg = arg};
 	r.relation = lake_read_relation(columns, ncolumns);
-	r.positions = duct_xcalloc(duckdb_vector_size(), sizeof *r.positions);
-	r.row_ids = duct_xcalloc(duckdb_vector_size(), sizeof *r.row_ids);
-	r.keep = duct_xcalloc(duckdb_vector_size(), sizeof *r.keep);
+	r.positions = duct_xcalloc(DUCK_VECTOR_ROWS, sizeof *r.positions);
+	r.row_ids = duct_xcalloc(DUCK_VECTOR_ROWS, sizeof *r.row_ids);
+	r.keep = duct_xcalloc(DUCK_VECTOR_ROWS, sizeof *r.keep);
 	build_from(&r, columns);
 	ret = positions ? run_positions(&r, positions, npositions, err) : run(&r, "", err);
 	duct_relation_unref(r.relation);

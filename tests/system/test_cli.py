@@ -136,6 +136,53 @@ def test_version_health_and_options():
     assert {"catalog", "data_path"} <= {option["name"] for option in only["options"]}
 
 
+# The run path of the program is not looked at: no libduckdb.
+BARE = ("/lib64/ld-linux-x86-64.so.2", "--inhibit-rpath", ":")
+
+
+def test_without_libduckdb(database, sqlite_lake, make_flow, tmp_path):
+    """It is opened by its first use: what does not need it goes on, and what does says what is missing and where it was looked for."""
+
+    def bare(*words, **environment):
+        environment = {key: str(value) for key, value in environment.items()}
+        command = [*BARE, program(), *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, **environment})
+        return done.returncode, done.stdout, done.stderr
+
+    missing = "libduckdb.so cannot be loaded: libduckdb.so: cannot open shared object file: No such file or directory; looked for in "
+    assert bare("version") == ductstream("version")
+    code, out, _ = bare("health", "--json", LD_LIBRARY_PATH=tmp_path)
+    [duckdb] = [part for part in map(json.loads, out.splitlines()) if part["part"] == "libduckdb"]
+    assert code == EXIT_CONFIG and duckdb["problem"].startswith(f'{missing}"{tmp_path}", "/'), out
+    assert duckdb["problem"].endswith(": run tools/setup, or set LD_LIBRARY_PATH to the folder that has it")
+
+    database.sql("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, i::text FROM generate_series(1, 2000) i")
+    flow = make_flow(database, sqlite_lake)
+    code, out, _ = bare("check", flow.path)
+    assert code == EXIT_CONFIG and f"✗ {missing}" in out and "it will not run" in out, out
+    assert missing not in ductstream("check", str(flow.path))[1]
+
+    flow.start("--until-caught-up", wrapper=BARE).expect(EXIT_DONE)  # plain rows do not need it
+    database.sql("UPDATE t SET v = 'new' WHERE id < 100; DELETE FROM t WHERE id > 1900")
+    flow.start("--until-caught-up", wrapper=BARE).expect(EXIT_DONE)
+    assert sqlite_lake.open().count("public.t") == 1900
+    code, out, err = bare("lake", "verify", flow.path)
+    assert code == EXIT_CONFIG and missing in out + err, out + err
+    assert ductstream("lake", "verify", str(flow.path))[0] == EXIT_DONE
+
+
+def test_a_libduckdb_of_another_kind(tmp_path):
+    library = tmp_path / "libduckdb.so"
+    for content, problem in (
+        (b"", f"libduckdb.so cannot be loaded: {library}: file too short; looked for in "),
+        (Path("/lib/x86_64-linux-gnu/libz.so.1").read_bytes(), f'"{library}" is of another version: it has no function duckdb_'),
+    ):
+        library.write_bytes(content)
+        command = [*BARE, program(), "health"]
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "LD_LIBRARY_PATH": str(tmp_path)})
+        assert done.returncode == EXIT_CONFIG and f"  ! {problem}" in done.stdout, done.stdout
+
+
 def test_flow_file_errors_name_the_place_and_hide_secrets(tmp_path):
     dsn = f"host=/nowhere password={SECRET}"
     cases = [

@@ -67,6 +67,8 @@ int ducklake_probe(const void *config, const struct duct_ctx *ctx, duct_report_f
 	const struct lake_config lc = ducklake_read_only(c, ctx->flow);
 	bool there;
 	struct lake *lake = NULL;
+	if (duck_load(err) < 0)
+		report(arg, DUCT_FINDING_ERROR, err->message, NULL);
 	if (lake_exists(&lc, ctx, &there, err) < 0) {
 		report(arg, DUCT_FINDING_ERROR, err->message,
 		       "correct the option \"catalog\", or make the server accept it");
