@@ -110,6 +110,7 @@ struct lake_read {
 	struct verify_table *t;
 	struct verify_digest *to;
 	struct verify_row_scratch scratch;
+	struct lake_mark_set marks;
 	struct lake_dead dead; /* of the file */
 };
 
@@ -166,10 +167,12 @@ static int read_files(struct verify *v, struct lake_read *r, struct duct_arena *
 	for (int i = 0; i < t->ncolumns; i++)
 		columns[i] = t->columns[i].lake;
 	int rc = lake_list_files(v->lake, t->table_id, arena, &files, &n, err);
+	if (!rc)
+		rc = lake_read_marks(v->lake, t->table_id, &r->marks, err);
 	for (size_t i = 0; i < n && !rc; i++) {
 		if (duct_ctx_stopped(v->ctx))
 			return duct_fail(err, DUCT_CANCELLED, "stopped");
-		rc = lake_dead_read(&r->dead, v->lake, v->conn, t->table_id, &files[i], err);
+		rc = lake_dead_read(&r->dead, &r->marks, v->conn, &files[i], err);
 		if (!rc)
 			rc = lake_read_file(v->conn, &files[i], columns, t->ncolumns, NULL, 0, add_rows, r, err);
 	}
@@ -186,6 +189,7 @@ int verify_lake_read(struct verify *v, struct verify_table *t, struct verify_dig
 		rc = read_files(v, &r, &arena, err);
 	duct_arena_done(&arena);
 	lake_dead_done(&r.dead);
+	lake_mark_set_done(&r.marks);
 	verify_row_scratch_done(&r.scratch);
 	if (rc)
 		return duct_wrap(err, "read \"%s\".\"%s\" in the lake", t->published->schema, t->published->name);

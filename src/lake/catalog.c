@@ -345,7 +345,7 @@ void lake_close(struct lake *lake)
 	duct_arena_done(&lake->options_arena);
 	free(lake->options);
 	free(lake->notes);
-	free(lake->keyed_marks);
+	lake_forget_all_marks(lake);
 	free(lake->flow);
 	free(lake->data_path);
 	free(lake);
@@ -524,41 +524,6 @@ int lake_list_files(struct lake *lake, int64_t table_id, struct duct_arena *aren
 	}
 	free(list.files);
 	return result;
-}
-
-struct number_list {
-	int64_t *numbers;
-	size_t n, cap;
-};
-
-static int take_number(void *arg, int set, const char *const *v, struct duct_error *err)
-{
-	(void)set, (void)err;
-	struct number_list *list = arg;
-	list->numbers = duct_grow(list->numbers, &list->cap, list->n + 1, sizeof *list->numbers);
-	list->numbers[list->n++] = lake_int(v[0], -1);
-	return 0;
-}
-
-int lake_list_marks(struct lake *lake, int64_t table_id, int64_t file_id, int64_t **ret, size_t *ret_n,
-		    struct duct_error *err)
-{
-	const struct lake_table *t = lake_model_table(lake->model, table_id);
-	struct number_list list = {0};
-	if (t && t->has_delete_table) {
-		AUTO_BUF struct duct_buf sql = {0};
-		lake_sqlf(&sql, lake->db,
-			  "SELECT row_id FROM @ducklake_inlined_delete_%lld WHERE file_id = %lld "
-			  "AND begin_snapshot <= %lld ORDER BY row_id",
-			  (long long)table_id, (long long)file_id, (long long)lake->model->head);
-		if (ask(lake, sql.data, take_number, &list, err)) {
-			free(list.numbers);
-			return -(int)err->class;
-		}
-	}
-	*ret = list.numbers;
-	*ret_n = list.n;
-	return 0;
 }
 
 struct snapshot_list {

@@ -88,10 +88,6 @@ const struct lake_table *lake_table_by_id(const struct lake *lake, int64_t table
 int lake_list_files(struct lake *lake, int64_t table_id, struct duct_arena *arena, struct lake_file **ret, size_t *ret_n,
 		    struct duct_error *err);
 
-/* Positions marked deleted inside the catalog for the file (sorted ascending; malloc, caller frees). */
-int lake_list_marks(struct lake *lake, int64_t table_id, int64_t file_id, int64_t **ret, size_t *ret_n,
-		    struct duct_error *err);
-
 /* How source relations are mirrored: one row per (flow, source oid). columns is JSON that the destination owns. */
 struct lake_relation {
 	uint32_t source_oid;

@@ -6,33 +6,29 @@
 
 #include <string.h>
 
-static int add_marks(struct lake_dead *dead, struct lake *lake, int64_t table_id, const struct lake_file *file,
-		     struct duct_error *err)
+static void add_marks(struct lake_dead *dead, const struct lake_mark_set *set, int64_t file_id)
 {
-	AUTO_FREE int64_t *marks = NULL;
-	size_t n = 0;
-	int rc = lake_list_marks(lake, table_id, file->id, &marks, &n, err);
-	if (rc < 0 || !n)
-		return rc;
+	size_t n;
+	AUTO_FREE int64_t *marks = lake_mark_set_list(set, file_id, &n);
+	if (!n)
+		return;
 	dead->positions = duct_xrealloc(dead->positions, (dead->n + n) * sizeof *marks);
 	memcpy(dead->positions + dead->n, marks, n * sizeof *marks);
 	dead->n += n;
-	qsort(dead->positions, dead->n, sizeof *marks, duct_compare_i64);
-	return 0;
+	if (dead->n > n)
+		qsort(dead->positions, dead->n, sizeof *marks, duct_compare_i64);
 }
 
-int lake_dead_read(struct lake_dead *dead, struct lake *lake, struct duck_conn *conn, int64_t table_id,
+int lake_dead_read(struct lake_dead *dead, const struct lake_mark_set *marks, struct duck_conn *conn,
 		   const struct lake_file *file, struct duct_error *err)
 {
 	lake_dead_done(dead);
-	int rc = 0;
-	if (file->delete_path)
-		rc = lake_read_delete_file(conn, file->delete_path, &dead->positions, &dead->n, err);
-	if (rc == 0 && file->mark_count)
-		rc = add_marks(dead, lake, table_id, file, err);
-	if (rc < 0)
+	if (file->delete_path && lake_read_delete_file(conn, file->delete_path, &dead->positions, &dead->n, err)) {
 		lake_dead_done(dead);
-	return rc;
+		return -(int)err->class;
+	}
+	add_marks(dead, marks, file->id);
+	return 0;
 }
 
 bool lake_dead_has(const struct lake_dead *dead, int64_t position)

@@ -2,6 +2,7 @@
 #define LAKE_LAKE_H
 
 #include "lake/catalog.h"
+#include "lake/marks.h"
 #include "lake/session.h"
 
 /* Inside of the folder: what `struct lake` holds, and the parts that catalog.c and txn*.c share. */
@@ -93,8 +94,11 @@ struct lake {
 	int64_t base;		   /* changes up to this snapshot are in `notes`, were handed out, or are our own */
 	struct lake_change_note *notes;
 	size_t nnotes, notes_cap;
-	int64_t *keyed_marks; /* tables whose deletes table was given its unique index by this process */
-	size_t nkeyed_marks, keyed_marks_cap;
+	struct lake_known_marks { /* marks.h */
+		int64_t table_id;
+		struct lake_mark_set set;
+	} *known_marks;
+	size_t nknown_marks, known_marks_cap;
 };
 
 /*

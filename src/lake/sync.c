@@ -8,6 +8,7 @@
 
 static void add_note(struct lake *lake, int64_t table_id, unsigned changes, int64_t snapshot_id, const char *author)
 {
+	lake_forget_marks(lake, table_id);
 	for (size_t i = 0; i < lake->nnotes; i++)
 		if (lake->notes[i].table_id == table_id) {
 			lake->notes[i].changes |= changes;

@@ -24,6 +24,7 @@ struct commit {
 	const struct lake_commit_info *info;
 	int64_t expected_seq;
 	bool position_only;
+	bool claimed; /* its marks */
 	bool done_before; /* found committed after its outcome was unknown; the model has been read again */
 };
 
@@ -269,6 +270,9 @@ static int attempts(struct commit *c, struct duct_error *err)
 			return prepared == 1 ? 0 : prepared;
 		if (others_interfere(c->txn))
 			return 1;
+		if (!c->claimed && lake_txn_claim_marks(c->txn, err))
+			return -(int)err->class;
+		c->claimed = true;
 		switch (send_once(c, err)) {
 		case NEXT_DONE: return 0;
 		case NEXT_FAIL: return -(int)err->class;
@@ -354,26 +358,9 @@ static void apply_to_mark(struct commit *c)
 	}
 }
 
-static void remember_keyed_marks(struct commit *c)
-{
-	struct lake *lake = c->lake;
-	for (size_t i = 0; i < c->txn->ntables; i++) {
-		const struct lake_txn_table *t = c->txn->tables[i];
-		bool known = !t->nmarks;
-		for (size_t k = 0; k < lake->nkeyed_marks; k++)
-			known |= lake->keyed_marks[k] == t->id;
-		if (known)
-			continue;
-		lake->keyed_marks = duct_grow(lake->keyed_marks, &lake->keyed_marks_cap, lake->nkeyed_marks + 1,
-					      sizeof *lake->keyed_marks);
-		lake->keyed_marks[lake->nkeyed_marks++] = t->id;
-	}
-}
-
 static int bring_up_to_date(struct commit *c, struct duct_error *err)
 {
 	struct lake_txn *txn = c->txn;
-	remember_keyed_marks(c);
 	if (c->done_before)
 		return 0;
 	apply_to_mark(c);
@@ -470,6 +457,7 @@ int lake_txn_commit(struct lake_txn *txn, const struct lake_commit_info *info, s
 	duct_uuid_v4(txn->commit_id);
 	duct_kill_point("commit-planned");
 	int result = attempts(&c, err);
+	lake_txn_settle_marks(txn, !result);
 	if (result || c.done_before)
 		lake->db->ops->reset(lake->db);
 	if (result)

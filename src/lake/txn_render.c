@@ -301,31 +301,16 @@ static void render_ended(struct render *r, const struct lake_txn_table *t)
 	duct_buf_putc(to, ')');
 }
 
-static bool has_keyed_marks(const struct lake *lake, int64_t table_id)
-{
-	for (size_t i = 0; i < lake->nkeyed_marks; i++)
-		if (lake->keyed_marks[i] == table_id)
-			return true;
-	return false;
-}
-
-/* A mark given twice would be subtracted twice from every count: the unique index makes it fail instead. */
+/* That no row is marked twice is what lake_txn_claim_marks() has proved for this head. */
 static void render_marks(struct render *r, const struct lake_txn_table *t)
 {
 	long long id = t->id;
-	if (!has_keyed_marks(r->txn->lake, t->id)) {
+	const struct lake_table *known = lake_model_table(r->model, t->id);
+	if (!known || !known->has_delete_table)
 		lake_sqlf(plain(r), r->db,
 			  "CREATE TABLE IF NOT EXISTS @ducklake_inlined_delete_%lld(file_id BIGINT, "
 			  "row_id BIGINT, begin_snapshot BIGINT)",
 			  id);
-		struct duct_buf *to = plain(r);
-		lake_script_last(r->script)->what = "rows are marked deleted twice in the catalog";
-		/* SQLite names the schema before the index, Postgres before the table. */
-		lake_sqlf(to, r->db,
-			  "CREATE UNIQUE INDEX IF NOT EXISTS ductstream_inlined_delete_%lld "
-			  "ON @ducklake_inlined_delete_%lld(file_id, row_id)",
-			  id, id);
-	}
 	struct duct_buf *to = count(r, (int64_t)t->nmarks,
 				    "rows of a data file that is not live, or has fewer rows, "
 				    "were to be marked deleted");
@@ -357,7 +342,7 @@ static void put_ids(struct duct_buf *to, const struct lake_txn *txn, const struc
 	duct_buf_putc(to, ')');
 }
 
-/* A first delete file goes only onto a live data file that has neither delete file nor marks. */
+/* A first delete file goes only onto a live data file that has no delete file; nor marks: lake_txn_claim_marks(). */
 static void render_delete_checks(struct render *r, const struct lake_txn_table *t)
 {
 	struct duct_buf *to = count(r, (int64_t)t->ndeletes, "a delete file was made for a data file that is not live");
@@ -370,12 +355,6 @@ static void render_delete_checks(struct render *r, const struct lake_txn_table *
 	lake_sqlf(to, r->db,
 		  "SELECT count(*) FROM @ducklake_delete_file WHERE end_snapshot IS NULL "
 		  "AND data_file_id IN (");
-	put_ids(to, r->txn, t);
-	const struct lake_table *known = lake_model_table(r->model, t->id);
-	if (!known || !known->has_delete_table)
-		return;
-	to = count(r, 0, "a delete file was made for a data file that has marks in the catalog");
-	lake_sqlf(to, r->db, "SELECT count(*) FROM @ducklake_inlined_delete_%lld WHERE file_id IN (", (long long)t->id);
 	put_ids(to, r->txn, t);
 }
 

@@ -4,6 +4,7 @@
  * A table in a command is a handle: the number of the `create` or `table` command of this txn, from 0.
  */
 #include "lake/catalog.h"
+#include "lake/marks.h"
 #include "lake/parquet.h"
 #include "lake/txn.h"
 
@@ -309,21 +310,21 @@ static int list_files(int64_t table_id, struct duct_error *err)
 {
 	struct lake_file *files;
 	size_t n;
-	if (lake_list_files(d.lake, table_id, &d.arena, &files, &n, err))
+	struct lake_mark_set set = {0};
+	if (lake_list_files(d.lake, table_id, &d.arena, &files, &n, err) || lake_read_marks(d.lake, table_id, &set, err))
 		return -(int)err->class;
 	printf("ok");
 	for (size_t i = 0; i < n; i++) {
-		int64_t *marks;
 		size_t nmarks;
 		printf("\t%lld %lld %lld %lld %lld %lld %s", (long long)files[i].id, (long long)files[i].record_count,
 		       (long long)files[i].row_id_start, (long long)files[i].delete_count,
 		       (long long)files[i].mark_count, (long long)files[i].partial_max, files[i].path);
-		if (lake_list_marks(d.lake, table_id, files[i].id, &marks, &nmarks, err))
-			return -(int)err->class;
+		int64_t *marks = lake_mark_set_list(&set, files[i].id, &nmarks);
 		for (size_t k = 0; k < nmarks; k++)
 			printf("%s%lld", k ? "," : " ", (long long)marks[k]);
 		free(marks);
 	}
+	lake_mark_set_done(&set);
 	puts("");
 	return 0;
 }

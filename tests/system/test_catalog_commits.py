@@ -152,9 +152,46 @@ def test_marks_hit_live_rows_once(home, lake_home):
         driver.ask("deletes", handle, file_id, -1, Path(table[1]) / "x.parquet", 1, 1, 1)
         with pytest.raises(DriverError, match="fatal: .*has marks in the catalog"):
             driver.commit()
+        with pytest.raises(DriverError, match="fatal: commit: row 30 .*marked deleted already"):
+            mark(file_id, 30, 30)
+    with home.driver() as driver:  # which knows them from the catalog only
+        with pytest.raises(DriverError, match="fatal: commit: row 19 .*marked deleted already"):
+            mark(file_id, 38, 19)
+        (handle,) = driver.begin(table[0])
+        (Path(table[1]) / "x.parquet").touch()
+        driver.ask("deletes", handle, file_id, -1, Path(table[1]) / "x.parquet", 1, 1, 1)
+        with pytest.raises(DriverError, match="fatal: .*has marks in the catalog"):
+            driver.commit()
+        mark(file_id, 38)
     lake = lake_home.open()
-    assert numbers(lake) == list(range(20, 39))
-    assert lake.count("t") == 19
+    assert numbers(lake) == list(range(20, 38))
+    assert lake.count("t") == 18
+
+
+def test_marks_of_others_are_known(home, lake_home):
+    with home.driver() as driver:
+        table = make_table(driver, "t")
+        first, second = (add_rows(driver, table, range(at, at + 40))[1][0][0] for at in (0, 40))
+
+        def mark(file, *positions):
+            (handle,) = driver.begin(table[0])
+            driver.ask("mark", handle, file, *positions)
+            return driver.commit()
+
+        mark(first, 0)
+        for file, key in (first, 5), (second, 45):
+            with lake_home.open() as lake:
+                lake.sql(f"DELETE FROM t WHERE k = {key}")
+            if file == second:
+                with pytest.raises(Again):  # whoever has not taken note
+                    mark(first, 7)
+            driver.sync()
+            with pytest.raises(DriverError, match="fatal: commit: row 5 .*marked deleted already"):
+                mark(file, 5)
+        mark(first, 7)
+        mark(second, 7)
+        assert [file["marks"] for file in driver.files(table[0])] == [[0, 5, 7], [5, 7]]
+    assert numbers(lake_home.open()) == sorted(set(range(80)) - {0, 5, 7, 45, 47})
 
 
 def test_two_flows_at_once(home, lake_home):

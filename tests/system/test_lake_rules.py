@@ -298,6 +298,23 @@ def test_rule_3_every_mark_hits_one_live_row(mirror, delete_file_rows):
         assert live == len(m.rows(name))
 
 
+def test_marks_have_no_index(mirror):
+    """It would cost the catalog more than the marks do; the writer itself knows what is marked."""
+    m = mirror("CREATE TABLE t (id int PRIMARY KEY, v text)", "INSERT INTO t SELECT n, 'x' FROM generate_series(1, 5000) n")
+    m.sync()
+    for low in (10, 20):  # the second run finds out what the first one marked
+        m.sql(f"DELETE FROM t WHERE id BETWEEN {low} AND {low + 5}")
+        m.sync()
+    m.same("t")
+    table_id = m.catalog("SELECT table_id FROM {}ducklake_table WHERE table_name = 't'")[0][0]
+    assert len(marks_of(m, table_id)) == 12
+    if m.home.catalog.startswith("sqlite:"):
+        indexed = m.catalog("SELECT tbl_name FROM sqlite_master WHERE type = 'index'")
+    else:
+        indexed = m.catalog("SELECT tablename FROM pg_indexes")
+    assert not [name for (name,) in indexed if name.startswith("ducklake_inlined_delete_")]
+
+
 def marks_of(m, table_id):
     if f"ducklake_inlined_delete_{table_id}" not in catalog_tables(m):
         return []

@@ -112,6 +112,7 @@ struct scan {
 	struct lake_index_runs *runs;
 	struct lake_hasher hasher;
 	uint32_t file_id, version;
+	struct lake_mark_set marks;
 	struct lake_dead dead; /* of the file */
 };
 
@@ -195,9 +196,11 @@ static int rebuild(struct ducklake *d, struct mirror *m, const struct lake_colum
 		numbers[i] = i; /* only the keys are read */
 	struct scan s = {.hasher = mirror_hasher(d, m, numbers, nkeys)};
 	int rc = lake_index_runs_open(&s.runs, d->indexes, err);
+	if (rc == 0)
+		rc = lake_read_marks(d->lake, m->table_id, &s.marks, err);
 	for (size_t i = 0; i < nfiles && rc == 0; i++) {
 		s.file_id = (uint32_t)files[i].id;
-		rc = lake_dead_read(&s.dead, d->lake, d->conn, m->table_id, &files[i], err);
+		rc = lake_dead_read(&s.dead, &s.marks, d->conn, &files[i], err);
 		if (rc == 0 && files[i].record_count)
 			rc = lake_read_file(d->conn, &files[i], keys, nkeys, NULL, 0, index_rows, &s, err);
 	}
@@ -209,6 +212,7 @@ static int rebuild(struct ducklake *d, struct mirror *m, const struct lake_colum
 		rc = merge_runs(d, m, &s.runs, 1, same_place, NULL, err);
 	lake_index_runs_close(s.runs);
 	lake_dead_done(&s.dead);
+	lake_mark_set_done(&s.marks);
 	duct_buf_done(&s.hasher.scratch);
 	if (rc == 0)
 		log_debug(d->ctx->log, "key index built", LOG_STR("table", m->rel->name),
