@@ -210,11 +210,8 @@ static int cast_texts(struct reading *r, struct duct_error *err)
 static int end_chunk(struct reading *r, struct duct_error *err)
 {
 	int rc = 0;
-	if (r->texts->rows) {
+	if (r->batch->rows) {
 		rc = cast_texts(r, err);
-		/* Begun only now: nested values come by whole columns. */
-		for (uint32_t i = 0; i < r->texts->rows; i++)
-			duct_batch_add_row(r->batch, DUCT_READ, 0);
 		duct_batch_seal(r->batch);
 		if (rc == 0)
 			rc = r->fn(r->arg, r->batch, r->rows, err);
@@ -296,7 +293,8 @@ static int take_row(void *arg, int set, const char *const *v, struct duct_error 
 	int rc = 0, nested = 0, at = 3;
 	if (!r->batch)
 		begin_chunk(r);
-	r->rows[r->texts->rows] = (struct lake_inlined_row){lake_int(v[0], -1), lake_int(v[1], -1), lake_int(v[2], -1)};
+	r->rows[r->batch->rows] = (struct lake_inlined_row){lake_int(v[0], -1), lake_int(v[1], -1), lake_int(v[2], -1)};
+	duct_batch_add_row(r->batch, DUCT_READ, 0);
 	duct_batch_add_row(r->texts, DUCT_READ, 0);
 	for (int c = 0; c < r->wanted->ncolumns; c++) {
 		rc = take_value(r, c, &nested, r->stored[c] ? v[at] : NULL, err);
@@ -304,7 +302,7 @@ static int take_row(void *arg, int set, const char *const *v, struct duct_error 
 			return duct_wrap(err, "inlined value of column \"%s\"", r->wanted->columns[c]->name);
 		at += r->stored[c] != NULL;
 	}
-	return r->texts->rows == CHUNK_ROWS ? end_chunk(r, err) : 0;
+	return r->batch->rows == CHUNK_ROWS ? end_chunk(r, err) : 0;
 }
 
 static void select_sql(const struct reading *r, const struct lake_inlined_table *table, struct duct_buf *to)

@@ -175,6 +175,12 @@ void duct_batch_undo_row(struct duct_batch *b)
 void duct_batch_seal(struct duct_batch *b)
 {
 	duct_batch_fill_unset(b);
+#ifndef NDEBUG
+	for (int i = 0; i < b->relation->ncolumns; i++) {
+		assert(b->columns[i].rows == b->rows);
+		assert(!b->old || b->old[i].rows == b->old_rows);
+	}
+#endif
 	b->sealed = true;
 }
 
