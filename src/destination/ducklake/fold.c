@@ -64,6 +64,12 @@ static struct fold_entry *entry(struct fold *f, struct lake_key_hash hash)
 	}
 }
 
+void fold_prefetch(const struct fold *f, struct lake_key_hash hash)
+{
+	if (f->table_size)
+		__builtin_prefetch(&f->table[hash.high & (f->table_size - 1)], 1);
+}
+
 static void grow_table(struct fold *f)
 {
 	if ((f->nslots + 1) * 2 <= f->table_size)

@@ -73,6 +73,8 @@ enum fold_outcome {
 	FOLD_MISSING,	/* update or delete of a key that is dead in the window (or cannot exist after a truncate) */
 };
 
+/* Begins to fetch what a step with this hash will touch: some ten steps ahead. */
+void fold_prefetch(const struct fold *f, struct lake_key_hash hash);
 enum fold_outcome fold_insert(struct fold *f, struct lake_key_hash hash, const struct duct_batch *batch, uint32_t row);
 enum fold_outcome fold_update(struct fold *f, struct lake_key_hash old_hash, struct lake_key_hash new_hash,
 			      const struct duct_batch *batch, uint32_t row);

@@ -51,6 +51,8 @@ void group_reset(struct ducklake *d)
 	d->opened_us = 0;
 }
 
+enum { AHEAD = 16 }; /* rows: where a key is in the fold's table is fetched meanwhile */
+
 /* Folding of one batch into its mirror. */
 struct folding {
 	struct ducklake *d;
@@ -59,20 +61,22 @@ struct folding {
 	int *keys;
 	int nkeys;
 	struct lake_hasher hasher;
+	struct hashes {
+		struct lake_key_hash old, new; /* of the row that is spoken of, and of what it becomes */
+	} hashes[AHEAD];			      /* of the next rows, in turn */
 };
 
-static struct lake_key_hash hash_new(struct folding *f, uint32_t row)
+static void hash_row(struct folding *f, uint32_t row)
 {
-	return lake_hash_row(&f->hasher, f->batch->columns, row);
-}
-
-/* Hash of the row that an update or delete speaks of: the old row when there is one, else the new row's key. */
-static struct lake_key_hash hash_old(struct folding *f, uint32_t row)
-{
+	struct hashes *h = &f->hashes[row % AHEAD];
 	int32_t old = f->batch->old_row[row];
-	if (old < 0)
-		return hash_new(f, row);
-	return lake_hash_row(&f->hasher, f->batch->old, (uint32_t)old);
+	uint8_t op = f->batch->op[row];
+	if (op == DUCT_TRUNCATE)
+		return;
+	if (op != DUCT_DELETE || old < 0)
+		h->new = lake_hash_row(&f->hasher, f->batch->columns, row);
+	h->old = old < 0 ? h->new : lake_hash_row(&f->hasher, f->batch->old, (uint32_t)old);
+	fold_prefetch(f->m->fold, h->old);
 }
 
 static int drift(struct folding *f, uint32_t row, const char *what, struct duct_error *err)
@@ -113,7 +117,7 @@ static int fold_lacking_row(struct folding *f, uint32_t row, struct duct_error *
 	for (int i = 0; i < rel->ncolumns; i++)
 		if (!duct_vector_is_sent(&f->batch->columns[i], row))
 			return mirror_lacks_value(rel, rel->columns[i].name, err);
-	if (fold_insert(f->m->fold, hash_new(f, row), f->batch, row) == FOLD_OK)
+	if (fold_insert(f->m->fold, f->hashes[row % AHEAD].new, f->batch, row) == FOLD_OK)
 		return 0;
 	return drift(f, row, "an inserted row is there already", err);
 }
@@ -121,17 +125,18 @@ static int fold_lacking_row(struct folding *f, uint32_t row, struct duct_error *
 static int fold_keyed_row(struct folding *f, uint32_t row, struct duct_error *err)
 {
 	struct fold *fold = f->m->fold;
+	const struct hashes hashes = f->hashes[row % AHEAD];
 	enum fold_outcome outcome = FOLD_OK;
 	switch ((enum duct_op)f->batch->op[row]) {
 	case DUCT_INSERT:
 	case DUCT_READ:
-		outcome = fold_insert(fold, hash_new(f, row), f->batch, row);
+		outcome = fold_insert(fold, hashes.new, f->batch, row);
 		break;
 	case DUCT_UPDATE:
-		outcome = fold_update(fold, hash_old(f, row), hash_new(f, row), f->batch, row);
+		outcome = fold_update(fold, hashes.old, hashes.new, f->batch, row);
 		break;
 	case DUCT_DELETE:
-		outcome = fold_delete(fold, hash_old(f, row));
+		outcome = fold_delete(fold, hashes.old);
 		break;
 	case DUCT_TRUNCATE:
 		group_truncate(f->d, f->m);
@@ -167,6 +172,27 @@ static int fold_append_only(struct folding *f, uint32_t row, struct duct_error *
 			 f->batch->relation->schema, f->batch->relation->name);
 }
 
+static int fold_keyed(struct folding *f, struct duct_error *err)
+{
+	int rc = 0;
+	for (uint32_t row = 0; row < f->batch->rows && row < AHEAD; row++)
+		hash_row(f, row);
+	for (uint32_t row = 0; row < f->batch->rows && rc == 0; row++) {
+		rc = fold_keyed_row(f, row, err);
+		if (row + AHEAD < f->batch->rows)
+			hash_row(f, row + AHEAD);
+	}
+	return rc;
+}
+
+static int fold_appends(struct folding *f, struct duct_error *err)
+{
+	int rc = 0;
+	for (uint32_t row = 0; row < f->batch->rows && rc == 0; row++)
+		rc = fold_append_only(f, row, err);
+	return rc;
+}
+
 static int fold_batch(struct ducklake *d, const struct duct_batch *batch, struct duct_error *err)
 {
 	struct folding f = {.d = d, .batch = batch};
@@ -176,8 +202,7 @@ static int fold_batch(struct ducklake *d, const struct duct_batch *batch, struct
 	(void)mirror_table(d, f.m);
 	f.keys = mirror_key_columns(f.m, batch->relation, &f.nkeys);
 	f.hasher = mirror_hasher(d, f.m, f.keys, f.nkeys);
-	for (uint32_t row = 0; row < batch->rows && rc == 0; row++)
-		rc = f.m->mode == MIRROR_APPEND ? fold_append_only(&f, row, err) : fold_keyed_row(&f, row, err);
+	rc = f.m->mode == MIRROR_APPEND ? fold_appends(&f, err) : fold_keyed(&f, err);
 	free(f.keys);
 	duct_buf_done(&f.hasher.scratch);
 	return rc;

@@ -6,6 +6,8 @@
 
 #include <stdlib.h>
 
+enum { PREFETCH = 12 }; /* effects ahead */
+
 #define NO_FILE (UINT32_MAX - 1) /* place.file_id of a key that has no row any more */
 
 static void settle_slot(struct ducklake *d, struct mirror *m, const struct fold_slot *s)
@@ -109,7 +111,10 @@ bool effects_next(struct effects *e, struct effect *ret)
 		return next_settled(e, ret);
 	if (e->next >= e->m->fold->nslots)
 		return false;
-	const struct fold_slot *s = &e->m->fold->slots[e->next++];
+	const struct fold *fold = e->m->fold;
+	if (e->m->index && e->next + PREFETCH < fold->nslots)
+		lake_index_prefetch(e->m->index, fold->slots[e->next + PREFETCH].hash);
+	const struct fold_slot *s = &fold->slots[e->next++];
 	*ret = (struct effect){.hash = s->hash,
 			       .in_lake = s->base_present,
 			       .live = s->live,
