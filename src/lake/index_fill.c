@@ -7,6 +7,7 @@
 #include "base/mem.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <string.h>
 #include <unistd.h>
@@ -20,7 +21,8 @@ enum { PIECE = 16 << 10, WINDOW = 1 << 12 /* entries */ };
 struct part {
 	const struct index_filling *filling;
 	void *stream;
-	uint64_t base, end; /* slots [base, base + WINDOW) are in the window; slots from end on are another part's */
+	uint64_t begin, end; /* its slots */
+	uint64_t base;	     /* slots [base, base + WINDOW) are in the window */
 	uint64_t next;	    /* no slot from here on is taken */
 	struct entry *window;
 	uint64_t count, sum;
@@ -79,6 +81,10 @@ static void *fill_part(void *arg)
 		p->code = put_entry(p, e);
 	if (p->code == 0)
 		p->code = write_window(p);
+	/* A large one is on its way to the disk when the set is closed, which waits for it. */
+	if (p->filling->parts > 1)
+		(void)sync_file_range(p->filling->fd, (off_t)index_file_bytes(p->begin), (off_t)((p->end - p->begin) * sizeof e),
+				      SYNC_FILE_RANGE_WRITE);
 	free(p->window);
 	return NULL;
 }
@@ -102,7 +108,7 @@ int index_fill_file(struct index_filling *f)
 		uint64_t share = UINT64_MAX / f->parts + 1; /* 0 when there is one part */
 		uint64_t begin = entry_home(i * share, f->capacity);
 		uint64_t end = i + 1 < f->parts ? entry_home((i + 1) * share, f->capacity) : f->capacity;
-		parts[i] = (struct part){.filling = f, .stream = f->streams[i], .base = begin, .next = begin, .end = end};
+		parts[i] = (struct part){.filling = f, .stream = f->streams[i], .begin = begin, .base = begin, .next = begin, .end = end};
 	}
 	unsigned started = 1;
 	while (started < f->parts && !pthread_create(&parts[started].thread, NULL, fill_part, &parts[started]))
