@@ -442,22 +442,16 @@ int postgres_read(void *source, const struct duct_pos *durable, struct duct_chan
 			hand_over(src, ret);
 			return 0;
 		}
-		if (drained && !paused) {
-			rested = paused = true;
-			if ((r = pause_stream(src, false, deadline, err)))
-				return r;
-			continue;
-		}
 		if (drained && idle_due(src, now)) {
 			*ret = idle_position(src);
 			return 0;
 		}
-		if (now >= deadline)
+		if (now >= deadline && !ready)
 			return 0;
 		if (!drained)
 			continue;
-		rested = paused = true;
-		if ((r = pause_stream(src, true, deadline, err)))
+		if ((r = pause_stream(src, paused, deadline, err)))
 			return r;
+		rested = paused = true;
 	}
 }
