@@ -419,7 +419,7 @@ static struct walk walk_begin(const struct lake_index *index)
 	return w;
 }
 
-/* Moves the entries to a file of another capacity. */
+/* Moves the entries to another file, of another capacity. */
 static int resize(struct lake_index *index, uint64_t capacity, struct duct_error *err)
 {
 	struct lake_index old = *index;
@@ -439,6 +439,40 @@ static int resize(struct lake_index *index, uint64_t capacity, struct duct_error
 	return 0;
 }
 
+/* Makes room in an open file, then grows in it. */
+static int grow_file(struct lake_index *index, struct index_growth *g, struct duct_error *err)
+{
+	size_t bytes = index_file_bytes(g->capacity);
+	int e = posix_fallocate(g->fd, 0, (off_t)bytes);
+	if (e) {
+		if (ftruncate(g->fd, (off_t)index->mapped))
+			index->head->built = 0;
+		return duct_fail(err, DUCT_RETRY, "allocate %zu bytes for key index \"%s\": %s", bytes, index->path, strerror(e));
+	}
+	e = index_grow_file(g);
+	if (e)
+		return duct_fail(err, DUCT_RETRY, "write key index \"%s\": %s", index->path, strerror(e));
+	return map_file(index, g->fd, g->capacity, err);
+}
+
+static int grow(struct lake_index *index, uint64_t capacity, struct duct_error *err)
+{
+	struct index_growth g = {.entries = index->entries, .old = index->capacity, .capacity = capacity};
+	if (index->scratch || !index_can_grow(&g))
+		return resize(index, capacity, err);
+	g.fd = open(index->path, O_RDWR | O_CLOEXEC);
+	if (g.fd < 0)
+		return duct_fail(err, DUCT_RETRY, "open key index \"%s\": %s", index->path, strerror(errno));
+	int rc = grow_file(index, &g, err);
+	close(g.fd);
+	for (size_t i = 0; rc == 0 && i < g.nover; i++)
+		insert(index, g.over[i]);
+	if (rc == 0)
+		index->head->capacity = capacity;
+	free(g.over);
+	return rc;
+}
+
 int lake_index_fill(struct lake_index *index, size_t count, index_next_fn *next, void *const *streams, unsigned parts,
 		    struct duct_error *err)
 {
@@ -454,7 +488,7 @@ int lake_index_fill(struct lake_index *index, size_t count, index_next_fn *next,
 int lake_index_reserve(struct lake_index *index, size_t more, struct duct_error *err)
 {
 	uint64_t count = index->head->count + more, capacity = index->capacity;
-	return count <= capacity - capacity / 5 ? 0 : resize(index, capacity_for(count), err);
+	return count <= capacity - capacity / 5 ? 0 : grow(index, capacity_for(count), err);
 }
 
 void lake_index_close(struct lake_index *index)

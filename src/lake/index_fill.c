@@ -32,13 +32,12 @@ struct part {
 	int code;
 };
 
-static int write_window(struct part *p)
+int index_write_slots(int fd, const struct entry *entries, uint64_t slot, uint64_t n)
 {
-	uint64_t left = p->end - p->base, n = left < WINDOW ? left : WINDOW;
-	const char *data = (const char *)p->window;
-	off_t at = (off_t)index_file_bytes(p->base);
-	for (size_t bytes = n * sizeof *p->window; bytes;) {
-		ssize_t written = pwrite(p->filling->fd, data, bytes < PIECE ? bytes : PIECE, at);
+	const char *data = (const char *)entries;
+	off_t at = (off_t)index_file_bytes(slot);
+	for (size_t bytes = n * sizeof *entries; bytes;) {
+		ssize_t written = pwrite(fd, data, bytes < PIECE ? bytes : PIECE, at);
 		if (written < 0 && errno == EINTR)
 			continue;
 		if (written <= 0)
@@ -47,8 +46,15 @@ static int write_window(struct part *p)
 		at += written;
 		bytes -= (size_t)written;
 	}
-	memset(p->window, 0, n * sizeof *p->window);
 	return 0;
+}
+
+static int write_window(struct part *p)
+{
+	uint64_t left = p->end - p->base, n = left < WINDOW ? left : WINDOW;
+	int code = index_write_slots(p->filling->fd, p->window, p->base, n);
+	memset(p->window, 0, n * sizeof *p->window);
+	return code;
 }
 
 static int put_entry(struct part *p, struct entry e)

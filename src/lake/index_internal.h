@@ -91,6 +91,19 @@ struct index_filling {
 };
 int index_fill_file(struct index_filling *filling); /* 0 or an errno */
 
+int index_write_slots(int fd, const struct entry *entries, uint64_t slot, uint64_t n); /* 0 or an errno */
+
+/* An index that grows in its file, whose space is allocated already. */
+struct index_growth {
+	int fd;
+	const struct entry *entries; /* the file, mapped */
+	uint64_t old, capacity;	     /* capacities: of the entries, and wanted (a third more at least) */
+	struct entry *over;	     /* left out: to be inserted afterwards. The caller frees them. */
+	size_t nover, over_cap;
+};
+bool index_can_grow(const struct index_growth *growth); /* false: sequences are so long that it needs another file */
+int index_grow_file(struct index_growth *growth);	/* 0, or an errno and no index any more */
+
 /* Fills an empty index from such streams. */
 int lake_index_fill(struct lake_index *index, size_t count, index_next_fn *next, void *const *streams, unsigned parts,
 		    struct duct_error *err);

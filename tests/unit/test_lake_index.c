@@ -190,7 +190,24 @@ static struct lake_place shifted(void *arg, size_t which, struct lake_place plac
 	return place;
 }
 
-enum { MANY = 150000 }; /* more than two runs hold */
+enum { MANY = 150000 }; /* more than two runs hold, or two chunks of a growing file */
+
+static void same_slots(const struct lake_index *one, const struct lake_index *two, size_t n)
+{
+	uint64_t at[2] = {0, 0};
+	struct lake_key_hash a, b;
+	struct lake_place p, q;
+	assert_int_equal(lake_index_count(one), n);
+	assert_int_equal(lake_index_count(two), n);
+	while (lake_index_next(one, &at[0], &a, &p)) {
+		assert_true(lake_index_next(two, &at[1], &b, &q));
+		assert_memory_equal(&a, &b, sizeof a);
+		assert_memory_equal(&p, &q, sizeof p);
+		assert_int_equal(at[0], at[1]);
+		n--;
+	}
+	assert_int_equal(n, 0);
+}
 
 /* Gathered by two, in any order, spilled and merged: the same bytes as added one by one. */
 static void test_merged_runs(void **state)
@@ -198,6 +215,7 @@ static void test_merged_runs(void **state)
 	(void)state;
 	struct lake_index_set *set = open_set("runs", "c1", false);
 	struct lake_index *merged = open_index(set, 1, "key 1", false), *single = open_index(set, 2, "key 1", false);
+	struct lake_index *grown = open_index(set, 3, "key 1", false);
 	struct lake_index_runs *runs[2];
 	struct duct_error err;
 	int64_t first[2] = {1000000, 2000000};
@@ -214,23 +232,19 @@ static void test_merged_runs(void **state)
 		assert_int_equal(lake_index_runs_add(runs[i % 3 == 0], hash, place, &err), 0);
 		place.row_id += first[i % 3 == 0];
 		lake_index_add(single, hash, place);
+		assert_int_equal(lake_index_reserve(grown, 1, &err), 0);
+		lake_index_add(grown, hash, place);
 	}
 	for (int i = 0; i < 2; i++)
 		assert_int_equal(lake_index_runs_finish(runs[i], &err), 0);
 	assert_int_equal(lake_index_merge(merged, runs, 2, shifted, first, &equal, &err), 0);
 	assert_false(equal);
 	assert_int_equal(lake_index_count(merged), MANY);
-	uint64_t at[2] = {0, 0};
-	for (int i = 0; i < MANY; i++) {
-		struct lake_key_hash a, b;
-		struct lake_place p, q;
-		assert_true(lake_index_next(merged, &at[0], &a, &p) && lake_index_next(single, &at[1], &b, &q));
-		assert_memory_equal(&a, &b, sizeof a);
-		assert_memory_equal(&p, &q, sizeof p);
-		assert_int_equal(at[0], at[1]); /* in the same slots */
-	}
+	same_slots(merged, single, MANY);
+	same_slots(merged, grown, MANY);
 	for (int i = 0; i < 2; i++)
 		lake_index_runs_close(runs[i]);
+	lake_index_close(grown);
 	lake_index_close(merged);
 	lake_index_close(single);
 	lake_index_set_close(set);
@@ -263,18 +277,8 @@ static void test_sequences_beyond_the_end(void **state)
 	}
 	assert_int_equal(lake_index_runs_finish(runs, &err), 0);
 	assert_int_equal(lake_index_merge(index[2], &runs, 1, shifted, &first, &equal, &err), 0);
-	for (int w = 1; w < WAYS; w++) {
-		uint64_t at[2] = {0, 0};
-		struct lake_key_hash a, b;
-		struct lake_place p, q;
-		assert_int_equal(lake_index_count(index[w]), KEYS_IN_ALL);
-		while (lake_index_next(index[0], &at[0], &a, &p)) {
-			assert_true(lake_index_next(index[w], &at[1], &b, &q));
-			assert_memory_equal(&a, &b, sizeof a);
-			assert_memory_equal(&p, &q, sizeof p);
-			assert_int_equal(at[0], at[1]);
-		}
-	}
+	for (int w = 1; w < WAYS; w++)
+		same_slots(index[0], index[w], KEYS_IN_ALL);
 	lake_index_runs_close(runs);
 	for (int w = 0; w < WAYS; w++) {
 		lake_index_set_built(index[w]);
@@ -283,6 +287,33 @@ static void test_sequences_beyond_the_end(void **state)
 	lake_index_set_end(set, "c2");
 	lake_index_set_close(set);
 	lake_index_set_close(open_set("wrapped", "c2", true)); /* all sums are right */
+}
+
+/* A sequence longer than what moves on at once: it grows all the same. */
+static void test_growth_of_one_sequence(void **state)
+{
+	(void)state;
+	struct lake_index_set *set = open_set("long", "c1", false);
+	struct lake_index *index = open_index(set, 1, "key 1", false);
+	struct lake_index_runs *runs;
+	struct duct_error err;
+	struct lake_key_hash hash;
+	struct lake_place place;
+	int64_t first = 0, count = 0;
+	uint64_t at = 0;
+	bool equal;
+	assert_int_equal(lake_index_runs_open(&runs, set, &err), 0);
+	for (uint32_t i = 0; i < MANY; i++)
+		assert_int_equal(lake_index_runs_add(runs, (struct lake_key_hash){1 + i / 65536, i % 65536}, (struct lake_place){i, 1, i}, &err), 0);
+	assert_int_equal(lake_index_runs_finish(runs, &err), 0);
+	assert_int_equal(lake_index_merge(index, &runs, 1, shifted, &first, &equal, &err), 0);
+	assert_int_equal(lake_index_reserve(index, MANY, &err), 0);
+	for (; lake_index_next(index, &at, &hash, &place); count++)
+		assert_int_equal(place.row_id, count);
+	assert_int_equal(count, MANY);
+	lake_index_runs_close(runs);
+	lake_index_close(index);
+	lake_index_set_close(set);
 }
 
 static void test_merge_sees_equal_hashes(void **state)
@@ -381,6 +412,7 @@ int main(void)
 		cmocka_unit_test(test_bytes_do_not_depend_on_order),
 		cmocka_unit_test(test_merged_runs),
 		cmocka_unit_test(test_sequences_beyond_the_end),
+		cmocka_unit_test(test_growth_of_one_sequence),
 		cmocka_unit_test(test_merge_sees_equal_hashes),
 		cmocka_unit_test(test_freshness),
 		cmocka_unit_test(test_a_copy_with_dead_links),
