@@ -1,9 +1,13 @@
 """A run as docs/benchmarks.md with its plots."""
 
+from pathlib import Path
+
 import goals
 import peer
 import plot
 import report
+
+PROFILE = Path(__file__).with_name("profile.md")
 
 EXPLANATION = """# Benchmarks
 
@@ -72,4 +76,5 @@ def write(run, folder):
     for title, head, rows in report.tables(run):
         if rows:
             lines += ["", f"## {title}", "", *extra.get(title, []), *_table(head, rows)]
+    lines += ["", PROFILE.read_text().rstrip()]
     (folder / "benchmarks.md").write_text("\n".join(lines) + "\n")

@@ -134,16 +134,15 @@ static bool stream_message(struct reader *r, const char *m, size_t n)
 	}
 }
 
-/* Waits until the socket has data, and then a little longer. */
-static void await_data(struct reader *r)
+/* Reads what is there; when that brought nothing before, waits a little first, and polls only when waiting brought nothing: as our
+ * program does (src/source/postgres/postgres.h says why). */
+static void await_data(struct reader *r, int misses)
 {
 	struct pollfd fd = {.fd = PQsocket(r->conn), .events = POLLIN};
-	/* One read does not always empty the socket: pause only when there is nothing. */
-	if (poll(&fd, 1, 0) == 0) {
+	if (misses > 1 || (misses && !pause_us))
 		(void)poll(&fd, 1, -1);
-		if (pause_us)
-			usleep(pause_us);
-	}
+	if (misses && pause_us)
+		usleep(pause_us);
 	if (!PQconsumeInput(r->conn))
 		die("%s", PQerrorMessage(r->conn));
 }
@@ -157,13 +156,15 @@ static void *drain(void *arg)
 		die("%s: %s", r->command, PQerrorMessage(r->conn));
 	PQclear(res);
 
+	int misses = 0;
 	for (bool done = false; !done;) {
 		char *message;
 		int n = PQgetCopyData(r->conn, &message, 1);
 		if (n == 0) {
-			await_data(r);
+			await_data(r, misses++);
 			continue;
 		}
+		misses = 0;
 		if (n < 0)
 			break;
 		r->bytes += (uint64_t)n;
