@@ -20,6 +20,7 @@
  *   epoch-raised      older owners are fenced, the model is not read yet
  *   orphans-slice     `lake orphans --delete` is about to look again and remove some files
  * and of src/destination/ducklake:
+ *   flush-written     files of inlined rows are durable, on a thread of their own; commits go on meanwhile
  *   window-settled    a part of a large transaction was written aside, more of it comes
  */
 void duct_kill_point(const char *name);

@@ -83,8 +83,9 @@ struct duct_destination_ops {
 	 * by leaving others the time that lies between commits. */
 	int (*commit)(void *dest, bool last, struct duct_commit_result *ret, struct duct_error *err);
 
-	/* May be NULL. Nothing is open and nothing has come for about a second: work that is due by the clock. */
-	int (*idle)(void *dest, struct duct_error *err);
+	/* May be NULL. Nothing is open, and nothing has come for about a second: work that is due by the clock, or was begun beside the
+	 * commits. With `last` the stream ends: what was begun is finished. */
+	int (*idle)(void *dest, bool last, struct duct_error *err);
 
 	void (*abort)(void *dest); /* drops the open group; the instance stays usable */
 	void (*close)(void *dest);

@@ -239,7 +239,7 @@ static int apply_all(struct stream *s, struct duct_error *err)
 		else if (got < 0)
 			return s->open && s->whole ? commit(s, err) : 0;
 		else if (!s->open && e->dst->idle)
-			rc = e->dst->idle(e->dest, err);
+			rc = e->dst->idle(e->dest, false, err);
 		if (rc)
 			return rc;
 	}
@@ -284,6 +284,8 @@ int flow_stream(struct flow_engine *e, struct duct_error *err)
 		return duct_fail(err, DUCT_RETRY, "start the reader thread: %s", strerror(rc));
 	}
 	rc = apply_all(&s, err);
+	if (rc == 0 && !s.open && e->dst->idle)
+		rc = e->dst->idle(e->dest, true, err);
 	bool reader_ended = rc == 0 && !e->caught_up;
 	if (!reader_ended) { /* interrupt it */
 		duct_queue_close(s.queue);

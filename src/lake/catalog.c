@@ -336,6 +336,35 @@ int lake_open(struct lake **ret, const struct lake_config *config, const struct 
 	return 0;
 }
 
+static void copy_inlined(struct lake_model *to, const struct lake_model *from)
+{
+	to->head = from->head;
+	to->inlined = duct_xcalloc(from->ninlined + 1, sizeof *to->inlined);
+	to->ninlined = to->inlined_cap = from->ninlined;
+	for (size_t i = 0; i < from->ninlined; i++) {
+		to->inlined[i] = from->inlined[i];
+		to->inlined[i].name = duct_arena_strdup(&to->arena, from->inlined[i].name);
+	}
+}
+
+int lake_open_beside(struct lake **ret, const struct lake *lake, const struct lake_config *config, struct duct_error *err)
+{
+	struct lake *beside = duct_xcalloc(1, sizeof *beside);
+	struct lake_config look = *config;
+	look.create = false;
+	look.read_only = beside->read_only = true;
+	beside->ctx = lake->ctx;
+	duct_arena_init(&beside->options_arena);
+	if (open_database(beside, &look, err)) {
+		lake_close(beside);
+		return -(int)err->class;
+	}
+	beside->model = lake_model_new();
+	copy_inlined(beside->model, lake->model);
+	*ret = beside;
+	return 0;
+}
+
 void lake_close(struct lake *lake)
 {
 	if (!lake)
@@ -562,4 +591,20 @@ int lake_list_snapshots(struct lake *lake, int limit, struct duct_arena *arena, 
 	}
 	free(list.rows);
 	return result;
+}
+
+static int take_count(void *arg, int set, const char *const *v, struct duct_error *err)
+{
+	(void)set, (void)err;
+	*(int64_t *)arg = lake_int(v[0], 0);
+	return 0;
+}
+
+int lake_count_small_files(struct lake *lake, int64_t table_id, int64_t bytes, int64_t *ret, struct duct_error *err)
+{
+	*ret = 0;
+	return lake_queryf(lake->db, take_count, ret, err,
+			   "SELECT count(*) FROM @ducklake_data_file WHERE table_id = %lld AND end_snapshot IS NULL AND "
+			   "file_size_bytes < %lld",
+			   (long long)table_id, (long long)bytes);
 }

@@ -40,6 +40,10 @@ struct lake_config {
 int lake_open(struct lake **ret, const struct lake_config *config, const struct duct_ctx *ctx, struct duct_error *err);
 void lake_close(struct lake *lake); /* accepts NULL */
 
+/* A second connection to the lake's catalog, for another thread, which only reads inlined rows with it (inline.h), as of the
+ * snapshot that the lake is at now, and counts files. config: as it was opened with. */
+int lake_open_beside(struct lake **ret, const struct lake *lake, const struct lake_config *config, struct duct_error *err);
+
 /* Connects and looks whether there is a catalog at all; creates nothing. */
 int lake_exists(const struct lake_config *config, const struct duct_ctx *ctx, bool *ret, struct duct_error *err);
 
@@ -87,6 +91,9 @@ const struct lake_table *lake_table_by_id(const struct lake *lake, int64_t table
 /* Live files of a table with their delete files and mark counts, in file id order. Allocated in *arena. */
 int lake_list_files(struct lake *lake, int64_t table_id, struct duct_arena *arena, struct lake_file **ret, size_t *ret_n,
 		    struct duct_error *err);
+
+/* How many live files of a table are smaller than that. */
+int lake_count_small_files(struct lake *lake, int64_t table_id, int64_t bytes, int64_t *ret, struct duct_error *err);
 
 /* How source relations are mirrored: one row per (flow, source oid). columns is JSON that the destination owns. */
 struct lake_relation {

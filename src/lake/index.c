@@ -1,8 +1,6 @@
 /* The key index of one table: an ordered hash table in a file. See index.h. */
 #include "lake/index_internal.h"
 
-#include "base/mem.h"
-
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -113,6 +111,14 @@ static void insert(struct lake_index *index, struct entry moving)
 	index->entries[slot] = moving;
 }
 
+/* Inserts what a new file left out, and frees the list. */
+static void insert_over(struct lake_index *index, struct entry_list *over)
+{
+	for (size_t i = 0; i < over->n; i++)
+		insert(index, over->entries[i]);
+	free(over->entries);
+}
+
 /* Allocates, fills and maps the new file. */
 static int make_file(struct lake_index *index, struct index_filling *f, const char *path, struct duct_error *err)
 {
@@ -143,13 +149,12 @@ static int create_file(struct lake_index *index, int64_t table_id, const char *f
 		unlink(temp);
 	else if (rc == 0 && rename(temp, index->path))
 		rc = duct_fail(err, DUCT_RETRY, "rename key index \"%s\": %s", temp, strerror(errno));
-	for (size_t i = 0; rc == 0 && i < f.nover; i++)
-		insert(index, f.over[i]);
-	free(f.over);
 	if (rc < 0) {
 		unlink(temp);
+		free(f.over.entries);
 		return rc;
 	}
+	insert_over(index, &f.over);
 	struct header *h = index->head;
 	memcpy(h->magic, magic, sizeof magic);
 	h->set_id = lake_index_set_id(index->set);
@@ -465,12 +470,13 @@ static int grow(struct lake_index *index, uint64_t capacity, struct duct_error *
 		return duct_fail(err, DUCT_RETRY, "open key index \"%s\": %s", index->path, strerror(errno));
 	int rc = grow_file(index, &g, err);
 	close(g.fd);
-	for (size_t i = 0; rc == 0 && i < g.nover; i++)
-		insert(index, g.over[i]);
-	if (rc == 0)
-		index->head->capacity = capacity;
-	free(g.over);
-	return rc;
+	if (rc < 0) {
+		free(g.over.entries);
+		return rc;
+	}
+	insert_over(index, &g.over);
+	index->head->capacity = capacity;
+	return 0;
 }
 
 int lake_index_fill(struct lake_index *index, size_t count, index_next_fn *next, void *const *streams, unsigned parts,

@@ -82,7 +82,8 @@ int lake_index_reserve(struct lake_index *index, size_t more, struct duct_error 
 /* The nth (from 0, by row id) entry with this hash. */
 bool lake_index_get(const struct lake_index *index, struct lake_key_hash hash, unsigned nth, struct lake_place *ret);
 
-/* Begins to fetch what a get of this hash will touch: call it some ten gets ahead. */
+/* Begins to fetch what a get of this hash will touch: call it so many gets ahead. */
+enum { LAKE_INDEX_AHEAD = 12 };
 void lake_index_prefetch(const struct lake_index *index, struct lake_key_hash hash);
 
 /* Adds an entry (after lake_index_reserve); (hash, row id) must not be in it. */

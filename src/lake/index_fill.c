@@ -4,8 +4,6 @@
  */
 #include "lake/index_internal.h"
 
-#include "base/mem.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -26,8 +24,7 @@ struct part {
 	uint64_t next;	    /* no slot from here on is taken */
 	struct entry *window;
 	uint64_t count, sum;
-	struct entry *over;
-	size_t nover, over_cap;
+	struct entry_list over;
 	pthread_t thread;
 	int code;
 };
@@ -65,8 +62,7 @@ static int put_entry(struct part *p, struct entry e)
 	p->sum += entry_mixed(&e);
 	p->next = slot + 1;
 	if (slot >= p->end) {
-		p->over = duct_grow(p->over, &p->over_cap, p->nover + 1, sizeof *p->over);
-		p->over[p->nover++] = e;
+		entry_list_add(&p->over, &e);
 		return 0;
 	}
 	for (; slot >= p->base + WINDOW; p->base += WINDOW) {
@@ -99,11 +95,9 @@ static void collect(struct index_filling *f, struct part *p)
 {
 	f->count += p->count;
 	f->sum += p->sum;
-	for (size_t i = 0; i < p->nover; i++) {
-		f->over = duct_grow(f->over, &f->over_cap, f->nover + 1, sizeof *f->over);
-		f->over[f->nover++] = p->over[i];
-	}
-	free(p->over);
+	for (size_t i = 0; i < p->over.n; i++)
+		entry_list_add(&f->over, &p->over.entries[i]);
+	free(p->over.entries);
 }
 
 int index_fill_file(struct index_filling *f)

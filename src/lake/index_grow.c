@@ -4,8 +4,6 @@
  */
 #include "lake/index_internal.h"
 
-#include "base/mem.h"
-
 #include <string.h>
 
 enum { CHUNK = 1 << 16 }; /* slots that are laid out in memory and written at once */
@@ -32,12 +30,6 @@ bool index_can_grow(const struct index_growth *g)
 	return true;
 }
 
-static void leave_over(struct index_growth *g, const struct entry *e)
-{
-	g->over = duct_grow(g->over, &g->over_cap, g->nover + 1, sizeof *g->over);
-	g->over[g->nover++] = *e;
-}
-
 /* The entries whose home will be one of the slots [begin, end). */
 static void lay_out(struct index_growth *g, struct entry *window, uint64_t begin, uint64_t end)
 {
@@ -57,7 +49,7 @@ static void lay_out(struct index_growth *g, struct entry *window, uint64_t begin
 		if (slot < end)
 			window[slot - begin] = *e;
 		else
-			leave_over(g, e);
+			entry_list_add(&g->over, e);
 	}
 }
 
@@ -66,7 +58,7 @@ int index_grow_file(struct index_growth *g)
 	struct entry *window = duct_xmalloc(CHUNK * sizeof *window);
 	int code = 0;
 	for (uint64_t at = 0; at < g->old && !entry_is_free(&g->entries[at]) && is_wrapped(g, at); at++)
-		leave_over(g, &g->entries[at]);
+		entry_list_add(&g->over, &g->entries[at]);
 	for (uint64_t end = g->capacity, begin; end && code == 0; end = begin) {
 		begin = (end - 1) / CHUNK * CHUNK;
 		memset(window, 0, CHUNK * sizeof *window);

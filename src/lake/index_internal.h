@@ -1,6 +1,7 @@
 #ifndef LAKE_INDEX_INTERNAL_H
 #define LAKE_INDEX_INTERNAL_H
 
+#include "base/mem.h"
 #include "lake/index.h"
 #include "lake/index_set.h"
 
@@ -66,6 +67,18 @@ static inline uint64_t entry_home(uint64_t high, uint64_t capacity)
 	return (uint64_t)((unsigned __int128)high * capacity >> 64);
 }
 
+/* Entries that were left out of a file that was written from its begin to its end: to be inserted afterwards. Zeroed: none. */
+struct entry_list {
+	struct entry *entries;
+	size_t n, cap;
+};
+
+static inline void entry_list_add(struct entry_list *list, const struct entry *e)
+{
+	list->entries = duct_grow(list->entries, &list->cap, list->n + 1, sizeof *e);
+	list->entries[list->n++] = *e;
+}
+
 enum { INDEX_HEADER_BYTES = 4096 };
 
 static inline size_t index_file_bytes(uint64_t capacity)
@@ -84,10 +97,9 @@ struct index_filling {
 	index_next_fn *next;
 	void *const *streams;
 	unsigned parts;
-	/* Results; entries whose slots another part begins with were left out: they are to be inserted. The caller frees them. */
-	uint64_t count, sum; /* with those */
-	struct entry *over;
-	size_t nover, over_cap;
+	/* Results. */
+	struct entry_list over; /* those whose slots another part begins with; the caller frees them */
+	uint64_t count, sum;	/* with those */
 };
 int index_fill_file(struct index_filling *filling); /* 0 or an errno */
 
@@ -98,8 +110,7 @@ struct index_growth {
 	int fd;
 	const struct entry *entries; /* the file, mapped */
 	uint64_t old, capacity;	     /* capacities: of the entries, and wanted (a third more at least) */
-	struct entry *over;	     /* left out: to be inserted afterwards. The caller frees them. */
-	size_t nover, over_cap;
+	struct entry_list over;	     /* result; the caller frees them */
 };
 bool index_can_grow(const struct index_growth *growth); /* false: sequences are so long that it needs another file */
 int index_grow_file(struct index_growth *growth);	/* 0, or an errno and no index any more */

@@ -50,9 +50,9 @@ bool lake_txn_inline(struct lake_txn *txn, struct lake_txn_table *t, const struc
 size_t lake_most_inlining_tables(const struct lake *lake);
 /* A live inlined row dies. */
 void lake_txn_end_inlined(struct lake_txn *txn, struct lake_txn_table *t, int64_t schema_version, int64_t row_id);
-/* The inlined rows of this version, `nrows` with the dead ones, leave the catalog: files of this txn that bear
- * begin_snapshot hold them. */
-void lake_txn_flush_inlined(struct lake_txn *txn, struct lake_txn_table *t, int64_t schema_version, int64_t nrows);
+/* The inlined rows of this version up to snapshot `upto`, `nrows` with the dead ones, leave the catalog: files of this txn that
+ * bear begin_snapshot hold them. */
+void lake_txn_flush_inlined(struct lake_txn *txn, struct lake_txn_table *t, int64_t schema_version, int64_t upto, int64_t nrows);
 
 /* After the commit: where the rows are, and the row id of the first one that was given one. False: not known, because
  * an earlier attempt than the last one was the lucky one. */
@@ -90,11 +90,19 @@ struct lake_inlined_wanted {
 	bool dead_too;
 	const int64_t *row_ids; /* only these rows; NULL: all */
 	size_t nrow_ids;
+	const struct lake_inlined_row *after; /* only rows that come behind this one; NULL: all */
+	size_t most;			      /* the first so many; 0: all */
 };
 /* For each chunk of rows, by row id and begin: a batch with the wanted columns, and what the catalog says of each row. */
 typedef int lake_inlined_fn(void *arg, const struct duct_batch *batch, const struct lake_inlined_row *rows,
 			    struct duct_error *err);
+/* RETRY when another client has flushed them. */
 int lake_read_inlined(struct lake *lake, struct duck_conn *conn, const struct lake_inlined_wanted *wanted,
 		      lake_inlined_fn *fn, void *arg, struct duct_error *err);
+
+/* The rows of up to snapshot `upto` that have died behind it, without their values. */
+typedef int lake_inlined_end_fn(void *arg, const struct lake_inlined_row *row, struct duct_error *err);
+int lake_read_inlined_ends(struct lake *lake, int64_t table_id, int64_t schema_version, int64_t upto, lake_inlined_end_fn *fn,
+			   void *arg, struct duct_error *err);
 
 #endif

@@ -144,12 +144,12 @@ void lake_txn_end_inlined(struct lake_txn *txn, struct lake_txn_table *t, int64_
 	in->ended[in->nended++] = (struct txn_inlined_row){schema_version, row_id};
 }
 
-void lake_txn_flush_inlined(struct lake_txn *txn, struct lake_txn_table *t, int64_t schema_version, int64_t nrows)
+void lake_txn_flush_inlined(struct lake_txn *txn, struct lake_txn_table *t, int64_t schema_version, int64_t upto, int64_t nrows)
 {
 	struct txn_inlined *in = &t->inlined;
 	(void)txn;
 	in->flushed = duct_grow(in->flushed, &in->flushed_cap, in->nflushed + 1, sizeof *in->flushed);
-	in->flushed[in->nflushed++] = (struct txn_inlined_flush){schema_version, nrows};
+	in->flushed[in->nflushed++] = (struct txn_inlined_flush){schema_version, upto, nrows};
 }
 
 bool lake_txn_inlined_at(const struct lake_txn_table *t, int64_t *ret_schema_version, int64_t *ret_first_row_id)

@@ -333,7 +333,13 @@ static void select_sql(const struct reading *r, const struct lake_inlined_table 
 		duct_buf_printf(to, " AND (end_snapshot IS NULL OR end_snapshot > %lld)", head);
 	for (size_t i = 0; w->row_ids && i < w->nrow_ids; i++)
 		duct_buf_printf(to, "%s%lld", i ? "," : " AND row_id IN (", (long long)w->row_ids[i]);
-	duct_buf_puts(to, w->row_ids ? ") ORDER BY row_id, begin_snapshot" : " ORDER BY row_id, begin_snapshot");
+	duct_buf_puts(to, w->row_ids ? ")" : "");
+	if (w->after)
+		duct_buf_printf(to, " AND row_id >= %lld AND (row_id > %lld OR begin_snapshot > %lld)", (long long)w->after->row_id,
+				(long long)w->after->row_id, (long long)w->after->begin_snapshot);
+	duct_buf_puts(to, " ORDER BY row_id, begin_snapshot");
+	if (w->most)
+		duct_buf_printf(to, " LIMIT %zu", w->most);
 }
 
 static int prepare(struct reading *r, struct duct_arena *arena, struct duct_error *err)
@@ -431,5 +437,33 @@ int lake_read_inlined(struct lake *lake, struct duck_conn *conn, const struct la
 	duct_relation_unref(r->texts_relation);
 	duct_arena_done(&arena);
 	free(r);
+	return rc < 0 ? duct_wrap(err, "rows inside the catalog (\"%s\")", table->name) : 0;
+}
+
+struct ends {
+	lake_inlined_end_fn *fn;
+	void *arg;
+};
+
+static int take_end(void *arg, int set, const char *const *v, struct duct_error *err)
+{
+	(void)set;
+	struct ends *ends = arg;
+	const struct lake_inlined_row row = {lake_int(v[0], -1), lake_int(v[1], -1), lake_int(v[2], -1)};
+	return ends->fn(ends->arg, &row, err);
+}
+
+int lake_read_inlined_ends(struct lake *lake, int64_t table_id, int64_t schema_version, int64_t upto, lake_inlined_end_fn *fn,
+			   void *arg, struct duct_error *err)
+{
+	const struct lake_inlined_table *table = table_of(lake, table_id, schema_version);
+	if (!table)
+		return fail_gone(schema_version, err);
+	struct ends ends = {fn, arg};
+	AUTO_BUF struct duct_buf sql = {0};
+	lake_sqlf(&sql, lake->db, "SELECT row_id, begin_snapshot, end_snapshot FROM @");
+	duct_buf_sql_ident(&sql, table->name);
+	duct_buf_printf(&sql, " WHERE begin_snapshot <= %lld AND end_snapshot > %lld", (long long)upto, (long long)upto);
+	int rc = lake->db->ops->query(lake->db, sql.data, take_end, &ends, err);
 	return rc < 0 ? duct_wrap(err, "rows inside the catalog (\"%s\")", table->name) : 0;
 }

@@ -2,6 +2,7 @@
 #include "lake/marks.h"
 
 #include "base/mem.h"
+#include "base/order.h"
 #include "lake/lake.h"
 #include "lake/txn_plan.h"
 
@@ -20,7 +21,7 @@ struct piece {
 };
 
 struct lake_marked_file {
-	int64_t id;
+	int64_t id; /* first: they are searched by it */
 	struct piece **pieces; /* NULL: no mark in it */
 	size_t npieces, cap;
 	size_t n;
@@ -31,15 +32,7 @@ struct lake_marked_file {
 /* Where the file is, or would be. */
 static size_t place_of(const struct lake_mark_set *set, int64_t file_id)
 {
-	size_t low = 0, high = set->n;
-	while (low < high) {
-		size_t middle = (low + high) / 2;
-		if (set->files[middle].id < file_id)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
+	return duct_lower_bound_i64(set->files, set->n, sizeof *set->files, file_id);
 }
 
 static struct lake_marked_file *find_file(const struct lake_mark_set *set, int64_t file_id)

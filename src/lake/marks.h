@@ -29,7 +29,7 @@ int64_t *lake_mark_set_list(const struct lake_mark_set *set, int64_t file_id, si
 void lake_mark_set_drop_file(struct lake_mark_set *set, int64_t file_id);
 void lake_mark_set_done(struct lake_mark_set *set); /* empty again */
 
-/* Takes one row of lake_marks_sql(): the marks of a piece of a file. For tests. */
+/* Takes one row of the catalog's answer to lake_read_marks(): the marks of a piece of a file. For tests. */
 int lake_mark_set_take(struct lake_mark_set *set, const char *const *values, struct duct_error *err);
 
 /* The marks of a table's live files as of the model's head. Takes the place of what was in the set; on failure it is

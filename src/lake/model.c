@@ -1,6 +1,7 @@
 /* The model of a catalog in memory: columns out of rows, names, folders. See model.h and lake.h. */
 #include "lake/lake.h"
 
+#include "base/order.h"
 #include "base/utf8.h"
 
 #include <ctype.h>
@@ -41,17 +42,8 @@ void lake_model_free(struct lake_model *model)
 
 struct lake_table *lake_model_table(const struct lake_model *model, int64_t table_id)
 {
-	size_t low = 0, high = model->ntables;
-	while (low < high) {
-		size_t mid = low + (high - low) / 2;
-		if (model->tables[mid].id == table_id)
-			return &model->tables[mid];
-		if (model->tables[mid].id < table_id)
-			low = mid + 1;
-		else
-			high = mid;
-	}
-	return NULL;
+	size_t at = duct_lower_bound_i64(model->tables, model->ntables, sizeof *model->tables, table_id);
+	return at < model->ntables && model->tables[at].id == table_id ? &model->tables[at] : NULL;
 }
 
 static char fold(char c)

@@ -186,7 +186,7 @@ static void render_flushed_rows(struct lake_txn_table *t, struct lake_script *sc
 							"inlined rows changed while they were flushed");
 		duct_buf_puts(sql, "DELETE FROM ");
 		put_name(sql, t, t->inlined.flushed[i].schema_version);
-		duct_buf_printf(sql, " WHERE begin_snapshot < %lld", (long long)t->txn->snapshot_id);
+		duct_buf_printf(sql, " WHERE begin_snapshot <= %lld", (long long)t->inlined.flushed[i].upto);
 	}
 }
 

@@ -30,7 +30,7 @@ struct txn_inlined {
 	} * ended;
 	size_t nended, ended_cap;
 	struct txn_inlined_flush {
-		int64_t schema_version, nrows;
+		int64_t schema_version, upto, nrows;
 	} * flushed;
 	size_t nflushed, flushed_cap;
 	/* by the last rendering */

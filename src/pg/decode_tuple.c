@@ -9,10 +9,20 @@
 
 enum { MAX_KEY_BYTES = 80 };
 
+/* A delete leaves out all new columns, and all old ones but the key's, a truncate all; a row that has them comes after what was
+ * left out. */
+static void begin_row(struct duct_batch *b, enum duct_op op, uint64_t seq)
+{
+	bool lacks = op == DUCT_DELETE || op == DUCT_TRUNCATE;
+	if (b->lacks && !lacks)
+		duct_batch_fill_unset(b);
+	b->lacks |= lacks;
+	(void)duct_batch_add_row(b, op, seq);
+}
+
 void pg_append_truncate(struct duct_batch *b, uint64_t seq)
 {
-	(void)duct_batch_add_row(b, DUCT_TRUNCATE, seq);
-	b->lacks = true;
+	begin_row(b, DUCT_TRUNCATE, seq);
 }
 
 static void put_key_value(struct duct_buf *to, const struct pg_mapping *m, const struct pg_value *v)
@@ -187,15 +197,6 @@ static int check_shape(const struct job *j, char kind, struct duct_error *err)
 		return duct_fail(err, DUCT_FATAL, "replication stream: an update of \"%s.%s\" lacks the old row", rel->schema,
 				 rel->name);
 	return 0;
-}
-
-/* A delete leaves out all new columns, and all old ones but the key's; a row that has them comes after what was left out. */
-static void begin_row(struct duct_batch *b, enum duct_op op, uint64_t seq)
-{
-	if (b->lacks && op != DUCT_DELETE)
-		duct_batch_fill_unset(b);
-	b->lacks |= op == DUCT_DELETE;
-	(void)duct_batch_add_row(b, op, seq);
 }
 
 int pg_append_change(struct duct_batch *b, const struct pg_relation *relation, const struct pgout_message *message, uint64_t seq,

@@ -16,8 +16,8 @@ LONG = os.environ.get("DUCT_LONG") == "1"
 # Where rows of small commits go: files; the catalog, for good; the catalog, and out of it again all the time.
 ROADS = {"files": {"inline_rows": 0}, "inlined": {}, "flushed": {"inline_flush_rows": 20}}
 POINTS = {
-    "sqlite": ("commit-begin", "commit-statement", "commit-done", "file-written", "file-synced", "epoch-raised"),
-    "postgres": ("commit-begin", "commit-sent", "commit-done", "file-written", "file-synced", "epoch-raised"),
+    "sqlite": ("flush-written", "commit-begin", "commit-statement", "commit-done", "file-written", "file-synced", "epoch-raised"),
+    "postgres": ("flush-written", "commit-begin", "commit-sent", "commit-done", "file-written", "file-synced", "epoch-raised"),
 }
 
 
@@ -25,7 +25,8 @@ def cases():
     for home in POINTS:
         for point in POINTS[home]:
             for road in ROADS:
-                if point.startswith("file") == (road == "files") or (road == "flushed" and point != "epoch-raised"):
+                fits = road == "flushed" if point == "flush-written" else point.startswith("file") == (road == "files")
+                if fits or (road == "flushed" and point != "epoch-raised"):
                     yield pytest.param(home, point, road, id=f"{home}-{point}-{road}")
 
 

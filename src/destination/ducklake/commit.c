@@ -251,5 +251,5 @@ int group_commit(struct ducklake *d, struct duct_commit_result *ret, struct duct
 	*ret = (struct duct_commit_result){result.snapshot_id, d->source_rows};
 	group_reset(d);
 	d->last_commit_us = duct_mono_us();
-	return ducklake_flush_inlined(d, err);
+	return ducklake_flush_inlined(d, false, err);
 }

@@ -25,6 +25,7 @@ static void destination_close(void *dest)
 	struct ducklake *d = dest;
 	if (!d)
 		return;
+	ducklake_flush_abort(d);
 	if (d->load)
 		ducklake_load_abort(d);
 	group_reset(d);
@@ -203,14 +204,15 @@ static int destination_commit(void *dest, bool last, struct duct_commit_result *
 			 "source knows", again->rel->schema, again->rel->name);
 }
 
-static int destination_idle(void *dest, struct duct_error *err)
+static int destination_idle(void *dest, bool last, struct duct_error *err)
 {
-	return ducklake_flush_inlined(dest, err);
+	return ducklake_flush_inlined(dest, last, err);
 }
 
 static void destination_abort(void *dest)
 {
 	struct ducklake *d = dest;
+	ducklake_flush_abort(d);
 	if (d->load)
 		ducklake_load_abort(d);
 	/* Files stay: whether the catalog knows them may not be certain. Orphan clean-up finds them. */

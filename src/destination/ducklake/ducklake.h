@@ -43,7 +43,8 @@ enum mirror_mode {
 
 /* A live data file of the lake, as far as marking rows dead needs it. */
 struct mirror_file {
-	int64_t id, record_count, dead_count;
+	int64_t id; /* first: they are searched by it */
+	int64_t record_count, dead_count;
 	bool has_deletes; /* a delete file or marks exist */
 	struct positions dying; /* with the commit under way */
 	char *path;
@@ -83,6 +84,7 @@ struct mirror {
 
 	/* Rows inside the catalog, dead ones included: those of before the flow opened are known after resting_read(). */
 	int64_t inlined_rows, inlined_bytes, inlined_since_us;
+	int64_t small_files; /* live ones, as of the last flush */
 	bool inlines; /* the open transaction inlines this table's rows */
 
 	/* Projections of relation versions onto the lake's columns as of the open transaction. */
@@ -156,6 +158,7 @@ struct ducklake {
 	int64_t renewed_us;		   /* likewise: when files aside were last said to be wanted */
 	int64_t flush_checked_us;
 	bool flush_due; /* a table has too much inlined */
+	struct flushing *flushing; /* under way, else NULL (flush.h) */
 
 	const struct mirror *copy_again; /* the open group has found this one to be copied again */
 	struct {
@@ -256,16 +259,21 @@ bool mirror_inline(struct ducklake *d, struct mirror *m);
 /* After the commit. *ret: where the nth new row is. False: not known, the index must be built anew. */
 bool mirror_inlined_place(const struct mirror *m, uint32_t nth, struct lake_place *ret);
 void mirror_count_inlined(struct ducklake *d, struct mirror *m);
-/* By rows or bytes, not by age. */
-bool mirror_inlines_too_much(const struct ducklake *d, const struct mirror *m);
 
 /* resting.c: mirrors without a relation (`rel` NULL), of tables that only have rows inside the catalog. */
 int resting_read(struct ducklake *d, struct duct_error *err); /* at the first call; sets the numbers of all mirrors */
+struct mirror *resting_find(struct ducklake *d, uint32_t oid); /* NULL when there is none */
 /* The mirror has been met: it takes over the numbers of the resting one of its table, which is freed. */
 void resting_wake(struct ducklake *d, struct mirror *m);
 
-/* flush.c: writes what is due of them to files. Between groups; looks for old ones at most once a second. */
-int ducklake_flush_inlined(struct ducklake *d, struct duct_error *err);
+/*
+ * flush.c: what is due of them goes to files, which another thread writes; then there is a commit of it. Between groups: begins, does
+ * nothing, or commits what has been written; with `wait`, what was begun is committed. Looks for old ones at most once a second.
+ */
+int ducklake_flush_inlined(struct ducklake *d, bool wait, struct duct_error *err);
+void ducklake_flush_abort(struct ducklake *d); /* the one under way is forgotten */
+/* By rows or bytes, not by age. */
+bool mirror_inlines_too_much(const struct ducklake *d, const struct mirror *m);
 
 /*
  * settled.c: large groups. A window that was written aside is settled: its net effect per key goes to a table on disk beside the

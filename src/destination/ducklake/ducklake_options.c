@@ -37,7 +37,9 @@ const struct duct_opt ducklake_opts[] = {
 		   "that one holds. Rows of more than 64 kB, more than 1 MB at once, and columns of types or names that DuckLake "
 		   "does not inline go to files."),
 	OPT(C, inline_flush_rows, "inline_flush_rows", DUCT_OPT_INT, "100000",
-	    "write the rows of a table inside the catalog to a file when they are so many", .min = 1, .max = 100000000),
+	    "write the rows of a table inside the catalog to a file when they are so many", .min = 1, .max = 100000000,
+	    .doc = "Up to four times as many where the table has many small files already. A thread of its own writes the file, while "
+		   "commits go on."),
 	OPT(C, inline_flush_bytes, "inline_flush_bytes", DUCT_OPT_SIZE, "16MiB", "the same, by size", .min = 1 << 10,
 	    .max = 1LL << 34),
 	OPT(C, inline_flush_age_ms, "inline_flush_age", DUCT_OPT_DURATION, "10m", "the same, by the age of the oldest of them",

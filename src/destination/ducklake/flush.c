@@ -1,8 +1,9 @@
 /*
  * Rows inside the catalog become a Parquet file. A commit of its own, whose rows are all of past snapshots: the file says
  * of each row which snapshot it is of, and a delete file in which it died, so that every older snapshot stays as it was.
+ * The files are written beside the commits of groups (flush_write.c); here is what is due, and the commit.
  */
-#include "destination/ducklake/ducklake.h"
+#include "destination/ducklake/flush.h"
 
 #include "base/clock.h"
 #include "base/order.h"
@@ -11,123 +12,150 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHECK_EVERY_US = 1000000 };
+enum { CHECK_EVERY_US = 1000000, FEW_FILES = 4, LARGEST_PIECE = 4 };
 
-/* What is flushed in one commit, in the order in which its files are added: that of their ids. */
-struct flushes {
-	struct flush *first, **end;
-};
+/* --- what is due --- */
 
-/* The rows of one table and schema version on their way into a file. */
-struct flush {
-	struct ducklake *d;
-	struct mirror *m;
-	struct flush *next;
+/* A table with many small files gets larger ones, up to four times. */
+bool mirror_inlines_too_much(const struct ducklake *d, const struct mirror *m)
+{
+	int64_t times = 1 + m->small_files / FEW_FILES;
+	times = times < LARGEST_PIECE ? times : LARGEST_PIECE;
+	return m->inlined_rows >= d->config->inline_flush_rows * times || m->inlined_bytes >= d->config->inline_flush_bytes * times;
+}
+
+static bool is_due(const struct ducklake *d, const struct mirror *m, int64_t now_us)
+{
+	if (!m->inlined_rows || m->gone || m->table_id < 0)
+		return false;
+	const struct lake_table *table = lake_table_by_id(d->lake, m->table_id);
+	if (!table || table->partitioned) /* no mirror any more */
+		return false;
+	return mirror_inlines_too_much(d, m) || now_us - m->inlined_since_us >= d->config->inline_flush_age_ms * 1000;
+}
+
+static size_t count_inlining(const struct mirror *m)
+{
+	size_t n = 0;
+	for (; m; m = m->next)
+		n += m->inlined_rows > 0;
+	return n;
+}
+
+/* The ids of the columns that rows are found by; none where the source's relation is not known yet. */
+static void plan_keys(struct flush *f, struct mirror *m)
+{
+	int n;
+	struct duct_error ignored;
+	AUTO_FREE const struct lake_column **keys = m->rel && m->mode != MIRROR_APPEND ? mirror_lake_keys(m, &n, &ignored) : NULL;
+	if (!keys)
+		return;
+	f->keys = duct_arena_alloc(&f->arena, ((size_t)n + 1) * sizeof *f->keys);
+	f->nkeys = n;
+	for (int k = 0; k < n; k++)
+		f->keys[k] = keys[k]->id;
+}
+
+static void plan_version(struct ducklake *d, struct mirror *m, int64_t version, struct flushing *all)
+{
+	struct flush *f = flushing_add(all);
+	f->oid = m->oid;
+	f->table_id = m->table_id;
+	f->version = version;
+	f->spec = ducklake_write_spec(d, m, true);
+	f->spec.snapshot_ids = true;
+	f->spec.dir = duct_arena_strdup(&f->arena, f->spec.dir);
+	f->spec.compression = duct_arena_strdup(&f->arena, f->spec.compression);
+	f->hasher = mirror_hasher(d, m, NULL, 0);
+	plan_keys(f, m);
+}
+
+static void plan_mirror(struct ducklake *d, struct mirror *m, struct flushing *all)
+{
 	struct duct_arena arena;
-	int64_t version;
-	struct lake_column *columns; /* as of then */
-	int ncolumns;
-	int *keys; /* of the mirror among them; NULL: one is not there */
-	int nkeys;
-	struct duct_batch **batches;
-	size_t nbatches, batches_cap;
-	struct lake_inlined_row *rows;
-	size_t nrows, rows_cap;
-	size_t batch_at, row_at; /* to be handed over next */
-	struct lake_row_ref *refs;
-	int64_t *ids, *snapshots; /* of the rows handed over */
-	size_t ndead;
-	char *path;
-	int ordinal; /* of the file in the transaction, -1: there was no row */
-};
+	int64_t *versions;
+	size_t n;
+	struct flush **first = all->end;
+	duct_arena_init(&arena);
+	lake_inlined_versions(d->lake, m->table_id, &arena, &versions, &n);
+	for (size_t i = 0; i < n; i++)
+		plan_version(d, m, versions[i], all);
+	duct_arena_done(&arena);
+	if (!*first)
+		return;
+	(*first)->counted_rows = m->inlined_rows;
+	(*first)->counted_bytes = m->inlined_bytes;
+}
 
-static void flush_free(struct flush *f)
+static void plan_bucket(struct ducklake *d, struct mirror *m, int64_t now_us, size_t *room, struct flushing *all)
 {
-	while (f) {
-		struct flush *next = f->next;
-		for (size_t i = 0; i < f->nbatches; i++)
-			duct_batch_unref(f->batches[i]);
-		free(f->batches);
-		free(f->rows);
-		free(f->refs);
-		free(f->ids);
-		free(f->snapshots);
-		free(f->path);
-		duct_arena_done(&f->arena);
-		free(f);
-		f = next;
+	for (; m; m = m->next) {
+		if (!is_due(d, m, now_us))
+			continue;
+		if (!*room) {
+			d->flush_due = true; /* the others come with the next one */
+			return;
+		}
+		(*room)--;
+		plan_mirror(d, m, all);
 	}
 }
 
-static int take_rows(void *arg, const struct duct_batch *batch, const struct lake_inlined_row *rows,
-		     struct duct_error *err)
+/* *ret_crowded: more tables have inlined rows than the catalog has room for. */
+static int plan_due(struct ducklake *d, struct flushing *all, bool *ret_crowded, struct duct_error *err)
 {
-	(void)err;
-	struct flush *f = arg;
-	f->batches = duct_grow(f->batches, &f->batches_cap, f->nbatches + 1, sizeof *f->batches);
-	f->batches[f->nbatches++] = duct_batch_ref((struct duct_batch *)(uintptr_t)batch); /* only the count changes */
-	f->rows = duct_grow(f->rows, &f->rows_cap, f->nrows + batch->rows, sizeof *f->rows);
-	memcpy(f->rows + f->nrows, rows, batch->rows * sizeof *rows);
-	f->nrows += batch->rows;
-	return 0;
-}
-
-/* One batch at a time. */
-static int flush_next(void *arg, const struct lake_row_ref **rows, const int64_t **row_ids, size_t *n,
-		      struct duct_error *err)
-{
-	(void)err;
-	struct flush *f = arg;
-	*n = 0;
-	if (f->batch_at == f->nbatches)
-		return 0;
-	const struct duct_batch *batch = f->batches[f->batch_at++];
-	f->refs = duct_xrealloc(f->refs, batch->rows * sizeof *f->refs);
-	f->ids = duct_xrealloc(f->ids, batch->rows * sizeof *f->ids);
-	f->snapshots = duct_xrealloc(f->snapshots, batch->rows * sizeof *f->snapshots);
-	for (uint32_t i = 0; i < batch->rows; i++, f->row_at++) {
-		f->refs[i] = (struct lake_row_ref){batch, i};
-		f->ids[i] = f->rows[f->row_at].row_id;
-		f->snapshots[i] = f->rows[f->row_at].begin_snapshot;
+	size_t most = lake_most_inlining_tables(d->lake), room = most, tables = 0;
+	int64_t now_us = duct_mono_us();
+	int rc = resting_read(d, err);
+	if (rc < 0)
+		return rc;
+	for (size_t i = 0; i < MIRROR_BUCKETS; i++) {
+		for (struct mirror *m = d->mirrors[i]; m; m = m->next)
+			resting_wake(d, m);
+		tables += count_inlining(d->mirrors[i]) + count_inlining(d->resting[i]);
 	}
-	*rows = f->refs;
-	*row_ids = f->ids;
-	*n = batch->rows;
+	*ret_crowded = tables > most;
+	if (*ret_crowded)
+		now_us = INT64_MAX; /* all of them are due */
+	for (size_t i = 0; i < MIRROR_BUCKETS; i++) {
+		plan_bucket(d, d->mirrors[i], now_us, &room, all);
+		plan_bucket(d, d->resting[i], now_us, &room, all);
+	}
 	return 0;
 }
 
-static const int64_t *flush_snapshots(void *arg)
+/* --- the commit --- */
+
+/* The mirror of a table that is being flushed; NULL: it stands for another table by now. */
+static struct mirror *mirror_of(struct ducklake *d, const struct flush *f)
 {
-	return ((struct flush *)arg)->snapshots;
+	struct mirror *m = mirror_find(d, f->oid);
+	if (!m)
+		m = resting_find(d, f->oid);
+	return m && m->table_id == f->table_id ? m : NULL;
 }
 
-/* The rows have the file's columns in their order. */
-static const int *flush_map(void *arg, const struct duct_relation *rel)
+static int compare_rows(const void *a, const void *b)
+{
+	const struct lake_inlined_row *x = a, *y = b;
+	int order = duct_compare_i64(&x->row_id, &y->row_id);
+	return order ? order : duct_compare_i64(&x->begin_snapshot, &y->begin_snapshot);
+}
+
+/* A row has died since the thread read it, or just before. */
+static int take_end(void *arg, const struct lake_inlined_row *row, struct duct_error *err)
 {
 	struct flush *f = arg;
-	int *map = duct_arena_alloc(&f->arena, ((size_t)rel->ncolumns + 1) * sizeof *map);
-	for (int i = 0; i < rel->ncolumns; i++)
-		map[i] = i;
-	return map;
-}
-
-static int read_rows(struct flush *f, struct duct_error *err)
-{
-	const struct lake_column **columns = duct_arena_alloc(&f->arena, ((size_t)f->ncolumns + 1) * sizeof *columns);
-	for (int i = 0; i < f->ncolumns; i++)
-		columns[i] = &f->columns[i];
-	const struct lake_inlined_wanted wanted = {
-		.table_id = f->m->table_id,
-		.schema_version = f->version,
-		.columns = columns,
-		.ncolumns = f->ncolumns,
-		.dead_too = true,
-	};
-	return lake_read_inlined(f->d->lake, f->d->conn, &wanted, take_rows, f, err);
+	struct lake_inlined_row *ours = bsearch(row, f->rows, f->nrows, sizeof *f->rows, compare_rows);
+	if (!ours)
+		return duct_fail(err, DUCT_RETRY, "row %" PRId64 " of snapshot %" PRId64 " was not there before: another client wrote it",
+				 row->row_id, row->begin_snapshot);
+	ours->end_snapshot = row->end_snapshot;
+	return 0;
 }
 
 /* One delete file for the rows that died while they were inlined. */
-static int write_deaths(struct flush *f, struct lake_txn_table *t, struct duct_error *err)
+static int write_deaths(struct ducklake *d, struct flush *f, struct lake_txn_table *t, struct duct_error *err)
 {
 	AUTO_FREE int64_t *positions = duct_xmalloc((f->nrows + 1) * sizeof *positions);
 	AUTO_FREE int64_t *snapshots = duct_xmalloc((f->nrows + 1) * sizeof *snapshots);
@@ -149,156 +177,77 @@ static int write_deaths(struct flush *f, struct lake_txn_table *t, struct duct_e
 	int rc = lake_write_delete_file(lake_txn_table_path(t), f->path, positions, snapshots, f->ndead,
 					&file.path, &file.size_bytes, &file.footer_size, err);
 	if (rc == 0)
-		lake_txn_add_delete_file(f->d->txn, t, -1, f->ordinal, &file);
+		lake_txn_add_delete_file(d->txn, t, -1, f->ordinal, &file);
 	return rc;
 }
 
-static int write_rows(struct flush *f, struct lake_txn_table *t, struct duct_error *err)
+static int plan_file(struct ducklake *d, struct mirror *m, struct flush *f, int64_t upto, struct duct_error *err)
 {
-	struct lake_write_spec spec = ducklake_write_spec(f->d, f->m, true);
-	struct lake_rows rows = {flush_next, flush_map, f, flush_snapshots};
-	struct lake_new_file *file;
-	spec.columns = f->columns;
-	spec.ncolumns = f->ncolumns;
-	spec.snapshot_ids = true;
-	int rc = lake_write_file(&spec, &rows, &file, NULL, err);
+	struct lake_txn_table *t = mirror_table(d, m);
+	int rc = lake_read_inlined_ends(d->lake, f->table_id, f->version, upto, take_end, f, err);
 	if (rc < 0)
 		return rc;
-	file->begin_snapshot = INT64_MAX;
-	for (size_t i = 0; i < f->nrows; i++) {
-		int64_t begin = f->rows[i].begin_snapshot;
-		file->begin_snapshot = begin < file->begin_snapshot ? begin : file->begin_snapshot;
-		file->partial_max = begin > file->partial_max ? begin : file->partial_max;
-	}
-	f->path = duct_xstrdup(file->path);
-	f->ordinal = lake_txn_add_file(f->d->txn, t, file);
-	lake_txn_flush_inlined(f->d->txn, t, f->version, (int64_t)f->nrows);
-	return write_deaths(f, t, err);
-}
-
-static void find_keys(struct flush *f)
-{
-	int n;
-	struct duct_error ignored;
-	if (!f->m->rel)
-		return;
-	AUTO_FREE const struct lake_column **keys = mirror_lake_keys(f->m, &n, &ignored);
-	if (!keys)
-		return;
-	f->keys = duct_arena_alloc(&f->arena, ((size_t)n + 1) * sizeof *f->keys);
-	f->nkeys = n;
-	for (int k = 0; k < n && f->keys; k++) {
-		int at = 0;
-		while (at < f->ncolumns && f->columns[at].id != keys[k]->id)
-			at++;
-		f->keys[k] = at;
-		if (at == f->ncolumns) /* younger than these rows */
-			f->keys = NULL;
-	}
-}
-
-static int plan_version(struct ducklake *d, struct mirror *m, int64_t version, struct flushes *all,
-			struct duct_error *err)
-{
-	struct flush *f = duct_xcalloc(1, sizeof *f);
-	*f = (struct flush){.d = d, .m = m, .version = version, .ordinal = -1};
-	*all->end = f;
-	all->end = &f->next;
-	duct_arena_init(&f->arena);
-	bool supported;
-	int rc = lake_inlined_columns(d->lake, m->table_id, version, &f->arena, &f->columns, &f->ncolumns, &supported,
-				      err);
-	if (rc < 0 || !supported)
-		return rc;
-	rc = read_rows(f, err);
-	if (rc < 0 || !f->nrows)
-		return rc;
-	find_keys(f);
-	return write_rows(f, m->t, err);
-}
-
-static int plan_mirror(struct ducklake *d, struct mirror *m, struct flushes *all, struct duct_error *err)
-{
-	struct duct_arena arena;
-	int64_t *versions;
-	size_t n;
-	int rc = 0;
-	duct_arena_init(&arena);
-	(void)mirror_table(d, m);
-	lake_inlined_versions(d->lake, m->table_id, &arena, &versions, &n);
-	for (size_t i = 0; i < n && rc == 0; i++)
-		rc = plan_version(d, m, versions[i], all, err);
-	duct_arena_done(&arena);
-	const struct lake_table *table = lake_table_by_id(d->lake, m->table_id);
-	return rc < 0 ? duct_wrap(err, "flush the inlined rows of \"%s\".\"%s\"", table->schema, table->name) : 0;
+	f->path = duct_xstrdup(f->file->path);
+	f->ordinal = lake_txn_add_file(d->txn, t, duct_steal(&f->file));
+	lake_txn_flush_inlined(d->txn, t, f->version, upto, (int64_t)f->nrows);
+	return write_deaths(d, f, t, err);
 }
 
 /* --- afterwards --- */
 
-static bool move_entries(struct flush *f, int64_t file_id)
+/* With the hashes of the rows. False: the index does not have one of them. */
+static bool move_entries(const struct flush *f, struct lake_index *index, int64_t file_id)
 {
-	struct lake_hasher hasher = mirror_hasher(f->d, f->m, f->keys, f->nkeys);
-	bool all = f->keys != NULL;
-	size_t at = 0;
-	for (size_t b = 0; b < f->nbatches && all; b++)
-		for (uint32_t i = 0; i < f->batches[b]->rows && all; i++, at++) {
-			if (f->rows[at].end_snapshot >= 0)
-				continue;
-			struct lake_key_hash hash = lake_hash_row(&hasher, f->batches[b]->columns, i);
-			struct lake_place place = {f->rows[at].row_id, (uint32_t)file_id, (uint32_t)at};
-			all = lake_index_move(f->m->index, hash, place);
-		}
-	duct_buf_done(&hasher.scratch);
+	bool all = true;
+	for (size_t i = 0; i < f->nrows && all; i++) {
+		if (i + LAKE_INDEX_AHEAD < f->nrows)
+			lake_index_prefetch(index, f->hashes[i + LAKE_INDEX_AHEAD]);
+		const struct lake_place place = {f->rows[i].row_id, (uint32_t)file_id, (uint32_t)i};
+		if (f->rows[i].end_snapshot < 0)
+			all = lake_index_move(index, f->hashes[i], place);
+	}
 	return all;
 }
 
-static int compare_rows(const void *a, const void *b)
+/* Without: one walk over all of the index, which is less than building it anew. */
+static bool find_entries(const struct flush *f, struct lake_index *index, int64_t file_id)
 {
-	return duct_compare_i64(&((const struct lake_inlined_row *)a)->row_id, &((const struct lake_inlined_row *)b)->row_id);
-}
-
-/* Without the keys, in an index that is not open: one walk over all of it, which is less than building it anew. */
-static int move_unopened(struct flush *f, int64_t file_id, struct duct_error *err)
-{
-	struct lake_index *index;
-	bool built;
-	int rc = lake_index_open(&index, f->d->indexes, f->m->table_id, NULL, &built, err);
-	if (rc < 0 || !index)
-		return rc;
 	AUTO_FREE struct lake_inlined_row *live = duct_xmalloc((f->nrows + 1) * sizeof *live);
 	size_t n = 0, moved = 0;
 	for (size_t i = 0; i < f->nrows; i++)
-		if (f->rows[i].end_snapshot < 0)
+		if (f->rows[i].end_snapshot < 0) /* one of each row id at most; its place takes the place of its begin */
 			live[n++] = (struct lake_inlined_row){.row_id = f->rows[i].row_id, .begin_snapshot = (int64_t)i};
-	qsort(live, n, sizeof *live, compare_rows);
 	uint64_t cursor = 0;
 	struct lake_key_hash hash;
 	struct lake_place place;
 	while (moved < n && lake_index_next(index, &cursor, &hash, &place)) {
-		const struct lake_inlined_row wanted = {.row_id = place.row_id}, *row;
 		if (place.file_id != LAKE_INLINED || place.position != (uint32_t)f->version)
 			continue;
-		row = bsearch(&wanted, live, n, sizeof *live, compare_rows);
-		if (!row)
-			break;
-		place = (struct lake_place){place.row_id, (uint32_t)file_id, (uint32_t)row->begin_snapshot};
+		size_t at = duct_lower_bound_i64(live, n, sizeof *live, place.row_id);
+		if (at == n || live[at].row_id != place.row_id)
+			continue; /* inlined since */
+		place = (struct lake_place){place.row_id, (uint32_t)file_id, (uint32_t)live[at].begin_snapshot};
 		moved += lake_index_move(index, hash, place);
 	}
-	lake_index_close(index);
-	return moved == n ? 0 : lake_index_drop(f->d->indexes, f->m->table_id, err);
+	return moved == n;
 }
 
-static int follow(struct flush *f, const struct lake_txn_result *result, struct duct_error *err)
+static int follow_closed(struct ducklake *d, const struct flush *f, int64_t file_id, struct duct_error *err)
 {
-	struct mirror *m = f->m;
-	m->inlined_rows = m->inlined_bytes = m->inlined_since_us = 0;
-	if (f->ordinal < 0 || m->mode == MIRROR_APPEND)
-		return 0;
-	if (!m->index)
-		return move_unopened(f, result->files[f->ordinal].file_id, err);
-	if (!move_entries(f, result->files[f->ordinal].file_id))
-		return mirror_unload(f->d, m, true, err);
-	struct lake_file file = {
+	struct lake_index *index;
+	bool built;
+	int rc = lake_index_open(&index, d->indexes, f->table_id, NULL, &built, err);
+	if (rc < 0 || !index)
+		return rc;
+	bool all = find_entries(f, index, file_id);
+	lake_index_close(index);
+	return all ? 0 : lake_index_drop(d->indexes, f->table_id, err);
+}
+
+static int follow_open(struct ducklake *d, struct mirror *m, const struct flush *f, const struct lake_txn_result *result,
+		       struct duct_error *err)
+{
+	const struct lake_file file = {
 		.id = result->files[f->ordinal].file_id,
 		.path = f->path,
 		.record_count = (int64_t)f->nrows,
@@ -307,100 +256,111 @@ static int follow(struct flush *f, const struct lake_txn_result *result, struct 
 		.partial_max = result->snapshot_id,
 		.delete_file_id = -1,
 	};
+	bool hashed = f->hashes && f->hasher.seed == lake_index_set_seed(d->indexes);
+	if (!(hashed ? move_entries(f, m->index, file.id) : find_entries(f, m->index, file.id)))
+		return mirror_unload(d, m, true, err);
 	if (f->ndead < f->nrows)
 		mirror_add_file(m, &file, (int64_t)f->ndead, f->ndead > 0);
 	return 0;
 }
 
-static int commit(struct ducklake *d, struct flush *list, struct duct_error *err)
+static int follow(struct ducklake *d, struct flush *f, const struct lake_txn_result *result, struct duct_error *err)
+{
+	struct mirror *m = mirror_of(d, f);
+	if (f->ordinal < 0 || m->mode == MIRROR_APPEND)
+		return 0;
+	return m->index ? follow_open(d, m, f, result, err) : follow_closed(d, f, result->files[f->ordinal].file_id, err);
+}
+
+/* What is still inside the catalog has come since the flush began. */
+static void count_flushed(struct ducklake *d, const struct flushing *all)
+{
+	for (const struct flush *f = all->first; f; f = f->next) {
+		struct mirror *m = mirror_of(d, f);
+		if (!m)
+			continue;
+		m->small_files = f->small_files + (f->nrows > 0);
+		m->inlined_rows = m->inlined_rows > f->counted_rows ? m->inlined_rows - f->counted_rows : 0;
+		m->inlined_bytes = m->inlined_bytes > f->counted_bytes ? m->inlined_bytes - f->counted_bytes : 0;
+		m->inlined_since_us = m->inlined_rows ? all->began_us : 0;
+		d->flush_due |= mirror_inlines_too_much(d, m);
+	}
+}
+
+static int commit(struct ducklake *d, const struct flushing *all, struct duct_error *err)
 {
 	AUTO_FREE char *message = duct_xasprintf("ductstream %s: flush of inlined rows", d->ctx->flow);
 	struct lake_commit_info info = {.state = DUCT_STATE_STREAMING, .message = message};
 	struct lake_txn_result result;
 	lake_index_set_begin(d->indexes);
 	int rc = ducklake_send(d, &info, &result, err);
-	for (struct flush *f = list; f && rc == 0; f = f->next)
-		rc = follow(f, &result, err);
+	for (struct flush *f = all->first; f && rc == 0; f = f->next)
+		rc = follow(d, f, &result, err);
 	if (rc == 0)
 		lake_index_set_end(d->indexes, lake_commit_id(d->lake));
 	return rc;
 }
 
-static bool is_due(const struct ducklake *d, const struct mirror *m, int64_t now_us)
+/* What the thread has written becomes a commit; nothing when there was nothing to write. */
+static int land(struct ducklake *d, const struct flushing *all, struct duct_error *err)
 {
-	if (!m->inlined_rows || m->gone || m->table_id < 0)
-		return false;
-	const struct lake_table *table = lake_table_by_id(d->lake, m->table_id);
-	if (!table || table->partitioned) /* no mirror any more */
-		return false;
-	return mirror_inlines_too_much(d, m) || now_us - m->inlined_since_us >= d->config->inline_flush_age_ms * 1000;
-}
-
-static size_t count_inlining(const struct mirror *m)
-{
-	size_t n = 0;
-	for (; m; m = m->next)
-		n += m->inlined_rows > 0;
-	return n;
-}
-
-static int plan_bucket(struct ducklake *d, struct mirror *m, int64_t now_us, size_t *room, struct flushes *all,
-		       struct duct_error *err)
-{
-	int rc = 0;
-	for (; m && rc == 0; m = m->next) {
-		if (!is_due(d, m, now_us))
-			continue;
-		if (!*room) {
-			d->flush_due = true; /* the others come with the next one */
-			return 0;
+	for (struct flush *f = all->first; f; f = f->next) {
+		struct mirror *m = mirror_of(d, f);
+		int rc = m && f->file ? plan_file(d, m, f, all->upto, err) : 0;
+		if (rc < 0) {
+			const struct lake_table *table = lake_table_by_id(d->lake, f->table_id);
+			return duct_wrap(err, "flush the inlined rows of \"%s\".\"%s\"", table->schema, table->name);
 		}
-		(*room)--;
-		rc = plan_mirror(d, m, all, err);
 	}
-	return rc;
+	return d->txn ? commit(d, all, err) : 0;
 }
 
-static int plan_due(struct ducklake *d, int64_t now_us, struct flushes *all, struct duct_error *err)
-{
-	size_t most = lake_most_inlining_tables(d->lake), room = most, tables = 0;
-	int rc = resting_read(d, err);
-	for (size_t i = 0; i < MIRROR_BUCKETS && rc == 0; i++) {
-		for (struct mirror *m = d->mirrors[i]; m; m = m->next)
-			resting_wake(d, m);
-		tables += count_inlining(d->mirrors[i]) + count_inlining(d->resting[i]);
-	}
-	if (tables > most)
-		now_us = INT64_MAX; /* all of them are due */
-	for (size_t i = 0; i < MIRROR_BUCKETS && rc == 0; i++) {
-		rc = plan_bucket(d, d->mirrors[i], now_us, &room, all, err);
-		if (rc == 0)
-			rc = plan_bucket(d, d->resting[i], now_us, &room, all, err);
-	}
-	return rc;
-}
+/* --- from begin to end --- */
 
-static bool has_rows(const struct flush *list)
+static int begin(struct ducklake *d, bool *ret_wait, struct duct_error *err)
 {
-	for (; list; list = list->next)
-		if (list->ordinal >= 0)
-			return true;
-	return false;
-}
-
-int ducklake_flush_inlined(struct ducklake *d, struct duct_error *err)
-{
-	int64_t now_us = duct_mono_us();
-	if (d->txn || d->load || (!d->flush_due && now_us - d->flush_checked_us < CHECK_EVERY_US))
-		return 0;
-	d->flush_checked_us = now_us;
+	struct flushing *all = flushing_new();
+	d->flush_checked_us = duct_mono_us();
 	d->flush_due = false;
-	struct flushes all = {.end = &all.first};
-	int rc = plan_due(d, now_us, &all, err);
-	if (rc == 0 && has_rows(all.first))
-		rc = commit(d, all.first, err);
+	int rc = plan_due(d, all, ret_wait, err);
+	if (d->txn)
+		group_reset(d); /* planning asked what the tables are like */
+	if (rc == 0 && all->first)
+		rc = flushing_start(all, d, err);
+	if (rc < 0 || !all->first)
+		flushing_free(all);
+	else
+		d->flushing = all;
+	return rc;
+}
+
+static int finish(struct ducklake *d, struct duct_error *err)
+{
+	struct flushing *all = duct_steal(&d->flushing);
+	int rc = flushing_wait(all, err);
+	if (rc == 0)
+		rc = land(d, all, err);
 	if (d->txn)
 		group_reset(d);
-	flush_free(all.first);
+	if (rc == 0)
+		count_flushed(d, all);
+	if (rc == 0)
+		log_debug(d->ctx->log, "inlined rows flushed", LOG_U64("ms", (uint64_t)(duct_mono_us() - all->began_us) / 1000));
+	flushing_free(all);
 	return rc;
+}
+
+int ducklake_flush_inlined(struct ducklake *d, bool wait, struct duct_error *err)
+{
+	if (d->txn || d->load)
+		return 0;
+	int rc = 0;
+	if (!d->flushing && (d->flush_due || duct_mono_us() - d->flush_checked_us >= CHECK_EVERY_US))
+		rc = begin(d, &wait, err);
+	return rc == 0 && d->flushing && (wait || flushing_is_done(d->flushing)) ? finish(d, err) : rc;
+}
+
+void ducklake_flush_abort(struct ducklake *d)
+{
+	flushing_free(duct_steal(&d->flushing));
 }

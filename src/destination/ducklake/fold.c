@@ -52,12 +52,17 @@ static uint32_t tag_of(struct lake_key_hash hash)
 	return (uint32_t)(hash.high >> 32);
 }
 
+static size_t home_of(const struct fold *f, struct lake_key_hash hash)
+{
+	return hash.high & (f->table_size - 1);
+}
+
 /* Entry of the hash in the table, or the free entry where it belongs. */
 static struct fold_entry *entry(struct fold *f, struct lake_key_hash hash)
 {
 	size_t mask = f->table_size - 1;
 	uint32_t tag = tag_of(hash);
-	for (size_t i = hash.high & mask;; i = (i + 1) & mask) {
+	for (size_t i = home_of(f, hash);; i = (i + 1) & mask) {
 		struct fold_entry *e = &f->table[i];
 		if (!e->slot || (e->tag == tag && same(f->slots[e->slot - 1].hash, hash)))
 			return e;
@@ -67,7 +72,7 @@ static struct fold_entry *entry(struct fold *f, struct lake_key_hash hash)
 void fold_prefetch(const struct fold *f, struct lake_key_hash hash)
 {
 	if (f->table_size)
-		__builtin_prefetch(&f->table[hash.high & (f->table_size - 1)], 1);
+		__builtin_prefetch(&f->table[home_of(f, hash)], 1);
 }
 
 static void grow_table(struct fold *f)

@@ -98,8 +98,3 @@ void mirror_count_inlined(struct ducklake *d, struct mirror *m)
 		m->inlined_since_us = duct_mono_us();
 	d->flush_due |= mirror_inlines_too_much(d, m);
 }
-
-bool mirror_inlines_too_much(const struct ducklake *d, const struct mirror *m)
-{
-	return m->inlined_rows >= d->config->inline_flush_rows || m->inlined_bytes >= d->config->inline_flush_bytes;
-}

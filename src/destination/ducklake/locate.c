@@ -1,6 +1,7 @@
 /* Where rows of a mirror are in the lake: its key index and its live files. See ducklake.h. */
 #include "destination/ducklake/ducklake.h"
 
+#include "base/order.h"
 #include "lake/dead.h"
 
 #include <inttypes.h>
@@ -8,15 +9,8 @@
 
 struct mirror_file *mirror_file(struct mirror *m, int64_t file_id)
 {
-	size_t low = 0, high = m->nfiles;
-	while (low < high) {
-		size_t mid = (low + high) / 2;
-		if (m->files[mid].id < file_id)
-			low = mid + 1;
-		else
-			high = mid;
-	}
-	return low < m->nfiles && m->files[low].id == file_id ? &m->files[low] : NULL;
+	size_t at = duct_lower_bound_i64(m->files, m->nfiles, sizeof *m->files, file_id);
+	return at < m->nfiles && m->files[at].id == file_id ? &m->files[at] : NULL;
 }
 
 /* File ids only rise, so a new file goes to the end. */
@@ -251,7 +245,7 @@ static int open_index(struct ducklake *d, struct mirror *m, const struct lake_co
 	if (m->table_id < 0)
 		return 0;
 	const struct lake_table *table = lake_table_by_id(d->lake, m->table_id);
-	if (table && table->next_row_id >= -1 - LAKE_ROW_ID_MIN - UINT32_MAX)
+	if (table && table->next_row_id >= -1 - LAKE_ROW_ID_MIN - UINT32_MAX) /* less the rows that one group may add */
 		return duct_fail(err, DUCT_FATAL, "table \"%s\".\"%s\": its next row id in the lake is %" PRId64 ", the key index "
 				 "holds none above %" PRId64 ": copy the table again under another name", m->rel->schema, m->rel->name,
 				 table->next_row_id, -1 - LAKE_ROW_ID_MIN);

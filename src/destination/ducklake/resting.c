@@ -61,6 +61,11 @@ int resting_read(struct ducklake *d, struct duct_error *err)
 	return 0;
 }
 
+struct mirror *resting_find(struct ducklake *d, uint32_t oid)
+{
+	return *place_of(d, oid);
+}
+
 void resting_wake(struct ducklake *d, struct mirror *m)
 {
 	struct mirror **at = place_of(d, m->oid), *r = *at;

@@ -6,7 +6,6 @@
 
 #include <stdlib.h>
 
-enum { PREFETCH = 12 }; /* effects ahead */
 
 #define NO_FILE (UINT32_MAX - 1) /* place.file_id of a key that has no row any more */
 
@@ -112,8 +111,8 @@ bool effects_next(struct effects *e, struct effect *ret)
 	if (e->next >= e->m->fold->nslots)
 		return false;
 	const struct fold *fold = e->m->fold;
-	if (e->m->index && e->next + PREFETCH < fold->nslots)
-		lake_index_prefetch(e->m->index, fold->slots[e->next + PREFETCH].hash);
+	if (e->m->index && e->next + LAKE_INDEX_AHEAD < fold->nslots)
+		lake_index_prefetch(e->m->index, fold->slots[e->next + LAKE_INDEX_AHEAD].hash);
 	const struct fold_slot *s = &fold->slots[e->next++];
 	*ret = (struct effect){.hash = s->hash,
 			       .in_lake = s->base_present,

@@ -48,8 +48,6 @@ static int drifted(struct mirror *m, const struct fold_slot *s, const char *what
 	return mirror_drift(m->rel, key.data, what, err);
 }
 
-enum { PREFETCH = 12 };
-
 /* Where the slot's base row is. */
 static enum fold_prior find_prior(const struct mirror *m, const struct fold_slot *s, struct lake_place *ret)
 {
@@ -71,8 +69,8 @@ static int resolve(struct ducklake *d, struct mirror *m, struct duct_error *err)
 	bool repair = m->incomplete || m->copy_again || m->rel->may_lack || d->config->on_drift == DRIFT_REPAIR;
 	for (size_t i = 0; i < f->nslots; i++) {
 		struct fold_slot *s = &f->slots[i];
-		if (m->index && i + PREFETCH < f->nslots)
-			lake_index_prefetch(m->index, f->slots[i + PREFETCH].hash);
+		if (m->index && i + LAKE_INDEX_AHEAD < f->nslots)
+			lake_index_prefetch(m->index, f->slots[i + LAKE_INDEX_AHEAD].hash);
 		s->prior = find_prior(m, s, &s->place);
 		bool there = s->prior == FOLD_LAKE || s->prior == FOLD_WRITTEN;
 		bool drift = s->base_present != there;

@@ -414,7 +414,7 @@ int postgres_read(void *source, const struct duct_pos *durable, struct duct_chan
 	struct postgres_source *src = source;
 	int64_t deadline = duct_mono_us() + (int64_t)timeout_ms * 1000;
 	bool rested = !src->config->read_pause_us; /* in this call */
-	bool paused = rested;			    /* since something was read */
+	bool paused = false;			    /* since something was read */
 	int r;
 	*ret = NULL;
 	note_durable(src, durable);
@@ -435,7 +435,7 @@ int postgres_read(void *source, const struct duct_pos *durable, struct duct_chan
 		if (r < 0)
 			return r;
 		bool drained = !src->replaying && r == 0;
-		paused &= !any || !src->config->read_pause_us;
+		paused &= !any;
 		now = duct_mono_us();
 		bool ready = drained && src->group.ncommits && !src->group.open;
 		if ((ready && rested) || group_full(src, now)) {

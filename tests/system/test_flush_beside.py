@@ -1,0 +1,136 @@
+"""Inlined rows are written to a file while commits go on: what happens to them, and to their table, in the meantime."""
+
+import random
+
+import pytest
+
+from lib.pause import Pause
+from system.test_inlining import history, inlined, live_files, touch_all
+
+TABLE = "CREATE TABLE t (id int PRIMARY KEY, v text, n int)"
+MARK = "CREATE TABLE mark (id int PRIMARY KEY)"
+FIRST = "INSERT INTO t SELECT i, 'first' || i, i FROM generate_series(1, 60) i"
+MEANWHILE = {
+    "changes": [
+        "UPDATE t SET v = 'changed' WHERE id <= 5",
+        "DELETE FROM t WHERE id BETWEEN 10 AND 14",
+        "UPDATE t SET v = 'again' WHERE id IN (3, 20)",
+        "INSERT INTO t VALUES (10, 'is back', 0), (100, 'new', 0)",
+        "DELETE FROM t WHERE id IN (3, 100)",
+        "UPDATE t SET id = id + 1000 WHERE id IN (30, 31)",
+    ],
+    "every row changed": ["UPDATE t SET v = v || '!'"],
+    "every row deleted": ["DELETE FROM t"],
+    "truncated": ["TRUNCATE t", "INSERT INTO t VALUES (1, 'after', 1)"],
+    "many rows": ["INSERT INTO t SELECT i, 'many', i FROM generate_series(1000, 1080) i", "UPDATE t SET v = 'few' WHERE id > 1000"],
+    "column added": ["ALTER TABLE t ADD c int DEFAULT 7", "UPDATE t SET c = 8 WHERE id < 9", "INSERT INTO t VALUES (200, 'x', 1, 2)"],
+    "column dropped": ["ALTER TABLE t DROP n", "UPDATE t SET v = 'y' WHERE id < 9"],
+    "another key": [
+        "ALTER TABLE t ALTER n SET NOT NULL, DROP CONSTRAINT t_pkey, ADD PRIMARY KEY (n)",
+        "UPDATE t SET v = 'y' WHERE id < 9",
+    ],
+}
+
+
+def paused(mirror, **destination):
+    """A running flow whose flush of 60 rows is written and not committed: (mirror, pause, run)."""
+    m = mirror(TABLE, MARK, destination={"inline_flush_rows": 50, **destination})
+    m.sync()
+    pause = Pause(m.home.data_path.parent, "flush-written")
+    run = m.flow.start("--log-level", "debug", env=pause.env)
+    m.sql(FIRST)
+    pause.wait(run)
+    return m, pause, run
+
+
+def wait_for_changes(m, run):
+    m.sql("INSERT INTO mark SELECT coalesce(max(id), 0) + 1 FROM mark")
+    m.wait_rows(run, "mark", m.database.value("SELECT count(*) FROM mark"))
+
+
+@pytest.mark.parametrize("what", MEANWHILE)
+def test_changes_while_a_flush_is_written(mirror, what):
+    m, pause, run = paused(mirror)
+    m.sql(*MEANWHILE[what])
+    wait_for_changes(m, run)
+    assert len(inlined(m)) >= 60, "nothing was flushed"
+    m.close_lake()
+    before, then = history(m), m.last_snapshot()
+    m.close_lake()
+    pause.release()
+    m.wait_until(lambda: any("flushed_inlined" in s["changes"] for s in m.snapshots()), 30, "the flush")
+    assert run.terminate() == 0, run.describe()
+    m.close_lake()
+    m.same("t")
+    assert history(m, upto=then) == before
+    touch_all(m, "t")
+
+
+def test_the_index_follows_without_being_built_again(mirror):
+    m, pause, run = paused(mirror)
+    m.sql(*MEANWHILE["changes"])
+    wait_for_changes(m, run)
+    pause.release()
+    m.wait_until(lambda: live_files(m) >= 1, 30, "the flush")
+    m.sql("UPDATE t SET v = 'after' WHERE id % 3 = 0", "DELETE FROM t WHERE id % 7 = 0")
+    wait_for_changes(m, run)
+    assert run.terminate() == 0
+    assert run.stderr.count("key index built") <= 1, run.stderr  # of the empty table
+    m.same("t")
+    touch_all(m, "t")
+
+
+@pytest.mark.parametrize("who", ["flush", "delete", "drop the table"])
+def test_others_while_a_flush_is_written(mirror, who):
+    """Their flush takes the rows away, their delete is one more death; the flow starts over, and the lake is right."""
+    m, pause, run = paused(mirror, foreign_changes="share")
+    if who == "flush":
+        m.lake.sql("CALL ducklake_flush_inlined_data('lake')")
+    elif who == "delete":
+        m.lake.sql("DELETE FROM lake.public.t WHERE id = 7")
+    else:
+        m.sql("DROP TABLE t", TABLE)
+        m.lake.sql("DROP TABLE lake.public.t")
+    m.close_lake()
+    pause.release()
+    if who == "drop the table":
+        m.sql("INSERT INTO t VALUES (1, 'another table', 1)")
+        m.wait_rows(run, "t", 1)
+    else:
+        m.wait_until(lambda: live_files(m) >= 1, 30, "the flush")
+    run.terminate()
+    m.flow.set_destination(on_drift="repair")
+    m.sql("DELETE FROM t WHERE id = 7")
+    m.sync()
+    m.close_lake()
+    m.same("t")
+
+
+def test_stopped_while_a_flush_is_written(mirror):
+    """SIGTERM: what was begun is finished."""
+    m, pause, run = paused(mirror)
+    m.sql("UPDATE t SET v = 'last' WHERE id = 1")
+    pause.release()
+    assert run.terminate() == 0
+    assert live_files(m) == 1
+    m.sync()
+    m.same("t")
+    touch_all(m, "t")
+
+
+def test_files_grow_where_there_are_many(mirror_sqlite):
+    """A table with several small files is flushed later, and in larger pieces."""
+    m = mirror_sqlite("CREATE TABLE t (id int PRIMARY KEY, v text)", destination={"inline_flush_rows": 10})
+    m.sync()
+    run = m.flow.start()
+    pick = random.Random(5)
+    rows = 0
+    while rows < 400:
+        n = pick.randrange(3, 8)
+        m.sql(f"INSERT INTO t SELECT i, 'x' FROM generate_series({rows + 1}, {rows + n}) i")
+        rows += n
+        m.wait_rows(run, "t", rows)
+    run.terminate()
+    assert 8 <= live_files(m) <= 18, "40 without"
+    m.same("t")
+    touch_all(m, "t")
