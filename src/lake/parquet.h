@@ -41,6 +41,7 @@ struct lake_write_spec {
 	bool snapshot_ids;		   /* adds _ducklake_internal_snapshot_id (2147483539) behind that */
 	const char *compression;	   /* "zstd", "snappy", ... */
 	int compression_level;		   /* 0: default */
+	bool plain_integers;		   /* for readers of Parquet's first version */
 	int64_t row_group_rows;		   /* 0: at most 122880, fewer where 32 MiB (raw) are reached */
 	uint64_t max_rows, max_bytes;	   /* close the file when it has so much (bytes: of the file without its footer;
 					      looked at before each next()); 0: no limit. Then *ret_more is true: call

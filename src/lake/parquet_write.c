@@ -131,7 +131,8 @@ static struct parquet_writer *new_writer(struct open_file *f, enum parquet_codec
 	static const struct duct_type int64 = {.kind = DUCT_INT64};
 	const struct lake_write_spec *spec = f->spec;
 	const struct parquet_settings settings = {
-		.codec = codec, .level = spec->compression_level, .group_rows = spec->row_group_rows};
+		.codec = codec, .level = spec->compression_level, .group_rows = spec->row_group_rows,
+		.plain_integers = spec->plain_integers};
 	int n = 0;
 	AUTO_FREE struct parquet_column *columns = duct_xcalloc((size_t)spec->ncolumns + 2, sizeof *columns);
 	for (; n < spec->ncolumns; n++) {

@@ -1,6 +1,8 @@
 /* Compression of pages through the codecs' own libraries: see codec.h. */
 #include "parquet/codec.h"
 
+#define ZSTD_STATIC_LINKING_ONLY /* for the name ZSTD_c_literalCompressionMode */
+
 #include <brotli/encode.h>
 #include <lz4.h>
 #include <snappy-c.h>
@@ -32,15 +34,30 @@ static int fail_pack(const char *codec, size_t n, struct duct_error *err)
 	return duct_fail(err, DUCT_FATAL, "%s does not compress a page of %zu bytes", codec, n);
 }
 
+/* Hasty: repetitions are looked for here and there only; what is left is packed by how often each byte is there all the same. */
+static bool set_zstd(struct parquet_packer *p)
+{
+	enum { HUFFMAN = 1, STEP = 32 };
+	ZSTD_CCtx *zstd = p->zstd;
+	(void)ZSTD_CCtx_reset(zstd, ZSTD_reset_session_and_parameters);
+	if (ZSTD_isError(ZSTD_CCtx_setParameter(zstd, ZSTD_c_compressionLevel, p->level ? p->level : ZSTD_CLEVEL_DEFAULT)))
+		return false;
+	/* A library that does not know the second one is as fast as without both. */
+	if (p->hasty && !ZSTD_isError(ZSTD_CCtx_setParameter(zstd, ZSTD_c_literalCompressionMode, HUFFMAN))) {
+		(void)ZSTD_CCtx_setParameter(zstd, ZSTD_c_strategy, ZSTD_fast);
+		(void)ZSTD_CCtx_setParameter(zstd, ZSTD_c_targetLength, STEP);
+	}
+	return true;
+}
+
 static int pack_zstd(struct parquet_packer *p, struct duct_buf *to, const char *data, size_t n, struct duct_error *err)
 {
 	size_t room = ZSTD_compressBound(n);
 	if (!p->zstd)
 		p->zstd = ZSTD_createCCtx();
-	if (!p->zstd)
+	if (!p->zstd || !set_zstd(p))
 		return fail_pack("zstd", n, err);
-	size_t len = ZSTD_compressCCtx(p->zstd, duct_buf_room(to, room), room, data, n,
-				       p->level ? p->level : ZSTD_CLEVEL_DEFAULT);
+	size_t len = ZSTD_compress2(p->zstd, duct_buf_room(to, room), room, data, n);
 	if (ZSTD_isError(len))
 		return fail_pack("zstd", n, err);
 	to->len += len;

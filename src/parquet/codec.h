@@ -1,6 +1,8 @@
 #ifndef PARQUET_CODEC_H
 #define PARQUET_CODEC_H
 
+#include <stdbool.h>
+
 #include "base/buf.h"
 #include "base/error.h"
 #include "parquet/format.h"
@@ -13,6 +15,7 @@ int parquet_codec_of(const char *name, enum parquet_codec *ret, struct duct_erro
 struct parquet_packer {
 	enum parquet_codec codec;
 	int level;
+	bool hasty; /* zstd only: some two times as fast on bytes without repetitions, at a tenth more bytes; of no use on others */
 	void *zstd; /* its context, made when first used */
 };
 int parquet_pack(struct parquet_packer *p, struct duct_buf *to, const char *data, size_t n, struct duct_error *err) DUCT_CHECKED;

@@ -158,12 +158,10 @@ static void put_meta(struct thrift_writer *t, const struct parquet_writer *w, co
 {
 	thrift_put_struct(t, PARQUET_CHUNK_META);
 	thrift_put_i32(t, PARQUET_META_TYPE, (int32_t)leaf->physical);
-	thrift_put_list(t, PARQUET_META_ENCODINGS, THRIFT_I32, 2 + (c->dictionary_at != 0 && c->plain));
-	thrift_raw_int(t, PARQUET_RLE);
-	if (c->plain || !c->dictionary_at)
-		thrift_raw_int(t, PARQUET_PLAIN);
-	if (c->dictionary_at)
-		thrift_raw_int(t, PARQUET_RLE_DICTIONARY);
+	thrift_put_list(t, PARQUET_META_ENCODINGS, THRIFT_I32, (size_t)__builtin_popcount(c->encodings));
+	for (int32_t encoding = 0; encoding <= PARQUET_RLE_DICTIONARY; encoding++)
+		if (c->encodings & 1u << encoding)
+			thrift_raw_int(t, encoding);
 	thrift_put_list(t, PARQUET_META_PATH, THRIFT_BINARY, (size_t)leaf->npath);
 	for (int i = 0; i < leaf->npath; i++)
 		thrift_raw_binary(t, leaf->path[i], strlen(leaf->path[i]));

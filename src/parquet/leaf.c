@@ -2,6 +2,7 @@
 #include "parquet/writer_internal.h"
 
 #include "base/utf8.h"
+#include "parquet/delta.h"
 #include "parquet/rle.h"
 
 enum {
@@ -10,8 +11,15 @@ enum {
 	LONGEST_ENTRY = 512,	    /* a longer string ends the dictionary */
 	MOST_ENTRIES = 32768,
 	EARLY_LOOK = 256, LATE_LOOK = 4096,
+	FEWEST_DIFFERENCES = 64,
+	LONG_PAGE = 16 << 10, /* shorter ones do not tell */
 	KEEP_BYTES = 4 << 20, /* a larger buffer is given back when its page is closed */
 };
+
+static bool has_indexed(const struct parquet_leaf *leaf)
+{
+	return leaf->encodings & 1u << PARQUET_RLE_DICTIONARY;
+}
 
 void parquet_leaf_init(struct parquet_leaf *leaf, size_t budget_bytes)
 {
@@ -65,7 +73,7 @@ void parquet_leaf_judge(struct parquet_leaf *leaf)
 {
 	const struct parquet_dictionary *d = &leaf->dictionary;
 	uint32_t n = leaf->nvalues;
-	if (!leaf->indexed || leaf->has_indexed || n < EARLY_LOOK)
+	if (!leaf->indexed || has_indexed(leaf) || n < EARLY_LOOK)
 		return;
 	if (d->n == n || (n >= LATE_LOOK && d->n > n / 10 * 9))
 		parquet_leaf_to_plain(leaf);
@@ -74,7 +82,7 @@ void parquet_leaf_judge(struct parquet_leaf *leaf)
 static bool dictionary_pays(const struct parquet_leaf *leaf)
 {
 	size_t packed = (size_t)leaf->nvalues * (size_t)parquet_bit_width(leaf->dictionary.n ? leaf->dictionary.n - 1 : 0) / 8;
-	return leaf->has_indexed || leaf->dictionary.values.len + packed <= leaf->plain_bytes / 4 * 3;
+	return has_indexed(leaf) || leaf->dictionary.values.len + packed <= leaf->plain_bytes / 4 * 3;
 }
 
 void parquet_leaf_put_string(struct parquet_leaf *leaf, const char *p, uint32_t len)
@@ -234,12 +242,28 @@ struct raw_page {
 	size_t n;
 };
 
+/* Integers whose differences take clearly less room; where they do not, the chunk's other pages are not tried. */
+static bool put_differences(struct parquet_writer *w, struct parquet_leaf *leaf)
+{
+	bool integer = leaf->physical == PARQUET_INT32 || leaf->physical == PARQUET_INT64;
+	if (!integer || w->settings.plain_integers || leaf->indexed || leaf->no_delta || leaf->nvalues < FEWEST_DIFFERENCES)
+		return false;
+	size_t plain = leaf->values.len - PARQUET_HEAD;
+	leaf->no_delta = !parquet_delta_write(&w->raw, leaf->values.data + PARQUET_HEAD, leaf->nvalues, leaf->width, plain / 8 * 7);
+	return !leaf->no_delta;
+}
+
 /* Levels and values of the open page; in w->raw unless the values need not be moved. */
-static struct raw_page raw_page(struct parquet_writer *w, struct parquet_leaf *leaf)
+static struct raw_page raw_page(struct parquet_writer *w, struct parquet_leaf *leaf, enum parquet_encoding *ret_encoding)
 {
 	w->raw.len = 0;
 	put_levels(w, &leaf->rep, leaf->max_rep, leaf->nlevels);
 	put_levels(w, &leaf->def, leaf->max_def, leaf->nlevels);
+	*ret_encoding = leaf->indexed && leaf->nvalues ? PARQUET_RLE_DICTIONARY : PARQUET_PLAIN;
+	if (put_differences(w, leaf)) {
+		*ret_encoding = PARQUET_DELTA_BINARY_PACKED;
+		return (struct raw_page){w->raw.data, w->raw.len};
+	}
 	if (leaf->nvalues && !leaf->indexed && leaf->form != PARQUET_FORM_BOOL && w->raw.len <= PARQUET_HEAD) {
 		char *start = leaf->values.data + PARQUET_HEAD - w->raw.len;
 		if (w->raw.len)
@@ -251,16 +275,39 @@ static struct raw_page raw_page(struct parquet_writer *w, struct parquet_leaf *l
 	return (struct raw_page){w->raw.data, w->raw.len};
 }
 
+/*
+ * Into w->packed. Text that hardly repeats (hashes, tokens) is still packed by the frequencies of its bytes, and looking for repetitions
+ * costs most of the time: the first page of a chunk is packed both ways.
+ */
+static int pack(struct parquet_writer *w, struct parquet_leaf *leaf, struct raw_page raw, struct duct_error *err)
+{
+	struct parquet_packer *p = &w->packer;
+	bool first = !leaf->npages;
+	w->packed.len = 0;
+	p->hasty = leaf->hasty && !first;
+	int ret = parquet_pack(p, &w->packed, raw.data, raw.n, err);
+	if (ret || !first || leaf->width || p->codec != PARQUET_ZSTD)
+		return ret;
+	size_t thorough = w->packed.len;
+	leaf->hasty = raw.n >= LONG_PAGE && thorough > raw.n / 5 * 2;
+	if (!leaf->hasty)
+		return 0;
+	p->hasty = true;
+	ret = parquet_pack(p, &w->packed, raw.data, raw.n, err);
+	leaf->hasty = w->packed.len - thorough <= thorough / 8 * 9;
+	w->packed.len = thorough;
+	return ret;
+}
+
 /* Compresses a page and puts it behind its header. */
-static int pack_page(struct parquet_writer *w, struct duct_buf *to, enum parquet_page type, uint32_t nvalues,
+static int pack_page(struct parquet_writer *w, struct parquet_leaf *leaf, struct duct_buf *to, enum parquet_page type, uint32_t nvalues,
 		     enum parquet_encoding encoding, struct raw_page raw, int64_t *raw_bytes, struct duct_error *err)
 {
 	struct thrift_writer t = {.to = to};
 	size_t start = to->len;
 	if (raw.n > INT32_MAX)
 		return duct_fail(err, DUCT_DATA, "a row has %zu bytes in one column, a page holds 2 GiB at most", raw.n);
-	w->packed.len = 0;
-	int ret = parquet_pack(&w->packer, &w->packed, raw.data, raw.n, err);
+	int ret = pack(w, leaf, raw, err);
 	if (ret)
 		return ret;
 	thrift_put_i32(&t, PARQUET_PAGE_TYPE, (int32_t)type);
@@ -314,14 +361,13 @@ int parquet_leaf_end_page(struct parquet_writer *w, struct parquet_leaf *leaf, s
 		parquet_leaf_to_plain(leaf);
 		leaf->indexed = later;
 	}
-	bool indexed = leaf->indexed && leaf->nvalues;
 	size_t before = leaf->out.len;
-	int ret = pack_page(w, &leaf->out, PARQUET_DATA_PAGE, leaf->nlevels, indexed ? PARQUET_RLE_DICTIONARY : PARQUET_PLAIN,
-			    raw_page(w, leaf), &leaf->chunk_raw, err);
+	enum parquet_encoding encoding;
+	struct raw_page raw = raw_page(w, leaf, &encoding);
+	int ret = pack_page(w, leaf, &leaf->out, PARQUET_DATA_PAGE, leaf->nlevels, encoding, raw, &leaf->chunk_raw, err);
 	if (ret)
 		return ret;
-	leaf->has_indexed |= indexed;
-	leaf->has_plain |= !indexed;
+	leaf->encodings |= 1u << encoding;
 	note_page(leaf, (uint32_t)(leaf->out.len - before));
 	w->raw_total += leaf->plain_bytes;
 	give_back(&leaf->values);
@@ -349,7 +395,8 @@ static void reset_chunk(struct parquet_leaf *leaf)
 {
 	parquet_dictionary_clear(&leaf->dictionary);
 	leaf->indexed = leaf->form != PARQUET_FORM_BOOL;
-	leaf->has_indexed = leaf->has_plain = leaf->no_index = false;
+	leaf->no_index = leaf->no_delta = false;
+	leaf->encodings = 0;
 	leaf->out.len = leaf->page_bounds.len = 0;
 	leaf->npages = 0;
 	leaf->chunk_levels = leaf->chunk_nulls = leaf->chunk_raw = 0;
@@ -361,9 +408,9 @@ int parquet_leaf_end_chunk(struct parquet_writer *w, struct parquet_leaf *leaf, 
 	struct parquet_chunk chunk = {0};
 	struct duct_buf page AUTO_BUF = {0};
 	int ret = parquet_leaf_end_page(w, leaf, err);
-	if (!ret && leaf->has_indexed) {
+	if (!ret && has_indexed(leaf)) {
 		struct raw_page raw = {leaf->dictionary.values.data, leaf->dictionary.values.len};
-		ret = pack_page(w, &page, PARQUET_DICTIONARY_PAGE, leaf->dictionary.n, PARQUET_PLAIN, raw, &leaf->chunk_raw, err);
+		ret = pack_page(w, leaf, &page, PARQUET_DICTIONARY_PAGE, leaf->dictionary.n, PARQUET_PLAIN, raw, &leaf->chunk_raw, err);
 	}
 	if (ret)
 		return ret;
@@ -373,7 +420,7 @@ int parquet_leaf_end_chunk(struct parquet_writer *w, struct parquet_leaf *leaf, 
 	chunk.nlevels = leaf->chunk_levels;
 	chunk.nnulls = leaf->chunk_nulls;
 	chunk.raw_bytes = leaf->chunk_raw;
-	chunk.plain = leaf->has_plain;
+	chunk.encodings = leaf->encodings | 1u << PARQUET_RLE;
 	take_bound(w, leaf, false, &chunk.min, &chunk.min_len, &chunk.min_exact);
 	take_bound(w, leaf, true, &chunk.max, &chunk.max_len, &chunk.max_exact);
 	parquet_write_indexes(w, leaf, &chunk);

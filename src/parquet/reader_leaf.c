@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "parquet/delta.h"
 #include "parquet/reader_levels.h"
 
 #include <inttypes.h>
@@ -17,7 +18,8 @@ enum {
 	KEPT_BYTES = 4 << 20,	/* a larger window is given back once its page is decompressed */
 	MAX_ENTRIES = 1 << 24,	/* of one row */
 	SERVED_ENCODINGS =
-		1 << PARQUET_PLAIN | 1 << PARQUET_PLAIN_DICTIONARY | 1 << PARQUET_RLE | 1 << PARQUET_RLE_DICTIONARY,
+		1 << PARQUET_PLAIN | 1 << PARQUET_PLAIN_DICTIONARY | 1 << PARQUET_RLE | 1 << PARQUET_RLE_DICTIONARY |
+		1 << PARQUET_DELTA_BINARY_PACKED,
 };
 
 /* Memory that is used again for the next page. */
@@ -57,6 +59,7 @@ struct parquet_leaf {
 	struct parquet_hybrid definitions, repetitions, packed; /* packed: indices or booleans */
 	const uint8_t *values, *values_end;
 	uint64_t next_bit; /* of plain booleans */
+	struct parquet_delta delta;
 
 	char scratch[16];
 
@@ -317,6 +320,7 @@ static int open_values(struct parquet_leaf *c, const struct parquet_page_head *h
 	bool good = true;
 	c->encoding = head->encoding;
 	c->next_bit = 0;
+	c->delta = (struct parquet_delta){0};
 	switch (head->encoding) {
 	case PARQUET_PLAIN: break;
 	case PARQUET_RLE:
@@ -334,6 +338,11 @@ static int open_values(struct parquet_leaf *c, const struct parquet_page_head *h
 				parquet_hybrid_over(c->values + 1, (size_t)(c->values_end - c->values) - 1, *c->values);
 			return load_dictionary(c, err);
 		}
+		break;
+	case PARQUET_DELTA_BINARY_PACKED:
+		good = (c->node->type == PARQUET_INT32 || c->node->type == PARQUET_INT64) &&
+		       (c->values == c->values_end || /* NULLs only */
+			parquet_delta_open(&c->delta, c->values, (size_t)(c->values_end - c->values)));
 		break;
 	default: good = false; break;
 	}
@@ -441,6 +450,8 @@ static bool take_plain(const uint8_t **at, const uint8_t *end, uint32_t width, s
 static bool skip_values(struct parquet_leaf *c, uint64_t n)
 {
 	struct duct_cell cell;
+	if (c->encoding == PARQUET_DELTA_BINARY_PACKED)
+		return parquet_delta_skip(&c->delta, n);
 	if (c->encoding != PARQUET_PLAIN)
 		return parquet_hybrid_skip(&c->packed, n, 0, NULL);
 	if (c->node->type == PARQUET_BOOLEAN) {
@@ -522,10 +533,22 @@ static bool convert(struct parquet_leaf *c, struct duct_cell *cell)
 	}
 }
 
+static bool take_delta(struct parquet_leaf *c, struct duct_cell *ret)
+{
+	uint64_t v;
+	if (!parquet_delta_get(&c->delta, &v))
+		return false;
+	memcpy(c->scratch, &v, sizeof v);
+	*ret = (struct duct_cell){c->scratch, c->width};
+	return true;
+}
+
 static bool take_value(struct parquet_leaf *c, struct duct_cell *ret)
 {
 	if (c->encoding == PARQUET_RLE_DICTIONARY)
 		return take_from_dictionary(c, ret) && convert(c, ret);
+	if (c->encoding == PARQUET_DELTA_BINARY_PACKED)
+		return take_delta(c, ret) && convert(c, ret);
 	if (c->node->type == PARQUET_BOOLEAN)
 		return take_boolean(c, ret);
 	return take_plain(&c->values, c->values_end, c->width, ret) && convert(c, ret);

@@ -25,7 +25,7 @@ struct parquet_chunk {
 	int64_t dictionary_at, data_at; /* dictionary_at 0: none */
 	int64_t nlevels, raw_bytes, bytes;
 	int64_t nnulls;
-	bool plain; /* has PLAIN data pages */
+	uint32_t encodings; /* bits: of values and levels */
 	char *min, *max; /* NULL: none; of the writer's arena */
 	uint32_t min_len, max_len;
 	bool min_exact, max_exact;
@@ -56,7 +56,9 @@ struct parquet_leaf {
 	struct parquet_bounds page;
 
 	struct parquet_dictionary dictionary;
-	bool has_indexed, has_plain; /* data pages of the chunk */
+	uint32_t encodings;	     /* of the chunk's data pages: bits */
+	bool hasty;		     /* its pages are packed so but for the first (codec.h) */
+	bool no_delta;		     /* differences did not pay in one of them */
 	struct duct_buf out;	     /* its data pages */
 	struct parquet_page_facts *pages;
 	size_t npages, pages_cap;

@@ -31,6 +31,8 @@ struct lake_write_spec ducklake_write_spec(struct ducklake *d, struct mirror *m,
 		.row_ids = row_ids,
 		.compression = codec ? codec : d->config->compression,
 	};
+	const char *version = m->table_id >= 0 ? lake_option(d->lake, "parquet_version", m->table_id, -1) : NULL;
+	spec.plain_integers = version && strcmp(version, "1") == 0;
 	if (strcasecmp(spec.compression, "zstd") == 0)
 		spec.compression_level = (int)d->config->compression_level;
 	spec.ncolumns = lake_txn_columns(t, &spec.columns);
