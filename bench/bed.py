@@ -58,7 +58,10 @@ class Bed:
 
     def __init__(self, source, catalog, folder, case, scale, source_options=None, destination_options=None, wrapper=()):
         self.source, self.catalog, self.folder, self.case, self.scale = source, catalog, folder, case, scale
-        self.options = (source_options or {}, {**dict(case.options), **(destination_options or {})})
+        self.options = (
+            {**dict(case.source_options), **(source_options or {})},
+            {**dict(case.options), **(destination_options or {})},
+        )
         self.wrapper = list(wrapper)
         self.name = "bench_" + case.group.replace("-", "_")
         self.database = source.database(self.name)

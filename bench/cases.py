@@ -55,7 +55,7 @@ def _wide():
             row.append(value.format(i=i))
     return Table(
         "wide",
-        200_000,
+        600_000,
         ", ".join(columns),
         ", ".join(row),
         "n1 = t.n1 + 1, d1 = t.d1 + 0.01, t1 = t.t1 || '!', f1 = NOT t.f1",
@@ -77,7 +77,7 @@ def _document():
 
 JSONB = Table(
     "jsonb",
-    200_000,
+    600_000,
     "id int8 PRIMARY KEY, doc jsonb",
     _document(),
     "doc = jsonb_set(t.doc, '{id}', to_jsonb(-t.id))",
@@ -106,6 +106,10 @@ TABLES = {table.name: table for table in (NARROW, _wide(), JSONB)}
 MANY = replace(NARROW, name="500tables", count=500, spread=100, changed=300_000)
 SPLIT = replace(NARROW, name="slots-2", count=2)
 
+COPIED_TIMES = 3  # as many rows are copied: a run takes seconds, of which its begin and end are little
+LIKE_DLT = (("compression", "snappy"),)  # DuckLake's own default, which dlt's files have
+ONCE = (("snapshot", "only"),)  # nothing follows it, as after a run of dlt
+
 SHAPES = {  # how many rows a transaction has; None: all
     "": 1000,
     "-one": None,
@@ -125,6 +129,7 @@ class Case:
     rival: str = "floor"  # or dlt
     catalog: str | None = None  # None: as the run
     options: tuple = ()  # of the destination
+    source_options: tuple = ()
     suffix: str = ""  # of the name
     extra: bool = False  # measured only when asked for
     slots: int = 1  # as many flows, each with its share of the tables
@@ -134,7 +139,8 @@ class Case:
         """Cases of one group share their database, and workloads follow each other in it."""
         if self.table.name == "keys-10m":
             return self.table.name
-        return f"{self.op}-{self.table.name}{self.shape}{self.suffix}"
+        rival = f"-{self.rival}" if self.rival != "floor" else ""
+        return f"{self.op}-{self.table.name}{self.shape}{self.suffix}{rival}"
 
     @property
     def work(self):
@@ -184,11 +190,12 @@ def _all():
         for op in ("insert", "update", "delete"):
             yield Case(op, TABLES[name])
     for table in TABLES.values():
+        copied = replace(table, rows=table.rows * COPIED_TIMES if table is narrow else table.rows)
         for connections in (1, 2):
-            yield Case("snapshot", table, connections=connections)
+            yield Case("snapshot", copied, connections=connections)
         if table is narrow:
-            yield Case("snapshot", narrow, connections=2, tcp=True)
-            yield Case("snapshot", narrow, tcp=True, rival="dlt", catalog="sqlite")
+            yield Case("snapshot", copied, connections=2, tcp=True)
+            yield Case("snapshot", narrow, tcp=True, rival="dlt", catalog="sqlite", options=LIKE_DLT, source_options=ONCE)
     yield Case("delete", narrow, suffix="-marks", catalog="postgres", options=(("delete_file_rows", 1_000_000_000),))
     yield Case("insert", MANY)
     yield Case("insert", SPLIT, slots=SPLIT.count)

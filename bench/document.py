@@ -42,7 +42,7 @@ index on disk; `bytes read a change` is what our process read from files, cached
 """
 
 DLT = """The same table over TCP on one connection into a DuckLake on a SQLite catalog, both from the start of the program to its end, its imports
-included. CPU seconds are of the client and all its children, not of the server. {versions}, backend `connectorx`.
+included, with the codec that DuckLake takes by itself (snappy), and nothing that follows the copy (`snapshot: only`). CPU seconds are of the client and all its children, not of the server. {versions}, backend `connectorx`.
 """
 
 

@@ -23,6 +23,11 @@ enum duct_destination_caps {
 	DUCT_DESTINATION_LOAD = 1 << 2,
 };
 
+enum duct_load {
+	DUCT_LOAD_EMPTY = 1 << 0, /* the tables' present rows are not copied */
+	DUCT_LOAD_ONCE = 1 << 1,  /* no changes follow: nothing needs to be ready for them */
+};
+
 /* What the destination wants of the flow, asked before each wait. */
 struct duct_destination_pace {
 	int64_t commit_at_us; /* monotonic time at which the open group should be committed; INT64_MAX: nothing is open */
@@ -59,9 +64,10 @@ struct duct_destination_ops {
 	 * Copies: each worker thread has its own loader for one part; files go aside and are published by load_publish
 	 * in ONE commit that also makes the state STREAMING at `pos` (first copy: set_position true) or leaves the position
 	 * alone (tables added later). load_begin is called once, before workers, from the applier thread, with every relation
-	 * of the snapshot (with_rows false: their present rows are not copied); load_publish or load_abort ends it.
+	 * of the snapshot; load_publish or load_abort ends it.
 	 */
-	int (*load_begin)(void *dest, struct duct_relation *const *relations, size_t n, bool with_rows, struct duct_error *err);
+	int (*load_begin)(void *dest, struct duct_relation *const *relations, size_t n, unsigned flags /* of enum duct_load */,
+			  struct duct_error *err);
 	int (*loader_open)(void *dest, struct duct_relation *rel, void **ret_loader, struct duct_error *err); /* any thread */
 	int (*loader_write)(void *loader, const struct duct_batch *batch, struct duct_error *err);
 	int (*loader_finish)(void *loader, struct duct_error *err); /* files are durable aside */

@@ -172,7 +172,8 @@ static int load(struct copy *c, bool first, bool *ret_published, struct duct_err
 {
 	struct flow_engine *e = c->e;
 	struct duct_snapshot *snap = c->snap;
-	int rc = e->dst->load_begin(e->dest, snap->relations, snap->nrelations, !snap->without_rows, err);
+	unsigned flags = (snap->without_rows ? DUCT_LOAD_EMPTY : 0u) | (snap->only ? DUCT_LOAD_ONCE : 0u);
+	int rc = e->dst->load_begin(e->dest, snap->relations, snap->nrelations, flags, err);
 	if (rc)
 		return rc;
 	run_workers(c);

@@ -435,10 +435,10 @@ static int dest_begin_copy(void *dest, const char *identity, struct duct_error *
 	return 0;
 }
 
-static int dest_load_begin(void *dest, struct duct_relation *const *relations, size_t n, bool with_rows,
+static int dest_load_begin(void *dest, struct duct_relation *const *relations, size_t n, unsigned flags,
 			   struct duct_error *err)
 {
-	(void)with_rows;
+	(void)flags;
 	(void)relations, (void)n, (void)err;
 	struct dest *d = dest;
 	d->nrows = 0;

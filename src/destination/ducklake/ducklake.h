@@ -312,8 +312,7 @@ int ducklake_send(struct ducklake *d, const struct lake_commit_info *info, struc
 int mirror_fill_unsent(struct ducklake *d, struct mirror *m, struct duct_error *err);
 
 /* load.c: copies. */
-int ducklake_load_begin(void *dest, struct duct_relation *const *relations, size_t n, bool with_rows,
-			struct duct_error *err);
+int ducklake_load_begin(void *dest, struct duct_relation *const *relations, size_t n, unsigned flags, struct duct_error *err);
 int ducklake_loader_open(void *dest, struct duct_relation *rel, void **ret, struct duct_error *err);
 int ducklake_loader_write(void *loader, const struct duct_batch *batch, struct duct_error *err);
 int ducklake_loader_finish(void *loader, struct duct_error *err);

@@ -62,8 +62,7 @@ struct loader {
 	struct lake_hasher hasher;
 };
 
-static int add_load_table(struct ducklake *d, struct duct_relation *rel, bool with_rows, struct load_table *t,
-			  struct duct_error *err)
+static int add_load_table(struct ducklake *d, struct duct_relation *rel, unsigned flags, struct load_table *t, struct duct_error *err)
 {
 	int rc = mirror_get(d, rel, &t->mirror, err);
 	if (rc < 0)
@@ -76,7 +75,7 @@ static int add_load_table(struct ducklake *d, struct duct_relation *rel, bool wi
 		m->truncated = true;
 		fold_truncate(m->fold);
 	}
-	m->incomplete = !with_rows;
+	m->incomplete = flags & DUCT_LOAD_EMPTY;
 	m->copy_again = false;
 	m->relation_changed = true;
 	t->spec = ducklake_write_spec(d, m, false);
@@ -84,7 +83,7 @@ static int add_load_table(struct ducklake *d, struct duct_relation *rel, bool wi
 	const int *map = mirror_map(m, rel);
 	t->map = duct_xmalloc(((size_t)t->spec.ncolumns + 1) * sizeof *map);
 	memcpy(t->map, map, (size_t)t->spec.ncolumns * sizeof *map);
-	if (m->mode != MIRROR_APPEND)
+	if (m->mode != MIRROR_APPEND && !(flags & DUCT_LOAD_ONCE)) /* else the index is built when a change asks for it */
 		t->keys = mirror_key_columns(m, rel, &t->nkeys);
 	return 0;
 }
@@ -102,8 +101,7 @@ static const struct load_table *find_table(const struct ducklake_load *load, uin
 		       compare_tables);
 }
 
-int ducklake_load_begin(void *dest, struct duct_relation *const *relations, size_t n, bool with_rows,
-			struct duct_error *err)
+int ducklake_load_begin(void *dest, struct duct_relation *const *relations, size_t n, unsigned flags, struct duct_error *err)
 {
 	struct ducklake *d = dest;
 	if (d->txn || d->load)
@@ -113,7 +111,7 @@ int ducklake_load_begin(void *dest, struct duct_relation *const *relations, size
 	pthread_mutex_init(&load->lock, NULL);
 	d->load = load;
 	for (size_t i = 0; i < n; i++) {
-		int rc = add_load_table(d, relations[i], with_rows, &load->tables[load->ntables++], err);
+		int rc = add_load_table(d, relations[i], flags, &load->tables[load->ntables++], err);
 		if (rc < 0) {
 			ducklake_load_abort(d);
 			return rc;
