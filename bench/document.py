@@ -1,4 +1,4 @@
-"""A run as docs/benchmarks.md with its plots."""
+"""A run as docs/benchmarks.md with its plots (issue 4, point 5)."""
 
 from pathlib import Path
 

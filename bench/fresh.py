@@ -1,4 +1,4 @@
-"""bench/freshness: from a source commit to what the official DuckLake client sees, under a steady load at default options."""
+"""bench/freshness: from a source commit to what the official DuckLake client sees, under a steady load at default options (issue 4, point 2)."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""A limit of memory around a command: by a cgroup where we may make one, else by what stands in for it."""
+"""A limit of memory around a command: by a cgroup where we may make one, else by what stands in for it (issue 4, point 3)."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Plots of results as SVG, by pygal."""
+"""Plots of results as SVG, by pygal (issue 4, point 5)."""
 
 import math
 

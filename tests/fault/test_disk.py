@@ -1,4 +1,4 @@
-"""Full disks: no crash, no half commit, a message that names the folder; it goes on by itself once there is room."""
+"""Full disks: no crash, no half commit, a message that names the folder; it goes on by itself once there is room (issue 4, bad input)."""
 
 import os
 import subprocess

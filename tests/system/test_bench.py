@@ -1,4 +1,4 @@
-"""bench/: both programs run at a tiny scale and write what they should; goals and limits judge rightly."""
+"""bench/: both programs run at a tiny scale and write what they should; goals and limits judge rightly (issue 4, point 5)."""
 
 import importlib
 import json

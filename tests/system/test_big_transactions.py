@@ -1,4 +1,4 @@
-"""Transactions larger than memory: streamed while open, spooled, folded, one snapshot, no trace of what was aborted."""
+"""Transactions larger than memory: streamed while open, spooled, folded, one snapshot, no trace of what was aborted (issue 4, point 4)."""
 
 import os
 import signal

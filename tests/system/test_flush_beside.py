@@ -1,4 +1,4 @@
-"""Inlined rows are written to a file while commits go on: what happens to them, and to their table, in the meantime."""
+"""Inlined rows are written to a file while commits go on: what happens to them, and to their table, in the meantime (issue 4, point 2)."""
 
 import random
 

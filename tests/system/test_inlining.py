@@ -1,4 +1,4 @@
-"""Small commits live in the catalog until they are flushed: content at every snapshot, whoever flushes, alters or reads."""
+"""Small commits live in the catalog until they are flushed: content at every snapshot, whoever flushes, alters or reads (issue 4, point 2)."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""The key index: ready after the copy, equal by bytes however it came about, fresh or rebuilt, right when hashes collide."""
+"""The key index: ready after the copy, equal by bytes however it came about, fresh or rebuilt, right when hashes collide (issue 4, point 1)."""
 
 import re
 import shutil

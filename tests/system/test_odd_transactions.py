@@ -1,4 +1,4 @@
-"""Transactions of odd shapes: two large ones interleaved with small ones, a great many sub-transactions, a rollback at the end."""
+"""Transactions of odd shapes: two large ones interleaved with small ones, a great many sub-transactions, a rollback at the end (issue 4, point 4)."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Single rows out of Parquet files of other writers: every value as pyarrow reads it, whatever pages and codecs they have."""
+"""Single rows out of Parquet files of other writers: every value as pyarrow reads it, whatever pages and codecs they have (issue 4, point 1)."""
 
 import datetime as dt
 import decimal

@@ -1,4 +1,4 @@
-"""Rows whose values are a large part of memory: 100 MB each in the long run, 24 MB in the short one."""
+"""Rows whose values are a large part of memory: 100 MB each in the long run, 24 MB in the short one (issue 4, point 4)."""
 
 import os
 import sys
