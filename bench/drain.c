@@ -122,15 +122,10 @@ static bool stream_message(struct reader *r, const char *m, size_t n)
 	switch (p[0]) {
 	case 'I':
 	case 'U':
-	case 'D':
-		r->rows++;
-		return false;
-	case 'C':
-		return left >= 18 && get64(p + 10) >= r->end_lsn;
-	case 'c':
-		return left >= 22 && get64(p + 14) >= r->end_lsn;
-	default:
-		return false;
+	case 'D': r->rows++; return false;
+	case 'C': return left >= 18 && get64(p + 10) >= r->end_lsn;
+	case 'c': return left >= 22 && get64(p + 14) >= r->end_lsn;
+	default: return false;
 	}
 }
 
@@ -201,8 +196,8 @@ static void open_stream(struct reader *r, char **argv, char *command, size_t siz
 	r->end_lsn = (uint64_t)high << 32 | low;
 	r->conn = connect_to(argv[2], true);
 	bool modern = PQserverVersion(r->conn) >= STREAMING_SINCE;
-	snprintf(command, size, "START_REPLICATION SLOT \"%s\" LOGICAL 0/0 (proto_version '%d', publication_names '%s'%s)",
-		 argv[3], modern ? 2 : 1, argv[4], modern ? ", binary 'true', streaming 'true', messages 'true'" : "");
+	snprintf(command, size, "START_REPLICATION SLOT \"%s\" LOGICAL 0/0 (proto_version '%d', publication_names '%s'%s)", argv[3],
+		 modern ? 2 : 1, argv[4], modern ? ", binary 'true', streaming 'true', messages 'true'" : "");
 	r->command = command;
 }
 

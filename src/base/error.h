@@ -19,9 +19,9 @@ enum duct_class {
 
 struct duct_error {
 	enum duct_class class;
-	int vendor_code;      /* sqlite3 code, errno, ...; 0 when none */
-	char sqlstate[6];     /* of the server, "" when none */
-	char constraint[64];  /* name of the violated constraint the server reported, "" when none */
+	int vendor_code;     /* sqlite3 code, errno, ...; 0 when none */
+	char sqlstate[6];    /* of the server, "" when none */
+	char constraint[64]; /* name of the violated constraint the server reported, "" when none */
 	char message[1024];
 };
 

@@ -31,8 +31,8 @@ static void put_time(struct duct_buf *to)
 	time_t seconds = (time_t)(us / 1000000);
 	struct tm tm;
 	gmtime_r(&seconds, &tm);
-	duct_buf_printf(to, "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday,
-			tm.tm_hour, tm.tm_min, tm.tm_sec, (int)(us % 1000000 / 1000));
+	duct_buf_printf(to, "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour,
+			tm.tm_min, tm.tm_sec, (int)(us % 1000000 / 1000));
 }
 
 /* In a text line a value stands bare when that is unambiguous, else as a JSON string: a line never breaks. */
@@ -115,8 +115,7 @@ static void write_whole(const char *data, size_t n)
 	}
 }
 
-void duct_log_write(const struct duct_log *log, enum duct_level level, const char *event,
-		    const struct duct_field *fields)
+void duct_log_write(const struct duct_log *log, enum duct_level level, const char *event, const struct duct_field *fields)
 {
 	if ((int)level < atomic_load_explicit(&lowest_level, memory_order_relaxed))
 		return;

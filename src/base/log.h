@@ -39,7 +39,7 @@ void duct_log_setup(enum duct_level lowest, bool json);
 /* Writes one event; the variadic macro builds the field array: log_info(log, "batch committed", LOG_U64("rows", n)). */
 void duct_log_write(const struct duct_log *log, enum duct_level level, const char *event, const struct duct_field *fields);
 #define DUCT_LOG(log, level, event, ...) \
-	duct_log_write(log, level, event, (const struct duct_field[]){__VA_ARGS__ __VA_OPT__(, ) {0}})
+	duct_log_write(log, level, event, (const struct duct_field[]){__VA_ARGS__ __VA_OPT__(, ){0}})
 #define log_debug(log, ...) DUCT_LOG(log, DUCT_DEBUG, __VA_ARGS__)
 #define log_info(log, ...) DUCT_LOG(log, DUCT_INFO, __VA_ARGS__)
 #define log_warn(log, ...) DUCT_LOG(log, DUCT_WARN, __VA_ARGS__)
@@ -52,7 +52,7 @@ char *duct_dsn_redact(const char *dsn);
 /* A URI that libpq would cut in other places than was meant, because its password has a bare @ or / in it: parts of the
  * password would be shown as a host or a database. */
 bool duct_dsn_is_torn(const char *dsn);
-#define DUCT_DSN_TORN                                                                                                  \
+#define DUCT_DSN_TORN \
 	"the connection string is not a URI that can be taken apart: a port is a number, and in a user, password or database " \
 	"the characters @ : / ? # %% are written as %%40 %%3A %%2F %%3F %%23 %%25"
 

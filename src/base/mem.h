@@ -24,11 +24,11 @@ static inline void duct_auto_free(void *p)
 	free(*(void **)p);
 }
 #define AUTO_FREE __attribute__((cleanup(duct_auto_free)))
-#define duct_steal(pp)                     \
-	__extension__({                    \
+#define duct_steal(pp) \
+	__extension__({ \
 		__typeof__(*(pp)) v_ = *(pp); \
-		*(pp) = NULL;              \
-		v_;                        \
+		*(pp) = NULL; \
+		v_; \
 	})
 
 #define DUCT_LEN(a) (sizeof(a) / sizeof *(a))

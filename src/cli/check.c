@@ -79,7 +79,8 @@ static int look_at_file(struct report *r, const struct flow_file *flow, const ch
 		on_finding(r, DUCT_FINDING_WARN, "wire_format is accepted, and nothing uses it: rows do not leave the process",
 			   "leave it out");
 	if (flow->parallelism > 1)
-		on_finding(r, DUCT_FINDING_WARN, "parallelism is accepted, and nothing uses it: a flow is one reader and one applier",
+		on_finding(r, DUCT_FINDING_WARN,
+			   "parallelism is accepted, and nothing uses it: a flow is one reader and one applier",
 			   "leave it out; a copy has the source's option snapshot_workers");
 	return end_part(r, 0, err);
 }
@@ -90,12 +91,11 @@ static int print_summary(struct report *r, const char *flow, struct duct_error *
 	if (cli_json) {
 		duct_buf_puts(&r->out, "{\"summary\":true");
 		cli_json_field(&r->out, "flow", flow);
-		duct_buf_printf(&r->out, ",\"ok\":%d,\"warnings\":%d,\"errors\":%d}\n", r->counts[DUCT_FINDING_OK],
-				warnings, errors);
+		duct_buf_printf(&r->out, ",\"ok\":%d,\"warnings\":%d,\"errors\":%d}\n", r->counts[DUCT_FINDING_OK], warnings,
+				errors);
 	} else if (errors || warnings) {
-		duct_buf_printf(&r->out, "flow \"%s\": %d error%s, %d warning%s: %s\n", flow, errors,
-				errors == 1 ? "" : "s", warnings, warnings == 1 ? "" : "s",
-				errors ? "it will not run" : "it can run");
+		duct_buf_printf(&r->out, "flow \"%s\": %d error%s, %d warning%s: %s\n", flow, errors, errors == 1 ? "" : "s",
+				warnings, warnings == 1 ? "" : "s", errors ? "it will not run" : "it can run");
 	} else {
 		duct_buf_printf(&r->out, "flow \"%s\": everything is in order\n", flow);
 	}

@@ -6,8 +6,8 @@
 #include <string.h>
 
 const struct cli_command *const cli_commands[] = {
-	&cli_run,	   &cli_check,	       &cli_options,	 &cli_health,  &cli_lake_copy_again,
-	&cli_lake_orphans, &cli_lake_snapshots, &cli_lake_verify, &cli_version, &cli_help, NULL,
+	&cli_run,	  &cli_check,	&cli_options, &cli_health, &cli_lake_copy_again, &cli_lake_orphans, &cli_lake_snapshots,
+	&cli_lake_verify, &cli_version, &cli_help,    NULL,
 };
 
 static void unknown_command(const char *one, const char *two, struct duct_error *err)
@@ -20,8 +20,7 @@ static void unknown_command(const char *one, const char *two, struct duct_error 
 	if (near)
 		(void)duct_fail(err, DUCT_CONFIG, "unknown command \"%.60s\": did you mean \"%s\"?", shown, near);
 	else
-		(void)duct_fail(err, DUCT_CONFIG, "unknown command \"%.60s\": `ductstream help` lists the commands",
-				shown);
+		(void)duct_fail(err, DUCT_CONFIG, "unknown command \"%.60s\": `ductstream help` lists the commands", shown);
 }
 
 /* "lake" alone, or with a second word that does not exist. */

@@ -14,8 +14,7 @@ static const struct cli_flag *find_in(const struct cli_flag *flags, const char *
 	return NULL;
 }
 
-static int unknown_flag(const char *arg, const char *name, size_t n, const struct cli_flag *flags,
-			struct duct_error *err)
+static int unknown_flag(const char *arg, const char *name, size_t n, const struct cli_flag *flags, struct duct_error *err)
 {
 	const char *names[32] = {0};
 	size_t count = 0;
@@ -27,8 +26,8 @@ static int unknown_flag(const char *arg, const char *name, size_t n, const struc
 	const char *near = duct_nearest(bare, names);
 	/* What stands behind "=" may be a secret. */
 	if (near)
-		return duct_fail(err, DUCT_CONFIG, "unknown flag \"%.*s\": did you mean \"--%s\"?",
-				 (int)(name - arg) + (int)n, arg, near);
+		return duct_fail(err, DUCT_CONFIG, "unknown flag \"%.*s\": did you mean \"--%s\"?", (int)(name - arg) + (int)n, arg,
+				 near);
 	return duct_fail(err, DUCT_CONFIG, "unknown flag \"%.*s\": add --help for the ones this command takes",
 			 (int)(name - arg) + (int)n, arg);
 }

@@ -61,8 +61,8 @@ static void put_extensions(struct health *h, const char *duckdb_path)
 {
 	const char *given = getenv("DUCTSTREAM_EXTENSIONS"), *slash = strrchr(duckdb_path, '/');
 	AUTO_FREE char *folder = given && *given ? duct_xstrdup(given)
-				 : slash ? duct_xasprintf("%.*s/../extensions", (int)(slash - duckdb_path), duckdb_path)
-					 : duct_xstrdup("extensions");
+		: slash				 ? duct_xasprintf("%.*s/../extensions", (int)(slash - duckdb_path), duckdb_path)
+						 : duct_xstrdup("extensions");
 	AUTO_FREE char *real = realpath(folder, NULL);
 	for (size_t i = 0; i < DUCT_LEN(extensions); i++) {
 		AUTO_FREE char *name = duct_xasprintf("extension %s", extensions[i]);

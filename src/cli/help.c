@@ -6,15 +6,17 @@
 static int print_overview(struct duct_error *err)
 {
 	AUTO_BUF struct duct_buf to = {0};
-	duct_buf_puts(&to, "DuctStream moves the changes of a Postgres into a lake: exactly once, at once.\n\n"
-			   "usage: ductstream COMMAND [ARGUMENTS] [--json]\n\n");
+	duct_buf_puts(&to,
+		      "DuctStream moves the changes of a Postgres into a lake: exactly once, at once.\n\n"
+		      "usage: ductstream COMMAND [ARGUMENTS] [--json]\n\n");
 	for (size_t i = 0; cli_commands[i]; i++)
 		duct_buf_printf(&to, "  %-17s %s\n", cli_commands[i]->name, cli_commands[i]->summary);
-	duct_buf_puts(&to, "\nA flow is a YAML or JSON file: begin with one of examples/flows/. Explained by\n"
-			   "`ductstream help COMMAND`, and `ductstream options CONNECTOR` for what a flow\n"
-			   "can say.\n\n"
-			   "Exit codes: 0 done, 1 fatal, 2 configuration, 3 data, 4 try again later,\n"
-			   "130 stopped by a signal before the work was done.\n");
+	duct_buf_puts(&to,
+		      "\nA flow is a YAML or JSON file: begin with one of examples/flows/. Explained by\n"
+		      "`ductstream help COMMAND`, and `ductstream options CONNECTOR` for what a flow\n"
+		      "can say.\n\n"
+		      "Exit codes: 0 done, 1 fatal, 2 configuration, 3 data, 4 try again later,\n"
+		      "130 stopped by a signal before the work was done.\n");
 	return cli_print(&to, err);
 }
 

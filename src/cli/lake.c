@@ -12,8 +12,7 @@ static int lake_of_flow(const struct flow_spec *spec, struct lake_config *to, st
 		if (strcmp(spec->destinations[i].ops->name, "ducklake") != 0)
 			continue;
 		if (found)
-			return duct_fail(err, DUCT_CONFIG, "flow \"%s\" has two lakes: name one with --catalog",
-					 spec->name);
+			return duct_fail(err, DUCT_CONFIG, "flow \"%s\" has two lakes: name one with --catalog", spec->name);
 		found = spec->destinations[i].config;
 	}
 	if (!found)
@@ -22,8 +21,8 @@ static int lake_of_flow(const struct flow_spec *spec, struct lake_config *to, st
 	return 0;
 }
 
-int cli_find_lake(struct flow_file **ret_flow, struct lake_config *ret, const char *path, const char *catalog,
-		  const char *schema, struct duct_error *err)
+int cli_find_lake(struct flow_file **ret_flow, struct lake_config *ret, const char *path, const char *catalog, const char *schema,
+		  struct duct_error *err)
 {
 	if ((path != NULL) == (catalog != NULL))
 		return duct_fail(err, DUCT_CONFIG, "name a flow file, or a catalog with --catalog");

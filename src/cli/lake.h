@@ -6,7 +6,7 @@
 
 /* The lake that a command speaks of, opened for reading only: that of the flow file at `path`, or `catalog`. The other one is
  * NULL. `schema`, when not NULL, overrides the metadata schema. *ret points into *ret_flow, which the caller frees. */
-int cli_find_lake(struct flow_file **ret_flow, struct lake_config *ret, const char *path, const char *catalog,
-		  const char *schema, struct duct_error *err) DUCT_CHECKED;
+int cli_find_lake(struct flow_file **ret_flow, struct lake_config *ret, const char *path, const char *catalog, const char *schema,
+		  struct duct_error *err) DUCT_CHECKED;
 
 #endif

@@ -17,8 +17,8 @@ static void put_time(struct duct_buf *to, int64_t us)
 	struct tm tm;
 	time_t seconds = (time_t)(us / 1000000);
 	gmtime_r(&seconds, &tm);
-	duct_buf_printf(to, "%04d-%02d-%02dT%02d:%02d:%02dZ", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour,
-			tm.tm_min, tm.tm_sec);
+	duct_buf_printf(to, "%04d-%02d-%02dT%02d:%02d:%02dZ", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min,
+			tm.tm_sec);
 }
 
 static void put_orphan(struct duct_buf *to, const struct lake_orphan *o)
@@ -50,8 +50,7 @@ static void put_summary(struct duct_buf *to, const struct lake_orphan *orphans, 
 	}
 	if (cli_json)
 		duct_buf_printf(to,
-				"{\"event\":\"summary\",\"files\":%zu,\"size_bytes\":%" PRId64
-				",\"removed\":%zu,\"failed\":%zu}\n",
+				"{\"event\":\"summary\",\"files\":%zu,\"size_bytes\":%" PRId64 ",\"removed\":%zu,\"failed\":%zu}\n",
 				n, bytes, removed, *ret_failures);
 	else
 		duct_buf_printf(to, "%zu orphans, %" PRId64 " bytes, %zu removed\n", n, bytes, removed);

@@ -22,8 +22,8 @@ static const char *const *split_tables(struct duct_arena *arena, const char *tex
 	return tables;
 }
 
-static int read_options(int argc, char **argv, const char **ret_path, struct flow_verify_options *to,
-			struct duct_arena *arena, struct duct_error *err)
+static int read_options(int argc, char **argv, const char **ret_path, struct flow_verify_options *to, struct duct_arena *arena,
+			struct duct_error *err)
 {
 	const char *tables = NULL, *timeout = NULL, *shown_text = NULL;
 	int64_t shown = 10;
@@ -37,8 +37,7 @@ static int read_options(int argc, char **argv, const char **ret_path, struct flo
 	if (tables && !(to->tables = split_tables(arena, tables)))
 		return duct_fail(err, DUCT_CONFIG, "flag \"--tables\": a name between commas is empty");
 	if (timeout && (!duct_parse_duration_ms(timeout, &to->timeout_ms) || to->timeout_ms == 0))
-		return duct_fail(err, DUCT_CONFIG, "flag \"--timeout\": \"%.40s\" is not a duration such as 30s or 5m",
-				 timeout);
+		return duct_fail(err, DUCT_CONFIG, "flag \"--timeout\": \"%.40s\" is not a duration such as 30s or 5m", timeout);
 	if (shown_text && (!duct_parse_int(shown_text, &shown) || shown < 1 || shown > 1000000))
 		return duct_fail(err, DUCT_CONFIG, "flag \"--max-shown\": \"%.40s\" is outside 1..1000000", shown_text);
 	to->max_shown = (int)shown;

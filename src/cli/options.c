@@ -15,8 +15,7 @@ static size_t all_connectors(struct connector *to)
 {
 	size_t n = 0;
 	for (size_t i = 0; duct_sources[i] && n < MOST_CONNECTORS; i++)
-		to[n++] = (struct connector){"source", duct_sources[i]->name, duct_sources[i]->summary,
-					     duct_sources[i]->opts};
+		to[n++] = (struct connector){"source", duct_sources[i]->name, duct_sources[i]->summary, duct_sources[i]->opts};
 	for (size_t i = 0; duct_destinations[i] && n < MOST_CONNECTORS; i++)
 		to[n++] = (struct connector){"destination", duct_destinations[i]->name, duct_destinations[i]->summary,
 					     duct_destinations[i]->opts};
@@ -63,8 +62,8 @@ static void put_markdown(struct duct_buf *to, const struct connector *c, bool fi
 	duct_buf_printf(to, config ? "# Options of a flow's `%s`\n\n" : "# Options of the `%s` ", c->name);
 	if (!config)
 		duct_buf_printf(to, "%s\n\n", c->of);
-	duct_buf_printf(to, "%c%s.\n\n<!-- Written by `make docs`; do not edit. -->\n\n",
-			toupper((unsigned char)*c->summary), c->summary + 1);
+	duct_buf_printf(to, "%c%s.\n\n<!-- Written by `make docs`; do not edit. -->\n\n", toupper((unsigned char)*c->summary),
+			c->summary + 1);
 	duct_opts_markdown(to, c->opts);
 }
 

@@ -12,9 +12,7 @@ static int log_level(const char *text, enum duct_level *ret, struct duct_error *
 			*ret = (enum duct_level)i;
 			return 0;
 		}
-	return text ? duct_fail(err, DUCT_CONFIG, "flag \"--log-level\": \"%.40s\" is none of debug, info, warn, error",
-				text)
-		    : 0;
+	return text ? duct_fail(err, DUCT_CONFIG, "flag \"--log-level\": \"%.40s\" is none of debug, info, warn, error", text) : 0;
 }
 
 static int run(int argc, char **argv, struct duct_error *err)
@@ -44,9 +42,9 @@ static int run(int argc, char **argv, struct duct_error *err)
 		return rc;
 	struct flow_options options = {
 		.until_caught_up = until_caught_up,
-		.output = quiet	     ? FLOW_OUTPUT_NONE
-			  : cli_json ? FLOW_OUTPUT_JSON
-				     : FLOW_OUTPUT_AUTO,
+		.output = quiet	   ? FLOW_OUTPUT_NONE
+			: cli_json ? FLOW_OUTPUT_JSON
+				   : FLOW_OUTPUT_AUTO,
 		.max_memory_bytes = flow->config.max_memory_bytes,
 		.give_up_ms = flow->config.give_up_ms,
 		.abort = &signals.abort,

@@ -47,8 +47,7 @@ struct duct_destination_ops {
 	size_t config_size;
 
 	int (*check)(const void *config, struct duct_error *err);
-	int (*probe)(const void *config, const struct duct_ctx *ctx, duct_report_fn *report, void *arg,
-		     struct duct_error *err);
+	int (*probe)(const void *config, const struct duct_ctx *ctx, duct_report_fn *report, void *arg, struct duct_error *err);
 
 	/* Connects, becomes the only owner of the flow's checkpoint (older owners can never commit again), makes what is
 	 * missing (catalog, tables of our own). */

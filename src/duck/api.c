@@ -52,7 +52,8 @@ static void load(void)
 	struct link_map *file = NULL;
 	const char *path = dlinfo(library, RTLD_DI_LINKMAP, &file) == 0 && file ? file->l_name : library_name;
 	if (missing)
-		(void)duct_fail(&failure, DUCT_CONFIG, "\"%s\" is of another version: it has no function %s: %s", path, missing, remedy);
+		(void)duct_fail(&failure, DUCT_CONFIG, "\"%s\" is of another version: it has no function %s: %s", path, missing,
+				remedy);
 	else if (duckdb_vector_size() != DUCK_VECTOR_ROWS)
 		(void)duct_fail(&failure, DUCT_CONFIG, "\"%s\" is of another make: its vectors have %llu rows, not %d: %s", path,
 				(unsigned long long)duckdb_vector_size(), DUCK_VECTOR_ROWS, remedy);

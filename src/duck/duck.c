@@ -10,8 +10,8 @@
 enum { MAX_FEEDS = 256 };
 
 struct duck_db {
-	pthread_mutex_t lock; /* around the opening of db */
-	duckdb_database db; /* NULL until a statement needs it */
+	pthread_mutex_t lock;			      /* around the opening of db */
+	duckdb_database db;			      /* NULL until a statement needs it */
 	_Atomic(struct duck_feed *) feeds[MAX_FEEDS]; /* by id: SQL text never holds an address */
 };
 

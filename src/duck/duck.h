@@ -18,7 +18,7 @@ struct duck_db *duck_open(void);
 void duck_close(struct duck_db *db); /* accepts NULL; all connections must be closed */
 
 struct duck_conn *duck_connect(struct duck_db *db); /* connected by its first statement, which fails where that fails */
-void duck_disconnect(struct duck_conn *conn); /* accepts NULL */
+void duck_disconnect(struct duck_conn *conn);	    /* accepts NULL */
 
 /* Runs a statement without result. Errors: DATA for conversion, RETRY for I/O, else FATAL. */
 int duck_exec(struct duck_conn *conn, const char *sql, struct duct_error *err);

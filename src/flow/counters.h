@@ -41,7 +41,7 @@ struct flow_counters {
 	atomic_uint_least64_t received_rows, received_bytes;
 	atomic_uint_least64_t committed_rows; /* of the stream */
 	atomic_uint_least64_t copied_rows, copied_bytes;
-	atomic_uint_least64_t dead_rows; /* that became dead letters, durably */
+	atomic_uint_least64_t dead_rows;  /* that became dead letters, durably */
 	atomic_uint_least64_t commits;	  /* position-only ones included */
 	atomic_int_least64_t snapshot_id; /* the last one made in the lake, -1: none yet */
 	atomic_uint_least64_t queue_bytes;

@@ -18,8 +18,7 @@ static const char *text_of(struct duct_buf *to, const struct duct_batch *batch, 
 static void tell_one(const struct duct_log *log, const struct duct_batch *batch, uint32_t row)
 {
 	AUTO_BUF struct duct_buf schema = {0}, name = {0}, key = {0}, reason = {0}, table = {0};
-	duct_buf_printf(&table, "%s.%s", text_of(&schema, batch, "source_schema", row),
-			text_of(&name, batch, "source_table", row));
+	duct_buf_printf(&table, "%s.%s", text_of(&schema, batch, "source_schema", row), text_of(&name, batch, "source_table", row));
 	log_warn(log, "row cannot be stored, it becomes a dead letter", LOG_STR("table", table.data),
 		 LOG_STR("key", text_of(&key, batch, "key", row)), LOG_STR("reason", text_of(&reason, batch, "error", row)));
 }

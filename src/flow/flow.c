@@ -195,8 +195,7 @@ static int stopped(struct flow_engine *e, int rc, struct duct_error *err)
 	if (phase == FLOW_COPYING)
 		return duct_fail(err, DUCT_CANCELLED, "stopped during the copy of new tables: it starts over");
 	if (e->options->until_caught_up)
-		return duct_fail(err, DUCT_CANCELLED,
-				 "stopped before it had caught up: the next run goes on from here");
+		return duct_fail(err, DUCT_CANCELLED, "stopped before it had caught up: the next run goes on from here");
 	if (rc == -DUCT_RETRY)
 		log_warn(e->user->log, "stopped at an error that passes: what is not durable comes again with the next run",
 			 LOG_STR("error", err->message));
@@ -278,8 +277,7 @@ static struct flow_progress *make_progress(struct flow_engine *e)
 		display = FLOW_DISPLAY_JSON;
 	else if (e->options->output == FLOW_OUTPUT_AUTO)
 		display = isatty(TERMINAL_FD) ? FLOW_DISPLAY_TERMINAL : FLOW_DISPLAY_LINES;
-	return flow_progress_new(e->spec->name, display, display == FLOW_DISPLAY_JSON ? DATA_FD : TERMINAL_FD,
-				 e->counters);
+	return flow_progress_new(e->spec->name, display, display == FLOW_DISPLAY_JSON ? DATA_FD : TERMINAL_FD, e->counters);
 }
 
 static int supervised_run(struct flow_engine *e, struct duct_error *err)
@@ -309,8 +307,7 @@ static int check_spec(const struct flow_spec *spec, struct duct_error *err)
 				 "of its own (with its own slot) for each",
 				 spec->name, spec->ndestinations);
 	if (!(spec->source->caps & DUCT_SOURCE_STREAM))
-		return duct_fail(err, DUCT_CONFIG, "source \"%s\" of flow \"%s\" cannot stream", spec->source->name,
-				 spec->name);
+		return duct_fail(err, DUCT_CONFIG, "source \"%s\" of flow \"%s\" cannot stream", spec->source->name, spec->name);
 	return 0;
 }
 
@@ -319,8 +316,7 @@ static uint64_t seed(const void *salt)
 	return (uint64_t)duct_wall_us() ^ (uint64_t)getpid() << 40 ^ (uint64_t)(uintptr_t)salt;
 }
 
-int flow_run(const struct flow_spec *spec, const struct flow_options *options, const struct duct_ctx *ctx,
-	     struct duct_error *err)
+int flow_run(const struct flow_spec *spec, const struct flow_options *options, const struct duct_ctx *ctx, struct duct_error *err)
 {
 	int rc = check_spec(spec, err);
 	if (rc)

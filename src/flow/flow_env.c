@@ -10,10 +10,9 @@ static int expand_one(struct duct_buf *to, const char **at, flow_getenv_fn *env,
 	const char *end = strchr(name, '}');
 	bool has_default = strncmp(name + n, ":-", 2) == 0;
 	if (n == 0 || (name[0] >= '0' && name[0] <= '9') || !end || (!has_default && name[n] != '}'))
-		return duct_fail(
-			err, DUCT_CONFIG,
-			"\"${\" begins no environment reference: write ${NAME} or ${NAME:-default}, or $${ for "
-			"the characters themselves");
+		return duct_fail(err, DUCT_CONFIG,
+				 "\"${\" begins no environment reference: write ${NAME} or ${NAME:-default}, or $${ for "
+				 "the characters themselves");
 	AUTO_FREE char *variable = duct_xstrndup(name, n);
 	const char *value = env(variable);
 	if (has_default && (!value || !*value))
@@ -22,14 +21,13 @@ static int expand_one(struct duct_buf *to, const char **at, flow_getenv_fn *env,
 		duct_buf_puts(to, value);
 	else
 		return duct_fail(err, DUCT_CONFIG,
-				 "environment variable \"%.100s\" is not set: set it, or write ${%.100s:-default}",
-				 variable, variable);
+				 "environment variable \"%.100s\" is not set: set it, or write ${%.100s:-default}", variable,
+				 variable);
 	*at = end + 1;
 	return 0;
 }
 
-int flow_env_expand(const char **ret, struct duct_arena *arena, const char *text, flow_getenv_fn *env,
-		    struct duct_error *err)
+int flow_env_expand(const char **ret, struct duct_arena *arena, const char *text, flow_getenv_fn *env, struct duct_error *err)
 {
 	AUTO_BUF struct duct_buf to = {0};
 	while (*text) {

@@ -35,8 +35,7 @@ struct load {
 bool flow_name_valid(const char *name)
 {
 	size_t n = strlen(name);
-	return n >= 1 && n <= 63 &&
-	       strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-") == n;
+	return n >= 1 && n <= 63 && strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-") == n;
 }
 
 static const char *kind_name(const struct flow_node *node)
@@ -60,8 +59,8 @@ static int check_keys(const struct load *l, const struct flow_node *map, const c
 			duct_buf_printf(&hint, "did you mean \"%s\"?", near);
 		for (i = 0; !near && known[i]; i++)
 			duct_buf_printf(&hint, "%s%s", i ? ", " : "known are ", known[i]);
-		return duct_fail(l->err, DUCT_CONFIG, "%s:%d: %s: unknown key \"%.100s\": %s", l->file, n->line, where,
-				 n->key, hint.data);
+		return duct_fail(l->err, DUCT_CONFIG, "%s:%d: %s: unknown key \"%.100s\": %s", l->file, n->line, where, n->key,
+				 hint.data);
 	}
 	return 0;
 }
@@ -75,17 +74,16 @@ static const struct flow_node *child(const struct flow_node *map, const char *ke
 }
 
 /* The child of that kind; NULL with an error when it is missing or of another kind. */
-static const struct flow_node *need(const struct load *l, const struct flow_node *map, const char *where,
-				    const char *key, enum flow_node_kind kind)
+static const struct flow_node *need(const struct load *l, const struct flow_node *map, const char *where, const char *key,
+				    enum flow_node_kind kind)
 {
 	const struct flow_node *n = child(map, key);
 	struct flow_node wanted = {.kind = kind};
 	if (!n)
-		(void)duct_fail(l->err, DUCT_CONFIG, "%s:%d: %s: key \"%s\" is missing", l->file, map->line, where,
-				key);
+		(void)duct_fail(l->err, DUCT_CONFIG, "%s:%d: %s: key \"%s\" is missing", l->file, map->line, where, key);
 	else if (n->kind != kind)
-		(void)duct_fail(l->err, DUCT_CONFIG, "%s:%d: %s: \"%s\" must be %s, not %s", l->file, n->line, where,
-				key, kind_name(&wanted), kind_name(n));
+		(void)duct_fail(l->err, DUCT_CONFIG, "%s:%d: %s: \"%s\" must be %s, not %s", l->file, n->line, where, key,
+				kind_name(&wanted), kind_name(n));
 	else
 		return n;
 	return NULL;
@@ -114,13 +112,13 @@ static int unknown_type(const struct load *l, const struct flow_node *type, cons
 		duct_buf_printf(&hint, "did you mean \"%s\"?", near);
 	for (size_t i = 0; !near && names[i]; i++)
 		duct_buf_printf(&hint, "%s%s", i ? ", " : "this program knows ", names[i]);
-	return duct_fail(l->err, DUCT_CONFIG, "%s:%d: %s: type \"%.100s\" is unknown: %s", l->file, type->line, where,
-			 type->text, hint.data ? hint.data : "");
+	return duct_fail(l->err, DUCT_CONFIG, "%s:%d: %s: type \"%.100s\" is unknown: %s", l->file, type->line, where, type->text,
+			 hint.data ? hint.data : "");
 }
 
 /* The pairs of an options map as the option tables want them, in the arena. */
-static int option_values(const struct load *l, const struct flow_node *map, const char *where,
-			 struct duct_opt_value **ret, size_t *ret_n)
+static int option_values(const struct load *l, const struct flow_node *map, const char *where, struct duct_opt_value **ret,
+			 size_t *ret_n)
 {
 	size_t n = 0;
 	for (const struct flow_node *o = map ? map->first : NULL; o; o = o->next)
@@ -132,8 +130,8 @@ static int option_values(const struct load *l, const struct flow_node *map, cons
 		*v = (struct duct_opt_value){.name = o->key, .text = o->text, .form = DUCT_OPT_TEXT, .line = o->line};
 		if (o->kind == FLOW_NODE_NULL)
 			return duct_fail(l->err, DUCT_CONFIG,
-					 "%s:%d: %s: option \"%.100s\" has no value: remove the line, or write \"\"",
-					 l->file, o->line, where, o->key);
+					 "%s:%d: %s: option \"%.100s\" has no value: remove the line, or write \"\"", l->file,
+					 o->line, where, o->key);
 		if (o->kind != FLOW_NODE_TEXT) {
 			AUTO_BUF struct duct_buf json = {0};
 			flow_node_json(&json, o);
@@ -147,9 +145,8 @@ static int option_values(const struct load *l, const struct flow_node *map, cons
 }
 
 /* type and options of a source or destination, which may also have the keys in `known`. */
-static int connector_parts(const struct load *l, const struct flow_node *map, const char *where,
-			   const char *const *known, const struct flow_node **ret_type,
-			   const struct flow_node **ret_options)
+static int connector_parts(const struct load *l, const struct flow_node *map, const char *where, const char *const *known,
+			   const struct flow_node **ret_type, const struct flow_node **ret_options)
 {
 	int rc = check_keys(l, map, where, known);
 	if (rc)
@@ -166,8 +163,8 @@ static int connector_parts(const struct load *l, const struct flow_node *map, co
 	return 0;
 }
 
-static int load_options(const struct load *l, const struct duct_opt *opts, size_t size, struct duct_opt_value *values,
-			size_t n, const char *where, void **ret)
+static int load_options(const struct load *l, const struct duct_opt *opts, size_t size, struct duct_opt_value *values, size_t n,
+			const char *where, void **ret)
 {
 	void *config = duct_xcalloc(1, size ? size : 1);
 	int rc = duct_opts_load_file(config, size, opts, values, n, l->file, where, l->err);
@@ -187,15 +184,13 @@ static bool is_option(const struct duct_opt *opts, const char *name)
 }
 
 /* The option of the command line takes the place of the file's. */
-static int override_value(const struct load *l, const struct duct_source_ops *ops, struct duct_opt_value *values,
-			  size_t *n)
+static int override_value(const struct load *l, const struct duct_source_ops *ops, struct duct_opt_value *values, size_t *n)
 {
 	const char *name = l->options->source_option;
 	if (!name)
 		return 0;
 	if (!is_option(ops->opts, name))
-		return duct_fail(l->err, DUCT_CONFIG, "%s: source \"%s\" has no option \"%s\"", l->file, ops->name,
-				 name);
+		return duct_fail(l->err, DUCT_CONFIG, "%s: source \"%s\" has no option \"%s\"", l->file, ops->name, name);
 	size_t i = 0;
 	while (i < *n && strcmp(values[i].name, name) != 0)
 		i++;
@@ -253,8 +248,8 @@ static int load_destination(const struct load *l, const struct flow_node *map)
 		return rc;
 	for (size_t i = 0; i < l->flow->spec.ndestinations; i++)
 		if (strcmp(l->flow->destinations[i].name, to->name) == 0)
-			return duct_fail(l->err, DUCT_CONFIG, "%s:%d: two destinations have the name \"%s\"", l->file,
-					 map->line, to->name);
+			return duct_fail(l->err, DUCT_CONFIG, "%s:%d: two destinations have the name \"%s\"", l->file, map->line,
+					 to->name);
 	for (size_t i = 0; l->options->destinations[i] && i + 1 < DUCT_LEN(names); i++) {
 		names[i] = l->options->destinations[i]->name;
 		if (strcmp(names[i], type->text) == 0)
@@ -289,8 +284,8 @@ static int load_destinations(const struct load *l, const struct flow_node *root)
 	for (const struct flow_node *d = list->first; d; d = d->next)
 		n++;
 	if (n == 0 || n > MOST_DESTINATIONS)
-		return duct_fail(l->err, DUCT_CONFIG, "%s:%d: %zu destinations: a flow has 1 to %d", l->file,
-				 list->line, n, MOST_DESTINATIONS);
+		return duct_fail(l->err, DUCT_CONFIG, "%s:%d: %zu destinations: a flow has 1 to %d", l->file, list->line, n,
+				 MOST_DESTINATIONS);
 	l->flow->destinations = duct_arena_zalloc(&l->flow->arena, n * sizeof *l->flow->destinations);
 	l->flow->spec.destinations = l->flow->destinations;
 	int rc = 0;
@@ -312,17 +307,16 @@ static int load_extras(const struct load *l, const struct flow_node *root)
 			known++;
 		if (!*known)
 			return duct_fail(l->err, DUCT_CONFIG,
-					 "%s:%d: wire_format \"%.100s\" is none of arrow, parquet, avro, proto, json",
-					 l->file, n->line, n->text);
+					 "%s:%d: wire_format \"%.100s\" is none of arrow, parquet, avro, proto, json", l->file,
+					 n->line, n->text);
 		l->flow->wire_format = n->text;
 	}
 	if (child(root, "parallelism")) {
 		if (!(n = need(l, root, "flow", "parallelism", FLOW_NODE_TEXT)))
 			return -DUCT_CONFIG;
-		if (!duct_parse_int(n->text, &l->flow->parallelism) || l->flow->parallelism < 1 ||
-		    l->flow->parallelism > 256)
-			return duct_fail(l->err, DUCT_CONFIG, "%s:%d: parallelism \"%.100s\" is outside 1..256",
-					 l->file, n->line, n->text);
+		if (!duct_parse_int(n->text, &l->flow->parallelism) || l->flow->parallelism < 1 || l->flow->parallelism > 256)
+			return duct_fail(l->err, DUCT_CONFIG, "%s:%d: parallelism \"%.100s\" is outside 1..256", l->file, n->line,
+					 n->text);
 	}
 	n = child(root, "config");
 	if (n && n->kind != FLOW_NODE_NULL && !(n = need(l, root, "flow", "config", FLOW_NODE_MAP)))
@@ -331,14 +325,13 @@ static int load_extras(const struct load *l, const struct flow_node *root)
 	size_t nvalues;
 	int rc = option_values(l, n, "config", &values, &nvalues);
 	return rc ? rc
-		  : duct_opts_load_file(&l->flow->config, sizeof l->flow->config, flow_file_config_opts, values,
-					nvalues, l->file, "config", l->err);
+		  : duct_opts_load_file(&l->flow->config, sizeof l->flow->config, flow_file_config_opts, values, nvalues, l->file,
+					"config", l->err);
 }
 
 static int load_tree(const struct load *l, const struct flow_node *root)
 {
-	static const char *const known[] = {"name",   "source", "destinations", "wire_format", "parallelism",
-					    "config", NULL};
+	static const char *const known[] = {"name", "source", "destinations", "wire_format", "parallelism", "config", NULL};
 	if (root->kind != FLOW_NODE_MAP)
 		return duct_fail(l->err, DUCT_CONFIG,
 				 "%s:%d: a flow file is a map with name, source and destinations, "
@@ -356,8 +349,8 @@ static int load_tree(const struct load *l, const struct flow_node *root)
 	return rc ? rc : load_extras(l, root);
 }
 
-int flow_file_parse(struct flow_file **ret, const char *data, size_t n, const char *file,
-		    const struct flow_load_options *options, struct duct_error *err)
+int flow_file_parse(struct flow_file **ret, const char *data, size_t n, const char *file, const struct flow_load_options *options,
+		    struct duct_error *err)
 {
 	struct duct_error own;
 	struct flow_file *flow = duct_xcalloc(1, sizeof *flow);
@@ -391,8 +384,7 @@ static int read_file(struct duct_buf *to, const char *path, struct duct_error *e
 	return n < 0 ? duct_fail(err, DUCT_CONFIG, "%s: cannot be read: %s", path, strerror(saved)) : 0;
 }
 
-int flow_file_load(struct flow_file **ret, const char *path, const struct flow_load_options *options,
-		   struct duct_error *err)
+int flow_file_load(struct flow_file **ret, const char *path, const struct flow_load_options *options, struct duct_error *err)
 {
 	AUTO_BUF struct duct_buf data = {0};
 	int rc = read_file(&data, path, err);

@@ -49,8 +49,8 @@ struct flow_load_options {
 int flow_file_load(struct flow_file **ret, const char *path, const struct flow_load_options *options,
 		   struct duct_error *err) DUCT_CHECKED;
 /* The same from memory; `file` is its name in messages. */
-int flow_file_parse(struct flow_file **ret, const char *data, size_t n, const char *file,
-		    const struct flow_load_options *options, struct duct_error *err) DUCT_CHECKED;
+int flow_file_parse(struct flow_file **ret, const char *data, size_t n, const char *file, const struct flow_load_options *options,
+		    struct duct_error *err) DUCT_CHECKED;
 void flow_file_free(struct flow_file *file); /* accepts NULL */
 
 /* 1 to 63 of [A-Za-z0-9_-]. */

@@ -25,11 +25,10 @@ static int syntax_error(struct parse *p)
 	const yaml_parser_t *y = &p->yaml;
 	size_t line = y->problem_mark.line + 1;
 	if (y->error == YAML_READER_ERROR)
-		return duct_fail(p->err, DUCT_CONFIG, "%s: byte %zu: %s: save the file as UTF-8", p->file,
-				 y->problem_offset, y->problem ? y->problem : "cannot be read");
+		return duct_fail(p->err, DUCT_CONFIG, "%s: byte %zu: %s: save the file as UTF-8", p->file, y->problem_offset,
+				 y->problem ? y->problem : "cannot be read");
 	return duct_fail(p->err, DUCT_CONFIG, "%s:%zu: not valid YAML: %s%s%s", p->file, line,
-			 y->problem ? y->problem : "cannot be parsed", y->context ? " " : "",
-			 y->context ? y->context : "");
+			 y->problem ? y->problem : "cannot be parsed", y->context ? " " : "", y->context ? y->context : "");
 }
 
 static int next_event(struct parse *p, yaml_event_t *event)
@@ -54,8 +53,8 @@ static bool is_null(const char *s)
 static int refuse_extras(struct parse *p, const yaml_event_t *event, const yaml_char_t *anchor, const yaml_char_t *tag)
 {
 	if (anchor)
-		return duct_fail(p->err, DUCT_CONFIG, "%s:%d: anchors (&) are not accepted: write the value out",
-				 p->file, line_of(event));
+		return duct_fail(p->err, DUCT_CONFIG, "%s:%d: anchors (&) are not accepted: write the value out", p->file,
+				 line_of(event));
 	if (tag)
 		return duct_fail(p->err, DUCT_CONFIG, "%s:%d: tags (!) are not accepted: leave \"%.40s\" away", p->file,
 				 line_of(event), (const char *)tag);
@@ -69,8 +68,7 @@ static int scalar_node(struct parse *p, const yaml_event_t *event, struct flow_n
 	if (rc)
 		return rc;
 	if (strlen(text) != event->data.scalar.length)
-		return duct_fail(p->err, DUCT_CONFIG, "%s:%d: a value contains a NUL character", p->file,
-				 line_of(event));
+		return duct_fail(p->err, DUCT_CONFIG, "%s:%d: a value contains a NUL character", p->file, line_of(event));
 	bool plain = event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
 	struct flow_node *node = new_node(p, plain && is_null(text) ? FLOW_NODE_NULL : FLOW_NODE_TEXT, event);
 	node->plain = plain;
@@ -109,8 +107,7 @@ static int map_key(struct parse *p, const yaml_event_t *event, const struct flow
 	if (rc)
 		return rc;
 	if (!*key || strlen(key) != event->data.scalar.length)
-		return duct_fail(p->err, DUCT_CONFIG, "%s:%d: a key is empty or contains a NUL character", p->file,
-				 line_of(event));
+		return duct_fail(p->err, DUCT_CONFIG, "%s:%d: a key is empty or contains a NUL character", p->file, line_of(event));
 	for (const struct flow_node *n = map->first; n; n = n->next)
 		if (strcmp(n->key, key) == 0)
 			return duct_fail(p->err, DUCT_CONFIG, "%s:%d: key \"%.100s\" is given twice (line %d)", p->file,
@@ -132,8 +129,7 @@ static int map_node(struct parse *p, struct flow_node *map)
 		int key_line = line_of(&event);
 		bool end = event.type == YAML_MAPPING_END_EVENT;
 		if (!end && ++keys > MOST_KEYS)
-			rc = duct_fail(p->err, DUCT_CONFIG, "%s:%d: more than %d keys in one map", p->file, key_line,
-				       MOST_KEYS);
+			rc = duct_fail(p->err, DUCT_CONFIG, "%s:%d: more than %d keys in one map", p->file, key_line, MOST_KEYS);
 		else if (!end)
 			rc = map_key(p, &event, map, &key);
 		yaml_event_delete(&event);
@@ -156,11 +152,10 @@ static int any_node(struct parse *p, const yaml_event_t *event, struct flow_node
 	if (event->type == YAML_SCALAR_EVENT)
 		return scalar_node(p, event, ret);
 	if (event->type == YAML_ALIAS_EVENT)
-		return duct_fail(p->err, DUCT_CONFIG, "%s:%d: aliases (*) are not accepted: write the value out",
-				 p->file, line_of(event));
+		return duct_fail(p->err, DUCT_CONFIG, "%s:%d: aliases (*) are not accepted: write the value out", p->file,
+				 line_of(event));
 	if (p->depth == FLOW_YAML_MAX_DEPTH)
-		return duct_fail(p->err, DUCT_CONFIG, "%s:%d: more than %d levels", p->file, line_of(event),
-				 FLOW_YAML_MAX_DEPTH);
+		return duct_fail(p->err, DUCT_CONFIG, "%s:%d: more than %d levels", p->file, line_of(event), FLOW_YAML_MAX_DEPTH);
 	p->depth++;
 	if (event->type == YAML_SEQUENCE_START_EVENT) {
 		node = new_node(p, FLOW_NODE_LIST, event);
@@ -188,8 +183,8 @@ static int whole_stream(struct parse *p, struct flow_node **ret)
 			return rc;
 		end = event.type == YAML_STREAM_END_EVENT;
 		if (event.type == YAML_DOCUMENT_START_EVENT && root)
-			rc = duct_fail(p->err, DUCT_CONFIG, "%s:%d: a second document begins: one file is one flow",
-				       p->file, line_of(&event));
+			rc = duct_fail(p->err, DUCT_CONFIG, "%s:%d: a second document begins: one file is one flow", p->file,
+				       line_of(&event));
 		else if (!end && event.type != YAML_STREAM_START_EVENT && event.type != YAML_DOCUMENT_START_EVENT &&
 			 event.type != YAML_DOCUMENT_END_EVENT)
 			rc = any_node(p, &event, &root);

@@ -56,8 +56,7 @@ void flow_copy_view_unref(struct flow_copy_view *view)
 	free(view);
 }
 
-struct flow_progress *flow_progress_new(const char *flow, enum flow_display display, int fd,
-					struct flow_counters *counters)
+struct flow_progress *flow_progress_new(const char *flow, enum flow_display display, int fd, struct flow_counters *counters)
 {
 	struct flow_progress *p = duct_xcalloc(1, sizeof *p);
 	p->flow = flow;
@@ -307,8 +306,8 @@ static void put_position(struct flow_progress *p, struct duct_buf *to)
 	char lsn[DUCT_LSN_LEN];
 	uint64_t behind = lag_bytes(p, &durable);
 	int64_t snapshot = atomic_load(&p->counters->snapshot_id);
-	duct_buf_printf(to, ",\"lsn\":\"%s\",\"lag_bytes\":%llu,\"lag_seconds\":%.3f",
-			duct_lsn_format(lsn, durable.lsn), (unsigned long long)behind, lag_seconds(p));
+	duct_buf_printf(to, ",\"lsn\":\"%s\",\"lag_bytes\":%llu,\"lag_seconds\":%.3f", duct_lsn_format(lsn, durable.lsn),
+			(unsigned long long)behind, lag_seconds(p));
 	if (snapshot >= 0)
 		duct_buf_printf(to, ",\"snapshot_id\":%lld", (long long)snapshot);
 	duct_buf_printf(to, ",\"rows\":%llu,\"copied_rows\":%llu,\"dead_rows\":%llu,\"commits\":%llu,\"retries\":%llu",
@@ -454,8 +453,7 @@ static void print_end(struct flow_progress *p, bool caught_up, const char *resul
 		char lsn[DUCT_LSN_LEN];
 		duct_buf_printf(&to, "%s: %s (%s), ", p->flow, caught_up ? "caught up" : "stopped", result);
 		flow_format_count(&to, flow_counted(&p->counters->committed_rows));
-		duct_buf_printf(&to, " rows in %llu commits, durable %s",
-				(unsigned long long)flow_counted(&p->counters->commits),
+		duct_buf_printf(&to, " rows in %llu commits, durable %s", (unsigned long long)flow_counted(&p->counters->commits),
 				duct_lsn_format(lsn, flow_position_load(&p->counters->durable).lsn));
 		put_dead_rows(p, &to);
 		duct_buf_putc(&to, '\n');

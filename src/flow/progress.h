@@ -40,8 +40,7 @@ enum flow_display {
 struct flow_progress;
 
 /* flow and counters are borrowed. fd: where to write; a failed write is ignored (nobody is looking). */
-struct flow_progress *flow_progress_new(const char *flow, enum flow_display display, int fd,
-					struct flow_counters *counters);
+struct flow_progress *flow_progress_new(const char *flow, enum flow_display display, int fd, struct flow_counters *counters);
 void flow_progress_free(struct flow_progress *progress); /* accepts NULL */
 
 /* The copy that runs now; takes the reference. */

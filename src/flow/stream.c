@@ -111,8 +111,7 @@ static void tell_large(struct stream *s)
 	if (!rows)
 		return;
 	log_info(s->e->user->log, "large transaction applied", LOG_U64("xid", atomic_load(&large->xid)), LOG_U64("rows", rows),
-		 LOG_U64("bytes", flow_counted(&large->bytes)),
-		 LOG_F64("seconds", (double)(duct_mono_us() - s->large_us) / 1e6),
+		 LOG_U64("bytes", flow_counted(&large->bytes)), LOG_F64("seconds", (double)(duct_mono_us() - s->large_us) / 1e6),
 		 LOG_F64("behind_s", commit_us ? (double)(duct_wall_us() - commit_us) / 1e6 : 0));
 	flow_large_reset(large);
 }
@@ -145,8 +144,8 @@ static int check_order(struct stream *s, const struct duct_changes *changes, str
 	if (!changes->nbatches || !changes->ends_commit || changes->upto.lsn > written.lsn)
 		return 0;
 	char got[DUCT_LSN_LEN], have[DUCT_LSN_LEN];
-	return duct_fail(err, DUCT_FATAL, "source \"%s\" sent a transaction at %s again, %s is written already",
-			 s->e->src->name, duct_lsn_format(got, changes->upto.lsn), duct_lsn_format(have, written.lsn));
+	return duct_fail(err, DUCT_FATAL, "source \"%s\" sent a transaction at %s again, %s is written already", s->e->src->name,
+			 duct_lsn_format(got, changes->upto.lsn), duct_lsn_format(have, written.lsn));
 }
 
 static uint64_t tell_dead_rows(struct flow_engine *e, const struct duct_changes *changes)

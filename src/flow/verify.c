@@ -25,8 +25,8 @@ int verify_pause(struct verify *v, int timeout_ms, struct duct_error *err)
 }
 
 /* Reads both sides once. Files that went away under the reader are read again from a newer snapshot. */
-static int look(struct verify *v, struct verify_table *t, bool wait, struct verify_digest *source,
-		struct verify_digest *lake, struct duct_error *err)
+static int look(struct verify *v, struct verify_table *t, bool wait, struct verify_digest *source, struct verify_digest *lake,
+		struct duct_error *err)
 {
 	const bool *wanted = lake->wanted;
 	int rc = verify_source_read(v, t, source, err);
@@ -44,8 +44,7 @@ static int look(struct verify *v, struct verify_table *t, bool wait, struct veri
 }
 
 /* Marks the buckets that differ, as far as their keys fit in memory. Returns how many differ. */
-static size_t choose(const struct verify_digest *source, const struct verify_digest *lake, bool *wanted,
-		     bool *ret_capped)
+static size_t choose(const struct verify_digest *source, const struct verify_digest *lake, bool *wanted, bool *ret_capped)
 {
 	size_t different = 0;
 	uint64_t keys = 0;
@@ -87,8 +86,7 @@ static int compare_buckets(struct verify *v, struct verify_table *t, bool wait, 
 	return rc;
 }
 
-static int compare_keys(struct verify *v, struct verify_table *t, const bool *wanted, struct outcome *to,
-			struct duct_error *err)
+static int compare_keys(struct verify *v, struct verify_table *t, const bool *wanted, struct outcome *to, struct duct_error *err)
 {
 	int rc = 0;
 	for (int n = 0; n < MAX_LOOKS && !rc; n++) {
@@ -121,11 +119,9 @@ static int compare_table(struct verify *v, struct verify_table *t, struct outcom
 
 /* Findings. */
 
-static const char *const kind_names[] = {[VERIFY_MISSING] = "missing in the lake",
-					 [VERIFY_EXTRA] = "only in the lake",
-					 [VERIFY_CONTENT] = "other content"};
-static const char *const kind_words[] = {
-	[VERIFY_MISSING] = "missing", [VERIFY_EXTRA] = "extra", [VERIFY_CONTENT] = "content"};
+static const char *const kind_names[] = {
+	[VERIFY_MISSING] = "missing in the lake", [VERIFY_EXTRA] = "only in the lake", [VERIFY_CONTENT] = "other content"};
+static const char *const kind_words[] = {[VERIFY_MISSING] = "missing", [VERIFY_EXTRA] = "extra", [VERIFY_CONTENT] = "content"};
 
 static size_t shown_keys(struct verify *v, const struct outcome *o)
 {
@@ -143,7 +139,8 @@ static void print_json(struct verify *v, const char *name, const struct outcome 
 			",\"identical\":%s,\"source_rows\":%llu,\"lake_rows\":%llu,\"dead_rows\":%llu,\"different_keys\":%zu,"
 			"\"undecided_keys\":%zu,\"complete\":%s,\"differences\":[",
 			o->suspects.n || o->capped ? "false" : "true", (unsigned long long)o->source_rows,
-			(unsigned long long)o->lake_rows, (unsigned long long)o->dead_rows, real, o->undecided, o->capped ? "false" : "true");
+			(unsigned long long)o->lake_rows, (unsigned long long)o->dead_rows, real, o->undecided,
+			o->capped ? "false" : "true");
 	for (size_t i = 0; i < shown_keys(v, o); i++) {
 		const struct verify_suspect *s = &o->suspects.list[i];
 		duct_buf_puts(&to, i ? ",{\"key\":" : "{\"key\":");
@@ -165,8 +162,7 @@ static void print_text(struct verify *v, const char *name, const struct outcome 
 		flow_format_count(&to, o->source_rows);
 		duct_buf_puts(&to, " rows at the source, ");
 		flow_format_count(&to, o->lake_rows);
-		duct_buf_printf(&to, " in the lake, %s%zu keys differ", o->capped ? "at least " : "",
-				o->suspects.n - o->undecided);
+		duct_buf_printf(&to, " in the lake, %s%zu keys differ", o->capped ? "at least " : "", o->suspects.n - o->undecided);
 		if (o->undecided)
 			duct_buf_printf(&to, ", %zu kept changing", o->undecided);
 	}
@@ -199,7 +195,7 @@ static bool is_wanted(const struct verify *v, const char *name)
 bool verify_is_own(const struct verify *v, const struct pg_published *p)
 {
 	return v->from->state_schema && v->from->state_table && strcmp(p->schema, v->from->state_schema) == 0 &&
-	       strcmp(p->name, v->from->state_table) == 0;
+		strcmp(p->name, v->from->state_table) == 0;
 }
 
 static int verify_one(struct verify *v, const struct pg_published *p, const char *name, struct duct_error *err)
@@ -245,8 +241,7 @@ static int check_names(struct verify *v, struct duct_error *err)
 		if (bare)
 			return duct_fail(err, DUCT_CONFIG, "table \"%s\" has no column that is published: it is left out", *t);
 		if (!found)
-			return duct_fail(err, DUCT_CONFIG, "table \"%s\" is not in publication \"%s\"", *t,
-					 v->from->publication);
+			return duct_fail(err, DUCT_CONFIG, "table \"%s\" is not in publication \"%s\"", *t, v->from->publication);
 	}
 	return 0;
 }
@@ -273,8 +268,8 @@ static int verify_all(struct verify *v, struct duct_error *err)
 		return duct_fail(err, DUCT_DATA, "%zu of %zu tables differ", v->different, compared);
 	if (v->undecided)
 		return duct_fail(err, DUCT_RETRY,
-				 "rows of %zu of %zu tables kept changing on both sides: try again when they do less",
-				 v->undecided, compared);
+				 "rows of %zu of %zu tables kept changing on both sides: try again when they do less", v->undecided,
+				 compared);
 	return 0;
 }
 
@@ -284,8 +279,7 @@ int flow_verify(const struct flow_spec *spec, const struct flow_verify_options *
 	if (strcmp(spec->source->name, "postgres") != 0 || spec->ndestinations != 1 ||
 	    strcmp(spec->destinations[0].ops->name, "ducklake") != 0)
 		return duct_fail(err, DUCT_CONFIG,
-				 "flow \"%s\": only a postgres source and one ducklake destination can be compared",
-				 spec->name);
+				 "flow \"%s\": only a postgres source and one ducklake destination can be compared", spec->name);
 	struct verify v = {
 		.spec = spec,
 		.options = options,

@@ -45,8 +45,7 @@ static bool sum_equal(const struct verify_sum *a, const struct verify_sum *b)
 	return a->a == b->a && a->b == b->b && a->count == b->count;
 }
 
-void verify_digest_add(struct verify_digest *d, const uint64_t key_hash[2], const uint64_t row_hash[2],
-		       const char *text)
+void verify_digest_add(struct verify_digest *d, const uint64_t key_hash[2], const uint64_t row_hash[2], const char *text)
 {
 	const struct verify_sum one = {row_hash[0], row_hash[1], 1};
 	sum_add(&d->buckets[bucket_of(key_hash)], &one);
@@ -54,8 +53,7 @@ void verify_digest_add(struct verify_digest *d, const uint64_t key_hash[2], cons
 	if (!is_wanted(d, key_hash))
 		return;
 	d->keys = duct_grow(d->keys, &d->keys_cap, d->nkeys + 1, sizeof *d->keys);
-	d->keys[d->nkeys++] =
-		(struct verify_key){{key_hash[0], key_hash[1]}, one, duct_arena_strdup(&d->texts, text ? text : "")};
+	d->keys[d->nkeys++] = (struct verify_key){{key_hash[0], key_hash[1]}, one, duct_arena_strdup(&d->texts, text ? text : "")};
 }
 
 static int compare_hash(const uint64_t a[2], const uint64_t b[2])
@@ -109,8 +107,8 @@ static const struct verify_suspect *find(const struct verify_suspects *s, const 
 }
 
 /* Takes the difference of one key, when it is one and counts. Either side may be NULL. */
-static void consider(struct verify_suspects *to, size_t *cap, const struct verify_suspects *before,
-		     const struct verify_key *source, const struct verify_key *lake)
+static void consider(struct verify_suspects *to, size_t *cap, const struct verify_suspects *before, const struct verify_key *source,
+		     const struct verify_key *lake)
 {
 	const struct verify_key *any = source ? source : lake;
 	struct verify_suspect now = {.hash = {any->hash[0], any->hash[1]}, .looks = 1};
@@ -120,9 +118,9 @@ static void consider(struct verify_suspects *to, size_t *cap, const struct verif
 		now.lake = lake->sum;
 	if (sum_equal(&now.source, &now.lake))
 		return;
-	now.kind = now.source.count > now.lake.count   ? VERIFY_MISSING
-		   : now.source.count < now.lake.count ? VERIFY_EXTRA
-						       : VERIFY_CONTENT;
+	now.kind = now.source.count > now.lake.count ? VERIFY_MISSING
+		: now.source.count < now.lake.count  ? VERIFY_EXTRA
+						     : VERIFY_CONTENT;
 	const struct verify_suspect *earlier = find(before, now.hash);
 	if (before->begun && !earlier)
 		return; /* it agreed once; what differs now is in flight */
@@ -172,8 +170,7 @@ static void hash_of(const struct duct_buf *bytes, uint64_t ret[2])
 }
 
 static int row_cell(const struct verify_table *t, const struct verify_column *c, const struct duct_batch *batch, int at,
-		    uint32_t row, bool source, struct verify_row_scratch *scratch, struct duct_cell *ret,
-		    struct duct_error *err)
+		    uint32_t row, bool source, struct verify_row_scratch *scratch, struct duct_cell *ret, struct duct_error *err)
 {
 	struct duct_cell cell = duct_vector_cell(&batch->columns[at], row);
 	if (c->cast && source && cell.data) {
@@ -211,8 +208,8 @@ void verify_row_scratch_done(struct verify_row_scratch *s)
 	duct_buf_done(&s->text);
 }
 
-int verify_add_row(struct verify_digest *d, const struct verify_table *t, const struct duct_batch *batch, uint32_t row,
-		   bool source, struct verify_row_scratch *s, struct duct_error *err)
+int verify_add_row(struct verify_digest *d, const struct verify_table *t, const struct duct_batch *batch, uint32_t row, bool source,
+		   struct verify_row_scratch *s, struct duct_error *err)
 {
 	uint64_t key_hash[2], row_hash[2];
 	s->key.len = s->row.len = s->text.len = 0;

@@ -24,7 +24,7 @@ struct verify_key {
 struct verify_digest {
 	struct verify_sum *buckets; /* VERIFY_BUCKETS, by the key's hash */
 	uint64_t rows;
-	uint64_t dead; /* rows of the source that cannot be stored, left out */
+	uint64_t dead;	    /* rows of the source that cannot be stored, left out */
 	const bool *wanted; /* buckets whose keys are kept one by one; NULL: none */
 	struct verify_key *keys;
 	size_t nkeys, keys_cap;
@@ -32,8 +32,7 @@ struct verify_digest {
 };
 void verify_digest_init(struct verify_digest *d, const bool *wanted);
 void verify_digest_done(struct verify_digest *d);
-void verify_digest_add(struct verify_digest *d, const uint64_t key_hash[2], const uint64_t row_hash[2],
-		       const char *text);
+void verify_digest_add(struct verify_digest *d, const uint64_t key_hash[2], const uint64_t row_hash[2], const char *text);
 /* Sorts and joins equal keys. */
 void verify_digest_finish(struct verify_digest *d);
 
@@ -81,8 +80,8 @@ struct verify_row_scratch {
 };
 void verify_row_scratch_done(struct verify_row_scratch *scratch);
 /* Adds one row of a batch of the source, or of the lake: its columns are then the table's, in their order. */
-int verify_add_row(struct verify_digest *d, const struct verify_table *t, const struct duct_batch *batch, uint32_t row,
-		   bool source, struct verify_row_scratch *scratch, struct duct_error *err) DUCT_CHECKED;
+int verify_add_row(struct verify_digest *d, const struct verify_table *t, const struct duct_batch *batch, uint32_t row, bool source,
+		   struct verify_row_scratch *scratch, struct duct_error *err) DUCT_CHECKED;
 
 struct verify {
 	const struct flow_spec *spec;
@@ -111,8 +110,7 @@ int verify_wait_for_lake(struct verify *v, struct duct_error *err) DUCT_CHECKED;
 int verify_lake_open(struct verify *v, struct duct_error *err) DUCT_CHECKED;
 /* The table's columns on both sides; CONFIG when the lake has no such table. */
 int verify_lake_columns(struct verify *v, struct verify_table *t, struct duct_error *err) DUCT_CHECKED;
-int verify_lake_read(struct verify *v, struct verify_table *t, struct verify_digest *to,
-		     struct duct_error *err) DUCT_CHECKED;
+int verify_lake_read(struct verify *v, struct verify_table *t, struct verify_digest *to, struct duct_error *err) DUCT_CHECKED;
 
 /* The source's state table: it may be published, but it is not mirrored. */
 bool verify_is_own(const struct verify *v, const struct pg_published *p);

@@ -52,8 +52,7 @@ static bool is_text(const struct duct_type *type)
 	return type->kind == DUCT_VARCHAR || type->kind == DUCT_JSON;
 }
 
-static int add_column(struct verify_table *t, const struct lake_table *table, const json_t *mirror, int i,
-		      struct duct_error *err)
+static int add_column(struct verify_table *t, const struct lake_table *table, const json_t *mirror, int i, struct duct_error *err)
 {
 	const struct duct_column *from = &t->relation->rel->columns[i];
 	const struct lake_column *lake = lake_column(table, mirrored(mirror, from));
@@ -129,8 +128,7 @@ static int add_rows(void *arg, const struct duct_batch *batch, const int64_t *po
 	return 0;
 }
 
-static int add_inlined_rows(void *arg, const struct duct_batch *batch, const struct lake_inlined_row *rows,
-			    struct duct_error *err)
+static int add_inlined_rows(void *arg, const struct duct_batch *batch, const struct lake_inlined_row *rows, struct duct_error *err)
 {
 	struct lake_read *r = arg;
 	int rc = 0;
@@ -141,8 +139,8 @@ static int add_inlined_rows(void *arg, const struct duct_batch *batch, const str
 }
 
 /* Rows that live in the catalog itself. */
-static int read_inlined(struct verify *v, struct lake_read *r, struct duct_arena *arena,
-			const struct lake_column *const *columns, struct duct_error *err)
+static int read_inlined(struct verify *v, struct lake_read *r, struct duct_arena *arena, const struct lake_column *const *columns,
+			struct duct_error *err)
 {
 	int64_t *versions;
 	size_t n;

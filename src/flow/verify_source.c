@@ -133,8 +133,7 @@ static int emit_mark(struct verify *v, uint64_t *ret, struct duct_error *err)
 {
 	AUTO_PGRESULT PGresult *res = NULL;
 	struct duct_error refused;
-	if (pg_exec(v->session, "select pg_catalog.pg_logical_emit_message(true, 'ductstream', 'verify')", &res,
-		    &refused))
+	if (pg_exec(v->session, "select pg_catalog.pg_logical_emit_message(true, 'ductstream', 'verify')", &res, &refused))
 		return pg_head_lsn(ret, v->session, err);
 	*ret = pg_get_lsn(res, 0, 0);
 	return 0;
@@ -203,7 +202,6 @@ int verify_wait_for_lake(struct verify *v, struct duct_error *err)
 	}
 	char have[DUCT_LSN_LEN], want[DUCT_LSN_LEN];
 	return rc ? rc
-		  : duct_fail(err, DUCT_RETRY,
-			      "the lake stands at %s and did not reach %s within %lld s: is the flow running?",
+		  : duct_fail(err, DUCT_RETRY, "the lake stands at %s and did not reach %s within %lld s: is the flow running?",
 			      duct_lsn_format(have, at), duct_lsn_format(want, mark), (long long)timeout_ms / 1000);
 }

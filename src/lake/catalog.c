@@ -77,8 +77,7 @@ static int make_parents(const char *path, const char *what, struct duct_error *e
 		*slash = 0;
 		int failed = mkdir(part, 0777) ? errno : sync_parent(part);
 		if (failed && failed != EEXIST)
-			return duct_fail(err, DUCT_CONFIG, "%s \"%s\": cannot be created: %s", what, path,
-					 strerror(failed));
+			return duct_fail(err, DUCT_CONFIG, "%s \"%s\": cannot be created: %s", what, path, strerror(failed));
 		*slash = '/';
 	}
 	return 0;
@@ -103,8 +102,7 @@ static int wanted_folder(const struct lake_config *config, char **ret, struct du
 		return duct_fail(err, DUCT_CONFIG, "catalog \"%s\": data_path is needed to create it",
 				 strncmp(config->catalog, "postgres:", 9) == 0 ? "postgres" : config->catalog);
 	if (is_remote(config->data_path))
-		return duct_fail(err, DUCT_CONFIG, "data_path \"%s\": only a local directory can be written",
-				 config->data_path);
+		return duct_fail(err, DUCT_CONFIG, "data_path \"%s\": only a local directory can be written", config->data_path);
 	*ret = normal_folder(config->data_path);
 	int made = make_folder(*ret, err);
 	if (made)
@@ -133,8 +131,7 @@ static int take_identity(void *arg, int set, const char *const *v, struct duct_e
 	return 0;
 }
 
-static int check_identity(struct lake *lake, const struct lake_config *config, struct identity *id,
-			  struct duct_error *err)
+static int check_identity(struct lake *lake, const struct lake_config *config, struct identity *id, struct duct_error *err)
 {
 	if (lake_queryf(lake->db, take_identity, id, err,
 			"SELECT key, value FROM @ducklake_metadata WHERE scope IS NULL AND value IS NOT NULL"))
@@ -170,15 +167,13 @@ static int open_database(struct lake *lake, const struct lake_config *config, st
 	if (strncmp(catalog, "sqlite:", 7) == 0 && catalog[7]) {
 		int rc = config->create && !config->read_only ? make_parents(catalog + 7, "catalog", err) : 0;
 		return rc ? rc
-			  : lake_sqlite_open(&lake->db, catalog + 7, config->create, config->read_only,
-					     config->busy_timeout_ms, lake->ctx, err);
+			  : lake_sqlite_open(&lake->db, catalog + 7, config->create, config->read_only, config->busy_timeout_ms,
+					     lake->ctx, err);
 	}
 	if (strncmp(catalog, "postgres:", 9) == 0 || strncmp(catalog, "postgresql:", 11) == 0) {
 		const char *dsn = strchr(catalog, ':') + 1;
-		const char *schema =
-			config->metadata_schema && *config->metadata_schema ? config->metadata_schema : "public";
-		return lake_postgres_open(&lake->db, strncmp(dsn, "//", 2) == 0 ? catalog : dsn, schema, lake->ctx,
-					  err);
+		const char *schema = config->metadata_schema && *config->metadata_schema ? config->metadata_schema : "public";
+		return lake_postgres_open(&lake->db, strncmp(dsn, "//", 2) == 0 ? catalog : dsn, schema, lake->ctx, err);
 	}
 	return duct_fail(err, DUCT_CONFIG, "catalog: must be \"sqlite:PATH\" or \"postgres:CONNECTION\"");
 }
@@ -217,8 +212,9 @@ static int join(struct lake *lake, struct duct_error *err)
 		return -(int)err->class;
 	if (lake_has_table(lake->db, "ductstream_relation", &lake->has_own_tables, err))
 		return -(int)err->class;
-	if (lake->has_own_tables && (lake_upgrade_own_tables(lake, err) ||
-				     lake_queryf(lake->db, take_uuid, lake, err, "SELECT uuid FROM @ductstream_lake")))
+	if (lake->has_own_tables &&
+	    (lake_upgrade_own_tables(lake, err) ||
+	     lake_queryf(lake->db, take_uuid, lake, err, "SELECT uuid FROM @ductstream_lake")))
 		return -(int)err->class;
 	lake->db->lock_key = XXH64(lake->uuid, strlen(lake->uuid), 0) | 1;
 	return 0;
@@ -238,19 +234,20 @@ static int take_epoch(void *arg, int set, const char *const *v, struct duct_erro
  */
 static void raise_sql(struct lake *lake, const struct lake_mark_row *seen, const char *token, struct duct_buf *to)
 {
-	duct_buf_puts(to, lake->db->sqlite ? "BEGIN IMMEDIATE;"
-					   : "BEGIN;"
-					     "SELECT set_config('synchronous_commit', 'on', true) "
-					     "WHERE current_setting('synchronous_commit') <> 'remote_apply';");
+	duct_buf_puts(to,
+		      lake->db->sqlite ? "BEGIN IMMEDIATE;"
+				       : "BEGIN;"
+					 "SELECT set_config('synchronous_commit', 'on', true) "
+					 "WHERE current_setting('synchronous_commit') <> 'remote_apply';");
 	if (seen->exists) {
-		lake_sqlf(to, lake->db, "UPDATE @ductstream_checkpoint SET epoch = epoch + 1, owner = '%s' WHERE flow = ",
-			  token);
+		lake_sqlf(to, lake->db, "UPDATE @ductstream_checkpoint SET epoch = epoch + 1, owner = '%s' WHERE flow = ", token);
 		duct_buf_sql_literal(to, lake->flow);
 		duct_buf_printf(to, " AND epoch = %lld", (long long)seen->epoch);
 	} else {
 		lake_sqlf(to, lake->db,
 			  "INSERT INTO @ductstream_checkpoint (owner, flow, epoch, seq, state, lsn, commit_us) "
-			  "VALUES ('%s', ", token);
+			  "VALUES ('%s', ",
+			  token);
 		duct_buf_sql_literal(to, lake->flow);
 		duct_buf_puts(to, ", 1, 0, 'none', 0, 0) ON CONFLICT (flow) DO NOTHING");
 	}
@@ -520,8 +517,8 @@ static int take_file(void *arg, int set, const char *const *v, struct duct_error
 	return 0;
 }
 
-int lake_list_files(struct lake *lake, int64_t table_id, struct duct_arena *arena, struct lake_file **ret,
-		    size_t *ret_n, struct duct_error *err)
+int lake_list_files(struct lake *lake, int64_t table_id, struct duct_arena *arena, struct lake_file **ret, size_t *ret_n,
+		    struct duct_error *err)
 {
 	const struct lake_table *t = lake_model_table(lake->model, table_id);
 	if (!t)
@@ -569,13 +566,12 @@ static int take_snapshot(void *arg, int set, const char *const *v, struct duct_e
 	for (int i = 0; i < 5; i++)
 		text[i] = v[1 + i] ? duct_arena_strdup(list->arena, v[1 + i]) : NULL;
 	list->rows = duct_grow(list->rows, &list->cap, list->n + 1, sizeof *list->rows);
-	list->rows[list->n++] =
-		(struct lake_snapshot_row){lake_int(v[0], -1), text[0], text[1], text[2], text[3], text[4]};
+	list->rows[list->n++] = (struct lake_snapshot_row){lake_int(v[0], -1), text[0], text[1], text[2], text[3], text[4]};
 	return 0;
 }
 
-int lake_list_snapshots(struct lake *lake, int limit, struct duct_arena *arena, struct lake_snapshot_row **ret,
-			size_t *ret_n, struct duct_error *err)
+int lake_list_snapshots(struct lake *lake, int limit, struct duct_arena *arena, struct lake_snapshot_row **ret, size_t *ret_n,
+			struct duct_error *err)
 {
 	AUTO_BUF struct duct_buf sql = {0};
 	lake_sqlf(&sql, lake->db,

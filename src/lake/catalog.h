@@ -55,7 +55,7 @@ const char *lake_option(const struct lake *lake, const char *key, int64_t table_
 
 /* The checkpoint as of the last sync or commit. */
 void lake_checkpoint(const struct lake *lake, struct duct_checkpoint *ret);
-int64_t lake_snapshot_id(const struct lake *lake);  /* head as of the last sync or commit */
+int64_t lake_snapshot_id(const struct lake *lake);   /* head as of the last sync or commit */
 const char *lake_commit_id(const struct lake *lake); /* of our last commit: a uuid; "" when none */
 
 /* Sets state COPYING (compare-and-set on the epoch), without a snapshot. */
@@ -66,9 +66,9 @@ int lake_set_relation_state(struct lake *lake, uint32_t source_oid, const char *
 
 /* What happened to a table since the last sync or commit of ours. */
 enum lake_change {
-	LAKE_CHANGED_SCHEMA = 1 << 0,	/* altered or dropped by others */
-	LAKE_CHANGED_FILES = 1 << 1,	/* merge, rewrite, flush: positions moved, content the same */
-	LAKE_CHANGED_ROWS = 1 << 2,	/* rows inserted or deleted by others */
+	LAKE_CHANGED_SCHEMA = 1 << 0, /* altered or dropped by others */
+	LAKE_CHANGED_FILES = 1 << 1,  /* merge, rewrite, flush: positions moved, content the same */
+	LAKE_CHANGED_ROWS = 1 << 2,   /* rows inserted or deleted by others */
 };
 struct lake_change_note {
 	int64_t table_id;
@@ -112,7 +112,7 @@ struct lake_snapshot_row {
 	int64_t snapshot_id;
 	const char *time, *changes, *author, *message, *extra; /* NULL when NULL in the catalog */
 };
-int lake_list_snapshots(struct lake *lake, int limit, struct duct_arena *arena, struct lake_snapshot_row **ret,
-			size_t *ret_n, struct duct_error *err);
+int lake_list_snapshots(struct lake *lake, int limit, struct duct_arena *arena, struct lake_snapshot_row **ret, size_t *ret_n,
+			struct duct_error *err);
 
 #endif

@@ -211,9 +211,10 @@ static void marks_text(struct duct_buf *to, const struct lake_step *step, const 
 /* Statements before the script's first, which give one result each; their number is the return value. */
 static size_t preamble(struct duct_buf *to, const struct pg_db *db, const struct lake_pace *pace)
 {
-	duct_buf_puts(to, "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;"
-			  "SELECT set_config('synchronous_commit', 'on', true) "
-			  "WHERE current_setting('synchronous_commit') <> 'remote_apply';");
+	duct_buf_puts(to,
+		      "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;"
+		      "SELECT set_config('synchronous_commit', 'on', true) "
+		      "WHERE current_setting('synchronous_commit') <> 'remote_apply';");
 	if (!db->base.lock_key)
 		return 2;
 	duct_buf_printf(to, "SELECT pg_advisory_xact_lock(%lld);", (long long)db->base.lock_key);
@@ -299,8 +300,8 @@ static const struct lake_step *copy_step(const struct lake_script *script, size_
 }
 
 /* Reads the results of the string; `before` of them belong to no step. *ret_failed stays false when all went well. */
-static int read_results(struct pg_db *db, const struct lake_script *script, size_t before, size_t *ret_step,
-			bool *ret_failed, struct duct_error *err)
+static int read_results(struct pg_db *db, const struct lake_script *script, size_t before, size_t *ret_step, bool *ret_failed,
+			struct duct_error *err)
 {
 	size_t nth = 0;
 	*ret_failed = false;
@@ -331,8 +332,7 @@ static int read_results(struct pg_db *db, const struct lake_script *script, size
 	}
 }
 
-static enum lake_outcome run(struct lake_db *base, const struct lake_script *script, size_t *ret_step,
-			     struct duct_error *err)
+static enum lake_outcome run(struct lake_db *base, const struct lake_script *script, size_t *ret_step, struct duct_error *err)
 {
 	struct pg_db *db = of(base);
 	AUTO_BUF struct duct_buf sql = {0};
@@ -517,11 +517,7 @@ static char *label_of(const char *dsn)
 		else if (strcmp(o->keyword, "service") == 0)
 			service = o->val;
 	}
-	char *label = duct_xasprintf("\"%s\" on \"%s\"",
-				     db	       ? db
-				     : service ? service
-					       : "default",
-				     host ? host : "default host");
+	char *label = duct_xasprintf("\"%s\" on \"%s\"", db ? db : service ? service : "default", host ? host : "default host");
 	PQconninfoFree(options);
 	return label;
 }

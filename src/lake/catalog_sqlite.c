@@ -44,8 +44,8 @@ static int failed(struct sqlite_db *db, struct duct_error *err)
 	int code = sqlite3_extended_errcode(db->handle);
 	int ret;
 	if ((code & 0xff) == SQLITE_BUSY)
-		ret = duct_fail(err, DUCT_RETRY, "catalog \"%s\": locked by another process for longer than %lld ms",
-				db->path, (long long)db->busy_timeout_ms);
+		ret = duct_fail(err, DUCT_RETRY, "catalog \"%s\": locked by another process for longer than %lld ms", db->path,
+				(long long)db->busy_timeout_ms);
 	else if ((code & 0xff) == SQLITE_IOERR && sqlite3_system_errno(db->handle)) /* "disk I/O error" names no cause */
 		ret = duct_fail(err, class_of(code), "catalog \"%s\": %s: %s", db->path, sqlite3_errmsg(db->handle),
 				strerror(sqlite3_system_errno(db->handle)));
@@ -151,8 +151,7 @@ static int take_count(void *arg, int set, const char *const *values, struct duct
 	return 0;
 }
 
-static int run_step(struct sqlite_db *db, const struct lake_step *step, const char *sql, bool *ret_count_ok,
-		    struct duct_error *err)
+static int run_step(struct sqlite_db *db, const struct lake_step *step, const char *sql, bool *ret_count_ok, struct duct_error *err)
 {
 	*ret_count_ok = true;
 	if (step->kind == LAKE_STEP_MARKS)
@@ -166,8 +165,7 @@ static int run_step(struct sqlite_db *db, const struct lake_step *step, const ch
 	return ret;
 }
 
-static enum lake_outcome run(struct lake_db *base, const struct lake_script *script, size_t *ret_step,
-			     struct duct_error *err)
+static enum lake_outcome run(struct lake_db *base, const struct lake_script *script, size_t *ret_step, struct duct_error *err)
 {
 	struct sqlite_db *db = of(base);
 	*ret_step = 0;
@@ -257,8 +255,7 @@ int lake_sqlite_open(struct lake_db **ret, const char *path, bool create, bool r
 				   "permission",
 				   path);
 	else
-		result = duct_fail(err, DUCT_CONFIG, "catalog \"%s\": cannot be opened: %s", path,
-				   sqlite3_errmsg(db->handle));
+		result = duct_fail(err, DUCT_CONFIG, "catalog \"%s\": cannot be opened: %s", path, sqlite3_errmsg(db->handle));
 	if (result) {
 		close_db(&db->base);
 		return result;

@@ -12,20 +12,22 @@ static const struct {
 	{"ducklake_metadata", "key n value n scope v scope_id b"},
 	{"ducklake_snapshot", "snapshot_id p snapshot_time t schema_version b next_catalog_id b next_file_id b"},
 	{"ducklake_snapshot_changes", "snapshot_id p changes_made v author v commit_message v commit_extra_info v"},
-	{"ducklake_schema",
-	 "schema_id p schema_uuid u begin_snapshot b end_snapshot b schema_name v path v path_is_relative o"},
-	{"ducklake_table", "table_id b table_uuid u begin_snapshot b end_snapshot b schema_id b table_name v path v "
-			   "path_is_relative o"},
-	{"ducklake_view", "view_id b view_uuid u begin_snapshot b end_snapshot b schema_id b view_name v dialect v "
-			  "sql v column_aliases v"},
+	{"ducklake_schema", "schema_id p schema_uuid u begin_snapshot b end_snapshot b schema_name v path v path_is_relative o"},
+	{"ducklake_table",
+	 "table_id b table_uuid u begin_snapshot b end_snapshot b schema_id b table_name v path v "
+	 "path_is_relative o"},
+	{"ducklake_view",
+	 "view_id b view_uuid u begin_snapshot b end_snapshot b schema_id b view_name v dialect v "
+	 "sql v column_aliases v"},
 	{"ducklake_tag", "object_id b begin_snapshot b end_snapshot b key v value v"},
 	{"ducklake_column_tag", "table_id b column_id b begin_snapshot b end_snapshot b key v value v"},
 	{"ducklake_data_file",
 	 "data_file_id p table_id b begin_snapshot b end_snapshot b file_order b path v path_is_relative o "
 	 "file_format v record_count b file_size_bytes b footer_size b row_id_start b partition_id b "
 	 "encryption_key v mapping_id b partial_max b"},
-	{"ducklake_file_column_stats", "data_file_id b table_id b column_id b column_size_bytes b value_count b "
-				       "null_count b min_value v max_value v contains_nan o extra_stats v"},
+	{"ducklake_file_column_stats",
+	 "data_file_id b table_id b column_id b column_size_bytes b value_count b "
+	 "null_count b min_value v max_value v contains_nan o extra_stats v"},
 	{"ducklake_file_variant_stats",
 	 "data_file_id b table_id b column_id b variant_path v shredded_type v column_size_bytes b "
 	 "value_count b null_count b min_value v max_value v contains_nan o extra_stats v"},
@@ -45,8 +47,7 @@ static const struct {
 	{"ducklake_files_scheduled_for_deletion", "data_file_id b path v path_is_relative o schedule_start t"},
 	{"ducklake_inlined_data_tables", "table_id b table_name v schema_version b"},
 	{"ducklake_column_mapping", "mapping_id b table_id b type v"},
-	{"ducklake_name_mapping",
-	 "mapping_id b column_id b source_name v target_field_id b parent_column b is_partition o"},
+	{"ducklake_name_mapping", "mapping_id b column_id b source_name v target_field_id b parent_column b is_partition o"},
 	{"ducklake_schema_versions", "begin_snapshot b schema_version b table_id b"},
 	{"ducklake_macro", "schema_id b macro_id b macro_name v begin_snapshot b end_snapshot b"},
 	{"ducklake_macro_impl", "macro_id b impl_id b dialect v sql v type v"},
@@ -54,8 +55,7 @@ static const struct {
 	 "macro_id b impl_id b column_id b parameter_name v parameter_type v default_value v "
 	 "default_value_type v"},
 	{"ducklake_sort_info", "sort_id b table_id b begin_snapshot b end_snapshot b"},
-	{"ducklake_sort_expression",
-	 "sort_id b table_id b sort_key_index b expression v dialect v sort_direction v null_order v"},
+	{"ducklake_sort_expression", "sort_id b table_id b sort_key_index b expression v dialect v sort_direction v null_order v"},
 };
 
 static const char *type_of(const struct lake_db *db, char letter)
@@ -96,8 +96,9 @@ int lake_has_table(struct lake_db *db, const char *name, bool *ret, struct duct_
 	if (db->sqlite) {
 		duct_buf_puts(&sql, "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ");
 	} else {
-		duct_buf_puts(&sql, "SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-				    "WHERE n.nspname = ");
+		duct_buf_puts(&sql,
+			      "SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+			      "WHERE n.nspname = ");
 		duct_buf_sql_literal(&sql, db->schema);
 		duct_buf_puts(&sql, " AND c.relname = ");
 	}
@@ -228,8 +229,7 @@ static int has_index(struct lake_db *db, const char *name, bool *ret, struct duc
 	if (!db->sqlite)
 		return lake_has_table(db, name, ret, err); /* pg_class holds both */
 	*ret = false;
-	return lake_queryf(db, take_true, ret, err, "SELECT 1 FROM sqlite_master WHERE type = 'index' AND name = '%s'",
-			   name);
+	return lake_queryf(db, take_true, ret, err, "SELECT 1 FROM sqlite_master WHERE type = 'index' AND name = '%s'", name);
 }
 
 int lake_create_indexes(struct lake_db *db, struct duct_error *err)

@@ -19,8 +19,8 @@ static void add_marks(struct lake_dead *dead, const struct lake_mark_set *set, i
 		qsort(dead->positions, dead->n, sizeof *marks, duct_compare_i64);
 }
 
-int lake_dead_read(struct lake_dead *dead, const struct lake_mark_set *marks, struct duck_conn *conn,
-		   const struct lake_file *file, struct duct_error *err)
+int lake_dead_read(struct lake_dead *dead, const struct lake_mark_set *marks, struct duck_conn *conn, const struct lake_file *file,
+		   struct duct_error *err)
 {
 	lake_dead_done(dead);
 	if (file->delete_path && lake_read_delete_file(conn, file->delete_path, &dead->positions, &dead->n, err)) {

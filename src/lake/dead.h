@@ -11,8 +11,8 @@ struct lake_dead {
 	size_t n;
 };
 /* Takes the place of what was in it; marks: of the table. On failure it is empty. */
-int lake_dead_read(struct lake_dead *dead, const struct lake_mark_set *marks, struct duck_conn *conn,
-		   const struct lake_file *file, struct duct_error *err);
+int lake_dead_read(struct lake_dead *dead, const struct lake_mark_set *marks, struct duck_conn *conn, const struct lake_file *file,
+		   struct duct_error *err);
 bool lake_dead_has(const struct lake_dead *dead, int64_t position);
 void lake_dead_done(struct lake_dead *dead); /* empty again */
 

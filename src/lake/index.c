@@ -28,7 +28,7 @@ static const char magic[16] = "ductstream idx3";
 struct lake_index {
 	struct lake_index_set *set;
 	char *path;
-	bool scratch; /* has no name on disk but while it is made */
+	bool scratch;	     /* has no name on disk but while it is made */
 	struct header *head; /* the mapping */
 	struct entry *entries;
 	size_t mapped;
@@ -180,9 +180,8 @@ static bool is_capacity(uint64_t n)
 
 static bool is_header(const struct header *h, const struct lake_index_set *set, const struct stat *st)
 {
-	return memcmp(h->magic, magic, sizeof magic) == 0 && h->set_id == lake_index_set_id(set) &&
-	       h->capacity >= FIRST_CAPACITY && is_capacity(h->capacity) && h->capacity < (uint64_t)1 << 40 &&
-	       (size_t)st->st_size == index_file_bytes(h->capacity);
+	return memcmp(h->magic, magic, sizeof magic) == 0 && h->set_id == lake_index_set_id(set) && h->capacity >= FIRST_CAPACITY &&
+		is_capacity(h->capacity) && h->capacity < (uint64_t)1 << 40 && (size_t)st->st_size == index_file_bytes(h->capacity);
 }
 
 static bool sums_are_right(int fd, const struct header *h)
@@ -228,14 +227,14 @@ static bool open_file(struct lake_index *index, int64_t table_id, const char *fi
 	if (fd < 0)
 		return false;
 	bool ok = fstat(fd, &st) == 0 && pread(fd, &h, sizeof h, 0) == (ssize_t)sizeof h && is_header(&h, index->set, &st) &&
-		  h.table_id == table_id && (!fingerprint || strncmp(h.fingerprint, fingerprint, sizeof h.fingerprint - 1) == 0) &&
-		  h.built && sums_are_right(fd, &h) && map_file(index, fd, h.capacity, NULL) == 0;
+		h.table_id == table_id && (!fingerprint || strncmp(h.fingerprint, fingerprint, sizeof h.fingerprint - 1) == 0) &&
+		h.built && sums_are_right(fd, &h) && map_file(index, fd, h.capacity, NULL) == 0;
 	close(fd);
 	return ok;
 }
 
-int lake_index_open(struct lake_index **ret, struct lake_index_set *set, int64_t table_id, const char *fingerprint,
-		    bool *ret_built, struct duct_error *err)
+int lake_index_open(struct lake_index **ret, struct lake_index_set *set, int64_t table_id, const char *fingerprint, bool *ret_built,
+		    struct duct_error *err)
 {
 	struct lake_index *index = duct_xcalloc(1, sizeof *index);
 	index->set = set;
@@ -341,8 +340,7 @@ bool lake_index_find(const struct lake_index *index, struct lake_key_hash hash, 
 	return e != NULL;
 }
 
-bool lake_index_next(const struct lake_index *index, uint64_t *cursor, struct lake_key_hash *ret_hash,
-		     struct lake_place *ret)
+bool lake_index_next(const struct lake_index *index, uint64_t *cursor, struct lake_key_hash *ret_hash, struct lake_place *ret)
 {
 	while (*cursor < index->capacity) {
 		const struct entry *e = &index->entries[(*cursor)++];

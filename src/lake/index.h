@@ -28,7 +28,7 @@ enum { LAKE_HASH_LOW_BITS = 16 };
 
 /* Where the live row of a key is. */
 struct lake_place {
-	int64_t row_id; /* from LAKE_ROW_ID_MIN to -1 - LAKE_ROW_ID_MIN: 140 million millions */
+	int64_t row_id;	   /* from LAKE_ROW_ID_MIN to -1 - LAKE_ROW_ID_MIN: 140 million millions */
 	uint32_t file_id;  /* LAKE_INLINED: inside the catalog */
 	uint32_t position; /* in the file; inside the catalog: the schema version that it was inlined at */
 };
@@ -39,8 +39,8 @@ struct lake_place {
  * Opens the set in `dir` (made when missing). *ret_fresh: every table file in it stands for exactly the commit `commit_id` of
  * the lake `lake_uuid`; when false the set was emptied (another lake, behind or ahead, dirty, or a power cut since).
  */
-int lake_index_set_open(struct lake_index_set **ret, const char *dir, const char *lake_uuid, const char *commit_id,
-			bool *ret_fresh, struct duct_error *err);
+int lake_index_set_open(struct lake_index_set **ret, const char *dir, const char *lake_uuid, const char *commit_id, bool *ret_fresh,
+			struct duct_error *err);
 void lake_index_set_close(struct lake_index_set *set); /* accepts NULL; syncs, so that it is fresh after a reboot too */
 
 /* Between begin and end the set counts as dirty; end names the lake commit that it now stands for. */
@@ -62,8 +62,8 @@ uint64_t lake_index_set_seed(const struct lake_index_set *set);
  * holds the whole table (lake_index_set_built was called); otherwise it is empty and must be rebuilt. `fingerprint` NULL: as it
  * is, by whatever key; *ret is NULL when it is not built.
  */
-int lake_index_open(struct lake_index **ret, struct lake_index_set *set, int64_t table_id, const char *fingerprint,
-		    bool *ret_built, struct duct_error *err);
+int lake_index_open(struct lake_index **ret, struct lake_index_set *set, int64_t table_id, const char *fingerprint, bool *ret_built,
+		    struct duct_error *err);
 void lake_index_close(struct lake_index *index); /* accepts NULL */
 
 /* One that stands for nothing in the lake and is gone when it is closed: room on disk for a large group's keys. */
@@ -97,8 +97,7 @@ bool lake_index_remove(struct lake_index *index, struct lake_key_hash hash, int6
 bool lake_index_find(const struct lake_index *index, struct lake_key_hash hash, int64_t row_id, struct lake_place *ret);
 
 /* Walks all entries, nearly in the order of their hashes: *cursor begins with 0. False at the end. */
-bool lake_index_next(const struct lake_index *index, uint64_t *cursor, struct lake_key_hash *ret_hash,
-		     struct lake_place *ret);
+bool lake_index_next(const struct lake_index *index, uint64_t *cursor, struct lake_key_hash *ret_hash, struct lake_place *ret);
 
 size_t lake_index_count(const struct lake_index *index);
 

@@ -21,7 +21,7 @@ struct part {
 	void *stream;
 	uint64_t begin, end; /* its slots */
 	uint64_t base;	     /* slots [base, base + WINDOW) are in the window */
-	uint64_t next;	    /* no slot from here on is taken */
+	uint64_t next;	     /* no slot from here on is taken */
 	struct entry *window;
 	uint64_t count, sum;
 	struct entry_list over;
@@ -108,7 +108,8 @@ int index_fill_file(struct index_filling *f)
 		uint64_t share = UINT64_MAX / f->parts + 1; /* 0 when there is one part */
 		uint64_t begin = entry_home(i * share, f->capacity);
 		uint64_t end = i + 1 < f->parts ? entry_home((i + 1) * share, f->capacity) : f->capacity;
-		parts[i] = (struct part){.filling = f, .stream = f->streams[i], .begin = begin, .base = begin, .next = begin, .end = end};
+		parts[i] = (struct part){
+			.filling = f, .stream = f->streams[i], .begin = begin, .base = begin, .next = begin, .end = end};
 	}
 	unsigned started = 1;
 	while (started < f->parts && !pthread_create(&parts[started].thread, NULL, fill_part, &parts[started]))

@@ -21,7 +21,7 @@ enum {
 /* A piece of the file that is the runs' own. Each is as large as all before it, so they are few; what is not written is a hole. */
 struct extent {
 	off_t at;
-	size_t n, cap;	  /* items: all runs in it but the last are RUN_ITEMS long */
+	size_t n, cap;	   /* items: all runs in it but the last are RUN_ITEMS long */
 	struct entry *map; /* while it is merged */
 };
 
@@ -173,8 +173,7 @@ static int spill(struct lake_index_runs *r, struct duct_error *err)
 	return 0;
 }
 
-int lake_index_runs_add(struct lake_index_runs *r, struct lake_key_hash hash, struct lake_place place,
-			struct duct_error *err)
+int lake_index_runs_add(struct lake_index_runs *r, struct lake_key_hash hash, struct lake_place place, struct duct_error *err)
 {
 	r->items[r->n++] = entry_make(hash, place);
 	return r->n < RUN_ITEMS ? 0 : spill(r, err);
@@ -282,8 +281,8 @@ static bool merge_next(void *stream, struct entry *ret)
 	return true;
 }
 
-int lake_index_merge(struct lake_index *index, struct lake_index_runs *const *runs, size_t n, lake_place_fn *place,
-		     void *arg, bool *ret_equal, struct duct_error *err)
+int lake_index_merge(struct lake_index *index, struct lake_index_runs *const *runs, size_t n, lake_place_fn *place, void *arg,
+		     bool *ret_equal, struct duct_error *err)
 {
 	struct merge merges[MERGE_PARTS] = {0};
 	void *streams[MERGE_PARTS];

@@ -13,8 +13,7 @@ struct lake_index_runs;
 int lake_index_runs_open(struct lake_index_runs **ret, struct lake_index_set *set, struct duct_error *err);
 void lake_index_runs_close(struct lake_index_runs *runs); /* accepts NULL */
 
-int lake_index_runs_add(struct lake_index_runs *runs, struct lake_key_hash hash, struct lake_place place,
-			struct duct_error *err);
+int lake_index_runs_add(struct lake_index_runs *runs, struct lake_key_hash hash, struct lake_place place, struct duct_error *err);
 /* No more comes: what is in memory spills too. */
 int lake_index_runs_finish(struct lake_index_runs *runs, struct duct_error *err);
 
@@ -24,7 +23,7 @@ int lake_index_runs_finish(struct lake_index_runs *runs, struct duct_error *err)
  * *ret_equal: two entries have the same hash.
  */
 typedef struct lake_place lake_place_fn(void *arg, size_t which, struct lake_place place);
-int lake_index_merge(struct lake_index *index, struct lake_index_runs *const *runs, size_t n, lake_place_fn *place,
-		     void *arg, bool *ret_equal, struct duct_error *err);
+int lake_index_merge(struct lake_index *index, struct lake_index_runs *const *runs, size_t n, lake_place_fn *place, void *arg,
+		     bool *ret_equal, struct duct_error *err);
 
 #endif

@@ -18,10 +18,10 @@
 struct state {
 	char magic[16];
 	uint64_t set_id, seed;
-	uint64_t dirty;	 /* 1 between begin and end */
-	uint64_t doubts; /* how often it got another seed because a hash was there twice, the last time at doubted_at */
-	uint64_t synced; /* 1: everything reached the disk; cleared by the first begin */
-	uint64_t sum;	 /* of all entries of all tables: files of different moments do not add up */
+	uint64_t dirty;		/* 1 between begin and end */
+	uint64_t doubts;	/* how often it got another seed because a hash was there twice, the last time at doubted_at */
+	uint64_t synced;	/* 1: everything reached the disk; cleared by the first begin */
+	uint64_t sum;		/* of all entries of all tables: files of different moments do not add up */
 	uint64_t device, inode; /* of this file: another one is a copy */
 	char boot_id[40];
 	char lake_uuid[64];
@@ -64,8 +64,7 @@ static int make_dirs(const char *dir, struct duct_error *err)
 			continue;
 		*p = 0;
 		if (mkdir(path, 0700) && errno != EEXIST)
-			return duct_fail(err, DUCT_CONFIG, "make folder \"%s\" for the key index: %s", path,
-					 strerror(errno));
+			return duct_fail(err, DUCT_CONFIG, "make folder \"%s\" for the key index: %s", path, strerror(errno));
 		if (!c)
 			return 0;
 		*p = c;
@@ -151,8 +150,8 @@ static bool is_fresh(struct lake_index_set *set, const char *lake_uuid, const ch
 {
 	const struct state *s = set->state;
 	return memcmp(s->magic, magic, sizeof magic) == 0 && s->check == check_of(s) && !s->dirty &&
-	       strncmp(s->lake_uuid, lake_uuid, sizeof s->lake_uuid) == 0 && commit_id[0] &&
-	       strncmp(s->commit_id, commit_id, sizeof s->commit_id) == 0 && is_whole(set);
+		strncmp(s->lake_uuid, lake_uuid, sizeof s->lake_uuid) == 0 && commit_id[0] &&
+		strncmp(s->commit_id, commit_id, sizeof s->commit_id) == 0 && is_whole(set);
 }
 
 static int start_anew(struct lake_index_set *set, const char *lake_uuid, const char *commit_id, struct duct_error *err)
@@ -197,8 +196,8 @@ static int open_state(struct lake_index_set *set, struct duct_error *err)
 	return 0;
 }
 
-int lake_index_set_open(struct lake_index_set **ret, const char *dir, const char *lake_uuid, const char *commit_id,
-			bool *ret_fresh, struct duct_error *err)
+int lake_index_set_open(struct lake_index_set **ret, const char *dir, const char *lake_uuid, const char *commit_id, bool *ret_fresh,
+			struct duct_error *err)
 {
 	struct lake_index_set *set = duct_xcalloc(1, sizeof *set);
 	pthread_mutex_init(&set->spill.lock, NULL);

@@ -8,7 +8,7 @@
 
 /* Inside of the index set, for index.c and index_runs.c only. */
 const char *lake_index_set_dir(const struct lake_index_set *set);
-uint64_t lake_index_set_id(const struct lake_index_set *set); /* random, new whenever the set is emptied */
+uint64_t lake_index_set_id(const struct lake_index_set *set);		/* random, new whenever the set is emptied */
 void lake_index_set_add_sum(struct lake_index_set *set, uint64_t more); /* the sum over the files of all tables */
 
 /* One file without a name for the runs of all tables (index_runs.c), as long as there are some. */

@@ -18,8 +18,7 @@ enum lake_inline_form {
 };
 /* One value in the encoding that the official client reads. False (what was appended is of no use): the catalog cannot
  * hold it. */
-bool lake_inline_value(struct duct_buf *to, enum lake_inline_form form, const struct duct_type *type,
-		       struct duct_cell cell);
+bool lake_inline_value(struct duct_buf *to, enum lake_inline_form form, const struct duct_type *type, struct duct_cell cell);
 
 /* Bounds and counts of the values of one column; zero-initialise, lake_bounds_done() frees. */
 struct lake_bounds {
@@ -62,15 +61,14 @@ void lake_txn_inlined_size(const struct lake_txn_table *t, int64_t *ret_rows, in
 /* --- out of the catalog --- */
 
 /* Schema versions that the table has an inlined table for, ascending. Arena memory. */
-void lake_inlined_versions(const struct lake *lake, int64_t table_id, struct duct_arena *arena, int64_t **ret,
-			   size_t *ret_n);
+void lake_inlined_versions(const struct lake *lake, int64_t table_id, struct duct_arena *arena, int64_t **ret, size_t *ret_n);
 
 /* What is in them now, dead rows included: each table of the flow that has any, by id. Bytes are as the
  * database holds them, by and large. Costs a look at every inlined table, and a walk over what is in it. */
 struct lake_inlined_sizes {
 	struct lake_inlined_size {
 		int64_t table_id, rows, bytes;
-	} *sizes; /* malloc */
+	} * sizes; /* malloc */
 	size_t n, cap;
 };
 int lake_inlined_sizes(struct lake *lake, struct lake_inlined_sizes *ret, struct duct_error *err);
@@ -84,8 +82,7 @@ struct lake_inlined_row {
 };
 struct lake_inlined_wanted {
 	int64_t table_id, schema_version;
-	const struct lake_column *const
-		*columns; /* as of now, or as of then; what was not there yet is the initial default */
+	const struct lake_column *const *columns; /* as of now, or as of then; what was not there yet is the initial default */
 	int ncolumns;
 	bool dead_too;
 	const int64_t *row_ids; /* only these rows; NULL: all */
@@ -94,11 +91,10 @@ struct lake_inlined_wanted {
 	size_t most;			      /* the first so many; 0: all */
 };
 /* For each chunk of rows, by row id and begin: a batch with the wanted columns, and what the catalog says of each row. */
-typedef int lake_inlined_fn(void *arg, const struct duct_batch *batch, const struct lake_inlined_row *rows,
-			    struct duct_error *err);
+typedef int lake_inlined_fn(void *arg, const struct duct_batch *batch, const struct lake_inlined_row *rows, struct duct_error *err);
 /* RETRY when another client has flushed them. */
-int lake_read_inlined(struct lake *lake, struct duck_conn *conn, const struct lake_inlined_wanted *wanted,
-		      lake_inlined_fn *fn, void *arg, struct duct_error *err);
+int lake_read_inlined(struct lake *lake, struct duck_conn *conn, const struct lake_inlined_wanted *wanted, lake_inlined_fn *fn,
+		      void *arg, struct duct_error *err);
 
 /* The rows of up to snapshot `upto` that have died behind it, without their values. */
 typedef int lake_inlined_end_fn(void *arg, const struct lake_inlined_row *row, struct duct_error *err);

@@ -63,8 +63,7 @@ static bool has_json(const struct duct_type *type)
 	return type->kind == DUCT_JSON;
 }
 
-static bool put_nested(struct duct_buf *to, enum lake_inline_form form, const struct duct_type *type,
-		       struct duct_cell cell)
+static bool put_nested(struct duct_buf *to, enum lake_inline_form form, const struct duct_type *type, struct duct_cell cell)
 {
 	AUTO_BUF struct duct_buf text = {0};
 	if (has_json(type))
@@ -79,8 +78,7 @@ static bool put_nested(struct duct_buf *to, enum lake_inline_form form, const st
 	return true;
 }
 
-bool lake_inline_value(struct duct_buf *to, enum lake_inline_form form, const struct duct_type *type,
-		       struct duct_cell cell)
+bool lake_inline_value(struct duct_buf *to, enum lake_inline_form form, const struct duct_type *type, struct duct_cell cell)
 {
 	const char *quote = form == LAKE_INLINE_COPY ? "" : "'";
 	if (!cell.data) {
@@ -180,8 +178,7 @@ static const char *bound_text(const struct duct_type *type, const char *p, size_
 }
 
 /* Of bytes: long ones are cut, and a cut upper bound is raised at its last byte that can be. NULL: there is none. */
-static const char *bytes_bound(const struct duct_type *type, const struct duct_buf *b, bool upper,
-			       struct duct_arena *arena)
+static const char *bytes_bound(const struct duct_type *type, const struct duct_buf *b, bool upper, struct duct_arena *arena)
 {
 	char cut[LONGEST_BOUND];
 	size_t n = b->len;

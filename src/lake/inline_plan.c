@@ -80,8 +80,7 @@ static void sum_up(struct inlining *in)
 	for (int c = 0; c < in->t->nlive; c++) {
 		const struct lake_column *column = &in->t->live[c];
 		if (!duct_kind_is_nested(column->type.kind))
-			facts->stats[facts->nstats++] =
-				lake_bounds_stats(&in->bounds[c], column->id, &column->type, &facts->arena);
+			facts->stats[facts->nstats++] = lake_bounds_stats(&in->bounds[c], column->id, &column->type, &facts->arena);
 	}
 	in->to->facts = facts;
 }
@@ -116,9 +115,9 @@ bool lake_txn_inline(struct lake_txn *txn, struct lake_txn_table *t, const struc
 	bool made = known && !t->altered && !t->renamed && known->inlined_version >= known->schema_version;
 	if (!lake_txn_take_locks(txn, made ? LAKE_LOCKS_KNOWN_TABLE : LAKE_LOCKS_NEW_TABLE))
 		return false;
-	in.to->form = txn->lake->db->sqlite	 ? LAKE_INLINE_SQLITE
-		      : rows->n < COPY_FROM_ROWS ? LAKE_INLINE_POSTGRES
-						 : LAKE_INLINE_COPY;
+	in.to->form = txn->lake->db->sqlite ? LAKE_INLINE_SQLITE
+		: rows->n < COPY_FROM_ROWS  ? LAKE_INLINE_POSTGRES
+					    : LAKE_INLINE_COPY;
 	in.bounds = duct_xcalloc((size_t)t->nlive + 1, sizeof *in.bounds);
 	in.to->row_ids = duct_xmalloc(rows->n * sizeof *in.to->row_ids);
 	AUTO_BUF struct duct_buf scratch = {0};

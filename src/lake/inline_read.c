@@ -25,8 +25,7 @@ static const struct lake_inlined_table *table_of(const struct lake *lake, int64_
 	return NULL;
 }
 
-void lake_inlined_versions(const struct lake *lake, int64_t table_id, struct duct_arena *arena, int64_t **ret,
-			   size_t *ret_n)
+void lake_inlined_versions(const struct lake *lake, int64_t table_id, struct duct_arena *arena, int64_t **ret, size_t *ret_n)
 {
 	const struct lake_model *model = lake->model;
 	*ret = duct_arena_alloc(arena, (model->ninlined + 1) * sizeof **ret);
@@ -256,8 +255,7 @@ static int take_scalar(struct reading *r, int c, const char *text, struct duct_e
 		rc = duct_fail(err, DUCT_FATAL, "bytes are not given in hex");
 	const struct duct_buf *bytes = &r->value;
 	if (rc == 0 && !duct_type_equal(from, into) && !(in_bytes(from) && in_bytes(into))) {
-		rc = duct_cell_cast(&r->cast, from, (struct duct_cell){r->value.data, (uint32_t)r->value.len}, into,
-				    err);
+		rc = duct_cell_cast(&r->cast, from, (struct duct_cell){r->value.data, (uint32_t)r->value.len}, into, err);
 		bytes = &r->cast;
 	}
 	if (rc == 0)
@@ -399,8 +397,8 @@ static int explain(struct lake *lake, const struct lake_inlined_wanted *wanted, 
 	return rc < 0 || there ? -(int)err->class : fail_gone(wanted->schema_version, err);
 }
 
-int lake_read_inlined(struct lake *lake, struct duck_conn *conn, const struct lake_inlined_wanted *wanted,
-		      lake_inlined_fn *fn, void *arg, struct duct_error *err)
+int lake_read_inlined(struct lake *lake, struct duck_conn *conn, const struct lake_inlined_wanted *wanted, lake_inlined_fn *fn,
+		      void *arg, struct duct_error *err)
 {
 	const struct lake_inlined_table *table = table_of(lake, wanted->table_id, wanted->schema_version);
 	if (!table)

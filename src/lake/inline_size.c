@@ -22,8 +22,9 @@ static int put_row_size(struct duct_buf *to, struct lake *lake, const char *name
 		return 0;
 	}
 	AUTO_BUF struct duct_buf sql = {0};
-	duct_buf_puts(&sql, "SELECT group_concat('ifnull(length(CAST(\"' || replace(name, '\"', '\"\"') || '\" AS BLOB)), 0)', ' + ') "
-			    "FROM pragma_table_info(");
+	duct_buf_puts(&sql,
+		      "SELECT group_concat('ifnull(length(CAST(\"' || replace(name, '\"', '\"\"') || '\" AS BLOB)), 0)', ' + ') "
+		      "FROM pragma_table_info(");
 	duct_buf_sql_literal(&sql, name);
 	duct_buf_putc(&sql, ')');
 	return lake->db->ops->query(lake->db, sql.data, take_text, to, err);
@@ -57,15 +58,15 @@ static int take_name(void *arg, int set, const char *const *values, struct duct_
 static int list_filled(struct lake *lake, struct names *ret, struct duct_error *err)
 {
 	if (lake->db->sqlite)
-		return lake_queryf(lake->db, take_name, ret, err, "SELECT table_name FROM @ducklake_inlined_data_tables ORDER BY 1");
+		return lake_queryf(lake->db, take_name, ret, err,
+				   "SELECT table_name FROM @ducklake_inlined_data_tables ORDER BY 1");
 	return lake_queryf(lake->db, take_name, ret, err,
 			   "SELECT c.relname FROM @ducklake_inlined_data_tables i JOIN pg_class own ON own.oid = i.tableoid JOIN "
 			   "pg_class c ON c.relname = i.table_name AND c.relnamespace = own.relnamespace "
 			   "WHERE pg_relation_size(c.oid) > 0 ORDER BY c.relname");
 }
 
-static int add_size(struct lake *lake, const struct lake_inlined_table *t, struct lake_inlined_sizes *ret,
-		    struct duct_error *err)
+static int add_size(struct lake *lake, const struct lake_inlined_table *t, struct lake_inlined_sizes *ret, struct duct_error *err)
 {
 	AUTO_BUF struct duct_buf sql = {0}, row = {0};
 	struct lake_inlined_size size = {.table_id = t->table_id};

@@ -9,8 +9,7 @@
 static int64_t load_integer(const struct duct_type *type, const char *p)
 {
 	switch (duct_type_width(type)) {
-	case 1:
-		return type->kind == DUCT_INT8 ? (int64_t)*(const int8_t *)p : (int64_t)*(const uint8_t *)p;
+	case 1: return type->kind == DUCT_INT8 ? (int64_t) * (const int8_t *)p : (int64_t) * (const uint8_t *)p;
 	case 2: {
 		int16_t v;
 		memcpy(&v, p, 2);
@@ -93,24 +92,14 @@ static void append_value(struct duct_buf *to, const struct duct_type *type, stru
 	case DUCT_UINT16:
 	case DUCT_UINT32:
 	case DUCT_UINT64:
-	case DUCT_TIME:
-		append_i64(to, load_integer(type, cell.data));
-		break;
+	case DUCT_TIME: append_i64(to, load_integer(type, cell.data)); break;
 	case DUCT_FLOAT32:
-	case DUCT_FLOAT64:
-		append_float(to, type, cell.data, exact);
-		break;
-	case DUCT_DECIMAL:
-		append_decimal(to, type, cell.data);
-		break;
+	case DUCT_FLOAT64: append_float(to, type, cell.data, exact); break;
+	case DUCT_DECIMAL: append_decimal(to, type, cell.data); break;
 	case DUCT_DATE:
 	case DUCT_TIMESTAMP:
-	case DUCT_TIMESTAMPTZ:
-		append_timestamp(to, type, cell.data);
-		break;
-	case DUCT_UUID:
-		duct_buf_append(to, cell.data, 16);
-		break;
+	case DUCT_TIMESTAMPTZ: append_timestamp(to, type, cell.data); break;
+	case DUCT_UUID: duct_buf_append(to, cell.data, 16); break;
 	case DUCT_VARCHAR:
 	case DUCT_JSON:
 	case DUCT_BLOB:

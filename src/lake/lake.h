@@ -53,8 +53,8 @@ struct lake_column_row {
 	bool nulls_allowed;
 };
 /* Builds root columns with their trees out of the rows of one table. */
-void lake_build_columns(struct duct_arena *arena, const struct lake_column_row *rows, size_t n,
-			struct lake_column **ret, int *ret_n);
+void lake_build_columns(struct duct_arena *arena, const struct lake_column_row *rows, size_t n, struct lake_column **ret,
+			int *ret_n);
 
 /* Names compare without case for ASCII letters only, as DuckDB does it. */
 bool lake_same_name(const char *a, const char *b);
@@ -84,7 +84,7 @@ struct lake {
 	char *flow, *data_path;
 	char uuid[37];
 	bool read_only, has_own_tables, inline_tables, create_indexes;
-	bool has_owner; /* ductstream_checkpoint has that column: false only for a read-only look at an older lake */
+	bool has_owner;	 /* ductstream_checkpoint has that column: false only for a read-only look at an older lake */
 	int64_t pace_ms; /* gap after a snapshot of ours, of all our processes */
 	struct lake_model *model;
 	struct duct_arena options_arena;
@@ -97,7 +97,7 @@ struct lake {
 	struct lake_known_marks { /* marks.h */
 		int64_t table_id;
 		struct lake_mark_set set;
-	} *known_marks;
+	} * known_marks;
 	size_t nknown_marks, known_marks_cap;
 };
 

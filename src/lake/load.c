@@ -26,8 +26,9 @@ enum load_set {
 static void delete_tables_sql(struct duct_buf *to, const struct lake_db *db)
 {
 	if (db->sqlite) {
-		duct_buf_puts(to, "SELECT name FROM sqlite_master WHERE type = 'table' "
-				  "AND substr(name, 1, 24) = 'ducklake_inlined_delete_';");
+		duct_buf_puts(to,
+			      "SELECT name FROM sqlite_master WHERE type = 'table' "
+			      "AND substr(name, 1, 24) = 'ducklake_inlined_delete_';");
 		return;
 	}
 	duct_buf_puts(to,
@@ -61,12 +62,11 @@ void lake_load_sql(struct duct_buf *to, const struct lake *lake, int64_t base)
 		  "SELECT table_id, table_name, schema_version FROM @ducklake_inlined_data_tables;"
 		  "SELECT table_id, max(schema_version) FROM @ducklake_schema_versions GROUP BY table_id;");
 	delete_tables_sql(to, db);
-	lake_sqlf(
-		to, db,
-		"SELECT schema_id, view_name FROM @ducklake_view WHERE end_snapshot IS NULL;"
-		"SELECT DISTINCT table_id FROM @ducklake_delete_file WHERE begin_snapshot > %lld OR partial_max > %lld;"
-		"SELECT DISTINCT table_id, end_snapshot FROM @ducklake_data_file WHERE end_snapshot > %lld;",
-		(long long)base, (long long)base, (long long)base);
+	lake_sqlf(to, db,
+		  "SELECT schema_id, view_name FROM @ducklake_view WHERE end_snapshot IS NULL;"
+		  "SELECT DISTINCT table_id FROM @ducklake_delete_file WHERE begin_snapshot > %lld OR partial_max > %lld;"
+		  "SELECT DISTINCT table_id, end_snapshot FROM @ducklake_data_file WHERE end_snapshot > %lld;",
+		  (long long)base, (long long)base, (long long)base);
 	if (!lake->has_own_tables)
 		return;
 	lake_sqlf(to, db,
@@ -204,8 +204,7 @@ static void add_name(struct lake_load *load, enum load_set set, const char *cons
 			t->has_delete_table = true;
 	} else if (set == SET_INLINED && v[1]) {
 		m->inlined = duct_grow(m->inlined, &m->inlined_cap, m->ninlined + 1, sizeof *m->inlined);
-		m->inlined[m->ninlined++] =
-			(struct lake_inlined_table){lake_int(v[0], -1), lake_int(v[2], -1), keep(m, v[1])};
+		m->inlined[m->ninlined++] = (struct lake_inlined_table){lake_int(v[0], -1), lake_int(v[2], -1), keep(m, v[1])};
 		t = lake_model_table(m, lake_int(v[0], -1));
 		if (t) {
 			t->ninlined_tables++;

@@ -21,7 +21,7 @@ struct piece {
 };
 
 struct lake_marked_file {
-	int64_t id; /* first: they are searched by it */
+	int64_t id;	       /* first: they are searched by it */
 	struct piece **pieces; /* NULL: no mark in it */
 	size_t npieces, cap;
 	size_t n;
@@ -78,8 +78,7 @@ static bool add_mark(struct lake_marked_file *file, int64_t position)
 	return true;
 }
 
-bool lake_mark_set_add(struct lake_mark_set *set, int64_t file_id, const int64_t *positions, size_t n,
-		       int64_t *ret_position)
+bool lake_mark_set_add(struct lake_mark_set *set, int64_t file_id, const int64_t *positions, size_t n, int64_t *ret_position)
 {
 	struct lake_marked_file *file = file_of(set, file_id);
 	for (size_t i = 0; i < n; i++)
@@ -146,7 +145,7 @@ int lake_mark_set_take(struct lake_mark_set *set, const char *const *values, str
 		char *end;
 		int64_t lower = strtoll(at, &end, 10), position = -1;
 		bool is_row = end != at && (*end == ',' || !*end) && upper >= 0 && upper <= UINT32_MAX >> TOLD_BITS && lower >= 0 &&
-			      lower < 1 << TOLD_BITS;
+			lower < 1 << TOLD_BITS;
 		if (is_row)
 			position = (upper << TOLD_BITS) + lower;
 		if (!lake_mark_set_add(set, file_id, &position, 1, &position))
@@ -206,8 +205,8 @@ static struct lake_mark_set *know(struct lake *lake, int64_t table_id, struct du
 			duct_wrap(err, "read the marks of deleted rows");
 			return NULL;
 		}
-		lake->known_marks = duct_grow(lake->known_marks, &lake->known_marks_cap, lake->nknown_marks + 1,
-					      sizeof *lake->known_marks);
+		lake->known_marks =
+			duct_grow(lake->known_marks, &lake->known_marks_cap, lake->nknown_marks + 1, sizeof *lake->known_marks);
 		known = &lake->known_marks[lake->nknown_marks++];
 		*known = (struct lake_known_marks){table_id, set};
 	}
@@ -224,14 +223,16 @@ static int claim(struct lake_txn *txn, const struct lake_txn_table *t, struct du
 		int64_t position;
 		if (!lake_mark_set_add(set, marks->file_id, marks->positions, marks->n, &position))
 			return duct_fail(err, DUCT_FATAL,
-					 "commit: row %" PRId64 " of data file %" PRId64 " of table \"%s\" is marked deleted already",
+					 "commit: row %" PRId64 " of data file %" PRId64
+					 " of table \"%s\" is marked deleted already",
 					 position, marks->file_id, t->name);
 	}
 	for (size_t i = 0; i < txn->ndeletes; i++)
 		if (txn->deletes[i].table == t && txn->deletes[i].on_new_file < 0 &&
 		    lake_mark_set_has_file(set, txn->deletes[i].file_id))
 			return duct_fail(err, DUCT_FATAL,
-					 "commit: a delete file was made for data file %" PRId64 " of table \"%s\", which has marks in the catalog",
+					 "commit: a delete file was made for data file %" PRId64
+					 " of table \"%s\", which has marks in the catalog",
 					 txn->deletes[i].file_id, t->name);
 	return 0;
 }

@@ -21,8 +21,7 @@ struct lake_mark_set {
 };
 
 /* Adds the marks of a file. False: a position is no row number, or was there already; what came before it is added. */
-bool lake_mark_set_add(struct lake_mark_set *set, int64_t file_id, const int64_t *positions, size_t n,
-		       int64_t *ret_position);
+bool lake_mark_set_add(struct lake_mark_set *set, int64_t file_id, const int64_t *positions, size_t n, int64_t *ret_position);
 bool lake_mark_set_has_file(const struct lake_mark_set *set, int64_t file_id);
 /* Positions of the file, ascending; malloc. */
 int64_t *lake_mark_set_list(const struct lake_mark_set *set, int64_t file_id, size_t *ret_n);

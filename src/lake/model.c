@@ -103,9 +103,7 @@ static bool parse_column_type(const char *text, struct duct_type *ret)
 	if (sscanf(text, "decimal(%d,%d)%n", &precision, &scale, &end) == 2 && end && !text[end]) {
 		if (precision < 1 || precision > 38 || scale < 0 || scale > precision)
 			return false;
-		*ret = (struct duct_type){.kind = DUCT_DECIMAL,
-					  .precision = (uint8_t)precision,
-					  .scale = (uint8_t)scale};
+		*ret = (struct duct_type){.kind = DUCT_DECIMAL, .precision = (uint8_t)precision, .scale = (uint8_t)scale};
 		return true;
 	}
 	for (size_t i = 0; i < DUCT_LEN(scalar_types); i++)
@@ -175,8 +173,8 @@ static struct duct_type build_type(struct build *b, const struct lake_column_row
 	return type;
 }
 
-void lake_build_columns(struct duct_arena *arena, const struct lake_column_row *rows, size_t n,
-			struct lake_column **ret, int *ret_n)
+void lake_build_columns(struct duct_arena *arena, const struct lake_column_row *rows, size_t n, struct lake_column **ret,
+			int *ret_n)
 {
 	struct lake_column *columns = duct_arena_zalloc(arena, (n + 1) * sizeof *columns);
 	int64_t *ids = duct_xmalloc((n + 1) * sizeof *ids);

@@ -14,29 +14,29 @@
 
 /* A root column with its nested children (children's column ids follow type->children depth-first). */
 struct lake_column {
-	int64_t id;		/* column_id = Parquet field_id */
+	int64_t id; /* column_id = Parquet field_id */
 	const char *name;
 	struct duct_type type;
-	int64_t *leaf_ids;	/* column ids of all nodes below this one, depth-first; NULL for scalars */
+	int64_t *leaf_ids; /* column ids of all nodes below this one, depth-first; NULL for scalars */
 	int nleaf_ids;
 	const char *initial_default; /* DuckDB text, NULL = NULL: what older files yield */
 	bool nulls_allowed;
-	bool supported;		/* false: a type that we do not write (variant, geometry, interval, int128, ...) */
-	const char *type_name;	/* column_type as the catalog has it; NULL for a column that is not in it yet */
+	bool supported;	       /* false: a type that we do not write (variant, geometry, interval, int128, ...) */
+	const char *type_name; /* column_type as the catalog has it; NULL for a column that is not in it yet */
 };
 
 struct lake_file {
 	int64_t id;
-	const char *path;	/* absolute */
+	const char *path; /* absolute */
 	int64_t record_count, size_bytes, begin_snapshot;
-	int64_t row_id_start;	/* -1: NULL in the catalog (row ids are explicit in the file) */
-	int64_t partial_max;	/* -1: NULL; else the file holds rows of several snapshots */
-	bool has_mapping;	/* registered foreign file with a column mapping */
-	int64_t delete_file_id; /* live delete file, -1: none */
-	const char *delete_path; /* absolute, NULL: none */
+	int64_t row_id_start;	   /* -1: NULL in the catalog (row ids are explicit in the file) */
+	int64_t partial_max;	   /* -1: NULL; else the file holds rows of several snapshots */
+	bool has_mapping;	   /* registered foreign file with a column mapping */
+	int64_t delete_file_id;	   /* live delete file, -1: none */
+	const char *delete_path;   /* absolute, NULL: none */
 	const char *delete_format; /* "parquet" | "puffin", NULL: none */
 	int64_t delete_count;
-	int64_t mark_count;	/* rows in ducklake_inlined_delete_<tid> for it */
+	int64_t mark_count; /* rows in ducklake_inlined_delete_<tid> for it */
 };
 
 /* Bounds over a whole table, text as in the catalog. has_row false: the catalog has no row for it (unknown). */
@@ -44,27 +44,27 @@ struct lake_table_column_stats {
 	int64_t column_id;
 	bool has_row;
 	bool contains_null;
-	int contains_nan; /* -1 NULL, 0, 1 */
+	int contains_nan;      /* -1 NULL, 0, 1 */
 	const char *min, *max; /* NULL: unknown */
 };
 
 struct lake_table {
 	int64_t id, schema_id;
 	const char *schema, *name;
-	const char *path;	/* absolute directory with trailing slash */
+	const char *path; /* absolute directory with trailing slash */
 	struct lake_column *columns;
 	int ncolumns;
-	int64_t max_column_id;	/* greatest column_id ever used in it, dropped ones included */
-	bool has_stats;		/* a ducklake_table_stats row exists */
+	int64_t max_column_id; /* greatest column_id ever used in it, dropped ones included */
+	bool has_stats;	       /* a ducklake_table_stats row exists */
 	int64_t record_count, next_row_id, file_size_bytes;
 	struct lake_table_column_stats *column_stats; /* one per leaf column that has a row */
 	int ncolumn_stats;
-	bool partitioned;	/* a live partition spec with keys exists */
+	bool partitioned; /* a live partition spec with keys exists */
 	bool sorted;
 	int64_t ninlined_tables; /* registered inlined tables */
 	int64_t inlined_version; /* greatest schema version of these, -1: none */
 	int64_t schema_version;	 /* that it was last changed at */
-	bool has_delete_table;	/* ducklake_inlined_delete_<tid> exists */
+	bool has_delete_table;	 /* ducklake_inlined_delete_<tid> exists */
 };
 
 /* Statistics of one leaf column in one new file, text in the encodings of ducklake_file_column_stats. */

@@ -28,10 +28,11 @@ int lake_renew_file(const char *path, struct duct_error *err)
 	if (!failed && duct_wall_us() - modified_us(&st) > LAKE_RENEW_MS * 1000LL)
 		failed = utimensat(AT_FDCWD, path, NULL, 0);
 	if (failed)
-		return duct_fail(err, DUCT_RETRY,
-				 "\"%s\", written for a commit that is still to come, is not there any more (%s): a clean-up took it "
-				 "for an orphan",
-				 path, strerror(errno));
+		return duct_fail(
+			err, DUCT_RETRY,
+			"\"%s\", written for a commit that is still to come, is not there any more (%s): a clean-up took it "
+			"for an orphan",
+			path, strerror(errno));
 	return 0;
 }
 
@@ -217,8 +218,8 @@ static int compare_orphans(const void *a, const void *b)
 	return strcmp(((const struct lake_orphan *)a)->path, ((const struct lake_orphan *)b)->path);
 }
 
-int lake_find_orphans(struct lake *lake, int64_t older_than_ms, struct duct_arena *arena, struct lake_orphan **ret,
-		      size_t *ret_n, struct duct_error *err)
+int lake_find_orphans(struct lake *lake, int64_t older_than_ms, struct duct_arena *arena, struct lake_orphan **ret, size_t *ret_n,
+		      struct duct_error *err)
 {
 	AUTO_BUF struct duct_buf sql = {0};
 	struct walk w = {.arena = arena, .limit_us = duct_wall_us() - older_than_ms * 1000};
@@ -252,8 +253,7 @@ static void lock_sql(struct duct_buf *to, const struct lake *lake)
 	if (lake->db->sqlite)
 		duct_buf_puts(to, "PRAGMA query_only = 0; BEGIN IMMEDIATE;");
 	else
-		duct_buf_printf(to, "BEGIN;DO $$BEGIN PERFORM pg_advisory_xact_lock(%lld); END$$;",
-				(long long)lake->db->lock_key);
+		duct_buf_printf(to, "BEGIN;DO $$BEGIN PERFORM pg_advisory_xact_lock(%lld); END$$;", (long long)lake->db->lock_key);
 }
 
 /* The folder of a path below the data path, opened without following a link; -1 with errno. */
@@ -286,8 +286,8 @@ static void remove_file(const struct lake *lake, int64_t limit_us, struct lake_o
 		close(fd);
 }
 
-int lake_remove_orphans(struct lake *lake, int64_t older_than_ms, struct duct_arena *arena, struct lake_orphan *orphans,
-			size_t n, struct duct_error *err)
+int lake_remove_orphans(struct lake *lake, int64_t older_than_ms, struct duct_arena *arena, struct lake_orphan *orphans, size_t n,
+			struct duct_error *err)
 {
 	AUTO_BUF struct duct_buf sql = {0};
 	int64_t limit_us = duct_wall_us() - older_than_ms * 1000;

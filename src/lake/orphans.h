@@ -25,15 +25,15 @@ struct lake_orphan {
 };
 
 /* Allocated in *arena, sorted by path. The lake may be open for reading only. */
-int lake_find_orphans(struct lake *lake, int64_t older_than_ms, struct duct_arena *arena, struct lake_orphan **ret,
-		      size_t *ret_n, struct duct_error *err);
+int lake_find_orphans(struct lake *lake, int64_t older_than_ms, struct duct_arena *arena, struct lake_orphan **ret, size_t *ret_n,
+		      struct duct_error *err);
 
 /*
  * Removes what lake_find_orphans() found, in slices: each takes the lock under which our processes commit, reads again what
  * the catalog names, and looks at the age of each file again. A file that cannot be removed is said in its `failure`.
  */
-int lake_remove_orphans(struct lake *lake, int64_t older_than_ms, struct duct_arena *arena, struct lake_orphan *orphans,
-			size_t n, struct duct_error *err);
+int lake_remove_orphans(struct lake *lake, int64_t older_than_ms, struct duct_arena *arena, struct lake_orphan *orphans, size_t n,
+			struct duct_error *err);
 
 /* For a file that waits for its commit: RETRY when it is gone, touched when that was not done for LAKE_RENEW_MS. */
 int lake_renew_file(const char *path, struct duct_error *err);

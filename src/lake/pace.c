@@ -41,15 +41,16 @@ int lake_pace_left(struct lake *lake, int64_t gap_ms, int64_t *ret_ms, struct du
 	if (!gap_ms || !lake->db->sqlite)
 		return 0;
 	duct_buf_sql_literal(&flow, lake->flow);
-	int rc = lake_queryf(lake->db, take_last, &last, err,
-			     "WITH ours AS (SELECT s.snapshot_id AS id, s.snapshot_time AS at, CASE WHEN "
-			     "json_valid(c.commit_extra_info) THEN json_extract(c.commit_extra_info, '$.flow') END AS flow "
-			     "FROM @ducklake_snapshot s JOIN @ducklake_snapshot_changes c ON c.snapshot_id = s.snapshot_id "
-			     "WHERE c.author = 'ductstream' AND s.snapshot_id > (SELECT max(snapshot_id) FROM @ducklake_snapshot) - %d) "
-			     "SELECT CAST((julianday('now') - julianday(substr(at, 1, 19))) * 86400000 - "
-			     "1000 * ('0' || substr(at, 20, 4)) AS INTEGER), flow = %s, EXISTS (SELECT 1 FROM ours WHERE flow <> %s) "
-			     "FROM ours ORDER BY id DESC LIMIT 1",
-			     LOOK_BACK, flow.data, flow.data);
+	int rc = lake_queryf(
+		lake->db, take_last, &last, err,
+		"WITH ours AS (SELECT s.snapshot_id AS id, s.snapshot_time AS at, CASE WHEN "
+		"json_valid(c.commit_extra_info) THEN json_extract(c.commit_extra_info, '$.flow') END AS flow "
+		"FROM @ducklake_snapshot s JOIN @ducklake_snapshot_changes c ON c.snapshot_id = s.snapshot_id "
+		"WHERE c.author = 'ductstream' AND s.snapshot_id > (SELECT max(snapshot_id) FROM @ducklake_snapshot) - %d) "
+		"SELECT CAST((julianday('now') - julianday(substr(at, 1, 19))) * 86400000 - "
+		"1000 * ('0' || substr(at, 20, 4)) AS INTEGER), flow = %s, EXISTS (SELECT 1 FROM ours WHERE flow <> %s) "
+		"FROM ours ORDER BY id DESC LIMIT 1",
+		LOOK_BACK, flow.data, flow.data);
 	if (last.own && last.of_many) /* it was our turn: those who have waited meanwhile come first */
 		gap_ms += gap_ms / 2;
 	if (rc == 0 && last.age_ms >= 0 && last.age_ms < gap_ms)

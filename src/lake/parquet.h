@@ -37,13 +37,13 @@ struct lake_write_spec {
 	const char *dir;		   /* absolute with trailing slash; made when missing */
 	const struct lake_column *columns; /* live root columns, in order */
 	int ncolumns;
-	bool row_ids;			   /* adds _ducklake_internal_row_id (field id 2147483540) behind the columns */
-	bool snapshot_ids;		   /* adds _ducklake_internal_snapshot_id (2147483539) behind that */
-	const char *compression;	   /* "zstd", "snappy", ... */
-	int compression_level;		   /* 0: default */
-	bool plain_integers;		   /* for readers of Parquet's first version */
-	int64_t row_group_rows;		   /* 0: at most 122880, fewer where 32 MiB (raw) are reached */
-	uint64_t max_rows, max_bytes;	   /* close the file when it has so much (bytes: of the file without its footer;
+	bool row_ids;		      /* adds _ducklake_internal_row_id (field id 2147483540) behind the columns */
+	bool snapshot_ids;	      /* adds _ducklake_internal_snapshot_id (2147483539) behind that */
+	const char *compression;      /* "zstd", "snappy", ... */
+	int compression_level;	      /* 0: default */
+	bool plain_integers;	      /* for readers of Parquet's first version */
+	int64_t row_group_rows;	      /* 0: at most 122880, fewer where 32 MiB (raw) are reached */
+	uint64_t max_rows, max_bytes; /* close the file when it has so much (bytes: of the file without its footer;
 					      looked at before each next()); 0: no limit. Then *ret_more is true: call
 					      again with the same lake_rows for the next file */
 };
@@ -55,13 +55,13 @@ struct lake_write_spec {
  * disk (folders may be). Errors of next() come out unchanged but for the prefix. A value that is not UTF-8 where it must be is DATA, an unsent
  * (TOAST) value FATAL. *ret is NULL when there was no row at all (so the call after a *ret_more may bring none).
  */
-int lake_write_file(const struct lake_write_spec *spec, const struct lake_rows *rows,
-		    struct lake_new_file **ret, bool *ret_more, struct duct_error *err);
+int lake_write_file(const struct lake_write_spec *spec, const struct lake_rows *rows, struct lake_new_file **ret, bool *ret_more,
+		    struct duct_error *err);
 
 /* Writes a delete file (file_path field id 2147483646, pos 2147483645) for data_path; positions ascending. Fsynced. With
  * snapshots, one per position, it has the third column (2147483539): the snapshot in which the row died. */
-int lake_write_delete_file(const char *dir, const char *data_path, const int64_t *positions,
-			   const int64_t *snapshots, size_t n, char **ret_path, int64_t *ret_size, int64_t *ret_footer, struct duct_error *err);
+int lake_write_delete_file(const char *dir, const char *data_path, const int64_t *positions, const int64_t *snapshots, size_t n,
+			   char **ret_path, int64_t *ret_size, int64_t *ret_footer, struct duct_error *err);
 
 /* Positions of a live delete file (2 or 3 columns; puffin is refused with CONFIG), ascending. malloc, caller frees. */
 int lake_read_delete_file(struct duck_conn *conn, const char *path, int64_t **ret, size_t *ret_n, struct duct_error *err);
@@ -75,9 +75,8 @@ int lake_read_delete_file(struct duck_conn *conn, const char *path, int64_t **re
  */
 typedef int lake_read_fn(void *arg, const struct duct_batch *batch, const int64_t *positions, const int64_t *row_ids,
 			 struct duct_error *err);
-int lake_read_file(struct duck_conn *conn, const struct lake_file *file, const struct lake_column *const *columns,
-		   int ncolumns, const int64_t *positions, size_t npositions, lake_read_fn *fn, void *arg,
-		   struct duct_error *err);
+int lake_read_file(struct duck_conn *conn, const struct lake_file *file, const struct lake_column *const *columns, int ncolumns,
+		   const int64_t *positions, size_t npositions, lake_read_fn *fn, void *arg, struct duct_error *err);
 
 /*
  * Single rows of data files: what lake_read_file() does when positions are given, with the same result, but through our

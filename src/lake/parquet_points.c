@@ -72,16 +72,14 @@ static int open_missing(struct point_column *to, const struct lake_column *colum
 		return 1;
 	if (duct_kind_is_nested(column->type.kind))
 		return 0;
-	int rc = duct_parse_value(&to->missing, &column->type, column->initial_default, strlen(column->initial_default),
-				  err);
+	int rc = duct_parse_value(&to->missing, &column->type, column->initial_default, strlen(column->initial_default), err);
 	if (rc < 0)
 		return duct_wrap(err, "default of column \"%s\"", column->name);
 	duct_buf_room(&to->missing, 1); /* an empty text is not NULL */
 	return 1;
 }
 
-static int open_cursor(struct point_read *r, struct point_column *to, int at, const struct duct_type *into,
-		       struct duct_error *err)
+static int open_cursor(struct point_read *r, struct point_column *to, int at, const struct duct_type *into, struct duct_error *err)
 {
 	to->from = parquet_column_type(r->parquet, at);
 	if (!to->from)
@@ -158,8 +156,7 @@ static int take_row_id(struct point_read *r, int64_t position, int64_t *ret, str
 }
 
 /* A batch of the rows from `from` on, as many as fit into it; *ret_n says how many. */
-static int take_batch(struct point_read *r, size_t from, struct duct_batch *batch, size_t *ret_n,
-		      struct duct_error *err)
+static int take_batch(struct point_read *r, size_t from, struct duct_batch *batch, size_t *ret_n, struct duct_error *err)
 {
 	size_t n = 0;
 	for (; n < BATCH_ROWS && from + n < r->n && batch->arena.bytes < BATCH_BYTES; n++) {
@@ -193,8 +190,7 @@ static int hand_over(struct point_read *r, lake_read_fn *fn, void *arg, struct d
 }
 
 /* Returns 1 when the rows were handed over, 0 when the file is not served. */
-static int read_rows(struct point_read *r, struct lake_points *points, lake_read_fn *fn, void *arg,
-		     struct duct_error *err)
+static int read_rows(struct point_read *r, struct lake_points *points, lake_read_fn *fn, void *arg, struct duct_error *err)
 {
 	int rc = parquet_open(&r->parquet, points->reader, r->file->path, err);
 	if (rc <= 0)
@@ -202,8 +198,7 @@ static int read_rows(struct point_read *r, struct lake_points *points, lake_read
 	int64_t rows = parquet_rows(r->parquet);
 	for (size_t i = 0; i < r->n; i++)
 		if (r->positions[i] < 0 || r->positions[i] >= rows)
-			return duct_fail(err, DUCT_FATAL, "\"%s\" has no row at position %" PRId64, r->file->path,
-					 r->positions[i]);
+			return duct_fail(err, DUCT_FATAL, "\"%s\" has no row at position %" PRId64, r->file->path, r->positions[i]);
 	rc = open_columns(r, err);
 	if (rc <= 0)
 		return rc;
@@ -218,8 +213,7 @@ int lake_read_rows(struct lake_points *points, struct duck_conn *conn, const str
 		   lake_read_fn *fn, void *arg, struct duct_error *err)
 {
 	struct point_read *r = duct_xmalloc(sizeof *r);
-	*r = (struct point_read){
-		.file = file, .columns = columns, .ncolumns = ncolumns, .positions = positions, .n = npositions};
+	*r = (struct point_read){.file = file, .columns = columns, .ncolumns = ncolumns, .positions = positions, .n = npositions};
 	int rc = file->has_mapping ? 0 : read_rows(r, points, fn, arg, err);
 	close_columns(r);
 	parquet_close(r->parquet);

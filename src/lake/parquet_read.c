@@ -36,8 +36,9 @@ static int check_magic(const char *path, struct duct_error *err)
 	close(fd);
 	if (n == 4 && memcmp(magic, "PFA1", 4) == 0)
 		return duct_fail(err, DUCT_CONFIG,
-			"\"%s\" is a puffin deletion vector, which is not supported: rewrite the table's files with "
-			"write_deletion_vectors off", path);
+				 "\"%s\" is a puffin deletion vector, which is not supported: rewrite the table's files with "
+				 "write_deletion_vectors off",
+				 path);
 	if (n != 4 || memcmp(magic, "PAR1", 4) != 0)
 		return duct_fail(err, DUCT_FATAL, "\"%s\" is not a Parquet file", path);
 	return 0;
@@ -118,7 +119,7 @@ struct duct_relation *lake_read_relation(const struct lake_column *const *column
 }
 
 static void schema_entry(struct duct_buf *to, int64_t field_id, const char *name, const struct duct_type *type,
-	const char *initial_default)
+			 const char *initial_default)
 {
 	struct duct_buf text AUTO_BUF = {0};
 	lake_sql_type(&text, type);
@@ -232,7 +233,7 @@ static int run_positions(struct reader *r, const int64_t *positions, size_t n, s
 		bool range;
 		group = next_group(positions, n, &range);
 		duct_buf_printf(&filter, " WHERE file_row_number BETWEEN %" PRId64 " AND %" PRId64, positions[0],
-			positions[group - 1]);
+				positions[group - 1]);
 		for (size_t i = 0; i < group && !range; i++)
 			duct_buf_printf(&filter, "%s%" PRId64, i ? ", " : " AND file_row_number IN (", positions[i]);
 		duct_buf_puts(&filter, range ? "" : ")");
@@ -243,16 +244,18 @@ static int run_positions(struct reader *r, const int64_t *positions, size_t n, s
 	return ret;
 }
 
-int lake_read_file(struct duck_conn *conn, const struct lake_file *file, const struct lake_column *const *columns,
-	int ncolumns, const int64_t *positions, size_t npositions, lake_read_fn *fn, void *arg, struct duct_error *err)
+int lake_read_file(struct duck_conn *conn, const struct lake_file *file, const struct lake_column *const *columns, int ncolumns,
+		   const int64_t *positions, size_t npositions, lake_read_fn *fn, void *arg, struct duct_error *err)
 {
 	int ret = check_magic(file->path, err);
 	if (ret)
 		return ret;
 	if (file->has_mapping)
-		return duct_fail(err, DUCT_CONFIG,
+		return duct_fail(
+			err, DUCT_CONFIG,
 			"\"%s\" was registered from outside and has no field ids: rewrite it (ducklake_rewrite_data_files) "
-			"before it is changed", file->path);
+			"before it is changed",
+			file->path);
 	struct reader r = {.conn = conn, .file = file, .ncolumns = ncolumns, .fn = fn, .arg = arg};
 	r.relation = lake_read_relation(columns, ncolumns);
 	r.positions = duct_xcalloc(DUCK_VECTOR_ROWS, sizeof *r.positions);

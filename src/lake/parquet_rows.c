@@ -176,7 +176,7 @@ int lake_rows_pull(struct lake_rows_taker *t, struct duct_error *err)
 static bool reached_limit(const struct lake_rows_taker *t)
 {
 	return (t->spec->max_rows && t->nrows >= t->spec->max_rows) ||
-	       (t->spec->max_bytes && parquet_writer_bytes(t->writer) >= t->spec->max_bytes);
+		(t->spec->max_bytes && parquet_writer_bytes(t->writer) >= t->spec->max_bytes);
 }
 
 int lake_rows_take(struct lake_rows_taker *t, struct duct_error *err)

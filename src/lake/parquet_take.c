@@ -86,8 +86,7 @@ static void put_value(struct duct_buf *to, const struct duct_type *type, duckdb_
 	}
 }
 
-static void take_nested(struct duct_batch *batch, struct duct_vector *v, duckdb_vector vector, idx_t at,
-	struct duct_buf *scratch)
+static void take_nested(struct duct_batch *batch, struct duct_vector *v, duckdb_vector vector, idx_t at, struct duct_buf *scratch)
 {
 	scratch->len = 0;
 	put_nested(scratch, v->type, vector, at);

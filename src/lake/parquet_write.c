@@ -130,14 +130,16 @@ static struct parquet_writer *new_writer(struct open_file *f, enum parquet_codec
 {
 	static const struct duct_type int64 = {.kind = DUCT_INT64};
 	const struct lake_write_spec *spec = f->spec;
-	const struct parquet_settings settings = {
-		.codec = codec, .level = spec->compression_level, .group_rows = spec->row_group_rows,
-		.plain_integers = spec->plain_integers};
+	const struct parquet_settings settings = {.codec = codec,
+						  .level = spec->compression_level,
+						  .group_rows = spec->row_group_rows,
+						  .plain_integers = spec->plain_integers};
 	int n = 0;
 	AUTO_FREE struct parquet_column *columns = duct_xcalloc((size_t)spec->ncolumns + 2, sizeof *columns);
 	for (; n < spec->ncolumns; n++) {
 		const struct lake_column *c = &spec->columns[n];
-		columns[n] = (struct parquet_column){.name = c->name, .field_id = c->id, .type = &c->type, .child_ids = c->leaf_ids};
+		columns[n] =
+			(struct parquet_column){.name = c->name, .field_id = c->id, .type = &c->type, .child_ids = c->leaf_ids};
 	}
 	if (spec->row_ids)
 		columns[n++] = (struct parquet_column){.name = LAKE_ROW_ID_NAME, .field_id = LAKE_FIELD_ROW_ID, .type = &int64};
@@ -270,8 +272,8 @@ static int check_ascending(const int64_t *positions, size_t n, const char *data_
 	return n ? 0 : duct_fail(err, DUCT_FATAL, "a delete file for \"%s\" without positions", data_path);
 }
 
-static int put_deletes(struct parquet_writer *w, const char *data_path, const int64_t *positions, const int64_t *snapshots, size_t n,
-		       struct duct_error *err)
+static int put_deletes(struct parquet_writer *w, const char *data_path, const int64_t *positions, const int64_t *snapshots,
+		       size_t n, struct duct_error *err)
 {
 	struct duct_cell path = {data_path, (uint32_t)strlen(data_path)};
 	int ret = 0;

@@ -14,8 +14,7 @@ void lake_script_done(struct lake_script *script)
 	*script = (struct lake_script){0};
 }
 
-struct duct_buf *lake_script_step(struct lake_script *script, enum lake_step_kind kind, int64_t expect,
-				  const char *what)
+struct duct_buf *lake_script_step(struct lake_script *script, enum lake_step_kind kind, int64_t expect, const char *what)
 {
 	if (script->n)
 		duct_buf_putc(&script->text, 0);

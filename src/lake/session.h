@@ -68,8 +68,7 @@ struct lake_script {
 void lake_script_done(struct lake_script *script);
 
 /* Starts a step and returns the buffer to append its statement to. */
-struct duct_buf *lake_script_step(struct lake_script *script, enum lake_step_kind kind, int64_t expect,
-				  const char *what);
+struct duct_buf *lake_script_step(struct lake_script *script, enum lake_step_kind kind, int64_t expect, const char *what);
 static inline struct lake_step *lake_script_last(struct lake_script *script)
 {
 	return &script->steps[script->n - 1];
@@ -91,8 +90,7 @@ struct lake_db_ops {
 	int (*begin_write)(struct lake_db *db, struct duct_error *err);
 	/* The script as one durable transaction (that of begin_write() when there is one). *ret_step: where it failed.
 	 * 0 only for LAKE_RUN_OK; err is filled for LAKE_RUN_FAILED and LAKE_RUN_UNKNOWN. */
-	enum lake_outcome (*run)(struct lake_db *db, const struct lake_script *script, size_t *ret_step,
-				 struct duct_error *err);
+	enum lake_outcome (*run)(struct lake_db *db, const struct lake_script *script, size_t *ret_step, struct duct_error *err);
 	/* Ends whatever transaction is open. */
 	void (*reset)(struct lake_db *db);
 	/* True when the connection cannot be used any more. */
@@ -128,8 +126,7 @@ static inline void lake_db_close(struct lake_db *db)
 void lake_sqlf(struct duct_buf *to, const struct lake_db *db, const char *fmt, ...) DUCT_PRINTF(3, 4);
 
 /* A query built by lake_sqlf's rules. */
-int lake_queryf(struct lake_db *db, lake_row_fn *fn, void *arg, struct duct_error *err, const char *fmt, ...)
-	DUCT_PRINTF(5, 6);
+int lake_queryf(struct lake_db *db, lake_row_fn *fn, void *arg, struct duct_error *err, const char *fmt, ...) DUCT_PRINTF(5, 6);
 
 /* pace.c: the statement that waits on the server until the gap after our last snapshot has passed. */
 void lake_pace_sleep_sql(struct duct_buf *to, const struct lake_db *db, const struct lake_pace *pace);

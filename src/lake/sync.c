@@ -67,9 +67,8 @@ int lake_read_mark(struct lake *lake, bool lock, struct lake_mark_row *ret, stru
 
 int lake_fenced(const struct lake *lake, int64_t epoch, struct duct_error *err)
 {
-	return duct_fail(err, DUCT_FATAL,
-			 "flow \"%s\" was taken over by another process (fenced: epoch %lld, ours %lld)", lake->flow,
-			 (long long)epoch, (long long)lake->mark.epoch);
+	return duct_fail(err, DUCT_FATAL, "flow \"%s\" was taken over by another process (fenced: epoch %lld, ours %lld)",
+			 lake->flow, (long long)epoch, (long long)lake->mark.epoch);
 }
 
 /* --- what happened since base --- */
@@ -119,8 +118,8 @@ static int take_view(void *arg, int set, const char *const *v, struct duct_error
 		return 0;
 	case SET_SNAPSHOTS:
 		view->snapshots = duct_grow(view->snapshots, &view->cap, view->n + 1, sizeof *view->snapshots);
-		view->snapshots[view->n++] = (struct snapshot_row){lake_int(v[0], -1), duct_xstrdup(v[1] ? v[1] : ""),
-								   duct_xstrdup(v[2] ? v[2] : "")};
+		view->snapshots[view->n++] =
+			(struct snapshot_row){lake_int(v[0], -1), duct_xstrdup(v[1] ? v[1] : ""), duct_xstrdup(v[2] ? v[2] : "")};
 		return 0;
 	case SET_MARK: return take_mark(&view->mark, set, v, err);
 	}
@@ -144,8 +143,7 @@ static int read_view(struct lake *lake, bool in_write, struct view *view, struct
 	return lake->db->ops->query(lake->db, sql.data, take_view, view, err);
 }
 
-static void note_all(struct lake *lake, const struct lake_model *model, unsigned changes, int64_t snapshot_id,
-		     const char *author)
+static void note_all(struct lake *lake, const struct lake_model *model, unsigned changes, int64_t snapshot_id, const char *author)
 {
 	for (size_t i = 0; i < model->ntables; i++)
 		add_note(lake, model->tables[i].id, changes, snapshot_id, author);
@@ -157,8 +155,8 @@ static void note_renames(struct lake *lake, const struct lake_model *old, const 
 {
 	for (size_t i = 0; old && i < old->ntables; i++) {
 		const struct lake_table *was = &old->tables[i], *is = lake_model_table(model, was->id);
-		if (is && (strcmp(was->name, is->name) != 0 || strcmp(was->schema, is->schema) != 0 ||
-			   strcmp(was->path, is->path) != 0))
+		if (is &&
+		    (strcmp(was->name, is->name) != 0 || strcmp(was->schema, is->schema) != 0 || strcmp(was->path, is->path) != 0))
 			add_note(lake, was->id, LAKE_CHANGED_SCHEMA, by->id, by->author);
 	}
 }
@@ -190,8 +188,7 @@ static unsigned changes_of(const struct notes *n, const struct lake_change_item 
 	case LAKE_TAG_INLINED_DELETE: return LAKE_CHANGED_ROWS;
 	case LAKE_TAG_DELETED:
 		/* Once base has expired, so may have the ended files that would prove a death. */
-		return n->base_exists && !rows_died(n->evidence, item->id, snapshot_id) ? LAKE_CHANGED_FILES
-											: LAKE_CHANGED_ROWS;
+		return n->base_exists && !rows_died(n->evidence, item->id, snapshot_id) ? LAKE_CHANGED_FILES : LAKE_CHANGED_ROWS;
 	case LAKE_TAG_ALTERED_TABLE:
 	case LAKE_TAG_DROPPED_TABLE: return LAKE_CHANGED_SCHEMA;
 	case LAKE_TAG_MOVED: return LAKE_CHANGED_FILES;

@@ -116,8 +116,7 @@ static int check_type(const char *column, const struct duct_type *type, struct d
 		const struct duct_type *child = &type->children[i];
 		if (type->kind == DUCT_STRUCT && (!child->name || lake_check_name("struct field", child->name, err)))
 			return child->name ? duct_wrap(err, "column \"%s\"", column)
-					   : duct_fail(err, DUCT_CONFIG, "column \"%s\": a struct field without a name",
-						       column);
+					   : duct_fail(err, DUCT_CONFIG, "column \"%s\": a struct field without a name", column);
 		for (int k = 0; type->kind == DUCT_STRUCT && k < i; k++)
 			if (lake_same_name(type->children[k].name, child->name))
 				return duct_fail(err, DUCT_CONFIG,
@@ -146,11 +145,10 @@ static int check_column_name(const struct lake_txn_table *t, const char *name, c
 	for (size_t i = 0; i < t->ncolumns; i++) {
 		const struct txn_column *c = &t->columns[i];
 		if (!c->dropped && c != except && lake_same_name(c->column.name, name))
-			return duct_fail(
-				err, DUCT_CONFIG,
-				"table \"%s\".\"%s\": columns \"%s\" and \"%s\" are the "
-				"same to DuckLake, which does not tell upper from lower case: rename one at the source",
-				t->schema, t->name, c->column.name, name);
+			return duct_fail(err, DUCT_CONFIG,
+					 "table \"%s\".\"%s\": columns \"%s\" and \"%s\" are the "
+					 "same to DuckLake, which does not tell upper from lower case: rename one at the source",
+					 t->schema, t->name, c->column.name, name);
 	}
 	return 0;
 }
@@ -216,8 +214,8 @@ static const char *schema_path(struct lake_txn *txn, const char *name, const cha
 }
 
 /* Tables and views of a schema share their names. */
-static int check_table_name(struct lake_txn *txn, const char *schema, const char *name,
-			    const struct lake_txn_table *except, struct duct_error *err)
+static int check_table_name(struct lake_txn *txn, const char *schema, const char *name, const struct lake_txn_table *except,
+			    struct duct_error *err)
 {
 	if (lake_check_name("schema", schema, err) || lake_check_name("table", name, err))
 		return -(int)err->class;
@@ -246,9 +244,8 @@ static int check_table_name(struct lake_txn *txn, const char *schema, const char
 	return 0;
 }
 
-int lake_txn_create_table(struct lake_txn *txn, const char *schema, const char *name,
-			  const struct lake_column_def *cols, int ncols, struct lake_txn_table **ret,
-			  struct duct_error *err)
+int lake_txn_create_table(struct lake_txn *txn, const char *schema, const char *name, const struct lake_column_def *cols, int ncols,
+			  struct lake_txn_table **ret, struct duct_error *err)
 {
 	if (check_table_name(txn, schema, name, NULL, err))
 		return -(int)err->class;
@@ -278,8 +275,7 @@ int lake_txn_create_table(struct lake_txn *txn, const char *schema, const char *
 	return 0;
 }
 
-int lake_txn_add_column(struct lake_txn *txn, struct lake_txn_table *t, const struct lake_column_def *col,
-			struct duct_error *err)
+int lake_txn_add_column(struct lake_txn *txn, struct lake_txn_table *t, const struct lake_column_def *col, struct duct_error *err)
 {
 	(void)txn;
 	if (append_column(t, col, err))
@@ -306,8 +302,8 @@ int lake_txn_drop_column(struct lake_txn *txn, struct lake_txn_table *t, int64_t
 	if (find_column(t, column_id, &c, err))
 		return -(int)err->class;
 	if (t->nlive <= 1)
-		return duct_fail(err, DUCT_CONFIG, "table \"%s\".\"%s\": its last column \"%s\" cannot be dropped",
-				 t->schema, t->name, c->column.name);
+		return duct_fail(err, DUCT_CONFIG, "table \"%s\".\"%s\": its last column \"%s\" cannot be dropped", t->schema,
+				 t->name, c->column.name);
 	const struct lake_table *known = t->is_new ? NULL : lake_model_table(txn->lake->model, t->id);
 	if (known && (known->partitioned || known->sorted))
 		return duct_fail(err, DUCT_CONFIG,
@@ -333,8 +329,8 @@ int lake_txn_rename_column(struct lake_txn *txn, struct lake_txn_table *t, int64
 	return 0;
 }
 
-int lake_txn_retype_column(struct lake_txn *txn, struct lake_txn_table *t, int64_t column_id,
-			   const struct duct_type *type, struct duct_error *err)
+int lake_txn_retype_column(struct lake_txn *txn, struct lake_txn_table *t, int64_t column_id, const struct duct_type *type,
+			   struct duct_error *err)
 {
 	struct txn_column *c = NULL;
 	if (find_column(t, column_id, &c, err))
@@ -345,8 +341,7 @@ int lake_txn_retype_column(struct lake_txn *txn, struct lake_txn_table *t, int64
 		AUTO_BUF struct duct_buf from = {0}, to = {0};
 		duct_type_print(&from, &c->column.type);
 		duct_type_print(&to, type);
-		return duct_fail(err, DUCT_CONFIG,
-				 "table \"%s\".\"%s\": column \"%s\" cannot go from %s to %s in place", t->schema,
+		return duct_fail(err, DUCT_CONFIG, "table \"%s\".\"%s\": column \"%s\" cannot go from %s to %s in place", t->schema,
 				 t->name, c->column.name, from.data, to.data);
 	}
 	c->column.type = duct_type_copy(&txn->arena, type);
@@ -496,7 +491,7 @@ bool lake_txn_has_room_for_marks(struct lake_txn *txn, struct lake_txn_table *t)
 {
 	const struct lake_table *known = t->is_new ? NULL : lake_model_table(txn->lake->model, t->id);
 	return t->nmarks ||
-	       lake_txn_take_locks(txn, known && known->has_delete_table ? LAKE_LOCKS_KNOWN_TABLE : LAKE_LOCKS_NEW_TABLE);
+		lake_txn_take_locks(txn, known && known->has_delete_table ? LAKE_LOCKS_KNOWN_TABLE : LAKE_LOCKS_NEW_TABLE);
 }
 
 bool lake_txn_is_position_only(const struct lake_txn *txn)
@@ -505,8 +500,8 @@ bool lake_txn_is_position_only(const struct lake_txn *txn)
 		return false;
 	for (size_t i = 0; i < txn->ntables; i++) {
 		const struct lake_txn_table *t = txn->tables[i];
-		if (t->is_new || t->renamed || t->altered || t->truncated || t->ended.n || t->nmarks ||
-		    t->inlined.n || t->inlined.nended || t->inlined.nflushed)
+		if (t->is_new || t->renamed || t->altered || t->truncated || t->ended.n || t->nmarks || t->inlined.n ||
+		    t->inlined.nended || t->inlined.nflushed)
 			return false;
 	}
 	return true;

@@ -31,16 +31,18 @@ struct lake_column_def {
 	const char *initial_default; /* add_column: what older rows yield, DuckDB text; NULL = NULL */
 };
 /* Creates the schema too when it does not exist. */
-int lake_txn_create_table(struct lake_txn *txn, const char *schema, const char *name, const struct lake_column_def *cols,
-			  int ncols, struct lake_txn_table **ret, struct duct_error *err);
+int lake_txn_create_table(struct lake_txn *txn, const char *schema, const char *name, const struct lake_column_def *cols, int ncols,
+			  struct lake_txn_table **ret, struct duct_error *err);
 int lake_txn_add_column(struct lake_txn *txn, struct lake_txn_table *t, const struct lake_column_def *col, struct duct_error *err);
 int lake_txn_drop_column(struct lake_txn *txn, struct lake_txn_table *t, int64_t column_id, struct duct_error *err);
-int lake_txn_rename_column(struct lake_txn *txn, struct lake_txn_table *t, int64_t column_id, const char *name, struct duct_error *err);
+int lake_txn_rename_column(struct lake_txn *txn, struct lake_txn_table *t, int64_t column_id, const char *name,
+			   struct duct_error *err);
 int lake_txn_retype_column(struct lake_txn *txn, struct lake_txn_table *t, int64_t column_id, const struct duct_type *type,
 			   struct duct_error *err); /* the type must widen */
 /* The table that has this name in the lake after the transaction as planned so far, NULL: none. */
 struct lake_txn_table *lake_txn_find_table(struct lake_txn *txn, const char *schema, const char *name);
-int lake_txn_rename_table(struct lake_txn *txn, struct lake_txn_table *t, const char *schema, const char *name, struct duct_error *err);
+int lake_txn_rename_table(struct lake_txn *txn, struct lake_txn_table *t, const char *schema, const char *name,
+			  struct duct_error *err);
 
 /* Directory (absolute, trailing slash) where files of the table go: known before the commit, also for a new table. */
 const char *lake_txn_table_path(const struct lake_txn_table *t);
@@ -80,17 +82,17 @@ void lake_txn_truncate(struct lake_txn *txn, struct lake_txn_table *t);
 void lake_txn_set_relation(struct lake_txn *txn, const struct lake_relation *relation, struct lake_txn_table *t);
 
 struct lake_commit_info {
-	struct duct_pos pos;		/* new position; pos.lsn 0: leave the position alone */
-	enum duct_flow_state state;	/* new state */
-	const char *source_identity;	/* NULL: keep */
-	const char *message;		/* commit_message, e.g. "ductstream shop"; author is "ductstream" */
+	struct duct_pos pos;	     /* new position; pos.lsn 0: leave the position alone */
+	enum duct_flow_state state;  /* new state */
+	const char *source_identity; /* NULL: keep */
+	const char *message;	     /* commit_message, e.g. "ductstream shop"; author is "ductstream" */
 };
 struct lake_txn_result {
-	int64_t snapshot_id;	/* -1: position-only commit, no snapshot was made */
+	int64_t snapshot_id; /* -1: position-only commit, no snapshot was made */
 	int64_t ntables;
 	struct lake_txn_file_result {
 		int64_t file_id, row_id_start; /* row_id_start -1 for files with explicit row ids */
-	} *files; /* by ordinal; in the txn's memory */
+	} * files;			       /* by ordinal; in the txn's memory */
 	size_t nfiles;
 };
 
@@ -102,7 +104,6 @@ struct lake_txn_result {
  * be restored), FATAL when fenced ("fenced by ..."), when a mark hit no live row, or when the stored position is
  * already beyond pos.
  */
-int lake_txn_commit(struct lake_txn *txn, const struct lake_commit_info *info, struct lake_txn_result *ret,
-		    struct duct_error *err);
+int lake_txn_commit(struct lake_txn *txn, const struct lake_commit_info *info, struct lake_txn_result *ret, struct duct_error *err);
 
 #endif

@@ -24,7 +24,7 @@ struct commit {
 	const struct lake_commit_info *info;
 	int64_t expected_seq;
 	bool position_only;
-	bool claimed; /* its marks */
+	bool claimed;	  /* its marks */
 	bool done_before; /* found committed after its outcome was unknown; the model has been read again */
 };
 
@@ -49,7 +49,7 @@ static bool note_hits(const struct lake_change_note *note, const struct lake_txn
 	if (note->changes & (LAKE_CHANGED_SCHEMA | LAKE_CHANGED_ROWS))
 		return true;
 	return (note->changes & LAKE_CHANGED_FILES) &&
-	       (t->nmarks || t->ndeletes || t->ended.n || t->inlined.nended || t->inlined.nflushed);
+		(t->nmarks || t->ndeletes || t->ended.n || t->inlined.nended || t->inlined.nflushed);
 }
 
 /* Names that the plan takes may have been taken meanwhile, tables may be gone. */
@@ -107,14 +107,12 @@ static int judge_row(struct commit *c, struct duct_error *err)
 	}
 	if (row->seq != c->expected_seq)
 		return duct_fail(err, DUCT_FATAL,
-				 "flow \"%s\": the checkpoint row was changed by hand: seq is %" PRId64
-				 ", expected %" PRId64,
+				 "flow \"%s\": the checkpoint row was changed by hand: seq is %" PRId64 ", expected %" PRId64,
 				 c->lake->flow, row->seq, c->expected_seq);
 	if (c->info->pos.lsn && row->checkpoint.pos.lsn > c->info->pos.lsn) {
 		char stored[DUCT_LSN_LEN], wanted[DUCT_LSN_LEN];
 		return duct_fail(err, DUCT_FATAL, "flow \"%s\": the stored position %s is beyond %s", c->lake->flow,
-				 duct_lsn_format(stored, row->checkpoint.pos.lsn),
-				 duct_lsn_format(wanted, c->info->pos.lsn));
+				 duct_lsn_format(stored, row->checkpoint.pos.lsn), duct_lsn_format(wanted, c->info->pos.lsn));
 	}
 	return 0;
 }
@@ -141,8 +139,7 @@ static int look_after_loss(struct commit *c, struct duct_error *err)
 		if (stopped(c->lake, err))
 			return -(int)err->class;
 		struct lake_mark_row row;
-		if (c->lake->db->ops->reconnect(c->lake->db, &last) == 0 &&
-		    lake_read_mark(c->lake, true, &row, &last) == 0) {
+		if (c->lake->db->ops->reconnect(c->lake->db, &last) == 0 && lake_read_mark(c->lake, true, &row, &last) == 0) {
 			int looked = look(c, false, &last);
 			if (looked >= 0 || last.class != DUCT_RETRY) {
 				*err = last;
@@ -165,8 +162,8 @@ static int look_after_loss(struct commit *c, struct duct_error *err)
 
 static bool is_race(const struct lake_step *step, const struct duct_error *err)
 {
-	static const char *const keys[] = {"ducklake_snapshot_pkey", "ducklake_snapshot_changes_pkey",
-					   "ducklake_data_file_pkey", "ducklake_delete_file_pkey"};
+	static const char *const keys[] = {"ducklake_snapshot_pkey", "ducklake_snapshot_changes_pkey", "ducklake_data_file_pkey",
+					   "ducklake_delete_file_pkey"};
 	if (strcmp(err->sqlstate, "40001") == 0 || strcmp(err->sqlstate, "40P01") == 0)
 		return true;
 	if (strcmp(err->sqlstate, "23505") != 0)
@@ -300,8 +297,7 @@ static void apply_column_stats(struct lake_table *known, const struct lake_stats
 		at++;
 	struct lake_table_column_stats *row = known->column_stats + at;
 	if (change->action == LAKE_STATS_INSERT && at == known->ncolumn_stats) {
-		known->column_stats =
-			duct_xrealloc(known->column_stats, ((size_t)at + 1) * 2 * sizeof *known->column_stats);
+		known->column_stats = duct_xrealloc(known->column_stats, ((size_t)at + 1) * 2 * sizeof *known->column_stats);
 		row = known->column_stats + at;
 		*row = (struct lake_table_column_stats){.column_id = change->column_id, .has_row = true};
 		known->ncolumn_stats++;
@@ -350,8 +346,7 @@ static void apply_to_mark(struct commit *c)
 	if (c->info->pos.lsn)
 		row->checkpoint.pos = c->info->pos;
 	if (c->info->source_identity)
-		snprintf(row->checkpoint.source_identity, sizeof row->checkpoint.source_identity, "%s",
-			 c->info->source_identity);
+		snprintf(row->checkpoint.source_identity, sizeof row->checkpoint.source_identity, "%s", c->info->source_identity);
 	if (!c->position_only) {
 		memcpy(row->commit_id, c->txn->commit_id, sizeof row->commit_id);
 		row->snapshot_id = c->txn->snapshot_id;
@@ -441,8 +436,7 @@ static int check_plan(const struct lake_txn *txn, const struct lake_commit_info 
 	return 0;
 }
 
-int lake_txn_commit(struct lake_txn *txn, const struct lake_commit_info *info, struct lake_txn_result *ret,
-		    struct duct_error *err)
+int lake_txn_commit(struct lake_txn *txn, const struct lake_commit_info *info, struct lake_txn_result *ret, struct duct_error *err)
 {
 	struct lake *lake = txn->lake;
 	if (check_plan(txn, info, err))

@@ -50,7 +50,7 @@ static bool can_be_inlined(const struct lake_column *c, const char *type, bool s
 		if (lake_same_name(c->name, reserved[i]))
 			return false;
 	return strcmp(type, "variant") != 0 && strcmp(type, "geometry") != 0 &&
-	       (sqlite || strlen(c->name) <= LONGEST_POSTGRES_NAME);
+		(sqlite || strlen(c->name) <= LONGEST_POSTGRES_NAME);
 }
 
 bool lake_inlined_table_sql(struct duct_buf *to, const struct lake_txn_table *t, int64_t schema_version)
@@ -237,7 +237,6 @@ void lake_render_inlined_rows(struct lake_txn_table *t, struct lake_script *scri
 		render_flushed_rows(t, script);
 	if (!t->inlined.n)
 		return;
-	t->inlined.schema_version =
-		!known || lake_txn_needs_inlined_table(t) ? t->txn->schema_version : known->inlined_version;
+	t->inlined.schema_version = !known || lake_txn_needs_inlined_table(t) ? t->txn->schema_version : known->inlined_version;
 	render_new_rows(t, script);
 }

@@ -119,8 +119,7 @@ int64_t lake_txn_most_locks(const struct lake *lake);
 bool lake_txn_is_position_only(const struct lake_txn *txn);
 
 /* Renders the commit on top of the lake's model as it is now. `expected_seq`: of the checkpoint row. */
-void lake_txn_render(struct lake_txn *txn, const struct lake_commit_info *info, int64_t expected_seq,
-		     struct lake_script *script);
+void lake_txn_render(struct lake_txn *txn, const struct lake_commit_info *info, int64_t expected_seq, struct lake_script *script);
 
 /* txn_stats.c: fills what the table's statistics will be, and row_id_start of its new files. */
 void lake_txn_plan_stats(struct lake_txn_table *t);

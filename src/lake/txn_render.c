@@ -51,11 +51,9 @@ static void render_checkpoint(struct render *r, int64_t expected_seq, bool posit
 	const struct lake_commit_info *info = r->info;
 	struct duct_buf *to = changed(r, 1, "the flow's checkpoint row");
 	lake_script_last(r->script)->role = LAKE_ROLE_FENCE;
-	lake_sqlf(to, r->db, "UPDATE @ductstream_checkpoint SET seq = seq + 1, state = '%s'",
-		  lake_state_name(info->state));
+	lake_sqlf(to, r->db, "UPDATE @ductstream_checkpoint SET seq = seq + 1, state = '%s'", lake_state_name(info->state));
 	if (info->pos.lsn)
-		duct_buf_printf(to, ", lsn = %lld, commit_us = %lld", (long long)info->pos.lsn,
-				(long long)info->pos.commit_us);
+		duct_buf_printf(to, ", lsn = %lld, commit_us = %lld", (long long)info->pos.lsn, (long long)info->pos.commit_us);
 	if (!position_only)
 		duct_buf_printf(to, ", commit_id = '%s', snapshot_id = %lld", r->txn->commit_id, r->snapshot);
 	if (info->source_identity) {
@@ -127,8 +125,8 @@ static void render_new_table(struct render *r, const struct lake_txn_table *t)
 static void render_rename(struct render *r, const struct lake_txn_table *t)
 {
 	lake_sqlf(changed(r, 1, "the row of a renamed table"), r->db,
-		  "UPDATE @ducklake_table SET end_snapshot = %lld WHERE table_id = %lld AND end_snapshot IS NULL",
-		  r->snapshot, (long long)t->id);
+		  "UPDATE @ducklake_table SET end_snapshot = %lld WHERE table_id = %lld AND end_snapshot IS NULL", r->snapshot,
+		  (long long)t->id);
 	struct duct_buf *to = changed(r, 1, "the row of a renamed table");
 	lake_sqlf(to, r->db,
 		  "INSERT INTO @ducklake_table (table_id, table_uuid, begin_snapshot, end_snapshot, "
@@ -142,8 +140,7 @@ static void render_rename(struct render *r, const struct lake_txn_table *t)
 	} else {
 		duct_buf_puts(to, "path, path_is_relative");
 	}
-	lake_sqlf(to, r->db, " FROM @ducklake_table WHERE table_id = %lld AND end_snapshot = %lld", (long long)t->id,
-		  r->snapshot);
+	lake_sqlf(to, r->db, " FROM @ducklake_table WHERE table_id = %lld AND end_snapshot = %lld", (long long)t->id, r->snapshot);
 }
 
 struct column_rows {
@@ -154,12 +151,12 @@ struct column_rows {
 	bool first;
 };
 
-static void column_row(struct column_rows *rows, int64_t id, int64_t parent, const char *name,
-		       const struct duct_type *type, const char *initial_default, bool nulls_allowed)
+static void column_row(struct column_rows *rows, int64_t id, int64_t parent, const char *name, const struct duct_type *type,
+		       const char *initial_default, bool nulls_allowed)
 {
 	struct duct_buf *to = rows->to;
-	duct_buf_printf(to, "%s(%lld, %lld, NULL, %lld, %lld, ", rows->first ? "" : ", ", (long long)id,
-			rows->r->snapshot, (long long)rows->table->id, (long long)id);
+	duct_buf_printf(to, "%s(%lld, %lld, NULL, %lld, %lld, ", rows->first ? "" : ", ", (long long)id, rows->r->snapshot,
+			(long long)rows->table->id, (long long)id);
 	rows->first = false;
 	duct_buf_sql_literal(to, name);
 	duct_buf_puts(to, ", '");
@@ -179,9 +176,7 @@ static void child_rows(struct column_rows *rows, int64_t parent, const struct du
 	static const char *const list_names[] = {"element"}, *const map_names[] = {"key", "value"};
 	for (int i = 0; i < type->nchildren; i++) {
 		const struct duct_type *child = &type->children[i];
-		const char *name = type->kind == DUCT_LIST  ? list_names[0]
-				   : type->kind == DUCT_MAP ? map_names[i]
-							    : child->name;
+		const char *name = type->kind == DUCT_LIST ? list_names[0] : type->kind == DUCT_MAP ? map_names[i] : child->name;
 		int64_t id = *rows->next_id++;
 		column_row(rows, id, parent, name, child, NULL, true);
 		child_rows(rows, id, child);
@@ -440,12 +435,12 @@ static void render_delete_files(struct render *r)
 			duct_buf_puts(to, ", ");
 		}
 		duct_buf_printf(to, "(%lld, %lld, %lld, NULL, %lld, ",
-				(long long)(r->txn->next_file_id - (int64_t)r->txn->ndeletes + (int64_t)i),
-				(long long)d->table->id, d->begin_snapshot ? (long long)d->begin_snapshot : r->snapshot,
+				(long long)(r->txn->next_file_id - (int64_t)r->txn->ndeletes + (int64_t)i), (long long)d->table->id,
+				d->begin_snapshot ? (long long)d->begin_snapshot : r->snapshot,
 				(long long)(d->on_new_file >= 0 ? r->txn->files[d->on_new_file].id : d->file_id));
 		put_path(to, r, d->table, d->path);
-		duct_buf_printf(to, ", 'parquet', %lld, %lld, %lld, NULL, ", (long long)d->count,
-				(long long)d->size_bytes, (long long)d->footer_size);
+		duct_buf_printf(to, ", 'parquet', %lld, %lld, %lld, NULL, ", (long long)d->count, (long long)d->size_bytes,
+				(long long)d->footer_size);
 		put_int(to, d->partial_max ? d->partial_max : -1);
 		duct_buf_putc(to, ')');
 	}
@@ -461,8 +456,8 @@ static size_t count_stats(const struct lake_txn_table *t, enum lake_stats_action
 	return n;
 }
 
-static void put_stats(struct render *r, struct duct_buf *to, const struct lake_txn_table *t,
-		      enum lake_stats_action action, bool with_extra)
+static void put_stats(struct render *r, struct duct_buf *to, const struct lake_txn_table *t, enum lake_stats_action action,
+		      bool with_extra)
 {
 	const char *comma = "";
 	for (size_t i = 0; i < t->nstats; i++) {
@@ -578,8 +573,7 @@ static void put_tags(const struct render *r, struct duct_buf *to)
 	for (size_t i = 0; i < n; i++) {
 		const struct lake_table *known = lake_model_table(r->model, sorted[i]->id);
 		/* With this tag an official merge that is under way gives up instead of losing the marks. */
-		if (sorted[i]->nmarks || sorted[i]->inlined.nended ||
-		    (sorted[i]->truncated && known && known->ninlined_tables))
+		if (sorted[i]->nmarks || sorted[i]->inlined.nended || (sorted[i]->truncated && known && known->ninlined_tables))
 			tag_id(to, "inlined_delete", sorted[i]->id);
 	}
 	for (size_t i = 0; i < n; i++)
@@ -630,13 +624,12 @@ static void render_relation(struct render *r, const struct txn_relation *rel)
 {
 	struct duct_buf *to = plain(r);
 	if (!rel->table) {
-		lake_sqlf(to, r->db, "DELETE FROM @ductstream_relation WHERE source_oid = %u AND flow = ",
-			  rel->relation.source_oid);
+		lake_sqlf(to, r->db,
+			  "DELETE FROM @ductstream_relation WHERE source_oid = %u AND flow = ", rel->relation.source_oid);
 		duct_buf_sql_literal(to, r->txn->lake->flow);
 		return;
 	}
-	const char *text[] = {rel->relation.source_schema, rel->relation.source_name, rel->relation.columns,
-			      rel->relation.state};
+	const char *text[] = {rel->relation.source_schema, rel->relation.source_name, rel->relation.columns, rel->relation.state};
 	lake_sqlf(to, r->db,
 		  "INSERT INTO @ductstream_relation (flow, source_oid, table_id, source_schema, source_name, "
 		  "columns, state) VALUES (");
@@ -646,9 +639,10 @@ static void render_relation(struct render *r, const struct txn_relation *rel)
 		duct_buf_puts(to, ", ");
 		duct_buf_sql_literal(to, text[i]);
 	}
-	duct_buf_puts(to, ") ON CONFLICT (flow, source_oid) DO UPDATE SET table_id = excluded.table_id, "
-			  "source_schema = excluded.source_schema, source_name = excluded.source_name, "
-			  "columns = excluded.columns, state = excluded.state");
+	duct_buf_puts(to,
+		      ") ON CONFLICT (flow, source_oid) DO UPDATE SET table_id = excluded.table_id, "
+		      "source_schema = excluded.source_schema, source_name = excluded.source_name, "
+		      "columns = excluded.columns, state = excluded.state");
 }
 
 /* --- the whole --- */
@@ -684,8 +678,7 @@ static void give_numbers(struct render *r)
 	r->snapshot = txn->snapshot_id;
 }
 
-void lake_txn_render(struct lake_txn *txn, const struct lake_commit_info *info, int64_t expected_seq,
-		     struct lake_script *script)
+void lake_txn_render(struct lake_txn *txn, const struct lake_commit_info *info, int64_t expected_seq, struct lake_script *script)
 {
 	struct render r = {.txn = txn, .model = txn->lake->model, .db = txn->lake->db, .info = info, .script = script};
 	bool position_only = lake_txn_is_position_only(txn);

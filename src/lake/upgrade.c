@@ -54,10 +54,11 @@ static int read_version(struct lake_db *db, int64_t *ret, struct duct_error *err
 		return -(int)err->class;
 	if (*ret <= LAKE_OWN_VERSION)
 		return 0;
-	return duct_fail(err, DUCT_CONFIG,
-			 "the tables of ductstream in this catalog have version %lld, this program knows them up to version %d: a newer "
-			 "ductstream has used the lake; run that one, or a newer one",
-			 (long long)*ret, LAKE_OWN_VERSION);
+	return duct_fail(
+		err, DUCT_CONFIG,
+		"the tables of ductstream in this catalog have version %lld, this program knows them up to version %d: a newer "
+		"ductstream has used the lake; run that one, or a newer one",
+		(long long)*ret, LAKE_OWN_VERSION);
 }
 
 /* On Postgres another opener may do the same at the same time: the lock of run() lets it come second, to find all done. */
@@ -71,9 +72,8 @@ static int add_columns(struct lake_db *db, struct duct_error *err)
 			return -(int)err->class;
 		}
 		if (!there)
-			lake_sqlf(lake_script_step(&script, LAKE_STEP_PLAIN, 0, NULL), db,
-				  "ALTER TABLE @%s ADD COLUMN %s%s %s", added[i].table, db->sqlite ? "" : "IF NOT EXISTS ",
-				  added[i].column, added[i].type);
+			lake_sqlf(lake_script_step(&script, LAKE_STEP_PLAIN, 0, NULL), db, "ALTER TABLE @%s ADD COLUMN %s%s %s",
+				  added[i].table, db->sqlite ? "" : "IF NOT EXISTS ", added[i].column, added[i].type);
 	}
 	lake_sqlf(lake_script_step(&script, LAKE_STEP_PLAIN, 0, NULL), db,
 		  "UPDATE @ductstream_lake SET version = %d WHERE coalesce(version, 0) < %d", LAKE_OWN_VERSION, LAKE_OWN_VERSION);

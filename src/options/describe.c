@@ -7,9 +7,8 @@
 static const char *type_name(enum duct_opt_type type)
 {
 	static const char *const names[] = {
-		[DUCT_OPT_STR] = "text",	  [DUCT_OPT_BOOL] = "bool", [DUCT_OPT_INT] = "integer",
-		[DUCT_OPT_DURATION] = "duration", [DUCT_OPT_SIZE] = "size", [DUCT_OPT_ENUM] = "choice",
-		[DUCT_OPT_LIST] = "list",	  [DUCT_OPT_MAP] = "map",
+		[DUCT_OPT_STR] = "text",  [DUCT_OPT_BOOL] = "bool",   [DUCT_OPT_INT] = "integer", [DUCT_OPT_DURATION] = "duration",
+		[DUCT_OPT_SIZE] = "size", [DUCT_OPT_ENUM] = "choice", [DUCT_OPT_LIST] = "list",	  [DUCT_OPT_MAP] = "map",
 	};
 	return (unsigned)type < DUCT_LEN(names) && names[type] ? names[type] : "?";
 }
@@ -35,9 +34,9 @@ static void put_rule(struct duct_buf *to, const struct duct_opt *opt, const char
 	if (opt->type == DUCT_OPT_ENUM) {
 		for (size_t i = 0; opt->values[i]; i++)
 			duct_buf_printf(to, "%s%s%s%s",
-					i == 0		     ? ""
-					: opt->values[i + 1] ? ", "
-							     : " or ",
+					i == 0			     ? ""
+						: opt->values[i + 1] ? ", "
+								     : " or ",
 					quote, opt->values[i], quote);
 	} else if (opt->min || opt->max) {
 		put_number(to, opt->type, opt->min);

@@ -41,8 +41,8 @@ static bool may_be_shown(const struct duct_opt *opt, const char *text)
 }
 
 /* A refusal of a value: shows it unless it is a secret. */
-static DUCT_PRINTF(4, 5) int refuse(const struct load *load, const struct duct_opt *opt,
-				    const struct duct_opt_value *value, const char *fmt, ...)
+static DUCT_PRINTF(4, 5) int refuse(const struct load *load, const struct duct_opt *opt, const struct duct_opt_value *value,
+				    const char *fmt, ...)
 {
 	char rule[512];
 	va_list ap;
@@ -74,11 +74,10 @@ static int unknown_option(const struct load *load, const struct duct_opt_value *
 	names[n] = NULL;
 	const char *near = duct_nearest(value->name, names);
 	if (near)
-		(void)duct_fail(load->err, DUCT_CONFIG, "unknown option \"%.100s\": did you mean \"%s\"?", value->name,
-				near);
+		(void)duct_fail(load->err, DUCT_CONFIG, "unknown option \"%.100s\": did you mean \"%s\"?", value->name, near);
 	else
-		(void)duct_fail(load->err, DUCT_CONFIG,
-				"unknown option \"%.100s\": `ductstream options` lists the valid ones", value->name);
+		(void)duct_fail(load->err, DUCT_CONFIG, "unknown option \"%.100s\": `ductstream options` lists the valid ones",
+				value->name);
 	return located(load, value->line);
 }
 
@@ -90,9 +89,9 @@ static int parse_number(const struct load *load, const struct duct_opt *opt, con
 		[DUCT_OPT_SIZE] = "is not a size such as 64KB, 128MiB or 4096 (bytes)",
 	};
 	int64_t number = 0;
-	bool ok = opt->type == DUCT_OPT_INT	   ? duct_parse_int(value->text, &number)
-		  : opt->type == DUCT_OPT_DURATION ? duct_parse_duration_ms(value->text, &number)
-						   : duct_parse_size_bytes(value->text, &number);
+	bool ok = opt->type == DUCT_OPT_INT	 ? duct_parse_int(value->text, &number)
+		: opt->type == DUCT_OPT_DURATION ? duct_parse_duration_ms(value->text, &number)
+						 : duct_parse_size_bytes(value->text, &number);
 	if (!ok)
 		return refuse(load, opt, value, "%s", forms[opt->type]);
 	if ((opt->min || opt->max) && (number < opt->min || number > opt->max)) {
@@ -196,8 +195,7 @@ static int parse_list(const struct load *load, const struct duct_opt *opt, const
 	struct list list = {0};
 	list.items = duct_grow(NULL, &list.cap, 1, sizeof *list.items);
 	list.items[0] = NULL;
-	const char *wrong =
-		value->form == DUCT_OPT_JSON ? list_from_json(&list, value->text) : split_list(&list, value->text);
+	const char *wrong = value->form == DUCT_OPT_JSON ? list_from_json(&list, value->text) : split_list(&list, value->text);
 	if (wrong) {
 		list_free(list.items);
 		return refuse(load, opt, value, "%s", wrong);
@@ -241,8 +239,8 @@ static int given_twice(const struct load *load, const struct duct_opt_value *val
 	if (strcmp(value->name, before->name) == 0)
 		(void)duct_fail(load->err, DUCT_CONFIG, "option \"%s\" is given twice", value->name);
 	else
-		(void)duct_fail(load->err, DUCT_CONFIG, "option \"%s\" is given twice: it is the same as \"%s\"",
-				value->name, before->name);
+		(void)duct_fail(load->err, DUCT_CONFIG, "option \"%s\" is given twice: it is the same as \"%s\"", value->name,
+				before->name);
 	if (before->line > 0) {
 		size_t n = strlen(load->err->message);
 		snprintf(load->err->message + n, sizeof load->err->message - n, " (line %d)", before->line);
@@ -293,9 +291,8 @@ static int load_defaults(const struct load *load, const struct duct_opt_value *c
 	return 0;
 }
 
-int duct_opts_load_file(void *config, size_t config_size, const struct duct_opt *opts,
-			const struct duct_opt_value *values, size_t nvalues, const char *file, const char *where,
-			struct duct_error *err)
+int duct_opts_load_file(void *config, size_t config_size, const struct duct_opt *opts, const struct duct_opt_value *values,
+			size_t nvalues, const char *file, const char *where, struct duct_error *err)
 {
 	struct duct_error own;
 	struct load load = {config, opts, file, where, err ? err : &own};

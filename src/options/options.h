@@ -80,9 +80,8 @@ struct duct_opt_value {
 int duct_opts_load(void *config, size_t config_size, const struct duct_opt *opts, const struct duct_opt_value *values,
 		   size_t nvalues, const char *where, struct duct_error *err) DUCT_CHECKED;
 /* The same for values of a file: messages begin with "FILE:LINE: where: ". file NULL is duct_opts_load. */
-int duct_opts_load_file(void *config, size_t config_size, const struct duct_opt *opts,
-			const struct duct_opt_value *values, size_t nvalues, const char *file, const char *where,
-			struct duct_error *err) DUCT_CHECKED;
+int duct_opts_load_file(void *config, size_t config_size, const struct duct_opt *opts, const struct duct_opt_value *values,
+			size_t nvalues, const char *file, const char *where, struct duct_error *err) DUCT_CHECKED;
 
 void duct_opts_done(void *config, size_t config_size, const struct duct_opt *opts);
 

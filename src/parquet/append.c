@@ -6,26 +6,26 @@
 
 #include "base/utf8.h"
 
-#define COLLECT(from_type, to_type)                                                      \
-	do {                                                                             \
-		const from_type *from_ = (const void *)v->data;                          \
-		to_type *to_ = (void *)to;                                               \
-		if (rows && !v->has_null) {                                              \
-			for (uint32_t i_ = 0; i_ < n; i_++)                              \
-				to_[i_] = (to_type)from_[rows[i_]];                      \
-		} else if (!v->has_null) {                                               \
-			for (uint32_t i_ = 0; i_ < n; i_++)                              \
-				to_[i_] = (to_type)from_[first + i_];                    \
-		} else {                                                                 \
-			uint32_t k_ = 0;                                                 \
-			for (uint32_t i_ = 0; i_ < n; i_++) {                            \
-				uint32_t row_ = rows ? rows[i_] : first + i_;            \
-				to_[k_] = (to_type)from_[row_];                          \
-				k_ += duct_bit(v->valid, row_);                          \
-			}                                                                \
-			return k_;                                                       \
-		}                                                                        \
-		return n;                                                                \
+#define COLLECT(from_type, to_type) \
+	do { \
+		const from_type *from_ = (const void *)v->data; \
+		to_type *to_ = (void *)to; \
+		if (rows && !v->has_null) { \
+			for (uint32_t i_ = 0; i_ < n; i_++) \
+				to_[i_] = (to_type)from_[rows[i_]]; \
+		} else if (!v->has_null) { \
+			for (uint32_t i_ = 0; i_ < n; i_++) \
+				to_[i_] = (to_type)from_[first + i_]; \
+		} else { \
+			uint32_t k_ = 0; \
+			for (uint32_t i_ = 0; i_ < n; i_++) { \
+				uint32_t row_ = rows ? rows[i_] : first + i_; \
+				to_[k_] = (to_type)from_[row_]; \
+				k_ += duct_bit(v->valid, row_); \
+			} \
+			return k_; \
+		} \
+		return n; \
 	} while (0)
 
 struct sixteen {

@@ -7,32 +7,32 @@
 
 /* --- numbers --- */
 
-#define LEAST(ctype, field, from)                                             \
-	do {                                                                  \
-		const ctype *v_ = values;                                     \
-		ctype min_ = v_[0], max_ = v_[0];                             \
-		for (size_t i_ = 1; i_ < n; i_++) {                           \
-			min_ = v_[i_] < min_ ? v_[i_] : min_;                 \
-			max_ = v_[i_] > max_ ? v_[i_] : max_;                 \
-		}                                                             \
-		(from).min.field = min_;                                      \
-		(from).max.field = max_;                                      \
+#define LEAST(ctype, field, from) \
+	do { \
+		const ctype *v_ = values; \
+		ctype min_ = v_[0], max_ = v_[0]; \
+		for (size_t i_ = 1; i_ < n; i_++) { \
+			min_ = v_[i_] < min_ ? v_[i_] : min_; \
+			max_ = v_[i_] > max_ ? v_[i_] : max_; \
+		} \
+		(from).min.field = min_; \
+		(from).max.field = max_; \
 	} while (0)
 
-#define LEAST_FLOAT(ctype, from)                                              \
-	do {                                                                  \
-		const ctype *v_ = values;                                     \
-		ctype min_ = (ctype)INFINITY, max_ = -(ctype)INFINITY;        \
-		bool nan_ = false;                                            \
-		for (size_t i_ = 0; i_ < n; i_++) {                           \
-			min_ = v_[i_] < min_ ? v_[i_] : min_;                 \
-			max_ = v_[i_] > max_ ? v_[i_] : max_;                 \
-			nan_ |= v_[i_] != v_[i_];                             \
-		}                                                             \
-		(from).min.d = (double)min_;                                  \
-		(from).max.d = (double)max_;                                  \
-		(from).nan = nan_;                                            \
-		(from).any = min_ <= max_;                                    \
+#define LEAST_FLOAT(ctype, from) \
+	do { \
+		const ctype *v_ = values; \
+		ctype min_ = (ctype)INFINITY, max_ = -(ctype)INFINITY; \
+		bool nan_ = false; \
+		for (size_t i_ = 0; i_ < n; i_++) { \
+			min_ = v_[i_] < min_ ? v_[i_] : min_; \
+			max_ = v_[i_] > max_ ? v_[i_] : max_; \
+			nan_ |= v_[i_] != v_[i_]; \
+		} \
+		(from).min.d = (double)min_; \
+		(from).max.d = (double)max_; \
+		(from).nan = nan_; \
+		(from).any = min_ <= max_; \
 	} while (0)
 
 static unsigned __int128 load_be(const char *p)
@@ -50,8 +50,8 @@ static void store_be(char *to, unsigned __int128 v)
 	memcpy(to + 8, &low, 8);
 }
 
-static void merge_numbers(struct parquet_bounds *into, enum parquet_form form, bool any, bool nan,
-			  const union parquet_number *min, const union parquet_number *max)
+static void merge_numbers(struct parquet_bounds *into, enum parquet_form form, bool any, bool nan, const union parquet_number *min,
+			  const union parquet_number *max)
 {
 	bool less = false, more = false;
 	into->nan |= nan;
@@ -59,12 +59,12 @@ static void merge_numbers(struct parquet_bounds *into, enum parquet_form form, b
 		return;
 	switch (form) {
 	case PARQUET_FORM_I32:
-	case PARQUET_FORM_I64: less = min->i < into->min.i, more = max->i > into->max.i; break;
+	case PARQUET_FORM_I64: less = min->i<into->min.i, more = max->i> into->max.i; break;
 	case PARQUET_FORM_F32:
-	case PARQUET_FORM_F64: less = min->d < into->min.d, more = max->d > into->max.d; break;
-	case PARQUET_FORM_DECIMAL: less = min->w < into->min.w, more = max->w > into->max.w; break;
-	case PARQUET_FORM_UUID: less = min->uw < into->min.uw, more = max->uw > into->max.uw; break;
-	default: less = min->u < into->min.u, more = max->u > into->max.u; break;
+	case PARQUET_FORM_F64: less = min->d<into->min.d, more = max->d> into->max.d; break;
+	case PARQUET_FORM_DECIMAL: less = min->w<into->min.w, more = max->w> into->max.w; break;
+	case PARQUET_FORM_UUID: less = min->uw<into->min.uw, more = max->uw> into->max.uw; break;
+	default: less = min->u<into->min.u, more = max->u> into->max.u; break;
 	}
 	if (less || !into->any)
 		into->min = *min;
@@ -119,13 +119,11 @@ static void keep(char *to, uint32_t *to_len, const char *p, uint32_t len)
 
 void parquet_bounds_string_slow(struct parquet_bounds *b, uint64_t prefix, const char *p, uint32_t len)
 {
-	if (!b->any || prefix < b->min.u ||
-	    (prefix == b->min.u && compare_kept(p, len, b->min_bytes, b->min_len) < 0)) {
+	if (!b->any || prefix < b->min.u || (prefix == b->min.u && compare_kept(p, len, b->min_bytes, b->min_len) < 0)) {
 		b->min.u = prefix;
 		keep(b->min_bytes, &b->min_len, p, len);
 	}
-	if (!b->any || prefix > b->max.u ||
-	    (prefix == b->max.u && compare_kept(p, len, b->max_bytes, b->max_len) > 0)) {
+	if (!b->any || prefix > b->max.u || (prefix == b->max.u && compare_kept(p, len, b->max_bytes, b->max_len) > 0)) {
 		b->max.u = prefix;
 		keep(b->max_bytes, &b->max_len, p, len);
 	}

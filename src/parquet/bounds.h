@@ -10,17 +10,17 @@
  * stays.
  */
 enum parquet_form { /* of a value in a file */
-	PARQUET_FORM_BOOL,
-	PARQUET_FORM_I32, /* narrower integers, dates and decimal(9) too */
-	PARQUET_FORM_I64, /* times, timestamps and decimal(18), too */
-	PARQUET_FORM_U32,
-	PARQUET_FORM_U64,
-	PARQUET_FORM_F32,
-	PARQUET_FORM_F64,
-	PARQUET_FORM_DECIMAL, /* 16 bytes, big-endian */
-	PARQUET_FORM_UUID,    /* 16 bytes, compared as bytes */
-	PARQUET_FORM_TEXT,
-	PARQUET_FORM_BLOB,
+		    PARQUET_FORM_BOOL,
+		    PARQUET_FORM_I32, /* narrower integers, dates and decimal(9) too */
+		    PARQUET_FORM_I64, /* times, timestamps and decimal(18), too */
+		    PARQUET_FORM_U32,
+		    PARQUET_FORM_U64,
+		    PARQUET_FORM_F32,
+		    PARQUET_FORM_F64,
+		    PARQUET_FORM_DECIMAL, /* 16 bytes, big-endian */
+		    PARQUET_FORM_UUID,	  /* 16 bytes, compared as bytes */
+		    PARQUET_FORM_TEXT,
+		    PARQUET_FORM_BLOB,
 };
 
 enum { PARQUET_CATALOG_BOUND = 256, PARQUET_BOUND_BYTES = 264 };

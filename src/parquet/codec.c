@@ -13,9 +13,14 @@ static const struct {
 	const char *name;
 	enum parquet_codec codec;
 } codecs[] = {
-	{"zstd", PARQUET_ZSTD},	    {"snappy", PARQUET_SNAPPY},	  {"gzip", PARQUET_GZIP},
-	{"brotli", PARQUET_BROTLI}, {"lz4_raw", PARQUET_LZ4_RAW}, {"lz4", PARQUET_LZ4_RAW},
-	{"uncompressed", PARQUET_UNCOMPRESSED}, {"none", PARQUET_UNCOMPRESSED},
+	{"zstd", PARQUET_ZSTD},
+	{"snappy", PARQUET_SNAPPY},
+	{"gzip", PARQUET_GZIP},
+	{"brotli", PARQUET_BROTLI},
+	{"lz4_raw", PARQUET_LZ4_RAW},
+	{"lz4", PARQUET_LZ4_RAW},
+	{"uncompressed", PARQUET_UNCOMPRESSED},
+	{"none", PARQUET_UNCOMPRESSED},
 };
 
 int parquet_codec_of(const char *name, enum parquet_codec *ret, struct duct_error *err)
@@ -107,7 +112,8 @@ static int pack_brotli(struct parquet_packer *p, struct duct_buf *to, const char
 	size_t len = BrotliEncoderMaxCompressedSize(n);
 	uint8_t *room = (uint8_t *)duct_buf_room(to, len);
 	int quality = p->level ? p->level : 1; /* the library's own default is made for web pages that are packed once */
-	if (!len || !BrotliEncoderCompress(quality, BROTLI_DEFAULT_WINDOW, BROTLI_MODE_GENERIC, n, (const uint8_t *)data, &len, room))
+	if (!len ||
+	    !BrotliEncoderCompress(quality, BROTLI_DEFAULT_WINDOW, BROTLI_MODE_GENERIC, n, (const uint8_t *)data, &len, room))
 		return fail_pack("brotli", n, err);
 	to->len += len;
 	return 0;

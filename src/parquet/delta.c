@@ -4,7 +4,9 @@
 #include <string.h>
 
 enum {
-	BLOCK = 128, MINIS = 4, MINI = BLOCK / MINIS,
+	BLOCK = 128,
+	MINIS = 4,
+	MINI = BLOCK / MINIS,
 	MOST_BLOCK_BYTES = 10 + MINIS + BLOCK * 8,
 	MOST_BLOCK = 1 << 16, /* of other writers */
 };

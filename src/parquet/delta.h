@@ -22,10 +22,10 @@ struct parquet_delta {
 	uint64_t value;		 /* the next one */
 	uint64_t min;		 /* of the block */
 	uint32_t per_mini, minis;
-	uint32_t mini;		/* the open one; minis: none */
-	const uint8_t *widths;	/* of the block */
-	const uint8_t *packed;	/* of the miniblock */
-	uint32_t taken;		/* of it */
+	uint32_t mini;	       /* the open one; minis: none */
+	const uint8_t *widths; /* of the block */
+	const uint8_t *packed; /* of the miniblock */
+	uint32_t taken;	       /* of it */
 };
 bool parquet_delta_open(struct parquet_delta *ret, const void *data, size_t n);
 /* The low bytes of *ret are the value. False: there is none, or the bytes are damaged. */

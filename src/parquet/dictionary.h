@@ -9,11 +9,11 @@
  * is set: 4, 8, 16, or 0 for strings, which are kept as in a page (u32 length, bytes). */
 struct parquet_dictionary {
 	uint32_t width;
-	uint32_t n, cap;	/* entries; the table has room for cap */
+	uint32_t n, cap; /* entries; the table has room for cap */
 	uint32_t max_entries;
 	size_t max_bytes;
-	uint64_t *slots;	/* 2 * cap: upper half of the hash << 32 | index + 1 */
-	uint32_t *starts;	/* of strings: where each begins */
+	uint64_t *slots;  /* 2 * cap: upper half of the hash << 32 | index + 1 */
+	uint32_t *starts; /* of strings: where each begins */
 	size_t starts_cap;
 	struct duct_buf values; /* what the dictionary page holds */
 };

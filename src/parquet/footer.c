@@ -39,7 +39,8 @@ static void put_logical(struct thrift_writer *t, const struct duct_type *type)
 	else if (type->kind == DUCT_UUID || type->kind == DUCT_JSON)
 		thrift_put_empty(t, type->kind == DUCT_UUID ? PARQUET_LOGICAL_UUID : PARQUET_LOGICAL_JSON);
 	else
-		put_time(t, type->kind == DUCT_TIME ? PARQUET_LOGICAL_TIME : PARQUET_LOGICAL_TIMESTAMP, type->kind == DUCT_TIMESTAMPTZ);
+		put_time(t, type->kind == DUCT_TIME ? PARQUET_LOGICAL_TIME : PARQUET_LOGICAL_TIMESTAMP,
+			 type->kind == DUCT_TIMESTAMPTZ);
 	thrift_put_end(t);
 }
 
@@ -176,7 +177,8 @@ static void put_meta(struct thrift_writer *t, const struct parquet_writer *w, co
 	thrift_put_end(t);
 }
 
-static void put_group(struct thrift_writer *t, const struct parquet_writer *w, size_t number, int64_t offsets_at, int64_t indexes_at)
+static void put_group(struct thrift_writer *t, const struct parquet_writer *w, size_t number, int64_t offsets_at,
+		      int64_t indexes_at)
 {
 	const struct group *g = &w->groups[number];
 	thrift_put_element(t);

@@ -191,8 +191,8 @@ enum {
 	PARQUET_DATA2_IS_COMPRESSED = 7, /* true when it is not there */
 
 	PARQUET_OFFSETS_PAGES = 1,
-	PARQUET_LOCATION_OFFSET = 1, /* of the page's header */
-	PARQUET_LOCATION_BYTES = 2,  /* header included */
+	PARQUET_LOCATION_OFFSET = 1,	/* of the page's header */
+	PARQUET_LOCATION_BYTES = 2,	/* header included */
 	PARQUET_LOCATION_FIRST_ROW = 3, /* in the row group */
 
 	PARQUET_INDEX_NULL_PAGES = 1,

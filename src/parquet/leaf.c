@@ -7,10 +7,11 @@
 
 enum {
 	MOST_PAGE_LEVELS = 1 << 17,
-	WIDE_VALUE = 1024,	    /* values above get small pages: a reader wants one of them */
-	LONGEST_ENTRY = 512,	    /* a longer string ends the dictionary */
+	WIDE_VALUE = 1024,   /* values above get small pages: a reader wants one of them */
+	LONGEST_ENTRY = 512, /* a longer string ends the dictionary */
 	MOST_ENTRIES = 32768,
-	EARLY_LOOK = 256, LATE_LOOK = 4096,
+	EARLY_LOOK = 256,
+	LATE_LOOK = 4096,
 	FEWEST_DIFFERENCES = 64,
 	LONG_PAGE = 16 << 10, /* shorter ones do not tell */
 	KEEP_BYTES = 4 << 20, /* a larger buffer is given back when its page is closed */
@@ -92,7 +93,8 @@ void parquet_leaf_put_string(struct parquet_leaf *leaf, const char *p, uint32_t 
 		int64_t index = len <= LONGEST_ENTRY ? parquet_dictionary_put(&leaf->dictionary, p, len) : PARQUET_NO_ENTRY;
 		if (index >= 0) {
 			if (leaf->nvalues >= leaf->indexes_cap)
-				leaf->indexes = duct_grow(leaf->indexes, &leaf->indexes_cap, leaf->nvalues + 1, sizeof *leaf->indexes);
+				leaf->indexes =
+					duct_grow(leaf->indexes, &leaf->indexes_cap, leaf->nvalues + 1, sizeof *leaf->indexes);
 			leaf->indexes[leaf->nvalues++] = (uint32_t)index;
 			leaf->plain_bytes += len + sizeof len;
 			return;
@@ -300,8 +302,9 @@ static int pack(struct parquet_writer *w, struct parquet_leaf *leaf, struct raw_
 }
 
 /* Compresses a page and puts it behind its header. */
-static int pack_page(struct parquet_writer *w, struct parquet_leaf *leaf, struct duct_buf *to, enum parquet_page type, uint32_t nvalues,
-		     enum parquet_encoding encoding, struct raw_page raw, int64_t *raw_bytes, struct duct_error *err)
+static int pack_page(struct parquet_writer *w, struct parquet_leaf *leaf, struct duct_buf *to, enum parquet_page type,
+		     uint32_t nvalues, enum parquet_encoding encoding, struct raw_page raw, int64_t *raw_bytes,
+		     struct duct_error *err)
 {
 	struct thrift_writer t = {.to = to};
 	size_t start = to->len;
@@ -336,7 +339,9 @@ static void give_back(struct duct_buf *b)
 
 static void note_page(struct parquet_leaf *leaf, uint32_t bytes)
 {
-	struct parquet_page_facts page = {.bytes = bytes, .nrows = leaf->nrows, .nulls = leaf->nlevels - leaf->nvalues,
+	struct parquet_page_facts page = {.bytes = bytes,
+					  .nrows = leaf->nrows,
+					  .nulls = leaf->nlevels - leaf->nvalues,
 					  .null_page = leaf->nvalues == 0};
 	char *to = duct_buf_room(&leaf->page_bounds, 2 * (PARQUET_BOUND_BYTES + 8));
 	bool exact;
@@ -383,7 +388,8 @@ int parquet_leaf_end_page(struct parquet_writer *w, struct parquet_leaf *leaf, s
 
 /* --- chunks --- */
 
-static void take_bound(struct parquet_writer *w, const struct parquet_leaf *leaf, bool upper, char **ret, uint32_t *len, bool *exact)
+static void take_bound(struct parquet_writer *w, const struct parquet_leaf *leaf, bool upper, char **ret, uint32_t *len,
+		       bool *exact)
 {
 	char bytes[PARQUET_BOUND_BYTES + 8];
 	*ret = NULL;
@@ -410,7 +416,8 @@ int parquet_leaf_end_chunk(struct parquet_writer *w, struct parquet_leaf *leaf, 
 	int ret = parquet_leaf_end_page(w, leaf, err);
 	if (!ret && has_indexed(leaf)) {
 		struct raw_page raw = {leaf->dictionary.values.data, leaf->dictionary.values.len};
-		ret = pack_page(w, leaf, &page, PARQUET_DICTIONARY_PAGE, leaf->dictionary.n, PARQUET_PLAIN, raw, &leaf->chunk_raw, err);
+		ret = pack_page(w, leaf, &page, PARQUET_DICTIONARY_PAGE, leaf->dictionary.n, PARQUET_PLAIN, raw, &leaf->chunk_raw,
+				err);
 	}
 	if (ret)
 		return ret;

@@ -20,7 +20,8 @@ static int put_nothing(struct parquet_writer *w, const struct parquet_node *node
 	return ret;
 }
 
-static int put_value(struct parquet_writer *w, const struct parquet_node *node, int rep, struct duct_cell cell, struct duct_error *err);
+static int put_value(struct parquet_writer *w, const struct parquet_node *node, int rep, struct duct_cell cell,
+		     struct duct_error *err);
 
 static int put_read(struct parquet_writer *w, const struct parquet_node *node, int rep, struct duct_reader *r, bool optional,
 		    struct duct_error *err)
@@ -37,7 +38,8 @@ static int put_read(struct parquet_writer *w, const struct parquet_node *node, i
 	return cell.data ? put_value(w, node, rep, cell, err) : fail_nested(node->type, err);
 }
 
-static int put_list(struct parquet_writer *w, const struct parquet_node *node, int rep, struct duct_reader *r, struct duct_error *err)
+static int put_list(struct parquet_writer *w, const struct parquet_node *node, int rep, struct duct_reader *r,
+		    struct duct_error *err)
 {
 	bool map = node->type->kind == DUCT_MAP;
 	const char *p = duct_read_bytes(r, 4);
@@ -58,7 +60,8 @@ static int put_list(struct parquet_writer *w, const struct parquet_node *node, i
 	return ret;
 }
 
-static int put_value(struct parquet_writer *w, const struct parquet_node *node, int rep, struct duct_cell cell, struct duct_error *err)
+static int put_value(struct parquet_writer *w, const struct parquet_node *node, int rep, struct duct_cell cell,
+		     struct duct_error *err)
 {
 	if (!node->type->nchildren)
 		return parquet_leaf_put(w, &w->leaves[node->first_leaf], rep, node->def, cell.data, cell.len, err);

@@ -35,11 +35,9 @@ int parquet_pread(struct parquet_file *file, void *to, size_t n, int64_t offset,
 		if (got < 0 && errno == EINTR)
 			continue;
 		if (got < 0)
-			return duct_fail(err, DUCT_RETRY, "read %zu bytes at %" PRId64 ": %s", n, offset,
-					 strerror(errno));
+			return duct_fail(err, DUCT_RETRY, "read %zu bytes at %" PRId64 ": %s", n, offset, strerror(errno));
 		if (got == 0)
-			return duct_fail(err, DUCT_FATAL, "it ends before %" PRId64 ", where %zu bytes should be",
-					 offset, n);
+			return duct_fail(err, DUCT_FATAL, "it ends before %" PRId64 ", where %zu bytes should be", offset, n);
 		done += (size_t)got;
 	}
 	file->reader->counts.reads++;

@@ -33,8 +33,7 @@ struct parquet_reader_counts {
 const struct parquet_reader_counts *parquet_reader_counts(const struct parquet_reader *reader);
 
 /* Returns 1, or 0 when the file is not served (an encrypted or enormous footer). */
-int parquet_open(struct parquet_file **ret, struct parquet_reader *reader, const char *path,
-		 struct duct_error *err) DUCT_CHECKED;
+int parquet_open(struct parquet_file **ret, struct parquet_reader *reader, const char *path, struct duct_error *err) DUCT_CHECKED;
 void parquet_close(struct parquet_file *file); /* accepts NULL; all cursors must be closed */
 
 int64_t parquet_rows(const struct parquet_file *file);
@@ -50,8 +49,8 @@ const struct duct_type *parquet_column_type(const struct parquet_file *file, int
  * Reads one column at rows that ascend strictly and are in the file. The array must live as long as the cursor. Returns
  * 1, or 0 when something in a row group that has wanted rows is not served.
  */
-int parquet_cursor_open(struct parquet_cursor **ret, struct parquet_file *file, int column, const int64_t *rows,
-			size_t n, struct duct_error *err) DUCT_CHECKED;
+int parquet_cursor_open(struct parquet_cursor **ret, struct parquet_file *file, int column, const int64_t *rows, size_t n,
+			struct duct_error *err) DUCT_CHECKED;
 void parquet_cursor_close(struct parquet_cursor *cursor); /* accepts NULL */
 
 /* The value at the next wanted row, in the in-memory form of the column's type; valid until the next call. data NULL:

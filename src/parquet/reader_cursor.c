@@ -32,8 +32,8 @@ static int check_rows(const struct parquet_footer *f, const int64_t *rows, size_
 {
 	for (size_t i = 0; i < n; i++)
 		if (rows[i] < 0 || rows[i] >= f->rows || (i && rows[i] <= rows[i - 1]))
-			return duct_fail(err, DUCT_FATAL, "\"%s\" has no row %" PRId64 ", or rows do not ascend there",
-					 f->path, rows[i]);
+			return duct_fail(err, DUCT_FATAL, "\"%s\" has no row %" PRId64 ", or rows do not ascend there", f->path,
+					 rows[i]);
 	return 0;
 }
 
@@ -54,8 +54,8 @@ static int open_streams(struct parquet_cursor *c, const int64_t *rows, size_t n)
 	return rc;
 }
 
-int parquet_cursor_open(struct parquet_cursor **ret, struct parquet_file *file, int column, const int64_t *rows,
-			size_t n, struct duct_error *err)
+int parquet_cursor_open(struct parquet_cursor **ret, struct parquet_file *file, int column, const int64_t *rows, size_t n,
+			struct duct_error *err)
 {
 	int rc = check_rows(file->footer, rows, n, err);
 	if (rc)
@@ -193,8 +193,7 @@ static void put_value(struct parquet_cursor *c, const struct parquet_node *node)
 	memcpy(c->value.data + at, &len, sizeof len);
 }
 
-static int take_nested(struct parquet_cursor *c, const struct parquet_node *node, struct duct_cell *ret,
-		       struct duct_error *err)
+static int take_nested(struct parquet_cursor *c, const struct parquet_node *node, struct duct_cell *ret, struct duct_error *err)
 {
 	bool present = c->streams[0].entries[0].definition >= node->max_definition;
 	c->value.len = 0;

@@ -61,8 +61,7 @@ static void parse_chunk(struct thrift_reader *r, struct parquet_chunk *c)
 	c->elsewhere = c->elsewhere || !meta;
 }
 
-static int parse_group(struct parquet_footer *to, struct thrift_reader *r, struct parquet_group *g,
-		       struct duct_error *err)
+static int parse_group(struct parquet_footer *to, struct thrift_reader *r, struct parquet_group *g, struct duct_error *err)
 {
 	*g = (struct parquet_group){.first_row = to->rows, .rows = -1};
 	for (struct thrift_field f = {0}; thrift_next_field(r, &f);) {
@@ -72,8 +71,7 @@ static int parse_group(struct parquet_footer *to, struct thrift_reader *r, struc
 			size_t n = thrift_read_list(r, &f, THRIFT_STRUCT);
 			if (n != (size_t)to->nleaves)
 				return r->bad ? 0
-					      : duct_fail(err, DUCT_FATAL,
-							  "a row group has %zu columns, the schema has %d", n,
+					      : duct_fail(err, DUCT_FATAL, "a row group has %zu columns, the schema has %d", n,
 							  to->nleaves);
 			g->chunks = duct_arena_alloc(&to->arena, n * sizeof *g->chunks);
 			for (size_t i = 0; i < n && !r->bad; i++)
@@ -87,8 +85,7 @@ static int parse_group(struct parquet_footer *to, struct thrift_reader *r, struc
 	return 0;
 }
 
-static int parse_groups(struct parquet_footer *to, struct thrift_reader *r, const struct thrift_field *in,
-			struct duct_error *err)
+static int parse_groups(struct parquet_footer *to, struct thrift_reader *r, const struct thrift_field *in, struct duct_error *err)
 {
 	size_t cap = 0;
 	int ret = 0;
@@ -127,15 +124,13 @@ int parquet_footer_parse(struct parquet_footer *to, const void *data, size_t n, 
 	if (r.bad)
 		return duct_fail(err, DUCT_FATAL, "its footer is damaged");
 	if (!to->nnodes || rows != to->rows)
-		return duct_fail(err, DUCT_FATAL, "its footer says %" PRId64 " rows, its row groups hold %" PRId64,
-				 rows, to->rows);
+		return duct_fail(err, DUCT_FATAL, "its footer says %" PRId64 " rows, its row groups hold %" PRId64, rows, to->rows);
 	return !encrypted;
 }
 
 /* --- offset indexes --- */
 
-static struct parquet_location parse_location(struct thrift_reader *r, int64_t start, int64_t end, int64_t rows,
-					      bool *good)
+static struct parquet_location parse_location(struct thrift_reader *r, int64_t start, int64_t end, int64_t rows, bool *good)
 {
 	int64_t offset = -1, bytes = -1, row = -1;
 	for (struct thrift_field f = {0}; thrift_next_field(r, &f);) {

@@ -126,8 +126,8 @@ struct parquet_file {
 int parquet_pread(struct parquet_file *file, void *to, size_t n, int64_t offset, struct duct_error *err);
 
 /* Start and end of a chunk in the file, or FATAL when they are not inside it. */
-int parquet_chunk_span(const struct parquet_file *file, const struct parquet_chunk *chunk, int64_t *ret_start,
-		       int64_t *ret_end, struct duct_error *err);
+int parquet_chunk_span(const struct parquet_file *file, const struct parquet_chunk *chunk, int64_t *ret_start, int64_t *ret_end,
+		       struct duct_error *err);
 
 /* reader_locate.c: the pages of a chunk, from its index or by walking it. */
 int parquet_chunk_locate(struct parquet_file *file, const struct parquet_group *group, struct parquet_chunk *chunk,
@@ -145,11 +145,10 @@ struct parquet_entry {
 
 struct parquet_leaf;
 /* Rows as in parquet_cursor_open(), and checked. Returns 1 or 0. */
-int parquet_leaf_open(struct parquet_leaf **ret, struct parquet_file *file, const struct parquet_node *node,
-		      const int64_t *rows, size_t n);
+int parquet_leaf_open(struct parquet_leaf **ret, struct parquet_file *file, const struct parquet_node *node, const int64_t *rows,
+		      size_t n);
 void parquet_leaf_close(struct parquet_leaf *leaf);
 /* The entries of the next wanted row, one at least; valid until the next call. */
-int parquet_leaf_next(struct parquet_leaf *leaf, const struct parquet_entry **ret, size_t *ret_n,
-		      struct duct_error *err);
+int parquet_leaf_next(struct parquet_leaf *leaf, const struct parquet_entry **ret, size_t *ret_n, struct duct_error *err);
 
 #endif

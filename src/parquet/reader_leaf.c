@@ -17,8 +17,7 @@ enum {
 	WINDOW_BYTES = 1 << 20, /* of pages that are read at once */
 	KEPT_BYTES = 4 << 20,	/* a larger window is given back once its page is decompressed */
 	MAX_ENTRIES = 1 << 24,	/* of one row */
-	SERVED_ENCODINGS =
-		1 << PARQUET_PLAIN | 1 << PARQUET_PLAIN_DICTIONARY | 1 << PARQUET_RLE | 1 << PARQUET_RLE_DICTIONARY |
+	SERVED_ENCODINGS = 1 << PARQUET_PLAIN | 1 << PARQUET_PLAIN_DICTIONARY | 1 << PARQUET_RLE | 1 << PARQUET_RLE_DICTIONARY |
 		1 << PARQUET_DELTA_BINARY_PACKED,
 };
 
@@ -93,8 +92,7 @@ static uint32_t file_width(const struct parquet_node *node)
 /* --- open --- */
 
 /* The row group that has the row, which is in the file; `from`: none before it has. */
-static const struct parquet_group *find_group(const struct parquet_footer *f, const struct parquet_group *from,
-					      int64_t row)
+static const struct parquet_group *find_group(const struct parquet_footer *f, const struct parquet_group *from, int64_t row)
 {
 	const struct parquet_group *end = f->groups + f->ngroups;
 	const struct parquet_group *g = from ? from : f->groups;
@@ -104,8 +102,7 @@ static const struct parquet_group *find_group(const struct parquet_footer *f, co
 }
 
 /* v1 pages of repeated leaves say how many rows they hold in the page index only. */
-static bool groups_served(const struct parquet_footer *f, const struct parquet_node *node, const int64_t *rows,
-			  size_t n)
+static bool groups_served(const struct parquet_footer *f, const struct parquet_node *node, const int64_t *rows, size_t n)
 {
 	const struct parquet_group *g = NULL;
 	for (size_t i = 0; i < n; i++) {
@@ -120,8 +117,8 @@ static bool groups_served(const struct parquet_footer *f, const struct parquet_n
 	return true;
 }
 
-int parquet_leaf_open(struct parquet_leaf **ret, struct parquet_file *file, const struct parquet_node *node,
-		      const int64_t *rows, size_t n)
+int parquet_leaf_open(struct parquet_leaf **ret, struct parquet_file *file, const struct parquet_node *node, const int64_t *rows,
+		      size_t n)
 {
 	if (!groups_served(file->footer, node, rows, n))
 		return 0;
@@ -183,8 +180,7 @@ static uint32_t last_page(const struct parquet_leaf *c, uint32_t page)
 		if (next == last)
 			continue;
 		int64_t bytes = pages[next].offset + pages[next].bytes - pages[page].offset;
-		if (next != last + 1 || pages[next].offset != pages[last].offset + pages[last].bytes ||
-		    bytes > WINDOW_BYTES)
+		if (next != last + 1 || pages[next].offset != pages[last].offset + pages[last].bytes || bytes > WINDOW_BYTES)
 			break;
 		last = next;
 	}
@@ -245,8 +241,7 @@ static int index_entries(struct parquet_leaf *c, struct duct_error *err)
 		return 0;
 	if (c->width || c->node->type != PARQUET_BYTE_ARRAY || c->nentries > left / 4)
 		return duct_fail(err, DUCT_FATAL, "%u values do not fit into its %zu bytes", c->nentries, left);
-	c->entry_offsets =
-		duct_grow(c->entry_offsets, &c->entry_offsets_cap, (size_t)c->nentries + 1, sizeof *c->entry_offsets);
+	c->entry_offsets = duct_grow(c->entry_offsets, &c->entry_offsets_cap, (size_t)c->nentries + 1, sizeof *c->entry_offsets);
 	for (uint32_t i = 0; i < c->nentries; i++) {
 		uint32_t n = 0;
 		if (left - at >= 4)
@@ -266,11 +261,9 @@ static int parse_dictionary(struct parquet_leaf *c, const uint8_t *bytes, size_t
 	int rc = open_page(bytes, n, &head, err);
 	if (rc)
 		return rc;
-	if (head.type != PARQUET_DICTIONARY_PAGE ||
-	    (head.encoding != PARQUET_PLAIN && head.encoding != PARQUET_PLAIN_DICTIONARY))
+	if (head.type != PARQUET_DICTIONARY_PAGE || (head.encoding != PARQUET_PLAIN && head.encoding != PARQUET_PLAIN_DICTIONARY))
 		return duct_fail(err, DUCT_FATAL, "it is no dictionary");
-	rc = unpack(c, bytes + head.head_bytes, head.compressed_bytes, c->chunk->codec, head.raw_bytes, &c->dictionary,
-		    &raw, err);
+	rc = unpack(c, bytes + head.head_bytes, head.compressed_bytes, c->chunk->codec, head.raw_bytes, &c->dictionary, &raw, err);
 	if (rc)
 		return rc;
 	if (raw != c->dictionary.data)
@@ -323,9 +316,7 @@ static int open_values(struct parquet_leaf *c, const struct parquet_page_head *h
 	c->delta = (struct parquet_delta){0};
 	switch (head->encoding) {
 	case PARQUET_PLAIN: break;
-	case PARQUET_RLE:
-		good = c->node->type == PARQUET_BOOLEAN && take_sized(&c->values, c->values_end, 1, &c->packed);
-		break;
+	case PARQUET_RLE: good = c->node->type == PARQUET_BOOLEAN && take_sized(&c->values, c->values_end, 1, &c->packed); break;
 	case PARQUET_PLAIN_DICTIONARY:
 	case PARQUET_RLE_DICTIONARY:
 		c->encoding = PARQUET_RLE_DICTIONARY;
@@ -334,21 +325,19 @@ static int open_values(struct parquet_leaf *c, const struct parquet_page_head *h
 			break; /* NULLs only */
 		good = *c->values <= 32;
 		if (good) {
-			c->packed =
-				parquet_hybrid_over(c->values + 1, (size_t)(c->values_end - c->values) - 1, *c->values);
+			c->packed = parquet_hybrid_over(c->values + 1, (size_t)(c->values_end - c->values) - 1, *c->values);
 			return load_dictionary(c, err);
 		}
 		break;
 	case PARQUET_DELTA_BINARY_PACKED:
 		good = (c->node->type == PARQUET_INT32 || c->node->type == PARQUET_INT64) &&
-		       (c->values == c->values_end || /* NULLs only */
-			parquet_delta_open(&c->delta, c->values, (size_t)(c->values_end - c->values)));
+			(c->values == c->values_end || /* NULLs only */
+			 parquet_delta_open(&c->delta, c->values, (size_t)(c->values_end - c->values)));
 		break;
 	default: good = false; break;
 	}
 	return good ? 0
-		    : duct_fail(err, DUCT_FATAL,
-				"its values in encoding %d are damaged, or the footer does not name it",
+		    : duct_fail(err, DUCT_FATAL, "its values in encoding %d are damaged, or the footer does not name it",
 				head->encoding);
 }
 
@@ -357,8 +346,7 @@ static unsigned level_width(unsigned most)
 	return most ? 32 - (unsigned)__builtin_clz(most) : 0;
 }
 
-static int open_v1(struct parquet_leaf *c, const struct parquet_page_head *head, const uint8_t *body,
-		   struct duct_error *err)
+static int open_v1(struct parquet_leaf *c, const struct parquet_page_head *head, const uint8_t *body, struct duct_error *err)
 {
 	unsigned repetition = level_width(c->node->max_repetition), definition = level_width(c->node->max_definition);
 	int rc = unpack(c, body, head->compressed_bytes, c->chunk->codec, head->raw_bytes, &c->raw, &c->values, err);
@@ -368,19 +356,18 @@ static int open_v1(struct parquet_leaf *c, const struct parquet_page_head *head,
 	bool good = !repetition || take_sized(&c->values, c->values_end, repetition, &c->repetitions);
 	if (good && definition)
 		good = head->definition_encoding == PARQUET_RLE &&
-		       take_sized(&c->values, c->values_end, definition, &c->definitions);
+			take_sized(&c->values, c->values_end, definition, &c->definitions);
 	return good ? 0 : duct_fail(err, DUCT_FATAL, "its levels are damaged");
 }
 
 /* Levels come before the compressed bytes. Both lengths together were held against the page's. */
-static int open_v2(struct parquet_leaf *c, const struct parquet_page_head *head, const uint8_t *body,
-		   struct duct_error *err)
+static int open_v2(struct parquet_leaf *c, const struct parquet_page_head *head, const uint8_t *body, struct duct_error *err)
 {
 	size_t before = head->repetition_bytes + head->definition_bytes, raw_bytes = head->raw_bytes - before;
 	int codec = head->is_compressed ? c->chunk->codec : PARQUET_UNCOMPRESSED;
 	c->repetitions = parquet_hybrid_over(body, head->repetition_bytes, level_width(c->node->max_repetition));
-	c->definitions = parquet_hybrid_over(body + head->repetition_bytes, head->definition_bytes,
-					     level_width(c->node->max_definition));
+	c->definitions =
+		parquet_hybrid_over(body + head->repetition_bytes, head->definition_bytes, level_width(c->node->max_definition));
 	int rc = unpack(c, body + before, head->compressed_bytes - before, codec, raw_bytes, &c->raw, &c->values, err);
 	if (!rc)
 		c->values_end = c->values + raw_bytes;
@@ -410,8 +397,8 @@ static int open_data_page(struct parquet_leaf *c, uint32_t page, struct duct_err
 		return duct_wrap(err, "page at %" PRId64, at->offset);
 	bool data = head.type == PARQUET_DATA_PAGE || head.type == PARQUET_DATA_PAGE_V2;
 	if (!data || (!c->node->max_repetition && head.nvalues != page_rows(c, page)))
-		return duct_fail(err, DUCT_FATAL, "page at %" PRId64 " is no data page, or does not hold %u rows",
-				 at->offset, page_rows(c, page));
+		return duct_fail(err, DUCT_FATAL, "page at %" PRId64 " is no data page, or does not hold %u rows", at->offset,
+				 page_rows(c, page));
 	bytes += head.head_bytes;
 	c->file->reader->counts.pages++;
 	rc = head.type == PARQUET_DATA_PAGE ? open_v1(c, &head, bytes, err) : open_v2(c, &head, bytes, err);
@@ -581,8 +568,7 @@ static bool take_single(struct parquet_leaf *c, uint32_t row)
 {
 	uint64_t skip = row - c->page_row;
 	uint32_t most = c->node->max_definition, definition = 0;
-	if (most && (!parquet_hybrid_skip(&c->definitions, skip, most, &skip) ||
-		     !parquet_hybrid_get(&c->definitions, &definition)))
+	if (most && (!parquet_hybrid_skip(&c->definitions, skip, most, &skip) || !parquet_hybrid_get(&c->definitions, &definition)))
 		return false;
 	c->page_row = row + 1;
 	return definition <= most && skip_values(c, skip) && take_entry(c, definition, 0);

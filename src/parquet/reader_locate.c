@@ -12,36 +12,33 @@ enum {
 	MAX_INDEX_BYTES = 64 << 20,
 };
 
-int parquet_chunk_span(const struct parquet_file *file, const struct parquet_chunk *chunk, int64_t *ret_start,
-		       int64_t *ret_end, struct duct_error *err)
+int parquet_chunk_span(const struct parquet_file *file, const struct parquet_chunk *chunk, int64_t *ret_start, int64_t *ret_end,
+		       struct duct_error *err)
 {
 	int64_t start = chunk->data_offset, limit = file->footer->size - PARQUET_TAIL_BYTES;
 	if (chunk->dictionary_offset > 0 && chunk->dictionary_offset < start)
 		start = chunk->dictionary_offset;
 	if (start < PARQUET_MAGIC_BYTES || start > limit || chunk->bytes < 0 || chunk->bytes > limit - start)
-		return duct_fail(err, DUCT_FATAL,
-				 "%" PRId64 " bytes of a column from %" PRId64 " on are not inside the file",
+		return duct_fail(err, DUCT_FATAL, "%" PRId64 " bytes of a column from %" PRId64 " on are not inside the file",
 				 chunk->bytes, start);
 	*ret_start = start;
 	*ret_end = start + chunk->bytes;
 	return 0;
 }
 
-static int locate_by_index(struct parquet_file *file, const struct parquet_group *group, struct parquet_chunk *chunk,
-			   int64_t start, int64_t end, struct duct_error *err)
+static int locate_by_index(struct parquet_file *file, const struct parquet_group *group, struct parquet_chunk *chunk, int64_t start,
+			   int64_t end, struct duct_error *err)
 {
 	int64_t at = chunk->index_offset, n = chunk->index_bytes;
 	if (at < PARQUET_MAGIC_BYTES || n < 0 || n > MAX_INDEX_BYTES || at > file->footer->size - n)
-		return duct_fail(err, DUCT_FATAL,
-				 "a page index of %" PRId64 " bytes at %" PRId64 " is not inside the file", n, at);
+		return duct_fail(err, DUCT_FATAL, "a page index of %" PRId64 " bytes at %" PRId64 " is not inside the file", n, at);
 	AUTO_FREE char *bytes = duct_xmalloc((size_t)n + 1);
 	int rc = parquet_pread(file, bytes, (size_t)n, at, err);
 	return rc ? rc : parquet_index_parse(file->footer, group, chunk, start, end, bytes, (size_t)n, err);
 }
 
 /* The page header at `at`; its page ends at or before `end`. */
-static int read_head(struct parquet_file *file, int64_t at, int64_t end, struct parquet_page_head *head,
-		     struct duct_error *err)
+static int read_head(struct parquet_file *file, int64_t at, int64_t end, struct parquet_page_head *head, struct duct_error *err)
 {
 	int rc = 0;
 	for (int64_t n = HEAD_BYTES; rc == 0 && n <= MAX_HEAD_BYTES; n *= 8) {
@@ -60,8 +57,8 @@ static int read_head(struct parquet_file *file, int64_t at, int64_t end, struct 
 	return 0;
 }
 
-static int walk(struct parquet_file *file, const struct parquet_group *group, struct parquet_chunk *chunk,
-		int64_t start, int64_t end, struct duct_error *err)
+static int walk(struct parquet_file *file, const struct parquet_group *group, struct parquet_chunk *chunk, int64_t start,
+		int64_t end, struct duct_error *err)
 {
 	AUTO_FREE struct parquet_location *pages = NULL;
 	size_t n = 0, cap = 0;
@@ -80,8 +77,8 @@ static int walk(struct parquet_file *file, const struct parquet_group *group, st
 		at += bytes;
 	}
 	if (!n || rows != group->rows)
-		return duct_fail(err, DUCT_FATAL, "the pages of a column hold %" PRId64 " values for %" PRId64 " rows",
-				 rows, group->rows);
+		return duct_fail(err, DUCT_FATAL, "the pages of a column hold %" PRId64 " values for %" PRId64 " rows", rows,
+				 group->rows);
 	chunk->pages = duct_arena_dup(&file->footer->arena, pages, n * sizeof *pages);
 	chunk->npages = (uint32_t)n;
 	return 0;

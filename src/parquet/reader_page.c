@@ -10,8 +10,7 @@
 /* --- headers --- */
 
 /* The headers of the three kinds of pages; v1 and dictionary begin with the same two fields. */
-static void parse_v1(struct thrift_reader *r, const struct thrift_field *in, struct parquet_page_head *to,
-		     int64_t *nvalues)
+static void parse_v1(struct thrift_reader *r, const struct thrift_field *in, struct parquet_page_head *to, int64_t *nvalues)
 {
 	if (!thrift_read_struct(r, in))
 		return;
@@ -30,8 +29,8 @@ static void parse_v1(struct thrift_reader *r, const struct thrift_field *in, str
 	}
 }
 
-static void parse_v2(struct thrift_reader *r, const struct thrift_field *in, struct parquet_page_head *to,
-		     int64_t *nvalues, int64_t *nrows, int64_t *definition, int64_t *repetition)
+static void parse_v2(struct thrift_reader *r, const struct thrift_field *in, struct parquet_page_head *to, int64_t *nvalues,
+		     int64_t *nrows, int64_t *definition, int64_t *repetition)
 {
 	if (!thrift_read_struct(r, in))
 		return;
@@ -79,9 +78,9 @@ int parquet_page_head_parse(struct parquet_page_head *to, const void *data, size
 		return 0;
 	if (!r.bad && type == PARQUET_INDEX_PAGE)
 		nvalues = 0;
-	bool good = !r.bad && type >= PARQUET_DATA_PAGE && type <= PARQUET_DATA_PAGE_V2 && in_page(raw) &&
-		    in_page(compressed) && in_page(nvalues) && in_page(nrows) && in_page(definition) &&
-		    in_page(repetition) && definition + repetition <= compressed && definition + repetition <= raw;
+	bool good = !r.bad && type >= PARQUET_DATA_PAGE && type <= PARQUET_DATA_PAGE_V2 && in_page(raw) && in_page(compressed) &&
+		in_page(nvalues) && in_page(nrows) && in_page(definition) && in_page(repetition) &&
+		definition + repetition <= compressed && definition + repetition <= raw;
 	if (!good)
 		return duct_fail(err, DUCT_FATAL, "a page header is damaged or claims a page of more than 1 GiB");
 	to->type = (int)type;
@@ -105,17 +104,14 @@ void parquet_codecs_done(struct parquet_codecs *codecs)
 
 bool parquet_codec_served(int codec)
 {
-	return codec == PARQUET_UNCOMPRESSED || codec == PARQUET_SNAPPY || codec == PARQUET_GZIP ||
-	       codec == PARQUET_ZSTD || codec == PARQUET_LZ4_RAW;
+	return codec == PARQUET_UNCOMPRESSED || codec == PARQUET_SNAPPY || codec == PARQUET_GZIP || codec == PARQUET_ZSTD ||
+		codec == PARQUET_LZ4_RAW;
 }
 
 /* One gzip member after another. */
 static bool gunzip(const void *data, size_t n, void *raw, size_t raw_n)
 {
-	z_stream z = {.next_in = (Bytef *)(uintptr_t)data,
-		      .avail_in = (uInt)n,
-		      .next_out = raw,
-		      .avail_out = (uInt)raw_n};
+	z_stream z = {.next_in = (Bytef *)(uintptr_t)data, .avail_in = (uInt)n, .next_out = raw, .avail_out = (uInt)raw_n};
 	if (inflateInit2(&z, MAX_WBITS + 32) != Z_OK)
 		return false;
 	int rc;
@@ -131,7 +127,7 @@ static bool unsnap(const void *data, size_t n, void *raw, size_t raw_n)
 {
 	size_t out;
 	return snappy_uncompressed_length(data, n, &out) == SNAPPY_OK && out == raw_n &&
-	       snappy_uncompress(data, n, raw, &out) == SNAPPY_OK && out == raw_n;
+		snappy_uncompress(data, n, raw, &out) == SNAPPY_OK && out == raw_n;
 }
 
 static bool unzstd(struct parquet_codecs *codecs, const void *data, size_t n, void *raw, size_t raw_n)
@@ -171,7 +167,5 @@ int parquet_decompress(struct parquet_codecs *codecs, int codec, const void *dat
 	case PARQUET_LZ4_RAW: good = LZ4_decompress_safe(data, raw, (int)n, (int)raw_n) == (int)raw_n; break;
 	default: break;
 	}
-	return good ? 0
-		    : duct_fail(err, DUCT_FATAL, "a page does not decompress to the %zu bytes that its header says",
-				raw_n);
+	return good ? 0 : duct_fail(err, DUCT_FATAL, "a page does not decompress to the %zu bytes that its header says", raw_n);
 }

@@ -94,7 +94,7 @@ static void parse_element(struct thrift_reader *r, struct element *e)
 static struct duct_type decimal_type(const struct element *e, int64_t precision, int64_t scale)
 {
 	bool fits = e->type == PARQUET_INT32 || e->type == PARQUET_INT64 ||
-		    (e->type == PARQUET_FIXED && e->type_length >= 1 && e->type_length <= 16);
+		(e->type == PARQUET_FIXED && e->type_length >= 1 && e->type_length <= 16);
 	if (!fits || precision < 1 || precision > 38 || scale < 0 || scale > precision)
 		return (struct duct_type){0};
 	return (struct duct_type){.kind = DUCT_DECIMAL, .precision = (uint8_t)precision, .scale = (uint8_t)scale};
@@ -188,8 +188,7 @@ static int parse_nodes(struct parquet_footer *to, struct thrift_reader *r, size_
 		if (r->bad)
 			return 0;
 		bool leaf = e.nchildren == 0;
-		bool sizes = e.nchildren >= 0 && e.nchildren < (int64_t)n && e.type_length >= 0 &&
-			     e.type_length <= MAX_BYTES;
+		bool sizes = e.nchildren >= 0 && e.nchildren < (int64_t)n && e.type_length >= 0 && e.type_length <= MAX_BYTES;
 		if (!e.name || !sizes || (leaf && i && (e.type < PARQUET_BOOLEAN || e.type > PARQUET_FIXED)))
 			return duct_fail(err, DUCT_FATAL, "element %zu of its schema is damaged", i);
 		char *name = duct_arena_zalloc(&to->arena, e.name_len + 1);
@@ -225,9 +224,7 @@ static struct duct_type entries_type(struct parquet_footer *f, const struct parq
 		children[c] = f->nodes[at].value;
 		children[c].name = names[map][c];
 	}
-	return (struct duct_type){.kind = (enum duct_kind)node->annotation,
-				  .nchildren = (uint16_t)(1 + map),
-				  .children = children};
+	return (struct duct_type){.kind = (enum duct_kind)node->annotation, .nchildren = (uint16_t)(1 + map), .children = children};
 }
 
 static struct duct_type fields_type(struct parquet_footer *f, const struct parquet_node *node, int i)
@@ -275,7 +272,5 @@ int parquet_schema_parse(struct parquet_footer *to, struct thrift_reader *r, siz
 	int ret = parse_nodes(to, r, n, err);
 	if (ret || r->bad)
 		return ret; /* the caller says that it is bad */
-	return finish_nodes(to, 0, 0, 0, 0) == to->nnodes
-		       ? 0
-		       : duct_fail(err, DUCT_FATAL, "the tree of its schema is damaged");
+	return finish_nodes(to, 0, 0, 0, 0) == to->nnodes ? 0 : duct_fail(err, DUCT_FATAL, "the tree of its schema is damaged");
 }

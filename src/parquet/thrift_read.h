@@ -40,7 +40,7 @@ bool thrift_next_field(struct thrift_reader *r, struct thrift_field *f);
 int64_t thrift_read_int(struct thrift_reader *r, const struct thrift_field *f);
 bool thrift_read_bool(struct thrift_reader *r, const struct thrift_field *f);
 const char *thrift_read_binary(struct thrift_reader *r, const struct thrift_field *f, size_t *ret_n); /* not copied */
-bool thrift_read_struct(struct thrift_reader *r, const struct thrift_field *f); /* then its fields follow */
+bool thrift_read_struct(struct thrift_reader *r, const struct thrift_field *f);			      /* then its fields follow */
 
 /* The head of a list of `type`: its count, which never is above the bytes that are left. Elements follow. */
 size_t thrift_read_list(struct thrift_reader *r, const struct thrift_field *f, enum thrift_type type);

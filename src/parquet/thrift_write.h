@@ -34,8 +34,8 @@ void thrift_put_i32(struct thrift_writer *t, int field, int32_t v);
 void thrift_put_i64(struct thrift_writer *t, int field, int64_t v);
 void thrift_put_binary(struct thrift_writer *t, int field, const void *data, size_t n);
 void thrift_put_struct(struct thrift_writer *t, int field); /* opens it */
-void thrift_put_end(struct thrift_writer *t);		/* closes the struct opened last, or the root */
-void thrift_put_empty(struct thrift_writer *t, int field);	/* a struct without fields */
+void thrift_put_end(struct thrift_writer *t);		    /* closes the struct opened last, or the root */
+void thrift_put_empty(struct thrift_writer *t, int field);  /* a struct without fields */
 
 /* A list's head; its elements follow: a struct begins with thrift_put_element(), others are written raw. */
 void thrift_put_list(struct thrift_writer *t, int field, enum thrift_type type, size_t n);

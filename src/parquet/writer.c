@@ -5,13 +5,16 @@
 #include <unistd.h>
 
 enum {
-	MOST_GROUP_ROWS = 122880, FEWEST_GROUP_ROWS = 2048,
-	GROUP_BYTES = 32 << 20, MOST_GROUP_BYTES = 64 << 20, /* raw; the second for rows so wide that the first is few of them */
-	FIRST_SLICE = 64, /* before anything is known about the width of rows */
-	PAGE_BYTES = 224 << 10, /* zstd's parameters for up to 256 KiB shrink columns best */
+	MOST_GROUP_ROWS = 122880,
+	FEWEST_GROUP_ROWS = 2048,
+	GROUP_BYTES = 32 << 20,
+	MOST_GROUP_BYTES = 64 << 20, /* raw; the second for rows so wide that the first is few of them */
+	FIRST_SLICE = 64,	     /* before anything is known about the width of rows */
+	PAGE_BYTES = 224 << 10,	     /* zstd's parameters for up to 256 KiB shrink columns best */
 	WIDE_PAGE_BYTES = 64 << 10,
 	PAGES_BYTES = 32 << 20, /* all open pages together */
-	DICTIONARY_BYTES = 512 << 10, DICTIONARIES_BYTES = 16 << 20,
+	DICTIONARY_BYTES = 512 << 10,
+	DICTIONARIES_BYTES = 16 << 20,
 	WRITE_BYTES = 1 << 20,
 };
 
@@ -84,7 +87,11 @@ struct planner {
 static void plan_leaf(struct planner *p, struct parquet_node *node, int64_t id)
 {
 	struct parquet_leaf *leaf = &p->w->leaves[p->w->nleaves++];
-	*leaf = (struct parquet_leaf){.type = node->type, .column = p->column, .field_id = id, .max_def = node->def, .max_rep = node->rep,
+	*leaf = (struct parquet_leaf){.type = node->type,
+				      .column = p->column,
+				      .field_id = id,
+				      .max_def = node->def,
+				      .max_rep = node->rep,
 				      .npath = p->npath};
 	leaf->path = duct_arena_dup(&p->w->arena, p->path, (size_t)p->npath * sizeof *p->path);
 	form_of(leaf);
@@ -96,8 +103,8 @@ static void plan_node(struct planner *p, struct parquet_node *node, const struct
 {
 	bool listed = type->kind == DUCT_LIST || type->kind == DUCT_MAP;
 	int npath = p->npath;
-	*node = (struct parquet_node){.type = type, .def = def + !required, .rep = rep, .first_leaf = p->w->nleaves,
-				      .nleaves = count_leaves(type)};
+	*node = (struct parquet_node){
+		.type = type, .def = def + !required, .rep = rep, .first_leaf = p->w->nleaves, .nleaves = count_leaves(type)};
 	if (p->npath + 2 <= DEEPEST_PATH)
 		p->path[p->npath++] = name;
 	if (listed && p->npath + 2 <= DEEPEST_PATH)
@@ -108,8 +115,8 @@ static void plan_node(struct planner *p, struct parquet_node *node, const struct
 		node->children = duct_arena_zalloc(&p->w->arena, type->nchildren * sizeof *node->children);
 	for (int i = 0; i < type->nchildren; i++) {
 		int64_t child_id = *p->ids++;
-		plan_node(p, &node->children[i], &type->children[i], type->children[i].name, child_id, node->def + listed, rep + listed,
-			  type->kind == DUCT_MAP && i == 0);
+		plan_node(p, &node->children[i], &type->children[i], type->children[i].name, child_id, node->def + listed,
+			  rep + listed, type->kind == DUCT_MAP && i == 0);
 	}
 	p->npath = npath;
 }
@@ -258,7 +265,7 @@ int parquet_writer_end_rows(struct parquet_writer *w, uint32_t n, struct duct_er
 	if (w->settings.group_rows)
 		return w->group_rows >= w->settings.group_rows ? end_group(w, err) : 0;
 	bool full = w->group_rows >= MOST_GROUP_ROWS || w->group_raw >= MOST_GROUP_BYTES ||
-		    (w->group_raw >= GROUP_BYTES && w->group_rows >= FEWEST_GROUP_ROWS);
+		(w->group_raw >= GROUP_BYTES && w->group_rows >= FEWEST_GROUP_ROWS);
 	return full ? end_group(w, err) : 0;
 }
 
@@ -306,7 +313,12 @@ int parquet_writer_leaves(const struct parquet_writer *w)
 struct parquet_leaf_facts parquet_writer_leaf(const struct parquet_writer *w, int i)
 {
 	const struct parquet_leaf *leaf = &w->leaves[i];
-	return (struct parquet_leaf_facts){.type = leaf->type, .column = leaf->column, .field_id = leaf->field_id,
-					   .nvalues = leaf->file_values, .nnulls = leaf->file_nulls, .bytes = leaf->file_bytes,
-					   .form = leaf->form, .bounds = &leaf->file};
+	return (struct parquet_leaf_facts){.type = leaf->type,
+					   .column = leaf->column,
+					   .field_id = leaf->field_id,
+					   .nvalues = leaf->file_values,
+					   .nnulls = leaf->file_nulls,
+					   .bytes = leaf->file_bytes,
+					   .form = leaf->form,
+					   .bounds = &leaf->file};
 }

@@ -22,8 +22,8 @@ struct parquet_column {
 
 struct parquet_settings {
 	enum parquet_codec codec;
-	int level;	    /* 0: the codec's default */
-	int64_t group_rows; /* rows of a row group exactly; 0: by bytes, at most 122880 */
+	int level;	     /* 0: the codec's default */
+	int64_t group_rows;  /* rows of a row group exactly; 0: by bytes, at most 122880 */
 	bool plain_integers; /* not as differences, which readers of Parquet's first version do not know */
 };
 

@@ -7,10 +7,10 @@
 #include "parquet/writer.h"
 
 enum {
-	PARQUET_SLICE = 2048,	/* most rows added at once */
-	PARQUET_PART = 1024,	/* fixed-width values encoded at once */
+	PARQUET_SLICE = 2048,	  /* most rows added at once */
+	PARQUET_PART = 1024,	  /* fixed-width values encoded at once */
 	PARQUET_INDEX_BOUND = 64, /* bytes of a string in statistics and page index */
-	PARQUET_HEAD = 16,	/* room before a page's values: levels that are one run go there, and nothing is copied */
+	PARQUET_HEAD = 16,	  /* room before a page's values: levels that are one run go there, and nothing is copied */
 };
 
 struct parquet_page_facts {
@@ -26,10 +26,10 @@ struct parquet_chunk {
 	int64_t nlevels, raw_bytes, bytes;
 	int64_t nnulls;
 	uint32_t encodings; /* bits: of values and levels */
-	char *min, *max; /* NULL: none; of the writer's arena */
+	char *min, *max;    /* NULL: none; of the writer's arena */
 	uint32_t min_len, max_len;
 	bool min_exact, max_exact;
-	size_t offsets_at, index_at; /* in the writer's buffers */
+	size_t offsets_at, index_at;	 /* in the writer's buffers */
 	uint32_t offsets_len, index_len; /* index_len 0: none */
 };
 
@@ -45,25 +45,25 @@ struct parquet_leaf {
 	const char *const *path;
 	int npath;
 
-	struct duct_buf values;	 /* PLAIN, behind PARQUET_HEAD bytes: see parquet_leaf_room() */
-	uint32_t *indexes;	 /* instead, where the page is dictionary-encoded */
+	struct duct_buf values; /* PLAIN, behind PARQUET_HEAD bytes: see parquet_leaf_room() */
+	uint32_t *indexes;	/* instead, where the page is dictionary-encoded */
 	size_t indexes_cap;
 	bool indexed;
-	size_t plain_bytes;	 /* that the values have in PLAIN */
+	size_t plain_bytes; /* that the values have in PLAIN */
 	uint32_t nlevels, nvalues, nrows;
-	struct duct_buf def;	 /* a byte per level, once one is not max_def */
+	struct duct_buf def; /* a byte per level, once one is not max_def */
 	struct duct_buf rep;
 	struct parquet_bounds page;
 
 	struct parquet_dictionary dictionary;
-	uint32_t encodings;	     /* of the chunk's data pages: bits */
-	bool hasty;		     /* its pages are packed so but for the first (codec.h) */
-	bool no_delta;		     /* differences did not pay in one of them */
-	struct duct_buf out;	     /* its data pages */
+	uint32_t encodings;  /* of the chunk's data pages: bits */
+	bool hasty;	     /* its pages are packed so but for the first (codec.h) */
+	bool no_delta;	     /* differences did not pay in one of them */
+	struct duct_buf out; /* its data pages */
 	struct parquet_page_facts *pages;
 	size_t npages, pages_cap;
 	struct duct_buf page_bounds;
-	bool no_index;		     /* a page without bounds has values */
+	bool no_index; /* a page without bounds has values */
 	int64_t chunk_levels, chunk_nulls, chunk_raw;
 	struct parquet_bounds chunk;
 
@@ -99,12 +99,12 @@ struct parquet_writer {
 	size_t nchunks, chunks_cap;
 	struct group {
 		int64_t rows, raw_bytes, bytes, at;
-	} *groups;
+	} * groups;
 	size_t ngroups, groups_cap;
 	struct duct_buf offsets, indexes; /* OffsetIndex and ColumnIndex of all chunks */
 
-	uint64_t at;	     /* bytes given to the file */
-	uint64_t raw_total;  /* of closed groups and pages, for the rate */
+	uint64_t at;		 /* bytes given to the file */
+	uint64_t raw_total;	 /* of closed groups and pages, for the rate */
 	struct duct_buf pending; /* of them, not yet written */
 	struct duct_buf raw, packed;
 	uint32_t *levels;

@@ -105,14 +105,10 @@ static const struct {
 	enum pg_codec codec;
 	enum duct_kind kind;
 } extensions[] = {
-	{"citextsend", PG_TEXT, DUCT_VARCHAR},
-	{"hstore_send", PG_HSTORE, DUCT_MAP},
-	{"ltree_send", PG_VERSIONED_TEXT, DUCT_VARCHAR},
-	{"lquery_send", PG_VERSIONED_TEXT, DUCT_VARCHAR},
-	{"ltxtq_send", PG_VERSIONED_TEXT, DUCT_VARCHAR},
-	{"cube_send", PG_CUBE, DUCT_VARCHAR},
-	{"geometry_send", PG_EWKB, DUCT_VARCHAR},
-	{"geography_send", PG_EWKB, DUCT_VARCHAR},
+	{"citextsend", PG_TEXT, DUCT_VARCHAR},		 {"hstore_send", PG_HSTORE, DUCT_MAP},
+	{"ltree_send", PG_VERSIONED_TEXT, DUCT_VARCHAR}, {"lquery_send", PG_VERSIONED_TEXT, DUCT_VARCHAR},
+	{"ltxtq_send", PG_VERSIONED_TEXT, DUCT_VARCHAR}, {"cube_send", PG_CUBE, DUCT_VARCHAR},
+	{"geometry_send", PG_EWKB, DUCT_VARCHAR},	 {"geography_send", PG_EWKB, DUCT_VARCHAR},
 	{"vector_send", PG_PGVECTOR, DUCT_LIST},
 };
 
@@ -352,7 +348,10 @@ static void set_range(struct build *b, struct pg_mapping *m, uint32_t subtype)
 	m->codec = PG_RANGE;
 	take_children(m, child, 1);
 	struct duct_type fields[] = {
-		child->type,	      child->type,	    {.kind = DUCT_BOOL, .name = "lower_inc"}, {.kind = DUCT_BOOL, .name = "upper_inc"},
+		child->type,
+		child->type,
+		{.kind = DUCT_BOOL, .name = "lower_inc"},
+		{.kind = DUCT_BOOL, .name = "upper_inc"},
 		{.kind = DUCT_BOOL, .name = "empty"},
 	};
 	fields[0].name = "lower";
@@ -431,8 +430,7 @@ static bool set_builtin(struct build *b, struct pg_mapping *m, uint32_t oid, int
 		m->codec = PG_INTERVAL_INF;
 	} else if (oid == 600) {
 		set_struct(b, m,
-			   (const struct duct_type[]){{.kind = DUCT_FLOAT64, .name = "x"}, {.kind = DUCT_FLOAT64, .name = "y"}},
-			   2);
+			   (const struct duct_type[]){{.kind = DUCT_FLOAT64, .name = "x"}, {.kind = DUCT_FLOAT64, .name = "y"}}, 2);
 	} else if (found->codec == PG_INT_VECTOR) {
 		set_int_vector(b, m, oid);
 	}

@@ -82,8 +82,7 @@ static bool row_complete(struct duct_reader r, int ncolumns, bool *ret_bad)
 }
 
 /* A row that cannot be stored: *err says why. r is left behind it. */
-static int refuse_row(struct pg_copy *c, const struct pg_relation *rel, uint64_t seq, struct duct_reader *r,
-		      struct duct_error *err)
+static int refuse_row(struct pg_copy *c, const struct pg_relation *rel, uint64_t seq, struct duct_reader *r, struct duct_error *err)
 {
 	AUTO_FREE struct pg_value *values = duct_xcalloc((size_t)rel->rel->ncolumns + 1, sizeof *values);
 	for (int i = 0; i < rel->rel->ncolumns; i++) {

@@ -18,7 +18,8 @@ int pg_bad_value(struct duct_error *err, const struct pg_mapping *m, const char 
 
 int pg_bad_dims(struct duct_error *err, const struct pg_mapping *m, int found)
 {
-	return pg_bad_value(err, m, "the value has %d dimension%s, %d %s declared: declare the column with as many [] as its values have",
+	return pg_bad_value(err, m,
+			    "the value has %d dimension%s, %d %s declared: declare the column with as many [] as its values have",
 			    found, found == 1 ? "" : "s", m->ndims, m->ndims == 1 ? "is" : "are");
 }
 
@@ -30,7 +31,7 @@ int pg_decode(const struct pg_mapping *m, char format, const char *data, size_t 
 }
 
 static int put_value(const struct pg_mapping *m, char format, const char *data, size_t len, struct duct_buf *to,
-		 struct duct_error *err)
+		     struct duct_error *err)
 {
 	if (m->width)
 		return pg_decode(m, format, data, len, to, err);
@@ -41,8 +42,7 @@ static int put_value(const struct pg_mapping *m, char format, const char *data, 
 	return rc;
 }
 
-int pg_put_item(const struct pg_mapping *m, char format, const char *data, size_t len, struct duct_buf *to,
-		struct duct_error *err)
+int pg_put_item(const struct pg_mapping *m, char format, const char *data, size_t len, struct duct_buf *to, struct duct_error *err)
 {
 	duct_buf_putc(to, data != NULL);
 	return data ? put_value(m, format, data, len, to, err) : 0;

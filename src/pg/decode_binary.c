@@ -46,9 +46,9 @@ const pg_int128 pg_pow10[39] = {
 	(pg_int128)P18 * 1000000000000000,
 	(pg_int128)P18 * 10000000000000000,
 	(pg_int128)P18 * 100000000000000000,
-	(pg_int128)P18 * P18,
-	(pg_int128)P18 * P18 * 10,
-	(pg_int128)P18 * P18 * 100,
+	(pg_int128)P18 *P18,
+	(pg_int128)P18 *P18 * 10,
+	(pg_int128)P18 *P18 * 100,
 #undef P18
 };
 
@@ -135,7 +135,9 @@ static bool decimal_from_binary(const struct pg_mapping *m, const char *data, si
 	(void)duct_read_u16(&r);
 	if (sign == 0xc000 || sign == 0xd000 || sign == 0xf000) {
 		(void)pg_bad_value(err, m, "%s has no place in a decimal",
-				   sign == 0xc000 ? "NaN" : sign == 0xd000 ? "Infinity" : "-Infinity");
+				   sign == 0xc000	    ? "NaN"
+					   : sign == 0xd000 ? "Infinity"
+							    : "-Infinity");
 		return false;
 	}
 	if (r.bad || duct_reader_left(&r) != (size_t)ndigits * 2 || (sign && sign != 0x4000)) {
@@ -325,53 +327,32 @@ static int put_composite(const struct pg_mapping *m, struct duct_reader *r, stru
 static int put_composed(const struct pg_mapping *m, struct duct_reader *r, struct duct_buf *to, struct duct_error *err)
 {
 	switch (m->codec) {
-	case PG_HSTORE:
-		return put_hstore(m, r, to, err);
+	case PG_HSTORE: return put_hstore(m, r, to, err);
 	case PG_ARRAY:
-	case PG_INT_VECTOR:
-		return put_array(m, r, to, err);
-	case PG_RANGE:
-		return put_range(m, r, to, err);
-	case PG_MULTIRANGE:
-		return put_multirange(m, r, to, err);
-	case PG_COMPOSITE:
-		return put_composite(m, r, to, err);
+	case PG_INT_VECTOR: return put_array(m, r, to, err);
+	case PG_RANGE: return put_range(m, r, to, err);
+	case PG_MULTIRANGE: return put_multirange(m, r, to, err);
+	case PG_COMPOSITE: return put_composite(m, r, to, err);
 	case PG_EMPTY_COMPOSITE:
 		r->bad |= duct_read_i32(r) != 0;
 		duct_buf_puts(to, "()");
 		return 0;
-	case PG_POINT:
-		put_point(r, to);
-		return 0;
-	default:
-		put_pgvector(r, to);
-		return 0;
+	case PG_POINT: put_point(r, to); return 0;
+	default: put_pgvector(r, to); return 0;
 	}
 }
 
 static void print(const struct pg_mapping *m, struct duct_reader *r, struct duct_buf *to)
 {
 	switch (m->codec) {
-	case PG_NUMERIC_TEXT:
-		pg_print_numeric(r, to);
-		break;
-	case PG_TIMETZ:
-		pg_print_timetz(r, to);
-		break;
+	case PG_NUMERIC_TEXT: pg_print_numeric(r, to); break;
+	case PG_TIMETZ: pg_print_timetz(r, to); break;
 	case PG_INTERVAL:
-	case PG_INTERVAL_INF:
-		pg_print_interval(r, to, m->codec == PG_INTERVAL_INF);
-		break;
-	case PG_BIT:
-		pg_print_bits(r, to);
-		break;
+	case PG_INTERVAL_INF: pg_print_interval(r, to, m->codec == PG_INTERVAL_INF); break;
+	case PG_BIT: pg_print_bits(r, to); break;
 	case PG_INET:
-	case PG_CIDR:
-		pg_print_inet(r, to, m->codec == PG_CIDR);
-		break;
-	case PG_MACADDR:
-		pg_print_mac(r, to);
-		break;
+	case PG_CIDR: pg_print_inet(r, to, m->codec == PG_CIDR); break;
+	case PG_MACADDR: pg_print_mac(r, to); break;
 	case PG_LSN: {
 		uint64_t lsn = duct_read_u64(r);
 		duct_buf_printf(to, "%X/%X", (unsigned)(lsn >> 32), (unsigned)lsn);
@@ -382,20 +363,11 @@ static void print(const struct pg_mapping *m, struct duct_reader *r, struct duct
 		duct_buf_printf(to, "(%u,%u)", block, duct_read_u16(r));
 		break;
 	}
-	case PG_SNAPSHOT:
-		pg_print_snapshot(r, to);
-		break;
-	case PG_TSVECTOR:
-		pg_print_tsvector(r, to);
-		break;
-	case PG_TSQUERY:
-		pg_print_tsquery(r, to);
-		break;
-	case PG_CUBE:
-		pg_print_cube(r, to);
-		break;
-	default:
-		pg_print_geometric(m->codec, r, to);
+	case PG_SNAPSHOT: pg_print_snapshot(r, to); break;
+	case PG_TSVECTOR: pg_print_tsvector(r, to); break;
+	case PG_TSQUERY: pg_print_tsquery(r, to); break;
+	case PG_CUBE: pg_print_cube(r, to); break;
+	default: pg_print_geometric(m->codec, r, to);
 	}
 }
 
@@ -413,27 +385,15 @@ static int put_scalar(const struct pg_mapping *m, struct duct_reader *r, struct 
 {
 	size_t len = duct_reader_left(r);
 	switch (m->codec) {
-	case PG_BOOL:
-		duct_buf_putc(to, duct_read_u8(r) != 0);
-		return 0;
-	case PG_INT2:
-		duct_buf_append(to, &(int16_t){duct_read_i16(r)}, 2);
-		return 0;
+	case PG_BOOL: duct_buf_putc(to, duct_read_u8(r) != 0); return 0;
+	case PG_INT2: duct_buf_append(to, &(int16_t){duct_read_i16(r)}, 2); return 0;
 	case PG_INT4:
-	case PG_UINT4:
-		duct_buf_append(to, &(uint32_t){duct_read_u32(r)}, 4);
-		return 0;
-	case PG_FLOAT4:
-		duct_buf_append(to, &(uint32_t){pg_float4_bits(duct_read_u32(r))}, 4);
-		return 0;
-	case PG_FLOAT8:
-		duct_buf_append(to, &(uint64_t){pg_float8_bits(duct_read_u64(r))}, 8);
-		return 0;
+	case PG_UINT4: duct_buf_append(to, &(uint32_t){duct_read_u32(r)}, 4); return 0;
+	case PG_FLOAT4: duct_buf_append(to, &(uint32_t){pg_float4_bits(duct_read_u32(r))}, 4); return 0;
+	case PG_FLOAT8: duct_buf_append(to, &(uint64_t){pg_float8_bits(duct_read_u64(r))}, 8); return 0;
 	case PG_INT8:
 	case PG_UINT8:
-	case PG_TIME:
-		duct_buf_append(to, &(uint64_t){duct_read_u64(r)}, 8);
-		return 0;
+	case PG_TIME: duct_buf_append(to, &(uint64_t){duct_read_u64(r)}, 8); return 0;
 	case PG_DATE: {
 		int32_t days = duct_read_i32(r);
 		if (days == INT32_MIN)
@@ -444,8 +404,7 @@ static int put_scalar(const struct pg_mapping *m, struct duct_reader *r, struct 
 		return 0;
 	}
 	case PG_TIMESTAMP:
-	case PG_TIMESTAMPTZ:
-		return put_timestamp(m, duct_read_i64(r), to, err);
+	case PG_TIMESTAMPTZ: return put_timestamp(m, duct_read_i64(r), to, err);
 	case PG_MONEY: {
 		pg_int128 v = duct_read_i64(r);
 		duct_buf_append(to, &v, 16);
@@ -465,9 +424,7 @@ static int put_scalar(const struct pg_mapping *m, struct duct_reader *r, struct 
 			duct_buf_append(to, p, 16);
 		return 0;
 	}
-	default:
-		print(m, r, to);
-		return 0;
+	default: print(m, r, to); return 0;
 	}
 }
 
@@ -476,22 +433,18 @@ static bool put_text(const struct pg_mapping *m, struct duct_reader *r, struct d
 {
 	switch (m->codec) {
 	case PG_JSONB:
-	case PG_VERSIONED_TEXT:
-		r->bad |= duct_read_u8(r) != PG_VERSION_BYTE;
-		break;
+	case PG_VERSIONED_TEXT: r->bad |= duct_read_u8(r) != PG_VERSION_BYTE; break;
 	case PG_BYTEA:
 	case PG_TEXT:
 	case PG_ENUM:
 	case PG_JSON:
 	case PG_BPCHAR:
-	case PG_CHAR1:
-		break;
+	case PG_CHAR1: break;
 	case PG_EWKB:
 		while (duct_reader_left(r))
 			duct_buf_printf(to, "%02X", duct_read_u8(r));
 		return true;
-	default:
-		return false;
+	default: return false;
 	}
 	if (!r->bad) {
 		const char *text = r->at;
@@ -512,8 +465,9 @@ int pg_decode_binary(const struct pg_mapping *m, const char *data, size_t len, s
 	struct duct_reader r = duct_reader_over(data, len);
 	int rc = 0;
 	if (m->codec == PG_TEXT_ONLY)
-		return pg_bad_value(err, m, "its binary form cannot be decoded: the stream must be started again without the "
-					    "option \"binary\"");
+		return pg_bad_value(err, m,
+				    "its binary form cannot be decoded: the stream must be started again without the "
+				    "option \"binary\"");
 	if (!put_text(m, &r, to, err, &rc)) {
 		if (m->codec >= PG_HSTORE || m->codec == PG_POINT || m->codec == PG_PGVECTOR)
 			rc = put_composed(m, &r, to, err);

@@ -156,7 +156,7 @@ static int64_t days_of(int64_t year, int64_t month, int64_t day)
 static bool parse_ymd(struct cursor *c, int64_t *year, int64_t *month, int64_t *day)
 {
 	return digits(c, 7, year) && skip(c, '-') && digits(c, 2, month) && skip(c, '-') && digits(c, 2, day) && *month >= 1 &&
-	       *month <= 12 && *day >= 1 && *day <= 31;
+		*month <= 12 && *day >= 1 && *day <= 31;
 }
 
 /* " BC" and nothing after it */
@@ -563,20 +563,13 @@ static int put_composed(const struct pg_mapping *m, const char *data, size_t len
 {
 	struct cursor c = {data, data + len};
 	switch (m->codec) {
-	case PG_ARRAY:
-		return put_array(m, data, len, to, err);
-	case PG_INT_VECTOR:
-		return put_int_vector(m, data, len, to, err);
-	case PG_COMPOSITE:
-		return put_composite(m, &c, to, err);
-	case PG_MULTIRANGE:
-		return put_multirange(m, &c, to, err);
-	case PG_HSTORE:
-		return put_hstore(m, &c, to, err);
-	case PG_POINT:
-		return put_point(m, &c, to, err);
-	case PG_PGVECTOR:
-		return put_pgvector(m, &c, to, err);
+	case PG_ARRAY: return put_array(m, data, len, to, err);
+	case PG_INT_VECTOR: return put_int_vector(m, data, len, to, err);
+	case PG_COMPOSITE: return put_composite(m, &c, to, err);
+	case PG_MULTIRANGE: return put_multirange(m, &c, to, err);
+	case PG_HSTORE: return put_hstore(m, &c, to, err);
+	case PG_POINT: return put_point(m, &c, to, err);
+	case PG_PGVECTOR: return put_pgvector(m, &c, to, err);
 	default: {
 		int rc = put_range(m, &c, to, err);
 		return rc == 0 && c.at != c.end ? not_a_value(err, m) : rc;
@@ -591,19 +584,17 @@ static bool put_number(const struct pg_mapping *m, const char *data, size_t len,
 	double d;
 	switch (m->type.kind) {
 	case DUCT_INT16:
-		return parse_signed(data, len, INT16_MIN, INT16_MAX, &i) ? duct_buf_append(to, &(int16_t){(int16_t)i}, 2), true : false;
+		return parse_signed(data, len, INT16_MIN, INT16_MAX, &i) ? duct_buf_append(to, &(int16_t){(int16_t)i}, 2),
+		       true						 : false;
 	case DUCT_INT32:
-		return parse_signed(data, len, INT32_MIN, INT32_MAX, &i) ? duct_buf_append(to, &(int32_t){(int32_t)i}, 4), true : false;
-	case DUCT_INT64:
-		return parse_signed(data, len, INT64_MIN, INT64_MAX, &i) ? duct_buf_append(to, &i, 8), true : false;
+		return parse_signed(data, len, INT32_MIN, INT32_MAX, &i) ? duct_buf_append(to, &(int32_t){(int32_t)i}, 4),
+		       true						 : false;
+	case DUCT_INT64: return parse_signed(data, len, INT64_MIN, INT64_MAX, &i) ? duct_buf_append(to, &i, 8), true : false;
 	case DUCT_UINT32:
 		return parse_unsigned(data, len, UINT32_MAX, &u) ? duct_buf_append(to, &(uint32_t){(uint32_t)u}, 4), true : false;
-	case DUCT_UINT64:
-		return parse_unsigned(data, len, UINT64_MAX, &u) ? duct_buf_append(to, &u, 8), true : false;
-	case DUCT_FLOAT32:
-		return parse_float(data, len, true, &d) ? duct_buf_append(to, &(float){(float)d}, 4), true : false;
-	default:
-		return parse_float(data, len, false, &d) ? duct_buf_append(to, &d, 8), true : false;
+	case DUCT_UINT64: return parse_unsigned(data, len, UINT64_MAX, &u) ? duct_buf_append(to, &u, 8), true : false;
+	case DUCT_FLOAT32: return parse_float(data, len, true, &d) ? duct_buf_append(to, &(float){(float)d}, 4), true : false;
+	default: return parse_float(data, len, false, &d) ? duct_buf_append(to, &d, 8), true : false;
 	}
 }
 
@@ -614,37 +605,31 @@ int pg_decode_text(const struct pg_mapping *m, const char *data, size_t len, str
 	pg_int128 v;
 	switch (m->type.kind) {
 	case DUCT_VARCHAR:
-	case DUCT_JSON:
-		return put_string(m, data, len, to, err);
+	case DUCT_JSON: return put_string(m, data, len, to, err);
 	case DUCT_LIST:
 	case DUCT_STRUCT:
-	case DUCT_MAP:
-		return put_composed(m, data, len, to, err);
-	case DUCT_BLOB:
-		return put_hex(m, data, len, to, err);
+	case DUCT_MAP: return put_composed(m, data, len, to, err);
+	case DUCT_BLOB: return put_hex(m, data, len, to, err);
 	case DUCT_BOOL:
 		if (!equals(data, len, "t") && !equals(data, len, "f"))
 			return not_a_value(err, m);
 		duct_buf_putc(to, *data == 't');
 		return 0;
 	case DUCT_DECIMAL:
-		if (m->codec == PG_MONEY ? !parse_money(data, len, &v) && not_a_value(err, m) : !decimal_from_text(m, data, len, &v, err))
+		if (m->codec == PG_MONEY ? !parse_money(data, len, &v) && not_a_value(err, m)
+					 : !decimal_from_text(m, data, len, &v, err))
 			return -DUCT_DATA;
 		duct_buf_append(to, &v, m->width);
 		return 0;
-	case DUCT_DATE:
-		return put_date(m, data, len, to, err);
+	case DUCT_DATE: return put_date(m, data, len, to, err);
 	case DUCT_TIME:
 		if (!parse_hms(&c, &us) || c.at != c.end)
 			return not_a_value(err, m);
 		duct_buf_append(to, &us, 8);
 		return 0;
 	case DUCT_TIMESTAMP:
-	case DUCT_TIMESTAMPTZ:
-		return put_timestamp(m, data, len, to, err);
-	case DUCT_UUID:
-		return put_uuid(m, data, len, to, err);
-	default:
-		return put_number(m, data, len, to) ? 0 : not_a_value(err, m);
+	case DUCT_TIMESTAMPTZ: return put_timestamp(m, data, len, to, err);
+	case DUCT_UUID: return put_uuid(m, data, len, to, err);
+	default: return put_number(m, data, len, to) ? 0 : not_a_value(err, m);
 	}
 }

@@ -144,7 +144,7 @@ static int value_changed(struct job *j, int column, const struct pg_value *old, 
 		return 0;
 	if (!is_sent(old) || !is_sent(new))
 		return old->kind != new->kind;
-	if (old->kind == new->kind && old->len == new->len && memcmp(old->data, new->data, new->len) == 0)
+	if (old->kind == new->kind && old->len == new->len &&memcmp(old->data, new->data, new->len) == 0)
 		return 0;
 	int rc = pg_decode(m, old->kind, old->data, old->len, &a, err);
 	if (rc == 0)
@@ -182,16 +182,18 @@ static int check_shape(const struct job *j, char kind, struct duct_error *err)
 	const struct pgout_change *c = j->change;
 	int n = rel->ncolumns;
 	if ((kind != 'D' && c->new.nvalues != n) || (c->old_kind && c->old.nvalues != n))
-		return duct_fail(err, DUCT_FATAL, "replication stream: a row of \"%s.%s\" has %d columns, its relation %d", rel->schema,
-				 rel->name, kind != 'D' && c->new.nvalues != n ? c->new.nvalues : c->old.nvalues, n);
+		return duct_fail(err, DUCT_FATAL, "replication stream: a row of \"%s.%s\" has %d columns, its relation %d",
+				 rel->schema, rel->name, kind != 'D' && c->new.nvalues != n ? c->new.nvalues : c->old.nvalues, n);
 	if (kind == 'I')
 		for (int i = 0; i < n; i++)
 			if (c->new.values[i].kind == 'u')
-				return duct_fail(err, DUCT_FATAL, "replication stream: an inserted row of \"%s.%s\" lacks column \"%s\"",
+				return duct_fail(err, DUCT_FATAL,
+						 "replication stream: an inserted row of \"%s.%s\" lacks column \"%s\"",
 						 rel->schema, rel->name, rel->columns[i].name);
 	if (kind != 'I' && !rel->nkeys && rel->identity != DUCT_IDENTITY_FULL)
-		return duct_fail(err, DUCT_CONFIG, "table \"%s.%s\": a changed or deleted row arrived, but the table has no replica "
-						   "identity to find it by (a partitioned table needs the one of its partitions)",
+		return duct_fail(err, DUCT_CONFIG,
+				 "table \"%s.%s\": a changed or deleted row arrived, but the table has no replica "
+				 "identity to find it by (a partitioned table needs the one of its partitions)",
 				 rel->schema, rel->name);
 	if (kind == 'U' && !rel->nkeys && rel->identity == DUCT_IDENTITY_FULL && c->old_kind != 'O')
 		return duct_fail(err, DUCT_FATAL, "replication stream: an update of \"%s.%s\" lacks the old row", rel->schema,
@@ -248,7 +250,8 @@ int pg_append_insert_new(struct duct_batch *b, const struct pg_relation *relatio
 	int rc = append_new(&j, err);
 	for (int i = 0; rc == 0 && i < b->relation->ncolumns; i++)
 		if (!duct_vector_is_sent(&b->columns[i], b->rows - 1))
-			rc = duct_fail(err, DUCT_DATA, "column \"%s\": its unchanged value was not sent", b->relation->columns[i].name);
+			rc = duct_fail(err, DUCT_DATA, "column \"%s\": its unchanged value was not sent",
+				       b->relation->columns[i].name);
 	if (rc < 0)
 		duct_batch_undo_row(b);
 	return rc;

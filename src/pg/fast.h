@@ -84,10 +84,8 @@ static inline bool pg_append_fast(const struct pg_mapping *m, const char *data, 
 	case PG_TEXT:
 	case PG_JSON:
 	case PG_ENUM:
-	case PG_BYTEA:
-		return !m->check_utf8 && pg_append_bytes(b, v, data, len);
-	case PG_JSONB:
-		return len && data[0] == 1 && !m->check_utf8 && pg_append_bytes(b, v, data + 1, len - 1);
+	case PG_BYTEA: return !m->check_utf8 && pg_append_bytes(b, v, data, len);
+	case PG_JSONB: return len && data[0] == 1 && !m->check_utf8 && pg_append_bytes(b, v, data + 1, len - 1);
 	case PG_BOOL:
 		if (len != 1)
 			return false;
@@ -99,30 +97,22 @@ static inline bool pg_append_fast(const struct pg_mapping *m, const char *data, 
 		memcpy(pg_vector_room(b, v, 2, 2), (const char[]){data[1], data[0]}, 2);
 		return true;
 	case PG_INT4:
-	case PG_UINT4:
-		return len == 4 && pg_append_u32(b, v, pg_be32(data));
-	case PG_FLOAT4:
-		return len == 4 && pg_append_u32(b, v, pg_float4_bits(pg_be32(data)));
+	case PG_UINT4: return len == 4 && pg_append_u32(b, v, pg_be32(data));
+	case PG_FLOAT4: return len == 4 && pg_append_u32(b, v, pg_float4_bits(pg_be32(data)));
 	case PG_INT8:
 	case PG_UINT8:
-	case PG_TIME:
-		return len == 8 && pg_append_u64(b, v, pg_be64(data));
-	case PG_FLOAT8:
-		return len == 8 && pg_append_u64(b, v, pg_float8_bits(pg_be64(data)));
+	case PG_TIME: return len == 8 && pg_append_u64(b, v, pg_be64(data));
+	case PG_FLOAT8: return len == 8 && pg_append_u64(b, v, pg_float8_bits(pg_be64(data)));
 	case PG_TIMESTAMP:
-	case PG_TIMESTAMPTZ:
-		return len == 8 && pg_append_time(b, v, (int64_t)pg_be64(data));
-	case PG_DATE:
-		return len == 4 && pg_append_day(b, v, (int32_t)pg_be32(data));
-	case PG_DECIMAL:
-		return m->width == 8 && pg_decimal_small(m, data, len, &small) && pg_append_u64(b, v, (uint64_t)small);
+	case PG_TIMESTAMPTZ: return len == 8 && pg_append_time(b, v, (int64_t)pg_be64(data));
+	case PG_DATE: return len == 4 && pg_append_day(b, v, (int32_t)pg_be32(data));
+	case PG_DECIMAL: return m->width == 8 && pg_decimal_small(m, data, len, &small) && pg_append_u64(b, v, (uint64_t)small);
 	case PG_UUID:
 		if (len != 16)
 			return false;
 		memcpy(pg_vector_room(b, v, 16, 16), data, 16);
 		return true;
-	default:
-		return false;
+	default: return false;
 	}
 }
 

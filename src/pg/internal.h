@@ -17,8 +17,7 @@ int pg_decode_text(const struct pg_mapping *m, const char *data, size_t len, str
 int pg_decode_binary(const struct pg_mapping *m, const char *data, size_t len, struct duct_buf *to, struct duct_error *err);
 
 /* A value inside LIST, STRUCT, MAP: the presence byte (data NULL: absent), the length when its width varies, the value. */
-int pg_put_item(const struct pg_mapping *m, char format, const char *data, size_t len, struct duct_buf *to,
-		struct duct_error *err);
+int pg_put_item(const struct pg_mapping *m, char format, const char *data, size_t len, struct duct_buf *to, struct duct_error *err);
 static inline void pg_put_u32(struct duct_buf *to, uint32_t v)
 {
 	duct_buf_append(to, &v, 4);

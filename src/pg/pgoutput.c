@@ -37,8 +37,9 @@ int pgout_frame(struct pgout_frame *ret, const void *data, size_t len, struct du
 		r.bad = true;
 	}
 	if (r.bad || duct_reader_left(&r))
-		return duct_fail(err, DUCT_FATAL, "replication stream: a frame of %zu bytes beginning with byte 0x%02x is malformed",
-				 len, len ? *(const uint8_t *)data : 0);
+		return duct_fail(err, DUCT_FATAL,
+				 "replication stream: a frame of %zu bytes beginning with byte 0x%02x is malformed", len,
+				 len ? *(const uint8_t *)data : 0);
 	*ret = f;
 	return 0;
 }
@@ -224,9 +225,7 @@ static bool read_control(struct pgout *d, struct duct_reader *r, struct pgout_me
 		m->xid = duct_read_u32(r);
 		read_commit(r, m);
 		return true;
-	case 'C':
-		read_commit(r, m);
-		return true;
+	case 'C': read_commit(r, m); return true;
 	case 'O':
 		m->origin.lsn = duct_read_u64(r);
 		m->origin.name = duct_read_cstr(r);
@@ -241,18 +240,13 @@ static bool read_control(struct pgout *d, struct duct_reader *r, struct pgout_me
 		r->bad |= !d->in_stream;
 		d->in_stream = false;
 		return true;
-	case 'A':
-		read_stream_abort(r, m);
-		return true;
+	case 'A': read_stream_abort(r, m); return true;
 	case 'b':
 	case 'P':
 	case 'p':
 	case 'K':
-	case 'r':
-		read_prepare(m->kind, r, m);
-		return true;
-	default:
-		return false;
+	case 'r': read_prepare(m->kind, r, m); return true;
+	default: return false;
 	}
 }
 
@@ -267,22 +261,15 @@ static void read_body(struct pgout *d, struct duct_reader *r, struct pgout_messa
 	if (d->in_stream)
 		m->xid = duct_read_u32(r);
 	switch (m->kind) {
-	case 'R':
-		read_relation(d, r, &m->relation);
-		break;
+	case 'R': read_relation(d, r, &m->relation); break;
 	case 'Y':
 		m->type.oid = duct_read_u32(r);
 		m->type.schema = duct_read_cstr(r);
 		m->type.name = duct_read_cstr(r);
 		break;
-	case 'T':
-		read_truncate(d, r, m);
-		break;
-	case 'M':
-		read_logical_message(r, m);
-		break;
-	default:
-		read_change(d, m->kind, r, &m->change);
+	case 'T': read_truncate(d, r, m); break;
+	case 'M': read_logical_message(r, m); break;
+	default: read_change(d, m->kind, r, &m->change);
 	}
 }
 

@@ -15,12 +15,12 @@
 
 /* What a CopyData payload of START_REPLICATION holds. */
 struct pgout_frame {
-	char kind;	      /* 'w' data, 'k' keep-alive */
-	uint64_t start;	      /* 'w' only; 0 for relation and type messages, not monotone: never a checkpoint */
-	uint64_t end;	      /* end of WAL on the server */
+	char kind;	/* 'w' data, 'k' keep-alive */
+	uint64_t start; /* 'w' only; 0 for relation and type messages, not monotone: never a checkpoint */
+	uint64_t end;	/* end of WAL on the server */
 	int64_t time_us;
-	bool reply_now;	      /* 'k' only */
-	const char *payload;  /* 'w' only: one pgoutput message */
+	bool reply_now;	     /* 'k' only */
+	const char *payload; /* 'w' only: one pgoutput message */
 	size_t len;
 };
 int pgout_frame(struct pgout_frame *ret, const void *data, size_t len, struct duct_error *err) DUCT_CHECKED;
@@ -59,7 +59,7 @@ struct pgout_relation {
 /* 'I' 'U' 'D' */
 struct pgout_change {
 	uint32_t oid;
-	char old_kind; /* 'K' key, 'O' whole old row, 0 none */
+	char old_kind;		  /* 'K' key, 'O' whole old row, 0 none */
 	struct pg_tuple old, new; /* new.values is NULL for 'D' */
 };
 
@@ -67,18 +67,49 @@ struct pgout_message {
 	char kind;
 	uint32_t xid; /* of R Y I U D T M inside a stream block: the (sub)transaction's; of B S c A b P K r p: theirs; else 0 */
 	union {
-		struct { uint64_t final_lsn; int64_t commit_us; } begin; /* B */
-		struct { uint64_t commit_lsn, end_lsn; int64_t commit_us; } commit; /* C, c */
-		struct { uint64_t lsn; const char *name; } origin; /* O */
+		struct {
+			uint64_t final_lsn;
+			int64_t commit_us;
+		} begin; /* B */
+		struct {
+			uint64_t commit_lsn, end_lsn;
+			int64_t commit_us;
+		} commit; /* C, c */
+		struct {
+			uint64_t lsn;
+			const char *name;
+		} origin;			/* O */
 		struct pgout_relation relation; /* R */
-		struct { uint32_t oid; const char *schema, *name; } type; /* Y */
+		struct {
+			uint32_t oid;
+			const char *schema, *name;
+		} type;			    /* Y */
 		struct pgout_change change; /* I U D */
-		struct { bool cascade, restart; int noids; const uint32_t *oids; } truncate; /* T */
-		struct { bool transactional; uint64_t lsn; const char *prefix, *data; uint32_t len; } message; /* M */
-		struct { bool first; } stream_start; /* S */
-		struct { uint32_t subxid; uint64_t lsn; int64_t abort_us; } stream_abort; /* A; lsn 0: not sent */
+		struct {
+			bool cascade, restart;
+			int noids;
+			const uint32_t *oids;
+		} truncate; /* T */
+		struct {
+			bool transactional;
+			uint64_t lsn;
+			const char *prefix, *data;
+			uint32_t len;
+		} message; /* M */
+		struct {
+			bool first;
+		} stream_start; /* S */
+		struct {
+			uint32_t subxid;
+			uint64_t lsn;
+			int64_t abort_us;
+		} stream_abort; /* A; lsn 0: not sent */
 		/* b P K p r. end_lsn of r: of the rollback; begin_us: of the prepare (r only) */
-		struct { uint64_t lsn, end_lsn; int64_t time_us, begin_us; const char *gid; } prepare;
+		struct {
+			uint64_t lsn, end_lsn;
+			int64_t time_us, begin_us;
+			const char *gid;
+		} prepare;
 	};
 };
 
@@ -96,7 +127,7 @@ void pgout_reset(struct pgout *decoder);
 void pgout_done(struct pgout *decoder);
 
 /* Decodes one message. FATAL with message type and offset when it is malformed or unknown. */
-int pgout_decode(struct pgout *decoder, const void *data, size_t len, struct pgout_message *ret, struct duct_error *err)
-	DUCT_CHECKED;
+int pgout_decode(struct pgout *decoder, const void *data, size_t len, struct pgout_message *ret,
+		 struct duct_error *err) DUCT_CHECKED;
 
 #endif

@@ -344,12 +344,8 @@ void pg_print_geometric(enum pg_codec codec, struct duct_reader *r, struct duct_
 {
 	bool closed = true;
 	switch (codec) {
-	case PG_BOX:
-		put_points(r, to, 2);
-		break;
-	case PG_LINE:
-		put_floats(r, to, "{", 3, ",", '}');
-		break;
+	case PG_BOX: put_points(r, to, 2); break;
+	case PG_LINE: put_floats(r, to, "{", 3, ",", '}'); break;
 	case PG_CIRCLE:
 		duct_buf_putc(to, '<');
 		put_points(r, to, 1);

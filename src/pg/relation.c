@@ -113,8 +113,7 @@ static void read_tables(struct pg_tables *ts, const PGresult *tables, const PGre
 	}
 }
 
-int pg_tables_load(struct pg_tables **ret, struct pg_session *session, const uint32_t *oids, size_t noids,
-		   struct duct_error *err)
+int pg_tables_load(struct pg_tables **ret, struct pg_session *session, const uint32_t *oids, size_t noids, struct duct_error *err)
 {
 	AUTO_BUF struct duct_buf list = {0};
 	AUTO_PGRESULT PGresult *tables = NULL;
@@ -218,8 +217,7 @@ static void set_mapping(struct pg_relation *r, int at, const struct pg_catalog *
 }
 
 /* A missing value as DuckDB text in the arena; NULL when the text is no value of the type. */
-static const char *missing_value(struct duct_relation *rel, const struct pg_mapping *m, const char *missing,
-				 struct duct_error *err)
+static const char *missing_value(struct duct_relation *rel, const struct pg_mapping *m, const char *missing, struct duct_error *err)
 {
 	AUTO_BUF struct duct_buf value = {0};
 	AUTO_BUF struct duct_buf text = {0};

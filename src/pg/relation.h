@@ -47,7 +47,7 @@ struct pg_tables {
 /* Reads many tables in two queries. Tables that do not exist are left out. */
 int pg_tables_load(struct pg_tables **ret, struct pg_session *session, const uint32_t *oids, size_t noids,
 		   struct duct_error *err) DUCT_CHECKED;
-void pg_tables_free(struct pg_tables *tables); /* accepts NULL */
+void pg_tables_free(struct pg_tables *tables);					     /* accepts NULL */
 const struct pg_table *pg_tables_find(const struct pg_tables *tables, uint32_t oid); /* NULL when there is none */
 
 /* The column types of all tables, for pg_catalog_load. Caller frees. */
@@ -55,10 +55,10 @@ uint32_t *pg_tables_types(const struct pg_tables *tables, size_t *ret_n);
 
 /* A relation of records together with how its columns are decoded: mappings[i] belongs to rel->columns[i]. */
 struct pg_relation {
-	struct duct_relation *rel;   /* one reference */
-	struct pg_mapping *mappings; /* in rel's arena */
-	const char *unpublished_key; /* a generated column of the key, which is not sent, so that there is none; NULL: all is */
-	bool stream_text;	     /* some column needs a stream without `binary` */
+	struct duct_relation *rel;	/* one reference */
+	struct pg_mapping *mappings;	/* in rel's arena */
+	const char *unpublished_key;	/* a generated column of the key, which is not sent, so that there is none; NULL: all is */
+	bool stream_text;		/* some column needs a stream without `binary` */
 	const char *stream_text_reason; /* with the column's name; NULL when not */
 };
 

@@ -102,18 +102,11 @@ static bool put_refused(struct duct_buf *to, const struct pg_mapping *m, struct 
 {
 	switch (m->codec) {
 	case PG_DECIMAL:
-	case PG_NUMERIC_TEXT:
-		pg_print_numeric(r, to);
-		break;
+	case PG_NUMERIC_TEXT: pg_print_numeric(r, to); break;
 	case PG_TIMESTAMP:
-	case PG_TIMESTAMPTZ:
-		put_timestamp(to, duct_read_i64(r), m->codec == PG_TIMESTAMPTZ);
-		break;
-	case PG_ARRAY:
-		put_array(to, m, r);
-		break;
-	default:
-		return false;
+	case PG_TIMESTAMPTZ: put_timestamp(to, duct_read_i64(r), m->codec == PG_TIMESTAMPTZ); break;
+	case PG_ARRAY: put_array(to, m, r); break;
+	default: return false;
 	}
 	return !r->bad && !duct_reader_left(r);
 }

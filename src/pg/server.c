@@ -174,8 +174,10 @@ static int merge_published(struct duct_arena *arena, struct pg_published *known,
 			   struct duct_error *err)
 {
 	if (!same_names(known->columns, more->columns))
-		return duct_fail(err, DUCT_CONFIG, "table \"%s.%s\" has different column lists in the publications: use the same list "
-						   "in all of them", known->schema, known->name);
+		return duct_fail(err, DUCT_CONFIG,
+				 "table \"%s.%s\" has different column lists in the publications: use the same list "
+				 "in all of them",
+				 known->schema, known->name);
 	if (!known->row_filter || !more->row_filter) {
 		known->row_filter = NULL;
 	} else if (strcmp(known->row_filter, more->row_filter) != 0) {
@@ -192,7 +194,7 @@ int pg_published_read(struct pg_published_list **ret, struct pg_session *session
 	AUTO_BUF struct duct_buf names = {0};
 	AUTO_FREE char *sql =
 		duct_xasprintf(PG_SQL_PUBLISHED, session->version >= 150000 ? PG_SQL_PUBLISHED_LIST : "NULL::text[], NULL::text",
-				session->version >= 180000 ? PG_SQL_PUBLISHED_COLUMN_18 : PG_SQL_PUBLISHED_COLUMN);
+			       session->version >= 180000 ? PG_SQL_PUBLISHED_COLUMN_18 : PG_SQL_PUBLISHED_COLUMN);
 	duct_buf_putc(&names, '{');
 	for (size_t i = 0; publications[i]; i++) {
 		duct_buf_puts(&names, i ? ",\"" : "\"");

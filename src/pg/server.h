@@ -56,22 +56,22 @@ int pg_slot_read(struct pg_slot *ret, struct pg_session *session, const char *na
 struct pg_publication {
 	bool exists, all_tables, insert, update, delete, truncate, via_root;
 };
-int pg_publication_read(struct pg_publication *ret, struct pg_session *session, const char *name, struct duct_error *err)
-	DUCT_CHECKED;
+int pg_publication_read(struct pg_publication *ret, struct pg_session *session, const char *name,
+			struct duct_error *err) DUCT_CHECKED;
 
 /* A table that publications name: with publish_via_partition_root the root, else leaves and plain tables. */
 struct pg_published {
 	uint32_t oid;
 	const char *schema, *name;
-	char kind;		  /* relkind */
-	char identity;		  /* relreplident */
-	const char *const *columns; /* published ones, NULL-terminated; NULL: all */
-	const char *row_filter;	  /* SQL expression, NULL: none */
+	char kind;			 /* relkind */
+	char identity;			 /* relreplident */
+	const char *const *columns;	 /* published ones, NULL-terminated; NULL: all */
+	const char *row_filter;		 /* SQL expression, NULL: none */
 	int64_t heap_bytes, total_bytes; /* total: with TOAST; a partitioned table's are those of its leaves */
-	int64_t estimated_rows;	  /* -1: unknown */
-	bool row_security;	  /* policies apply to this user */
+	int64_t estimated_rows;		 /* -1: unknown */
+	bool row_security;		 /* policies apply to this user */
 	bool can_select;
-	bool bare;		  /* no column of it is published: it has none, or generated ones only */
+	bool bare; /* no column of it is published: it has none, or generated ones only */
 };
 struct pg_published_list {
 	struct duct_arena arena;

@@ -71,11 +71,11 @@ static void one_line(char *to, size_t size, const char *message)
 	to[n] = 0;
 }
 
-static int fail_state(struct duct_error *err, const char *state, const char *constraint, enum duct_class class,
-		      const char *fmt, ...) DUCT_PRINTF(5, 6);
+static int fail_state(struct duct_error *err, const char *state, const char *constraint, enum duct_class class, const char *fmt,
+		      ...) DUCT_PRINTF(5, 6);
 
-static int fail_state(struct duct_error *err, const char *state, const char *constraint, enum duct_class class,
-		      const char *fmt, ...)
+static int fail_state(struct duct_error *err, const char *state, const char *constraint, enum duct_class class, const char *fmt,
+		      ...)
 {
 	char text[sizeof err->message];
 	va_list args;
@@ -104,8 +104,8 @@ int pg_fail(struct duct_error *err, const struct pg_session *s, const PGresult *
 	one_line(why, sizeof why, primary ? primary : "unknown error");
 	if (detail)
 		one_line(extra, sizeof extra, detail);
-	return fail_state(err, state, PQresultErrorField(res, PG_DIAG_CONSTRAINT_NAME), class_of(state),
-			  "%s on %s: %s%s%s (%s)", what, s->where, why, *extra ? ": " : "", extra, state);
+	return fail_state(err, state, PQresultErrorField(res, PG_DIAG_CONSTRAINT_NAME), class_of(state), "%s on %s: %s%s%s (%s)",
+			  what, s->where, why, *extra ? ": " : "", extra, state);
 }
 
 /* With verbosity VERBOSE a refusal at connect reads "...FATAL:  28P01: text" and "LOCATION: ..." lines: there is no
@@ -126,8 +126,7 @@ static int fail_connect(struct duct_error *err, const struct pg_session *s)
 	one_line(why, sizeof why, cut);
 	bool refused = PQconnectionNeedsPassword(s->conn) || duct_dsn_was_refused(message);
 	enum duct_class class = *state ? class_of(state) : refused ? DUCT_CONFIG : DUCT_RETRY;
-	return fail_state(err, *state ? state : "08001", NULL, class,
-			  "connect to %s: %s", s->where, *why ? why : "no answer");
+	return fail_state(err, *state ? state : "08001", NULL, class, "connect to %s: %s", s->where, *why ? why : "no answer");
 }
 
 /* 1 ready, 0 timed out. */
@@ -218,8 +217,9 @@ static int settle(struct pg_session *s, struct duct_error *err)
 	if (s->version >= 170000)
 		duct_buf_puts(&sql, ", pg_catalog.set_config('transaction_timeout', '0', false)");
 	if (!s->replication)
-		duct_buf_puts(&sql, ", pg_catalog.set_config('lc_monetary', 'C', false)"
-				    ", pg_catalog.set_config('row_security', 'off', false)");
+		duct_buf_puts(&sql,
+			      ", pg_catalog.set_config('lc_monetary', 'C', false)"
+			      ", pg_catalog.set_config('row_security', 'off', false)");
 	int rc = pg_exec(s, sql.data, &res, err);
 	if (rc < 0 || s->replication)
 		return rc;
@@ -240,8 +240,7 @@ static void join_settings(struct duct_buf *to, const char *dsn_options, const ch
 		duct_buf_puts(to, " -c lc_monetary=C");
 }
 
-static int start(struct pg_session *s, const struct pg_session_options *o, const struct pg_notices *notices,
-		 struct duct_error *err)
+static int start(struct pg_session *s, const struct pg_session_options *o, const struct pg_notices *notices, struct duct_error *err)
 {
 	char *parse_error = NULL;
 	AUTO_BUF struct duct_buf settings = {0};
@@ -249,8 +248,9 @@ static int start(struct pg_session *s, const struct pg_session_options *o, const
 	/* libpq's message may quote a part of the DSN that is the password's. */
 	PQfreemem(parse_error);
 	if (!parsed)
-		return duct_fail(err, DUCT_CONFIG, "the connection string cannot be parsed: it must be keyword=value pairs, "
-						   "values with blanks in single quotes, or a postgres:// URI");
+		return duct_fail(err, DUCT_CONFIG,
+				 "the connection string cannot be parsed: it must be keyword=value pairs, "
+				 "values with blanks in single quotes, or a postgres:// URI");
 	if (duct_dsn_is_torn(o->dsn)) {
 		PQconninfoFree(parsed);
 		return duct_fail(err, DUCT_CONFIG, DUCT_DSN_TORN);
@@ -396,8 +396,7 @@ int pg_execf(struct pg_session *s, PGresult **ret, struct duct_error *err, const
 	return pg_exec(s, sql, ret, err);
 }
 
-int pg_query(struct pg_session *s, const char *sql, int nparams, const char *const *params, PGresult **ret,
-	     struct duct_error *err)
+int pg_query(struct pg_session *s, const char *sql, int nparams, const char *const *params, PGresult **ret, struct duct_error *err)
 {
 	assert(!s->replication);
 	if (!PQsendQueryParams(s->conn, sql, nparams, NULL, params, NULL, NULL, 0))

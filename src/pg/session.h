@@ -16,12 +16,12 @@
  */
 struct pg_session {
 	PGconn *conn;
-	int version;	    /* e.g. 150020 */
-	bool replication;   /* a walsender of a database: simple queries only (pg_exec) */
-	bool ascii;	    /* the database is SQL_ASCII: text may be invalid UTF-8 */
-	int money_scale;    /* fraction digits of the type money in this database; 2 on a replication connection */
-	int stop_fd;	    /* readable: calls return CANCELLED; -1: none */
-	char where[256];    /* "host:port/database" for messages */
+	int version;	  /* e.g. 150020 */
+	bool replication; /* a walsender of a database: simple queries only (pg_exec) */
+	bool ascii;	  /* the database is SQL_ASCII: text may be invalid UTF-8 */
+	int money_scale;  /* fraction digits of the type money in this database; 2 on a replication connection */
+	int stop_fd;	  /* readable: calls return CANCELLED; -1: none */
+	char where[256];  /* "host:port/database" for messages */
 };
 
 struct duct_log;
@@ -49,8 +49,8 @@ static inline void pg_auto_clear(PGresult **res)
 /* Runs SQL by the simple protocol (several statements allowed, the last result is kept) and waits for it. `ret` may be
  * NULL. COPY commands return with their PGRES_COPY_* result at once. */
 int pg_exec(struct pg_session *session, const char *sql, PGresult **ret, struct duct_error *err) DUCT_CHECKED;
-int pg_execf(struct pg_session *session, PGresult **ret, struct duct_error *err, const char *fmt, ...)
-	DUCT_CHECKED DUCT_PRINTF(4, 5);
+int pg_execf(struct pg_session *session, PGresult **ret, struct duct_error *err, const char *fmt, ...) DUCT_CHECKED
+	DUCT_PRINTF(4, 5);
 
 /* One statement with text parameters $1.. and text results. Not on a replication connection. */
 int pg_query(struct pg_session *session, const char *sql, int nparams, const char *const *params, PGresult **ret,
@@ -71,7 +71,7 @@ static inline const char *pg_get(const PGresult *res, int row, int column) /* NU
 }
 int64_t pg_get_i64(const PGresult *res, int row, int column); /* 0 when NULL */
 uint32_t pg_get_oid(const PGresult *res, int row, int column);
-bool pg_get_bool(const PGresult *res, int row, int column); /* false when NULL */
+bool pg_get_bool(const PGresult *res, int row, int column);    /* false when NULL */
 uint64_t pg_get_lsn(const PGresult *res, int row, int column); /* 0 when NULL */
 
 #endif

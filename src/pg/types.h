@@ -65,7 +65,7 @@ enum pg_codec {
 	PG_PATH,
 	PG_POLYGON,
 	PG_CUBE,
-	PG_EWKB,    /* PostGIS: upper-case hex in text, raw in binary */
+	PG_EWKB,     /* PostGIS: upper-case hex in text, raw in binary */
 	PG_PGVECTOR, /* list of float32 */
 	PG_HSTORE,
 	PG_ARRAY,
@@ -79,17 +79,17 @@ enum pg_codec {
 /* The decoding plan of a column or of a part of it. Lives in the arena it was built in; immutable. */
 struct pg_mapping {
 	enum pg_codec codec;
-	uint8_t ndims; /* PG_ARRAY: dimensions a value must have */
-	char delim;    /* PG_ARRAY, in text */
+	uint8_t ndims;	 /* PG_ARRAY: dimensions a value must have */
+	char delim;	 /* PG_ARRAY, in text */
 	bool check_utf8; /* of a SQL_ASCII database: refused unless valid UTF-8 */
-	bool sendless; /* the type has no binary output function: COPY BINARY fails, a stream sends it as text */
+	bool sendless;	 /* the type has no binary output function: COPY BINARY fails, a stream sends it as text */
 	/* COPY BINARY must select the column by its text form (pg_copy_select does it) and decode it as text. */
 	bool copy_text;
 	/* A stream with the option `binary` would carry something that cannot be decoded or dies on the server. */
 	bool stream_text;
 	uint16_t nchildren;
-	uint32_t width; /* of type, 0: variable */
-	uint32_t oid; /* as declared, a domain's own */
+	uint32_t width;	       /* of type, 0: variable */
+	uint32_t oid;	       /* as declared, a domain's own */
 	const char *type_name; /* for people: "numeric(12,2)", "shop.mood[]" */
 	struct duct_type type;
 	const struct pg_mapping *children; /* element; bounds' subtype; fields; range of a multirange */

@@ -155,8 +155,8 @@ static void undo_vector(struct duct_vector *v, uint32_t rows)
 	v->rows = rows;
 	if (v->offsets)
 		v->heap_len = v->offsets[rows];
-	v->valid[rows >> 3] &= (uint8_t)~(1 << (rows & 7));
-	v->sent[rows >> 3] &= (uint8_t)~(1 << (rows & 7));
+	v->valid[rows >> 3] &= (uint8_t) ~(1 << (rows & 7));
+	v->sent[rows >> 3] &= (uint8_t) ~(1 << (rows & 7));
 }
 
 void duct_batch_undo_row(struct duct_batch *b)

@@ -42,9 +42,9 @@ struct duct_batch {
 	struct duct_arena arena;
 	struct duct_relation *relation; /* one reference */
 	uint32_t rows, cap;
-	uint8_t *op;	   /* enum duct_op */
-	uint64_t *seq;	   /* order over all batches of a reader session; rises by one per row */
-	int32_t *old_row;  /* index into `old`, -1: no old row (the key did not change) */
+	uint8_t *op;		     /* enum duct_op */
+	uint64_t *seq;		     /* order over all batches of a reader session; rises by one per row */
+	int32_t *old_row;	     /* index into `old`, -1: no old row (the key did not change) */
 	struct duct_vector *columns; /* relation->ncolumns */
 	/* Old rows: all relation columns, unset (sent clear) where the source did not send them. Present for every
 	 * DELETE, for an UPDATE whose key changed, and for every UPDATE of a relation without key and identity FULL. */
@@ -73,7 +73,7 @@ struct duct_changes {
 	bool ends_commit;     /* false: the last transaction goes on in the next duct_changes */
 	uint32_t open_xid;    /* of that one, and when it was committed */
 	int64_t open_commit_us;
-	size_t bytes;	      /* memory held */
+	size_t bytes; /* memory held */
 	size_t rows;
 };
 
@@ -85,7 +85,7 @@ void duct_batch_unref(struct duct_batch *batch); /* accepts NULL */
  * (set `lacks` then); before something is appended to them again, or read, duct_batch_fill_unset() makes up for it. */
 uint32_t duct_batch_add_row(struct duct_batch *batch, enum duct_op op, uint64_t seq);
 uint32_t duct_batch_add_old_row(struct duct_batch *batch); /* belongs to the last added row */
-void duct_batch_fill_unset(struct duct_batch *batch); /* what was left out becomes unset; sealing does it, too */
+void duct_batch_fill_unset(struct duct_batch *batch);	   /* what was left out becomes unset; sealing does it, too */
 /* Takes back the last row (and its old row), which may be half built. */
 void duct_batch_undo_row(struct duct_batch *batch);
 void duct_batch_seal(struct duct_batch *batch);
@@ -127,7 +127,7 @@ static inline struct duct_cell duct_vector_cell(const struct duct_vector *v, uin
 }
 
 struct duct_changes *duct_changes_new(void);
-void duct_changes_free(struct duct_changes *changes); /* accepts NULL */
+void duct_changes_free(struct duct_changes *changes);			       /* accepts NULL */
 void duct_changes_add(struct duct_changes *changes, struct duct_batch *batch); /* takes the reference */
 void duct_changes_add_commit(struct duct_changes *changes, const struct duct_commit *commit);
 

@@ -20,10 +20,10 @@ static int compare_doubles(double a, double b)
 	return (a > b) - (a < b);
 }
 
-#define COMPARE(ctype, a, b)                                                  \
-	__extension__({                                                       \
+#define COMPARE(ctype, a, b) \
+	__extension__({ \
 		ctype a_ = DUCT_LOAD(ctype, (a).data), b_ = DUCT_LOAD(ctype, (b).data); \
-		(a_ > b_) - (a_ < b_);                                        \
+		(a_ > b_) - (a_ < b_); \
 	})
 
 int duct_cell_compare(const struct duct_type *type, struct duct_cell a, struct duct_cell b)
@@ -132,8 +132,8 @@ static bool cast(struct duct_buf *to, const struct duct_type *from, struct duct_
 	return false;
 }
 
-int duct_cell_cast(struct duct_buf *to, const struct duct_type *from, struct duct_cell cell,
-	const struct duct_type *into, struct duct_error *err)
+int duct_cell_cast(struct duct_buf *to, const struct duct_type *from, struct duct_cell cell, const struct duct_type *into,
+		   struct duct_error *err)
 {
 	size_t before = to->len;
 	if (duct_type_equal(from, into)) {

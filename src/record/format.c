@@ -54,7 +54,7 @@ static void format_decimal(struct duct_buf *to, const struct duct_type *type, du
 }
 
 struct digits {
-	char text[20]; /* without trailing zeros */
+	char text[20];	 /* without trailing zeros */
 	int n, exponent; /* value = t.ext * 10^exponent */
 };
 

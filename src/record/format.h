@@ -23,7 +23,7 @@ int duct_parse_value(struct duct_buf *to, const struct duct_type *type, const ch
 int duct_cell_compare(const struct duct_type *type, struct duct_cell a, struct duct_cell b);
 
 /* Converts a value to a type that `from` widens to (duct_type_widens), appending its bytes; DATA when it cannot. */
-int duct_cell_cast(struct duct_buf *to, const struct duct_type *from, struct duct_cell cell,
-		   const struct duct_type *into, struct duct_error *err) DUCT_CHECKED;
+int duct_cell_cast(struct duct_buf *to, const struct duct_type *from, struct duct_cell cell, const struct duct_type *into,
+		   struct duct_error *err) DUCT_CHECKED;
 
 #endif

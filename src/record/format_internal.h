@@ -11,11 +11,11 @@ __extension__ typedef unsigned __int128 duct_u128;
 void duct_format_nested(struct duct_buf *to, const struct duct_type *type, struct duct_cell cell);
 
 /* Loads from unaligned memory. */
-#define DUCT_LOAD(ctype, p)                  \
-	__extension__({                      \
-		ctype v_;                    \
+#define DUCT_LOAD(ctype, p) \
+	__extension__({ \
+		ctype v_; \
 		memcpy(&v_, (p), sizeof v_); \
-		v_;                          \
+		v_; \
 	})
 
 static inline duct_i128 duct_load_decimal(const struct duct_type *type, const char *p)

@@ -179,8 +179,8 @@ static bool take_date(struct text *t, int64_t *ret_days)
 static bool take_time(struct text *t, int64_t *ret_us)
 {
 	int64_t h, m, s, fraction = 0;
-	if (!take_number(t, 2, 2, &h) || !take(t, ":") || !take_number(t, 2, 2, &m) || !take(t, ":") ||
-	    !take_number(t, 2, 2, &s) || m > 59 || s > 59)
+	if (!take_number(t, 2, 2, &h) || !take(t, ":") || !take_number(t, 2, 2, &m) || !take(t, ":") || !take_number(t, 2, 2, &s) ||
+	    m > 59 || s > 59)
 		return false;
 	if (take(t, ".")) {
 		const char *start = t->at;
@@ -335,8 +335,7 @@ static bool parse(struct duct_buf *to, const struct duct_type *type, const char 
 	return false;
 }
 
-int duct_parse_value(struct duct_buf *to, const struct duct_type *type, const char *text, size_t len,
-	struct duct_error *err)
+int duct_parse_value(struct duct_buf *to, const struct duct_type *type, const char *text, size_t len, struct duct_error *err)
 {
 	size_t before = to->len;
 	if (parse(to, type, text, len))

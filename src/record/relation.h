@@ -9,18 +9,18 @@
 
 /* What the source sends as the old row of an UPDATE or DELETE (Postgres REPLICA IDENTITY). */
 enum duct_identity {
-	DUCT_IDENTITY_NONE,  /* no old row: inserts and truncates only */
-	DUCT_IDENTITY_KEY,   /* key columns (primary key or the identity index) */
-	DUCT_IDENTITY_FULL,  /* the whole old row */
+	DUCT_IDENTITY_NONE, /* no old row: inserts and truncates only */
+	DUCT_IDENTITY_KEY,  /* key columns (primary key or the identity index) */
+	DUCT_IDENTITY_FULL, /* the whole old row */
 };
 
 struct duct_column {
 	const char *name;
 	struct duct_type type;
-	int16_t attnum;		  /* the source's number of the column: stable over renames; 0 when it has none */
-	bool key;		  /* part of the key that rows are found by */
+	int16_t attnum; /* the source's number of the column: stable over renames; 0 when it has none */
+	bool key;	/* part of the key that rows are found by */
 	bool not_null;
-	const char *source_type;  /* for people, e.g. "numeric(12,2)" */
+	const char *source_type;   /* for people, e.g. "numeric(12,2)" */
 	const char *missing_value; /* value of rows older than the column, as DuckDB text (record/format.h); NULL: NULL */
 };
 
@@ -62,7 +62,7 @@ struct duct_relation {
 /* A relation with one reference, zeroed and with an initialised arena, to be filled by a source. */
 struct duct_relation *duct_relation_new(void);
 struct duct_relation *duct_relation_ref(struct duct_relation *rel); /* returns rel */
-void duct_relation_unref(struct duct_relation *rel);		   /* accepts NULL */
+void duct_relation_unref(struct duct_relation *rel);		    /* accepts NULL */
 
 /* Index of the column, -1 when there is none. */
 int duct_relation_column(const struct duct_relation *rel, const char *name);

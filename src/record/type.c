@@ -8,34 +8,27 @@ uint32_t duct_type_width(const struct duct_type *type)
 	switch (type->kind) {
 	case DUCT_BOOL:
 	case DUCT_INT8:
-	case DUCT_UINT8:
-		return 1;
+	case DUCT_UINT8: return 1;
 	case DUCT_INT16:
-	case DUCT_UINT16:
-		return 2;
+	case DUCT_UINT16: return 2;
 	case DUCT_INT32:
 	case DUCT_UINT32:
 	case DUCT_FLOAT32:
-	case DUCT_DATE:
-		return 4;
+	case DUCT_DATE: return 4;
 	case DUCT_INT64:
 	case DUCT_UINT64:
 	case DUCT_FLOAT64:
 	case DUCT_TIME:
 	case DUCT_TIMESTAMP:
-	case DUCT_TIMESTAMPTZ:
-		return 8;
-	case DUCT_DECIMAL:
-		return type->precision <= 18 ? 8 : 16;
-	case DUCT_UUID:
-		return 16;
+	case DUCT_TIMESTAMPTZ: return 8;
+	case DUCT_DECIMAL: return type->precision <= 18 ? 8 : 16;
+	case DUCT_UUID: return 16;
 	case DUCT_VARCHAR:
 	case DUCT_JSON:
 	case DUCT_BLOB:
 	case DUCT_LIST:
 	case DUCT_STRUCT:
-	case DUCT_MAP:
-		return 0;
+	case DUCT_MAP: return 0;
 	}
 	return 0;
 }
@@ -50,8 +43,7 @@ bool duct_type_equal(const struct duct_type *a, const struct duct_type *b)
 	if (a->kind != b->kind || a->precision != b->precision || a->scale != b->scale || a->nchildren != b->nchildren)
 		return false;
 	for (int i = 0; i < a->nchildren; i++)
-		if (!same_name(a->children[i].name, b->children[i].name) ||
-		    !duct_type_equal(&a->children[i], &b->children[i]))
+		if (!same_name(a->children[i].name, b->children[i].name) || !duct_type_equal(&a->children[i], &b->children[i]))
 			return false;
 	return true;
 }
@@ -102,14 +94,29 @@ struct duct_type duct_type_copy(struct duct_arena *arena, const struct duct_type
 void duct_type_print(struct duct_buf *to, const struct duct_type *type)
 {
 	static const char *const names[] = {
-		[DUCT_BOOL] = "boolean",     [DUCT_INT8] = "int8",	[DUCT_INT16] = "int16",
-		[DUCT_INT32] = "int32",	     [DUCT_INT64] = "int64",	[DUCT_UINT8] = "uint8",
-		[DUCT_UINT16] = "uint16",    [DUCT_UINT32] = "uint32",	[DUCT_UINT64] = "uint64",
-		[DUCT_FLOAT32] = "float32",  [DUCT_FLOAT64] = "float64", [DUCT_DECIMAL] = "decimal",
-		[DUCT_DATE] = "date",	     [DUCT_TIME] = "time",	[DUCT_TIMESTAMP] = "timestamp",
-		[DUCT_TIMESTAMPTZ] = "timestamptz", [DUCT_UUID] = "uuid", [DUCT_VARCHAR] = "varchar",
-		[DUCT_JSON] = "json",	     [DUCT_BLOB] = "blob",	[DUCT_LIST] = "list",
-		[DUCT_STRUCT] = "struct",    [DUCT_MAP] = "map",
+		[DUCT_BOOL] = "boolean",
+		[DUCT_INT8] = "int8",
+		[DUCT_INT16] = "int16",
+		[DUCT_INT32] = "int32",
+		[DUCT_INT64] = "int64",
+		[DUCT_UINT8] = "uint8",
+		[DUCT_UINT16] = "uint16",
+		[DUCT_UINT32] = "uint32",
+		[DUCT_UINT64] = "uint64",
+		[DUCT_FLOAT32] = "float32",
+		[DUCT_FLOAT64] = "float64",
+		[DUCT_DECIMAL] = "decimal",
+		[DUCT_DATE] = "date",
+		[DUCT_TIME] = "time",
+		[DUCT_TIMESTAMP] = "timestamp",
+		[DUCT_TIMESTAMPTZ] = "timestamptz",
+		[DUCT_UUID] = "uuid",
+		[DUCT_VARCHAR] = "varchar",
+		[DUCT_JSON] = "json",
+		[DUCT_BLOB] = "blob",
+		[DUCT_LIST] = "list",
+		[DUCT_STRUCT] = "struct",
+		[DUCT_MAP] = "map",
 	};
 	duct_buf_puts(to, names[type->kind]);
 	if (type->kind == DUCT_DECIMAL)

@@ -41,9 +41,9 @@ struct duct_snapshot {
 	size_t nrelations;
 	struct duct_snapshot_part *parts;
 	size_t nparts;
-	int workers;	/* how many parts the source wants read at once */
+	int workers;	   /* how many parts the source wants read at once */
 	bool without_rows; /* the tables' present rows are not wanted: there are no parts */
-	bool only;	/* end after the copy: no streaming follows */
+	bool only;	   /* end after the copy: no streaming follows */
 	void *impl;
 };
 
@@ -58,8 +58,7 @@ struct duct_source_ops {
 
 	/* `ductstream check`: tries connections, permissions, objects and type mappings, changes nothing, reports each
 	 * finding. Returns 0 when the probing itself ran (errors found or not). */
-	int (*probe)(const void *config, const struct duct_ctx *ctx, duct_report_fn *report, void *arg,
-		     struct duct_error *err);
+	int (*probe)(const void *config, const struct duct_ctx *ctx, duct_report_fn *report, void *arg, struct duct_error *err);
 
 	/* Connects and compares itself with the destination's checkpoint (identity, gaps): a mismatch is an error with
 	 * its own sentence. Does not create anything that could not be found again after a crash. */
@@ -99,7 +98,7 @@ struct duct_source_ops {
 	void (*close)(void *source, const struct duct_pos *durable);
 };
 
-extern const struct duct_source_ops *const duct_sources[]; /* NULL-terminated, registry.c */
+extern const struct duct_source_ops *const duct_sources[];	  /* NULL-terminated, registry.c */
 const struct duct_source_ops *duct_source_find(const char *name); /* NULL when there is none */
 
 #endif

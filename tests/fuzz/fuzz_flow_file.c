@@ -28,9 +28,7 @@ static const struct duct_opt opts[] = {
 	{0},
 };
 static const struct duct_source_ops source = {.name = "postgres", .opts = opts, .config_size = sizeof(struct config)};
-static const struct duct_destination_ops destination = {.name = "ducklake",
-							.opts = opts,
-							.config_size = sizeof(struct config)};
+static const struct duct_destination_ops destination = {.name = "ducklake", .opts = opts, .config_size = sizeof(struct config)};
 static const struct duct_source_ops *const sources[] = {&source, NULL};
 static const struct duct_destination_ops *const destinations[] = {&destination, NULL};
 

@@ -26,8 +26,7 @@ static void load(const struct duct_opt *opts, const char *text, int form)
 		abort();
 }
 
-static void round_trip(const char *text, bool (*parse)(const char *, int64_t *),
-		       void (*put)(struct duct_buf *, int64_t))
+static void round_trip(const char *text, bool (*parse)(const char *, int64_t *), void (*put)(struct duct_buf *, int64_t))
 {
 	int64_t value, again;
 	AUTO_BUF struct duct_buf to = {0};

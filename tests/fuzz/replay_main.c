@@ -78,8 +78,7 @@ static void run(const uint8_t *data, size_t size)
 /* One edit in place; `data` has room for MAX_INPUT_BYTES. Returns the new size. */
 static size_t edit(uint8_t *data, size_t size)
 {
-	static const uint8_t telling[] = {0x00, 0x01, 0x7f, 0x80, 0xff, '0',
-					  '"',	'\\', '{',  '}',  '\n', 'I'};
+	static const uint8_t telling[] = {0x00, 0x01, 0x7f, 0x80, 0xff, '0', '"', '\\', '{', '}', '\n', 'I'};
 	size_t at = below(size);
 	size_t n = 1 + below(8);
 	switch (below(7)) {
@@ -177,8 +176,7 @@ static int run_folder(const char *folder, unsigned long mutations)
 int main(int argc, char **argv)
 {
 	if (argc < 2) {
-		(void)fprintf(stderr, "usage: %s CORPUS_FOLDER [MUTATIONS_PER_FILE] | FILE\n",
-			      argv[0]);
+		(void)fprintf(stderr, "usage: %s CORPUS_FOLDER [MUTATIONS_PER_FILE] | FILE\n", argv[0]);
 		return 2;
 	}
 	if (__sanitizer_set_death_callback)

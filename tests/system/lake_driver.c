@@ -158,8 +158,8 @@ static int open_lake(char **f, struct duct_error *err)
 		return -(int)err->class;
 	struct duct_checkpoint point;
 	lake_checkpoint(d.lake, &point);
-	printf("ok %lld %d %llx %s %s\n", (long long)lake_snapshot_id(d.lake), (int)point.state,
-	       (unsigned long long)point.pos.lsn, lake_data_path(d.lake), lake_uuid(d.lake));
+	printf("ok %lld %d %llx %s %s\n", (long long)lake_snapshot_id(d.lake), (int)point.state, (unsigned long long)point.pos.lsn,
+	       lake_data_path(d.lake), lake_uuid(d.lake));
 	return 0;
 }
 
@@ -171,8 +171,8 @@ static int sync_lake(struct duct_error *err)
 		return -(int)err->class;
 	printf("ok %lld", (long long)lake_snapshot_id(d.lake));
 	for (size_t i = 0; i < n; i++)
-		printf(" %lld:%u:%lld:%s", (long long)notes[i].table_id, notes[i].changes,
-		       (long long)notes[i].snapshot_id, notes[i].author);
+		printf(" %lld:%u:%lld:%s", (long long)notes[i].table_id, notes[i].changes, (long long)notes[i].snapshot_id,
+		       notes[i].author);
 	puts("");
 	free(notes);
 	return 0;
@@ -247,8 +247,7 @@ static void describe_file(char **f)
 		d.file->footer_size = number(f[4]);
 		d.file->explicit_row_ids = f[5][0] == '1';
 	} else if (strcmp(f[0], "stat") == 0) {
-		struct lake_column_stats *stats =
-			duct_xrealloc(d.file->stats, ((size_t)d.file->nstats + 1) * sizeof *stats);
+		struct lake_column_stats *stats = duct_xrealloc(d.file->stats, ((size_t)d.file->nstats + 1) * sizeof *stats);
 		stats[d.file->nstats++] = (struct lake_column_stats){
 			.column_id = number(f[1]),
 			.size_bytes = number(f[2]),
@@ -275,8 +274,10 @@ static void die_rows(char **f, int n)
 			positions[i - 3] = number(f[i]);
 		lake_txn_mark(d.txn, handle(f[1]), number(f[2]), positions, (size_t)n - 3);
 	} else if (strcmp(f[0], "deletes") == 0) { /* deletes HANDLE FILE ON_NEW PATH COUNT BYTES FOOTER */
-		struct lake_new_delete_file file = {
-			.path = duct_xstrdup(f[4]), .count = number(f[5]), .size_bytes = number(f[6]), .footer_size = number(f[7])};
+		struct lake_new_delete_file file = {.path = duct_xstrdup(f[4]),
+						    .count = number(f[5]),
+						    .size_bytes = number(f[6]),
+						    .footer_size = number(f[7])};
 		lake_txn_add_delete_file(d.txn, handle(f[1]), number(f[2]), (int)number(f[3]), &file);
 	} else if (strcmp(f[0], "end") == 0) {
 		lake_txn_end_file(d.txn, handle(f[1]), number(f[2]));
@@ -299,8 +300,7 @@ static int commit(char **f, struct duct_error *err)
 	if (ret == 0) {
 		printf("ok %lld", (long long)result.snapshot_id);
 		for (size_t i = 0; i < result.nfiles; i++)
-			printf(" %lld:%lld", (long long)result.files[i].file_id,
-			       (long long)result.files[i].row_id_start);
+			printf(" %lld:%lld", (long long)result.files[i].file_id, (long long)result.files[i].row_id_start);
 		puts("");
 	}
 	return ret;
@@ -317,8 +317,8 @@ static int list_files(int64_t table_id, struct duct_error *err)
 	for (size_t i = 0; i < n; i++) {
 		size_t nmarks;
 		printf("\t%lld %lld %lld %lld %lld %lld %s", (long long)files[i].id, (long long)files[i].record_count,
-		       (long long)files[i].row_id_start, (long long)files[i].delete_count,
-		       (long long)files[i].mark_count, (long long)files[i].partial_max, files[i].path);
+		       (long long)files[i].row_id_start, (long long)files[i].delete_count, (long long)files[i].mark_count,
+		       (long long)files[i].partial_max, files[i].path);
 		int64_t *marks = lake_mark_set_list(&set, files[i].id, &nmarks);
 		for (size_t k = 0; k < nmarks; k++)
 			printf("%s%lld", k ? "," : " ", (long long)marks[k]);
@@ -336,8 +336,8 @@ static int find(const char *schema, const char *name)
 		puts("ok -1");
 		return 0;
 	}
-	printf("ok %lld %lld %lld %lld %lld %s", (long long)t->id, (long long)t->record_count,
-	       (long long)t->next_row_id, (long long)t->file_size_bytes, (long long)t->max_column_id, t->path);
+	printf("ok %lld %lld %lld %lld %lld %s", (long long)t->id, (long long)t->record_count, (long long)t->next_row_id,
+	       (long long)t->file_size_bytes, (long long)t->max_column_id, t->path);
 	for (int i = 0; i < t->ncolumn_stats; i++)
 		printf("\t%lld,%d,%d,%s,%s", (long long)t->column_stats[i].column_id, t->column_stats[i].contains_null,
 		       t->column_stats[i].contains_nan, t->column_stats[i].min ? t->column_stats[i].min : "\\N",
@@ -441,8 +441,7 @@ static int run(char **f, int n, struct duct_error *err)
 		print_columns(columns, count);
 	} else if (strcmp(c, "file") == 0 || strcmp(c, "stat") == 0 || strcmp(c, "put") == 0) {
 		describe_file(f);
-	} else if (strcmp(c, "mark") == 0 || strcmp(c, "deletes") == 0 || strcmp(c, "end") == 0 ||
-		   strcmp(c, "truncate") == 0) {
+	} else if (strcmp(c, "mark") == 0 || strcmp(c, "deletes") == 0 || strcmp(c, "end") == 0 || strcmp(c, "truncate") == 0) {
 		die_rows(f, n);
 	} else if (strcmp(c, "relation") == 0) {
 		set_relation(f);

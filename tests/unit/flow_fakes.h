@@ -203,8 +203,8 @@ static int source_snapshot(void *source, struct duct_snapshot **ret, struct duct
 	return 0;
 }
 
-static int source_part_open(void *source, struct duct_snapshot *snap, struct duct_snapshot_part *part,
-			    void **ret_reader, struct duct_error *err)
+static int source_part_open(void *source, struct duct_snapshot *snap, struct duct_snapshot_part *part, void **ret_reader,
+			    struct duct_error *err)
 {
 	(void)snap;
 	struct source *s = source;
@@ -265,8 +265,7 @@ static struct duct_changes *make_changes(struct source *s, const struct step *st
 {
 	struct duct_changes *c = duct_changes_new();
 	if (step->kind != ALIVE)
-		duct_changes_add(c, make_batch(s->relation, DUCT_INSERT,
-					       step->kind == TXN ? (int64_t)step->lsn : step->arg));
+		duct_changes_add(c, make_batch(s->relation, DUCT_INSERT, step->kind == TXN ? (int64_t)step->lsn : step->arg));
 	if (step->kind == TXN || step->kind == LAST)
 		duct_changes_add_commit(c, &(struct duct_commit){.end_lsn = step->lsn, .commit_us = 1, .last_seq = 1});
 	if (step->kind == ALIVE)
@@ -435,8 +434,7 @@ static int dest_begin_copy(void *dest, const char *identity, struct duct_error *
 	return 0;
 }
 
-static int dest_load_begin(void *dest, struct duct_relation *const *relations, size_t n, unsigned flags,
-			   struct duct_error *err)
+static int dest_load_begin(void *dest, struct duct_relation *const *relations, size_t n, unsigned flags, struct duct_error *err)
 {
 	(void)flags;
 	(void)relations, (void)n, (void)err;

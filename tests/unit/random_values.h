@@ -45,8 +45,8 @@ static inline int64_t random_int(struct random_values *r, int bits)
 
 static inline void random_text(struct duct_buf *to, struct random_values *r)
 {
-	static const char *const bits[] = {"a", "b", " ", ",", "'", "\"", "[", "]", "{", "}", "(", ")", "=", ":", "\\", "NULL",
-		"é", "😀", "\t", "\n", "x", "null", ";", "-", "0", "\\x41", "\x7f", "\x01"};
+	static const char *const bits[] = {"a",	 "b",	 " ", ",", "'",	 "\"", "[", "]",    "{", "}", "(", ")",	    "=",    ":",
+					   "\\", "NULL", "é", "😀", "\t", "\n", "x", "null", ";", "-", "0", "\\x41", "\x7f", "\x01"};
 	size_t n = random_below(r, 4) ? random_below(r, 5) : random_below(r, 60);
 	if (!r->plain && random_below(r, 20) == 0)
 		duct_buf_putc(to, 0);
@@ -58,8 +58,19 @@ static inline void random_text(struct duct_buf *to, struct random_values *r)
 
 static inline double random_double(struct random_values *r)
 {
-	static const double special[] = {0, 0.1 + 0.2, 1e15, 1e16, 1e-4, 1e-5, 1.7976931348623157e308, 5e-324,
-		2.2250738585072014e-308, 9007199254740993.0, 3.4028234663852886e38, 1e22, 1e23};
+	static const double special[] = {0,
+					 0.1 + 0.2,
+					 1e15,
+					 1e16,
+					 1e-4,
+					 1e-5,
+					 1.7976931348623157e308,
+					 5e-324,
+					 2.2250738585072014e-308,
+					 9007199254740993.0,
+					 3.4028234663852886e38,
+					 1e22,
+					 1e23};
 	uint64_t bits = random_next(r);
 	double d;
 	switch (random_below(r, 8)) {
@@ -94,22 +105,29 @@ static inline test_i128 random_decimal(struct random_values *r, int precision)
 	if (random_below(r, 5) == 0)
 		v = top - 1;
 	else
-		v = (test_i128)((((test_u128)random_next(r) << 64 | random_next(r)) >> 1) >>
-			    random_below(r, 127)) % top;
+		v = (test_i128)((((test_u128)random_next(r) << 64 | random_next(r)) >> 1) >> random_below(r, 127)) % top;
 	return random_next(r) & 1 << 20 ? -v : v;
 }
 
 static inline int32_t random_date(struct random_values *r)
 {
-	static const int32_t special[] = {DUCT_DATE_INF, DUCT_DATE_NINF, INT32_MAX - 1, -INT32_MAX + 1, 0, -719528, -719529,
-		-1, 2932896, 2932897, -719162, -719163};
+	static const int32_t special[] = {DUCT_DATE_INF, DUCT_DATE_NINF, INT32_MAX - 1, -INT32_MAX + 1, 0, -719528, -719529, -1,
+					  2932896,	 2932897,	 -719162,	-719163};
 	return random_below(r, 3) ? (int32_t)random_int(r, 22) : special[random_below(r, DUCT_LEN(special))];
 }
 
 static inline int64_t random_timestamp(struct random_values *r)
 {
-	static const int64_t special[] = {DUCT_TS_INF, DUCT_TS_NINF, INT64_MAX - 1, INT64_C(-9223372022400000000), 0, -1, 1,
-		INT64_C(-62135596800000000), INT64_C(-62135596800000001), INT64_C(1705321800100000)};
+	static const int64_t special[] = {DUCT_TS_INF,
+					  DUCT_TS_NINF,
+					  INT64_MAX - 1,
+					  INT64_C(-9223372022400000000),
+					  0,
+					  -1,
+					  1,
+					  INT64_C(-62135596800000000),
+					  INT64_C(-62135596800000001),
+					  INT64_C(1705321800100000)};
 	return random_below(r, 3) ? random_int(r, 56) : special[random_below(r, DUCT_LEN(special))];
 }
 
@@ -238,8 +256,7 @@ static inline struct duct_relation *types_relation(const struct duct_type *types
 }
 
 /* A sealed batch of random rows; nulls: one value in so many is NULL, 0: none. */
-static inline struct duct_batch *random_batch(struct duct_relation *rel, uint32_t rows, unsigned nulls,
-	struct random_values *r)
+static inline struct duct_batch *random_batch(struct duct_relation *rel, uint32_t rows, unsigned nulls, struct random_values *r)
 {
 	struct duct_batch *b = duct_batch_new(rel, rows);
 	struct duct_buf value AUTO_BUF = {0};
@@ -271,8 +288,10 @@ static const struct duct_type test_fields[] = {
 	{.kind = DUCT_TIMESTAMP, .name = "ts"},
 	{.kind = DUCT_LIST, .nchildren = 1, .children = test_text_child, .name = "l"},
 };
-static const struct duct_type test_struct_child[] = {{.kind = DUCT_STRUCT, .nchildren = 5, .children = test_fields, .name = "element"}};
-static const struct duct_type test_list_child[] = {{.kind = DUCT_LIST, .nchildren = 1, .children = test_int_child, .name = "element"}};
+static const struct duct_type test_struct_child[] = {
+	{.kind = DUCT_STRUCT, .nchildren = 5, .children = test_fields, .name = "element"}};
+static const struct duct_type test_list_child[] = {
+	{.kind = DUCT_LIST, .nchildren = 1, .children = test_int_child, .name = "element"}};
 static const struct duct_type test_map_children[] = {
 	{.kind = DUCT_VARCHAR, .name = "key"},
 	{.kind = DUCT_LIST, .nchildren = 1, .children = test_struct_child, .name = "value"},

@@ -135,6 +135,7 @@ static void columns_left_out_are_unset(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(undone_rows_leave_no_trace), cmocka_unit_test(columns_left_out_are_unset)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(undone_rows_leave_no_trace),
+					   cmocka_unit_test(columns_left_out_are_unset)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

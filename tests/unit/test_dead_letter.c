@@ -30,8 +30,9 @@ static int setup(void **state)
 	w = (struct world){.catalog = pg_catalog_new()};
 	pg_catalog_add_builtin(w.catalog, 150000);
 	w.g.dead_letter = postgres_dead_letter_relation("dead_letter");
-	struct pgout_column columns[] = {
-		{names[0], INT4, -1, true}, {names[1], NUMERIC, NUMERIC_4_1, false}, {names[2], INT4, -1, false}};
+	struct pgout_column columns[] = {{names[0], INT4, -1, true},
+					 {names[1], NUMERIC, NUMERIC_4_1, false},
+					 {names[2], INT4, -1, false}};
 	const struct pgout_relation m = {
 		.oid = OID, .schema = "public", .name = "t", .identity = 'd', .ncolumns = 3, .columns = columns};
 	struct pg_relation *rel;

@@ -22,7 +22,7 @@ static void *first_user(void *arg)
 	pthread_barrier_wait(&start);
 	if (duck_load(&err))
 		return duct_xstrdup(err.message);
-#define IS_THERE(name) && duck_api.name
+#define IS_THERE(name) &&duck_api.name
 	return true DUCK_API(IS_THERE) ? NULL : duct_xstrdup("a function is missing");
 }
 

@@ -62,8 +62,7 @@ static void expect_rows_(int n, const int64_t *rows, const char *file, int line)
 		_assert_int_equal((uint64_t)w.rows[i], (uint64_t)rows[i], file, line);
 }
 #define expect_rows(...) \
-	expect_rows_((int)DUCT_LEN(((const int64_t[]){__VA_ARGS__})), (const int64_t[]){__VA_ARGS__}, __FILE__, \
-		     __LINE__)
+	expect_rows_((int)DUCT_LEN(((const int64_t[]){__VA_ARGS__})), (const int64_t[]){__VA_ARGS__}, __FILE__, __LINE__)
 
 static void sort_rows(void)
 {
@@ -190,8 +189,7 @@ static void test_gives_up(void **state)
 	(void)state;
 	const struct step steps[] = {{ERRORS, 15, DUCT_RETRY}, {0}};
 	w.head = 20;
-	assert_int_equal(run_with(steps, (struct flow_options){.until_caught_up = true, .give_up_ms = 300}),
-			 -DUCT_RETRY);
+	assert_int_equal(run_with(steps, (struct flow_options){.until_caught_up = true, .give_up_ms = 300}), -DUCT_RETRY);
 	assert_true(w.opens >= 2);
 	assert_non_null(strstr(last_error.message, "given up after"));
 }
@@ -212,8 +210,7 @@ static void test_queue_is_bounded_and_ticks(void **state)
 		steps[i] = (struct step){TXN, (uint64_t)i + 1, 0};
 	w.write_waits_for_ticks = 2;
 	w.head = 40;
-	assert_int_equal(run_with(steps, (struct flow_options){.until_caught_up = true, .max_memory_bytes = 64 << 10}),
-			 0);
+	assert_int_equal(run_with(steps, (struct flow_options){.until_caught_up = true, .max_memory_bytes = 64 << 10}), 0);
 	assert_int_equal(w.nrows, 40);
 	for (int i = 0; i < 40; i++)
 		assert_int_equal(w.rows[i], i + 1);
@@ -336,8 +333,7 @@ static void test_copy_worker_fails_and_starts_over(void **state)
 	w.fail_part = 103;
 	w.fail_part_class = DUCT_RETRY;
 	assert_int_equal(run_until(steps, 10), 0);
-	assert_string_equal(w.log,
-			    "begin_copy snapshot load_abort done:0 begin_copy snapshot publish:1 done:1 commit:10 ");
+	assert_string_equal(w.log, "begin_copy snapshot load_abort done:0 begin_copy snapshot publish:1 done:1 commit:10 ");
 	sort_rows();
 	expect_rows(10, 100, 101, 102, 103, 104);
 }
@@ -378,8 +374,7 @@ static void test_publish_that_fails(void **state)
 	w.nparts = 1;
 	w.fail_publish = 1;
 	assert_int_equal(run_until(steps, 10), 0);
-	assert_string_equal(w.log,
-			    "begin_copy snapshot load_abort done:0 begin_copy snapshot publish:1 done:1 commit:10 ");
+	assert_string_equal(w.log, "begin_copy snapshot load_abort done:0 begin_copy snapshot publish:1 done:1 commit:10 ");
 	expect_rows(100, 10);
 }
 

@@ -19,8 +19,7 @@ struct source_config {
 };
 
 static const struct duct_opt source_opts[] = {
-	OPT(struct source_config, dsn, "dsn", DUCT_OPT_STR, NULL, "connection",
-	    .flags = DUCT_OPT_REQUIRED | DUCT_OPT_SECRET),
+	OPT(struct source_config, dsn, "dsn", DUCT_OPT_STR, NULL, "connection", .flags = DUCT_OPT_REQUIRED | DUCT_OPT_SECRET),
 	OPT(struct source_config, slot, "slot", DUCT_OPT_STR, NULL, "slot"),
 	OPT(struct source_config, map, "map", DUCT_OPT_MAP, NULL, "map"),
 	OPT(struct source_config, tables, "tables", DUCT_OPT_LIST, NULL, "tables"),
@@ -38,8 +37,8 @@ static int check_source(const void *config, struct duct_error *err)
 struct destination_config {
 	char *catalog;
 };
-static const struct duct_opt destination_opts[] = {OPT(struct destination_config, catalog, "catalog", DUCT_OPT_STR,
-						       NULL, "catalog", .flags = DUCT_OPT_REQUIRED),
+static const struct duct_opt destination_opts[] = {OPT(struct destination_config, catalog, "catalog", DUCT_OPT_STR, NULL, "catalog",
+						       .flags = DUCT_OPT_REQUIRED),
 						   {0}};
 
 static const struct duct_source_ops postgres = {.name = "postgres",
@@ -77,27 +76,26 @@ static int parse(struct flow_file **ret, const char *text, struct duct_error *er
 	return rc;
 }
 
-static const char whole[] =
-	"# a comment\n"
-	"name: shop-1\n"
-	"source:\n"
-	"  type: postgres\n"
-	"  options:\n"
-	"    dsn: ${DSN}\n"
-	"    slot: \"${SYNTAX}\"\n"
-	"    tables:\n"
-	"      - public.a\n"
-	"      - 'b,${NONE:-c d}'\n"
-	"    map: {one: 1, two: \"2\", three: true, four: 007, five: [null, -1.5e3], six: 'true'}\n"
-	"    batch_size: ${N}0\n"
-	"destinations:\n"
-	"  - {name: lake, type: ducklake, options: {catalog: 'sqlite:$${x}$y${EMPTY:-z}${EMPTY}'}}\n"
-	"  - name: two\n"
-	"    type: ducklake\n"
-	"    options: {catalog: x}\n"
-	"wire_format: arrow\n"
-	"parallelism: 2\n"
-	"config: {max_memory: 64MiB, give_up_after: 5m}\n";
+static const char whole[] = "# a comment\n"
+			    "name: shop-1\n"
+			    "source:\n"
+			    "  type: postgres\n"
+			    "  options:\n"
+			    "    dsn: ${DSN}\n"
+			    "    slot: \"${SYNTAX}\"\n"
+			    "    tables:\n"
+			    "      - public.a\n"
+			    "      - 'b,${NONE:-c d}'\n"
+			    "    map: {one: 1, two: \"2\", three: true, four: 007, five: [null, -1.5e3], six: 'true'}\n"
+			    "    batch_size: ${N}0\n"
+			    "destinations:\n"
+			    "  - {name: lake, type: ducklake, options: {catalog: 'sqlite:$${x}$y${EMPTY:-z}${EMPTY}'}}\n"
+			    "  - name: two\n"
+			    "    type: ducklake\n"
+			    "    options: {catalog: x}\n"
+			    "wire_format: arrow\n"
+			    "parallelism: 2\n"
+			    "config: {max_memory: 64MiB, give_up_after: 5m}\n";
 
 static void loads_everything(void **state)
 {
@@ -136,23 +134,21 @@ static void loads_json(void **state)
 	(void)state;
 	struct flow_file *flow = NULL;
 	struct duct_error err = {0};
-	assert_int_equal(
-		parse(&flow,
-		      "{\n\t\"name\": \"s\\u00e9\\/\",\n \"source\": "
-		      "{\"type\":\"postgres\",\"options\":{\"dsn\":\"d\"}},"
-		      "\"destinations\":[{\"name\":\"l\",\"type\":\"ducklake\",\"options\":{\"catalog\":\"c\"}}]}",
-		      &err),
-		-DUCT_CONFIG);
+	assert_int_equal(parse(&flow,
+			       "{\n\t\"name\": \"s\\u00e9\\/\",\n \"source\": "
+			       "{\"type\":\"postgres\",\"options\":{\"dsn\":\"d\"}},"
+			       "\"destinations\":[{\"name\":\"l\",\"type\":\"ducklake\",\"options\":{\"catalog\":\"c\"}}]}",
+			       &err),
+			 -DUCT_CONFIG);
 	assert_string_equal(err.message,
 			    "flow.yaml:2: flow: name \"sé/\" is no valid name: use 1 to 63 letters, digits, "
 			    "\"_\" and \"-\"");
-	assert_int_equal(
-		parse(&flow,
-		      "{\n\t\"name\": \"s\",\n\t\"source\": {\"type\":\"postgres\",\"options\":{\"dsn\":\"d\","
-		      "\"batch_size\":5,\"accept_gap\":true}},\n"
-		      "\t\"destinations\":[{\"name\":\"l\",\"type\":\"ducklake\",\"options\":{\"catalog\":\"c\"}}]\n}",
-		      &err),
-		0);
+	assert_int_equal(parse(&flow,
+			       "{\n\t\"name\": \"s\",\n\t\"source\": {\"type\":\"postgres\",\"options\":{\"dsn\":\"d\","
+			       "\"batch_size\":5,\"accept_gap\":true}},\n"
+			       "\t\"destinations\":[{\"name\":\"l\",\"type\":\"ducklake\",\"options\":{\"catalog\":\"c\"}}]\n}",
+			       &err),
+			 0);
 	const struct source_config *source = flow->spec.source_config;
 	assert_int_equal(source->batch_size, 5);
 	assert_true(source->accept_gap);
@@ -193,8 +189,7 @@ static void refuses_with_the_whole_sentence(void **state)
 		{"", "flow.yaml: the file is empty"},
 		{"# nothing\n", "flow.yaml: the file is empty"},
 		{"- a\n", "flow.yaml:1: a flow file is a map with name, source and destinations, not a list"},
-		{"name: [\n",
-		 "flow.yaml:2: not valid YAML: did not find expected node content while parsing a flow node"},
+		{"name: [\n", "flow.yaml:2: not valid YAML: did not find expected node content while parsing a flow node"},
 		{"name: s\n\tsource: x\n",
 		 "flow.yaml:2: not valid YAML: found a tab character that violates indentation while scanning a plain "
 		 "scalar"},
@@ -207,33 +202,35 @@ static void refuses_with_the_whole_sentence(void **state)
 		{"name: !env s\n", "flow.yaml:1: tags (!) are not accepted: leave \"!env\" away"},
 		{"name: \"a\\0b\"\n", "flow.yaml:1: a value contains a NUL character"},
 		{"[a]: b\n", "flow.yaml:1: a key must be plain text"},
-		{"name: ${MISSING}\n", "flow.yaml:1: environment variable \"MISSING\" is not set: set it, or write "
-				       "${MISSING:-default}"},
-		{"a: 1\nname: ${1X}\n", "flow.yaml:2: \"${\" begins no environment reference: write ${NAME} or "
-					"${NAME:-default}, or $${ for the characters themselves"},
-		{"name: x${DSN\n", "flow.yaml:1: \"${\" begins no environment reference: write ${NAME} or "
-				   "${NAME:-default}, or $${ for the characters themselves"},
+		{"name: ${MISSING}\n",
+		 "flow.yaml:1: environment variable \"MISSING\" is not set: set it, or write "
+		 "${MISSING:-default}"},
+		{"a: 1\nname: ${1X}\n",
+		 "flow.yaml:2: \"${\" begins no environment reference: write ${NAME} or "
+		 "${NAME:-default}, or $${ for the characters themselves"},
+		{"name: x${DSN\n",
+		 "flow.yaml:1: \"${\" begins no environment reference: write ${NAME} or "
+		 "${NAME:-default}, or $${ for the characters themselves"},
 		{"source: {}\n", "flow.yaml:1: flow: key \"name\" is missing"},
 		{"name:\n", "flow.yaml:1: flow: \"name\" must be a text, not nothing"},
-		{"name: a b\n",
-		 "flow.yaml:1: flow: name \"a b\" is no valid name: use 1 to 63 letters, digits, \"_\" and \"-\""},
+		{"name: a b\n", "flow.yaml:1: flow: name \"a b\" is no valid name: use 1 to 63 letters, digits, \"_\" and \"-\""},
 		{"name: s\nsorce: {}\n", "flow.yaml:2: flow: unknown key \"sorce\": did you mean \"source\"?"},
 		{HEAD "destination: {name: l, type: ducklake}\n",
 		 "flow.yaml:6: flow: unknown key \"destination\": did you mean \"destinations\"?"},
-		{"name: s\nfoo: 1\n", "flow.yaml:2: flow: unknown key \"foo\": known are name, source, destinations, "
-				      "wire_format, parallelism, config"},
+		{"name: s\nfoo: 1\n",
+		 "flow.yaml:2: flow: unknown key \"foo\": known are name, source, destinations, "
+		 "wire_format, parallelism, config"},
 		{"name: s\nsource: {type: postgre}\n",
 		 "flow.yaml:2: source: type \"postgre\" is unknown: did you mean \"postgres\"?"},
 		{"name: s\nsource: {type: oracle}\n",
 		 "flow.yaml:2: source: type \"oracle\" is unknown: this program knows postgres"},
 		{"name: s\nsource: {type: postgres, option: {}}\n",
 		 "flow.yaml:2: source: unknown key \"option\": did you mean \"options\"?"},
-		{"name: s\nsource: {type: postgres, options: [a]}\n",
-		 "flow.yaml:2: source: \"options\" must be a map, not a list"},
-		{"name: s\nsource: {type: postgres}\n",
-		 "flow.yaml: source \"postgres\": option \"dsn\" is required: connection"},
-		{HEAD "    slto: x\n" TAIL, "flow.yaml:6: source \"postgres\": unknown option \"slto\": did you mean "
-					    "\"slot\"?"},
+		{"name: s\nsource: {type: postgres, options: [a]}\n", "flow.yaml:2: source: \"options\" must be a map, not a list"},
+		{"name: s\nsource: {type: postgres}\n", "flow.yaml: source \"postgres\": option \"dsn\" is required: connection"},
+		{HEAD "    slto: x\n" TAIL,
+		 "flow.yaml:6: source \"postgres\": unknown option \"slto\": did you mean "
+		 "\"slot\"?"},
 		{HEAD "    slot:\n" TAIL,
 		 "flow.yaml:6: source \"postgres\": option \"slot\" has no value: remove the line, "
 		 "or write \"\""},
@@ -252,8 +249,7 @@ static void refuses_with_the_whole_sentence(void **state)
 		 "flow.yaml:8: destination \"m\": type \"duckdb\" is unknown: this program knows ducklake"},
 		{HEAD TAIL "- {name: m, type: ducklake, options: {catlog: c}}\n",
 		 "flow.yaml:8: destination \"m\": unknown option \"catlog\": did you mean \"catalog\"?"},
-		{HEAD TAIL "wire_format: xml\n",
-		 "flow.yaml:8: wire_format \"xml\" is none of arrow, parquet, avro, proto, json"},
+		{HEAD TAIL "wire_format: xml\n", "flow.yaml:8: wire_format \"xml\" is none of arrow, parquet, avro, proto, json"},
 		{HEAD TAIL "parallelism: 0\n", "flow.yaml:8: parallelism \"0\" is outside 1..256"},
 		{HEAD TAIL "config: {max_memory: 1KB}\n",
 		 "flow.yaml:8: config: option \"max_memory\": \"1KB\" is outside 16MiB..1TiB"},

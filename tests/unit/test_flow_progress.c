@@ -113,21 +113,24 @@ static void test_json(void **state)
 	atomic_store(&counters.phase, FLOW_COPYING);
 	copied(view, 0, 400);
 	flow_progress_tick(p, 1000000);
-	assert_string_equal(take(fd), "{\"event\":\"copy\",\"flow\":\"sh\\\"op\",\"table\":\"public.a\",\"rows\":400,"
-				      "\"bytes\":4000,\"estimated_rows\":1000,\"done\":false}\n");
+	assert_string_equal(take(fd),
+			    "{\"event\":\"copy\",\"flow\":\"sh\\\"op\",\"table\":\"public.a\",\"rows\":400,"
+			    "\"bytes\":4000,\"estimated_rows\":1000,\"done\":false}\n");
 	copied(view, 0, 600);
 	atomic_store(&view->tables[0].parts_left, 0);
 	flow_progress_tick(p, 1300000);
 	assert_string_equal(take(fd), ""); /* too early */
 	flow_progress_tick(p, 2100000);
-	assert_string_equal(take(fd), "{\"event\":\"copy\",\"flow\":\"sh\\\"op\",\"table\":\"public.a\",\"rows\":1000,"
-				      "\"bytes\":10000,\"estimated_rows\":1000,\"done\":true}\n");
+	assert_string_equal(take(fd),
+			    "{\"event\":\"copy\",\"flow\":\"sh\\\"op\",\"table\":\"public.a\",\"rows\":1000,"
+			    "\"bytes\":10000,\"estimated_rows\":1000,\"done\":true}\n");
 	copied(view, 1, 5);
 	atomic_store(&view->tables[1].parts_left, 0);
 	atomic_store(&counters.phase, FLOW_STREAMING);
 	flow_progress_tick(p, 2200000); /* what was left is written when the copy ends */
-	assert_string_equal(take(fd), "{\"event\":\"copy\",\"flow\":\"sh\\\"op\",\"table\":\"public.\\\"b\\\"\","
-				      "\"rows\":5,\"bytes\":50,\"estimated_rows\":3000,\"done\":true}\n");
+	assert_string_equal(take(fd),
+			    "{\"event\":\"copy\",\"flow\":\"sh\\\"op\",\"table\":\"public.\\\"b\\\"\","
+			    "\"rows\":5,\"bytes\":50,\"estimated_rows\":3000,\"done\":true}\n");
 	streamed(0x30, 0x20, 7, 3);
 	streamed(0x30, 0x28, 1, 4);
 	flow_progress_tick(p, 3000000);
@@ -140,8 +143,9 @@ static void test_json(void **state)
 	streamed(0x30, 0x30, 2, 5);
 	flow_progress_end(p, 4100000, true, "done");
 	take(fd);
-	assert_non_null(strstr(text, "{\"event\":\"commit\",\"flow\":\"sh\\\"op\",\"lsn\":\"0/30\",\"lag_bytes\":0,"
-				     "\"lag_seconds\":0.000,\"snapshot_id\":5,\"rows\":10,"));
+	assert_non_null(strstr(text,
+			       "{\"event\":\"commit\",\"flow\":\"sh\\\"op\",\"lsn\":\"0/30\",\"lag_bytes\":0,"
+			       "\"lag_seconds\":0.000,\"snapshot_id\":5,\"rows\":10,"));
 	assert_non_null(strstr(text, "\n{\"event\":\"caught-up\",\"flow\":"));
 	assert_non_null(strstr(text, "\n{\"event\":\"stopped\",\"flow\":\"sh\\\"op\",\"result\":\"done\","));
 	flow_progress_free(p);
@@ -165,8 +169,7 @@ static void test_lines(void **state)
 	assert_int_equal(flow_progress_tick(p, 2000000), 4000);
 	assert_string_equal(take(fd), "");
 	flow_progress_tick(p, 6000000);
-	assert_string_equal(take(fd),
-			    "shop: copy: 0 of 2 tables, 1,000 of about 4,000 rows, 200 rows/s, 2.0 kB/s, 15s left\n");
+	assert_string_equal(take(fd), "shop: copy: 0 of 2 tables, 1,000 of about 4,000 rows, 200 rows/s, 2.0 kB/s, 15s left\n");
 	copied(view, 0, 500);
 	copied(view, 1, 2600); /* more than estimated */
 	atomic_store(&view->tables[0].parts_left, 0);
@@ -179,8 +182,9 @@ static void test_lines(void **state)
 	assert_string_equal(take(fd), ""); /* idle: silent */
 	streamed(0x3000, 0x2000, 1000, 42);
 	flow_progress_tick(p, 21000000);
-	assert_string_equal(take(fd), "shop: streaming, 200 rows/s, 1,000 rows, behind by 4.1 kB and 1.5 s, "
-				      "durable 0/2000, snapshot 42\n");
+	assert_string_equal(take(fd),
+			    "shop: streaming, 200 rows/s, 1,000 rows, behind by 4.1 kB and 1.5 s, "
+			    "durable 0/2000, snapshot 42\n");
 	flow_progress_end(p, 22000000, false, "cancelled");
 	assert_string_equal(take(fd), "shop: stopped (cancelled), 1,000 rows in 1 commits, durable 0/2000\n");
 	flow_progress_free(p);
@@ -204,13 +208,15 @@ static void test_behind_a_large_transaction(void **state)
 	atomic_store(&counters.large.bytes, 99);
 	atomic_store(&counters.large.commit_us, duct_wall_us() - 12200000);
 	flow_progress_tick(lines, 6000000);
-	assert_non_null(strstr(take(fd), " and 12.2 s, durable 0/3000, snapshot 42, behind a transaction of 1,234,567 rows so far "
-					 "(xid 745): 12 s\n"));
+	assert_non_null(strstr(take(fd),
+			       " and 12.2 s, durable 0/3000, snapshot 42, behind a transaction of 1,234,567 rows so far "
+			       "(xid 745): 12 s\n"));
 	flow_progress_free(lines);
 	struct flow_progress *json = flow_progress_new("shop", FLOW_DISPLAY_JSON, fd, &counters);
 	flow_progress_tick(json, 1000000);
-	assert_non_null(strstr(take(fd), "{\"event\":\"large-transaction\",\"flow\":\"shop\",\"xid\":745,\"rows\":1234567,"
-					 "\"bytes\":99,\"behind_seconds\":12."));
+	assert_non_null(strstr(take(fd),
+			       "{\"event\":\"large-transaction\",\"flow\":\"shop\",\"xid\":745,\"rows\":1234567,"
+			       "\"bytes\":99,\"behind_seconds\":12."));
 	flow_progress_tick(json, 1300000);
 	assert_null(strstr(take(fd), "large")); /* too early */
 	flow_large_reset(&counters.large);
@@ -256,9 +262,13 @@ static void test_position_is_whole(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_numbers),	 cmocka_unit_test(test_bar),
-		cmocka_unit_test(test_json),	 cmocka_unit_test(test_lines),
-		cmocka_unit_test(test_terminal), cmocka_unit_test(test_behind_a_large_transaction), cmocka_unit_test(test_position_is_whole),
+		cmocka_unit_test(test_numbers),
+		cmocka_unit_test(test_bar),
+		cmocka_unit_test(test_json),
+		cmocka_unit_test(test_lines),
+		cmocka_unit_test(test_terminal),
+		cmocka_unit_test(test_behind_a_large_transaction),
+		cmocka_unit_test(test_position_is_whole),
 	};
 	return cmocka_run_group_tests_name("flow_progress", tests, NULL, NULL);
 }

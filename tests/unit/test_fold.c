@@ -243,8 +243,7 @@ static void test_bag_histories(void **state)
 					now[key]++;
 				}
 				break;
-			default:
-				break;
+			default: break;
 			}
 		}
 		uint32_t seen_nth[KEYS] = {0};

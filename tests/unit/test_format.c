@@ -33,17 +33,31 @@ static void floats(void **state)
 		double v;
 		const char *text;
 	} doubles[] = {
-		{1, "1.0"}, {-0.0, "-0.0"}, {0, "0.0"}, {0.1 + 0.2, "0.30000000000000004"}, {1e15, "1000000000000000.0"},
-		{1e16, "1e+16"}, {1e22, "1e+22"}, {1e-4, "0.0001"}, {1e-5, "1e-05"},
-		{1.7976931348623157e308, "1.7976931348623157e+308"}, {5e-324, "5e-324"},
-		{9007199254740993.0, "9007199254740992.0"}, {INFINITY, "inf"}, {-INFINITY, "-inf"}, {1.5, "1.5"},
-		{123456.789, "123456.789"}, {1e100, "1e+100"}, {0x1p-44, "5.684341886080802e-14"}, {9.5e-5, "9.5e-05"},
+		{1, "1.0"},
+		{-0.0, "-0.0"},
+		{0, "0.0"},
+		{0.1 + 0.2, "0.30000000000000004"},
+		{1e15, "1000000000000000.0"},
+		{1e16, "1e+16"},
+		{1e22, "1e+22"},
+		{1e-4, "0.0001"},
+		{1e-5, "1e-05"},
+		{1.7976931348623157e308, "1.7976931348623157e+308"},
+		{5e-324, "5e-324"},
+		{9007199254740993.0, "9007199254740992.0"},
+		{INFINITY, "inf"},
+		{-INFINITY, "-inf"},
+		{1.5, "1.5"},
+		{123456.789, "123456.789"},
+		{1e100, "1e+100"},
+		{0x1p-44, "5.684341886080802e-14"},
+		{9.5e-5, "9.5e-05"},
 	};
 	static const struct {
 		float v;
 		const char *text;
 	} singles[] = {
-		{3.14F, "3.14"}, {123456789.0F, "123456790.0"}, {16777216, "16777216.0"}, {1e15F, "1000000000000000.0"},
+		{3.14F, "3.14"},  {123456789.0F, "123456790.0"},     {16777216, "16777216.0"}, {1e15F, "1000000000000000.0"},
 		{1e16F, "1e+16"}, {3.40282347e38F, "3.4028235e+38"}, {1.4e-45F, "1e-45"},
 	};
 	static const struct duct_type f64 = {.kind = DUCT_FLOAT64}, f32 = {.kind = DUCT_FLOAT32};
@@ -92,23 +106,41 @@ static void scalars(void **state)
 		int64_t v;
 		const char *text;
 	} cases[] = {
-		{&b, 1, "true"}, {&b, 0, "false"}, {&i8, -128, "-128"}, {&i64, INT64_MIN, "-9223372036854775808"},
-		{&u64, -1, "18446744073709551615"}, {&date, -719529 + 1, "0001-01-01 (BC)"}, {&date, -719163, "0001-12-31 (BC)"},
-		{&date, INT32_MAX - 1, "5881580-07-10"}, {&date, INT32_MAX, "infinity"}, {&date, -INT32_MAX, "-infinity"},
-		{&date, -683224, "0099-05-25"}, {&date, 2932897, "10000-01-01"}, {&date, 0, "1970-01-01"},
-		{&t, INT64_C(45000000000), "12:30:00"}, {&t, INT64_C(45000100000), "12:30:00.1"},
-		{&t, INT64_C(86400000000), "24:00:00"}, {&ts, INT64_C(1705321800100000), "2024-01-15 12:30:00.1"},
+		{&b, 1, "true"},
+		{&b, 0, "false"},
+		{&i8, -128, "-128"},
+		{&i64, INT64_MIN, "-9223372036854775808"},
+		{&u64, -1, "18446744073709551615"},
+		{&date, -719529 + 1, "0001-01-01 (BC)"},
+		{&date, -719163, "0001-12-31 (BC)"},
+		{&date, INT32_MAX - 1, "5881580-07-10"},
+		{&date, INT32_MAX, "infinity"},
+		{&date, -INT32_MAX, "-infinity"},
+		{&date, -683224, "0099-05-25"},
+		{&date, 2932897, "10000-01-01"},
+		{&date, 0, "1970-01-01"},
+		{&t, INT64_C(45000000000), "12:30:00"},
+		{&t, INT64_C(45000100000), "12:30:00.1"},
+		{&t, INT64_C(86400000000), "24:00:00"},
+		{&ts, INT64_C(1705321800100000), "2024-01-15 12:30:00.1"},
 		{&ts, INT64_MAX - 1, "294247-01-10 04:00:54.775806"},
-		{&ts, INT64_C(-9223372022400000000), "290309-12-22 (BC) 00:00:00"}, {&ts, INT64_MAX, "infinity"},
-		{&ts, -INT64_MAX, "-infinity"}, {&tz, INT64_C(1705302000123456), "2024-01-15 07:00:00.123456+00"},
-		{&tz, INT64_C(-63511300800000000), "0044-05-29 (BC) 12:00:00+00"}, {&tz, INT64_MAX, "infinity"},
+		{&ts, INT64_C(-9223372022400000000), "290309-12-22 (BC) 00:00:00"},
+		{&ts, INT64_MAX, "infinity"},
+		{&ts, -INT64_MAX, "-infinity"},
+		{&tz, INT64_C(1705302000123456), "2024-01-15 07:00:00.123456+00"},
+		{&tz, INT64_C(-63511300800000000), "0044-05-29 (BC) 12:00:00+00"},
+		{&tz, INT64_MAX, "infinity"},
 	};
 	(void)state;
 	for (size_t i = 0; i < DUCT_LEN(cases); i++)
 		check(cases[i].type, (struct duct_cell){(const char *)&cases[i].v, duct_type_width(cases[i].type)}, cases[i].text);
 	check(&uuid, (struct duct_cell){"\x55\x0e\x84\x00\xe2\x9b\x41\xd4\xa7\x16\x44\x66\x55\x44\x00\x00", 16},
-		"550e8400-e29b-41d4-a716-446655440000");
-	check(&blob, (struct duct_cell){"\0\xff" "ab'\"\\~\x7f", 9}, "\\x00\\xFFab\\x27\\x22\\x5C~\\x7F");
+	      "550e8400-e29b-41d4-a716-446655440000");
+	check(&blob,
+	      (struct duct_cell){"\0\xff"
+				 "ab'\"\\~\x7f",
+				 9},
+	      "\\x00\\xFFab\\x27\\x22\\x5C~\\x7F");
 	check(&blob, (struct duct_cell){"", 0}, "");
 	check(&text, (struct duct_cell){"O'Brien", 7}, "O'Brien");
 	struct duct_buf null AUTO_BUF = {0};
@@ -128,12 +160,13 @@ static void put_text(struct duct_buf *to, const char *text)
 
 static void nested(void **state)
 {
-	static const char *const texts[] = {"", "NULL", NULL, "a", "b c", "a,b", "it's", "q\"q", "[x]", "{y}", "back\\slash",
-		" lead ", "a:b", "a;b", "nUlL", "NULLx", "\\'"};
+	static const char *const texts[] = {"",	   "NULL",	  NULL,	    "a",   "b c", "a,b",  "it's",  "q\"q", "[x]",
+					    "{y}", "back\\slash", " lead ", "a:b", "a;b", "nUlL", "NULLx", "\\'"};
 	static const struct duct_type fields[] = {{.kind = DUCT_INT32, .name = "A b"}, {.kind = DUCT_VARCHAR, .name = "m'"}};
 	static const struct duct_type list = {.kind = DUCT_LIST, .nchildren = 1, .children = test_text_child};
 	static const struct duct_type strct = {.kind = DUCT_STRUCT, .nchildren = 2, .children = fields};
-	static const struct duct_type map_children[] = {{.kind = DUCT_VARCHAR, .name = "key"}, {.kind = DUCT_INT32, .name = "value"}};
+	static const struct duct_type map_children[] = {{.kind = DUCT_VARCHAR, .name = "key"},
+							{.kind = DUCT_INT32, .name = "value"}};
 	static const struct duct_type map = {.kind = DUCT_MAP, .nchildren = 2, .children = map_children};
 	static const struct duct_type json_child[] = {{.kind = DUCT_JSON, .name = "element"}};
 	static const struct duct_type jsons = {.kind = DUCT_LIST, .nchildren = 1, .children = json_child};
@@ -145,7 +178,8 @@ static void nested(void **state)
 	for (size_t i = 0; i < n; i++)
 		put_text(&v, texts[i]);
 	duct_format_value(&text, &list, (struct duct_cell){v.data, (uint32_t)v.len});
-	assert_string_equal(text.data,
+	assert_string_equal(
+		text.data,
 		"['', 'NULL', NULL, a, b c, 'a,b', 'it\\'s', 'q\"q', '[x]', '{y}', back\\slash, ' lead ', 'a:b', a;b, 'nUlL', "
 		"NULLx, '\\\\\\'']");
 	v.len = text.len = 0;
@@ -178,19 +212,42 @@ static void refuses(void **state)
 		struct duct_type type;
 		const char *text;
 	} cases[] = {
-		{{.kind = DUCT_BOOL}, "yes"}, {{.kind = DUCT_INT8}, "128"}, {{.kind = DUCT_INT8}, "-129"}, {{.kind = DUCT_INT8}, ""},
-		{{.kind = DUCT_INT8}, "-"}, {{.kind = DUCT_INT8}, "1.0"}, {{.kind = DUCT_UINT8}, "-1"}, {{.kind = DUCT_UINT8}, "256"},
-		{{.kind = DUCT_INT64}, "9223372036854775808"}, {{.kind = DUCT_UINT64}, "18446744073709551616"},
-		{{.kind = DUCT_FLOAT64}, "0x10"}, {{.kind = DUCT_FLOAT64}, " 1"}, {{.kind = DUCT_FLOAT64}, "1e"},
-		{{.kind = DUCT_FLOAT64}, "1e999"}, {{.kind = DUCT_FLOAT64}, "."}, {{.kind = DUCT_FLOAT32}, "1e39"},
-		{{.kind = DUCT_DECIMAL, .precision = 4, .scale = 2}, "100.00"}, {{.kind = DUCT_DECIMAL, .precision = 4, .scale = 2}, "1.005"},
-		{{.kind = DUCT_DECIMAL, .precision = 4, .scale = 2}, "1.0.0"}, {{.kind = DUCT_DECIMAL, .precision = 4, .scale = 2}, "."},
-		{{.kind = DUCT_DATE}, "2023-02-29"}, {{.kind = DUCT_DATE}, "2024-13-01"}, {{.kind = DUCT_DATE}, "0000-01-01"},
-		{{.kind = DUCT_DATE}, "2024-01-01 "}, {{.kind = DUCT_DATE}, "5881580-07-11"}, {{.kind = DUCT_TIME}, "24:00:00.000001"},
-		{{.kind = DUCT_TIME}, "12:60:00"}, {{.kind = DUCT_TIME}, "12:00"}, {{.kind = DUCT_TIMESTAMP}, "2024-01-01 00:00:00+00"},
-		{{.kind = DUCT_TIMESTAMP}, "294247-01-10 04:00:54.775807"}, {{.kind = DUCT_TIMESTAMPTZ}, "2024-01-01 00:00:00+0"},
-		{{.kind = DUCT_UUID}, "550e8400e29b41d4a716446655440000"}, {{.kind = DUCT_UUID}, "550e8400-e29b-41d4-a716-44665544000g"},
-		{{.kind = DUCT_BLOB}, "\\x0"}, {{.kind = DUCT_BLOB}, "\\"}, {{.kind = DUCT_LIST, .nchildren = 1, .children = test_int_child}, "[1]"},
+		{{.kind = DUCT_BOOL}, "yes"},
+		{{.kind = DUCT_INT8}, "128"},
+		{{.kind = DUCT_INT8}, "-129"},
+		{{.kind = DUCT_INT8}, ""},
+		{{.kind = DUCT_INT8}, "-"},
+		{{.kind = DUCT_INT8}, "1.0"},
+		{{.kind = DUCT_UINT8}, "-1"},
+		{{.kind = DUCT_UINT8}, "256"},
+		{{.kind = DUCT_INT64}, "9223372036854775808"},
+		{{.kind = DUCT_UINT64}, "18446744073709551616"},
+		{{.kind = DUCT_FLOAT64}, "0x10"},
+		{{.kind = DUCT_FLOAT64}, " 1"},
+		{{.kind = DUCT_FLOAT64}, "1e"},
+		{{.kind = DUCT_FLOAT64}, "1e999"},
+		{{.kind = DUCT_FLOAT64}, "."},
+		{{.kind = DUCT_FLOAT32}, "1e39"},
+		{{.kind = DUCT_DECIMAL, .precision = 4, .scale = 2}, "100.00"},
+		{{.kind = DUCT_DECIMAL, .precision = 4, .scale = 2}, "1.005"},
+		{{.kind = DUCT_DECIMAL, .precision = 4, .scale = 2}, "1.0.0"},
+		{{.kind = DUCT_DECIMAL, .precision = 4, .scale = 2}, "."},
+		{{.kind = DUCT_DATE}, "2023-02-29"},
+		{{.kind = DUCT_DATE}, "2024-13-01"},
+		{{.kind = DUCT_DATE}, "0000-01-01"},
+		{{.kind = DUCT_DATE}, "2024-01-01 "},
+		{{.kind = DUCT_DATE}, "5881580-07-11"},
+		{{.kind = DUCT_TIME}, "24:00:00.000001"},
+		{{.kind = DUCT_TIME}, "12:60:00"},
+		{{.kind = DUCT_TIME}, "12:00"},
+		{{.kind = DUCT_TIMESTAMP}, "2024-01-01 00:00:00+00"},
+		{{.kind = DUCT_TIMESTAMP}, "294247-01-10 04:00:54.775807"},
+		{{.kind = DUCT_TIMESTAMPTZ}, "2024-01-01 00:00:00+0"},
+		{{.kind = DUCT_UUID}, "550e8400e29b41d4a716446655440000"},
+		{{.kind = DUCT_UUID}, "550e8400-e29b-41d4-a716-44665544000g"},
+		{{.kind = DUCT_BLOB}, "\\x0"},
+		{{.kind = DUCT_BLOB}, "\\"},
+		{{.kind = DUCT_LIST, .nchildren = 1, .children = test_int_child}, "[1]"},
 	};
 	(void)state;
 	for (size_t i = 0; i < DUCT_LEN(cases); i++) {
@@ -211,11 +268,16 @@ static void other_spellings(void **state)
 		const char *text;
 		int64_t v;
 	} cases[] = {
-		{{.kind = DUCT_BOOL}, "1", 1}, {{.kind = DUCT_BOOL}, "TRUE", 1}, {{.kind = DUCT_BOOL}, "0", 0}, {{.kind = DUCT_INT16}, "+7", 7},
-		{{.kind = DUCT_DECIMAL, .precision = 9, .scale = 2}, "1.5", 150}, {{.kind = DUCT_DECIMAL, .precision = 9, .scale = 2}, "7", 700},
+		{{.kind = DUCT_BOOL}, "1", 1},
+		{{.kind = DUCT_BOOL}, "TRUE", 1},
+		{{.kind = DUCT_BOOL}, "0", 0},
+		{{.kind = DUCT_INT16}, "+7", 7},
+		{{.kind = DUCT_DECIMAL, .precision = 9, .scale = 2}, "1.5", 150},
+		{{.kind = DUCT_DECIMAL, .precision = 9, .scale = 2}, "7", 700},
 		{{.kind = DUCT_DECIMAL, .precision = 9, .scale = 2}, "-.5000", -50},
 		{{.kind = DUCT_TIMESTAMPTZ}, "1970-01-01 00:00:00-01:30", INT64_C(5400000000)},
-		{{.kind = DUCT_TIMESTAMPTZ}, "1970-01-01 00:00:00", 0}, {{.kind = DUCT_TIMESTAMP}, "1970-01-02", INT64_C(86400000000)},
+		{{.kind = DUCT_TIMESTAMPTZ}, "1970-01-01 00:00:00", 0},
+		{{.kind = DUCT_TIMESTAMP}, "1970-01-02", INT64_C(86400000000)},
 	};
 	(void)state;
 	for (size_t i = 0; i < DUCT_LEN(cases); i++) {
@@ -252,7 +314,8 @@ static void order(void **state)
 	assert_true(duct_cell_compare(&text, a, ab) < 0);
 	assert_true(duct_cell_compare(&text, accent, ab) > 0);
 	assert_true(duct_cell_compare(&text, ab, ab) == 0);
-	assert_true(duct_cell_compare(&uuid, (struct duct_cell){"\x80zzzzzzzzzzzzzzz", 16}, (struct duct_cell){"\x7fzzzzzzzzzzzzzzz", 16}) > 0);
+	assert_true(duct_cell_compare(&uuid, (struct duct_cell){"\x80zzzzzzzzzzzzzzz", 16},
+				      (struct duct_cell){"\x7fzzzzzzzzzzzzzzz", 16}) > 0);
 }
 
 static void check_cast(struct duct_type from, int64_t v, struct duct_type into, const char *want)
@@ -287,9 +350,9 @@ static void casts(void **state)
 	check_cast((struct duct_type){.kind = DUCT_DATE}, DUCT_DATE_NINF, (struct duct_type){.kind = DUCT_TIMESTAMP}, "-infinity");
 	check_cast((struct duct_type){.kind = DUCT_DATE}, INT32_MAX - 1, (struct duct_type){.kind = DUCT_TIMESTAMP}, NULL);
 	check_cast((struct duct_type){.kind = DUCT_DECIMAL, .precision = 4, .scale = 1}, -15,
-		(struct duct_type){.kind = DUCT_DECIMAL, .precision = 38, .scale = 20}, "-1.50000000000000000000");
+		   (struct duct_type){.kind = DUCT_DECIMAL, .precision = 38, .scale = 20}, "-1.50000000000000000000");
 	check_cast((struct duct_type){.kind = DUCT_DECIMAL, .precision = 38, .scale = 0}, INT64_MAX,
-		(struct duct_type){.kind = DUCT_DECIMAL, .precision = 18, .scale = 4}, NULL);
+		   (struct duct_type){.kind = DUCT_DECIMAL, .precision = 18, .scale = 4}, NULL);
 	check_cast((struct duct_type){.kind = DUCT_INT64}, 1, (struct duct_type){.kind = DUCT_VARCHAR}, NULL);
 	check_cast((struct duct_type){.kind = DUCT_INT16}, 300, (struct duct_type){.kind = DUCT_INT8}, NULL);
 }
@@ -320,15 +383,20 @@ static const int *map_columns(void *arg, const struct duct_relation *rel)
 }
 
 /* Runs SQL (with %s for the file that the batch was written to) and gives the first column's texts to `row`. */
-static void run_duck(struct duck_conn *conn, const struct duct_batch *batch, const char *format, void (*row)(uint32_t, const char *, size_t))
+static void run_duck(struct duck_conn *conn, const struct duct_batch *batch, const char *format,
+		     void (*row)(uint32_t, const char *, size_t))
 {
 	static const int64_t leaf_ids[64] = {0}; /* nobody looks at them here */
-	struct lake_column columns[2] = {{.name = "c0", .id = 1, .type = batch->columns[0].type[0], .leaf_ids = (int64_t *)(uintptr_t)leaf_ids},
+	struct lake_column columns[2] = {
+		{.name = "c0", .id = 1, .type = batch->columns[0].type[0], .leaf_ids = (int64_t *)(uintptr_t)leaf_ids},
 		{.name = "c1", .id = 2}};
 	char folder[] = "/tmp/test_format.XXXXXX";
 	assert_non_null(mkdtemp(folder));
 	AUTO_FREE char *dir = duct_xasprintf("%s/", folder);
-	struct lake_write_spec spec = {.dir = dir, .columns = columns, .ncolumns = batch->relation->ncolumns, .compression = "none"};
+	struct lake_write_spec spec = {.dir = dir,
+				       .columns = columns,
+				       .ncolumns = batch->relation->ncolumns,
+				       .compression = "none"};
 	struct lake_rows rows = {.next = next_rows, .map = map_columns};
 	struct lake_new_file *file;
 	struct duct_buf sql AUTO_BUF = {0};
@@ -417,7 +485,8 @@ static void as_duckdb_casts(void **state)
 			duct_format_value(&text, &test_types[t], cell);
 			if (duct_parse_value(&back, &test_types[t], text.data, text.len, &err))
 				fail_msg("%s", err.message);
-			bool nan = (test_types[t].kind == DUCT_FLOAT32 || test_types[t].kind == DUCT_FLOAT64) && strcmp(text.data, "nan") == 0;
+			bool nan = (test_types[t].kind == DUCT_FLOAT32 || test_types[t].kind == DUCT_FLOAT64) &&
+				strcmp(text.data, "nan") == 0;
 			assert_int_equal(back.len, cell.len);
 			if (cell.len && !nan)
 				assert_memory_equal(back.data, cell.data, cell.len);
@@ -464,8 +533,10 @@ static void nested_read_by_duckdb(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(floats), cmocka_unit_test(decimals), cmocka_unit_test(scalars), cmocka_unit_test(nested),
-		cmocka_unit_test(refuses), cmocka_unit_test(other_spellings), cmocka_unit_test(order), cmocka_unit_test(casts),
+		cmocka_unit_test(floats),	   cmocka_unit_test(decimals),
+		cmocka_unit_test(scalars),	   cmocka_unit_test(nested),
+		cmocka_unit_test(refuses),	   cmocka_unit_test(other_spellings),
+		cmocka_unit_test(order),	   cmocka_unit_test(casts),
 		cmocka_unit_test(as_duckdb_casts), cmocka_unit_test(nested_read_by_duckdb),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -29,12 +29,9 @@ static void tags_are_read_through_quotes(void **state)
 {
 	(void)state;
 	char expected[128];
-	snprintf(expected, sizeof expected, "%d:-1 %d:-1 %d:12 ", LAKE_TAG_NEUTRAL, LAKE_TAG_CREATED_TABLE,
-		 LAKE_TAG_INSERTED);
-	expect_tags("created_schema:\"a,\"\"b:\",created_table:\"x\".\",inserted_into_table:9\",inserted_into_table:12",
-		    expected);
-	snprintf(expected, sizeof expected, "%d:3 %d:3 %d:4 ", LAKE_TAG_DELETED, LAKE_TAG_INLINED_DELETE,
-		 LAKE_TAG_MOVED);
+	snprintf(expected, sizeof expected, "%d:-1 %d:-1 %d:12 ", LAKE_TAG_NEUTRAL, LAKE_TAG_CREATED_TABLE, LAKE_TAG_INSERTED);
+	expect_tags("created_schema:\"a,\"\"b:\",created_table:\"x\".\",inserted_into_table:9\",inserted_into_table:12", expected);
+	snprintf(expected, sizeof expected, "%d:3 %d:3 %d:4 ", LAKE_TAG_DELETED, LAKE_TAG_INLINED_DELETE, LAKE_TAG_MOVED);
 	expect_tags("deleted_from_table:3,inlined_delete:3,merge_adjacent:4", expected);
 	snprintf(expected, sizeof expected, "%d:7 ", LAKE_TAG_UNKNOWN);
 	expect_tags("some_future_tag:7", expected);

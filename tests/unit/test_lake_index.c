@@ -304,7 +304,9 @@ static void test_growth_of_one_sequence(void **state)
 	bool equal;
 	assert_int_equal(lake_index_runs_open(&runs, set, &err), 0);
 	for (uint32_t i = 0; i < MANY; i++)
-		assert_int_equal(lake_index_runs_add(runs, (struct lake_key_hash){1 + i / 65536, i % 65536}, (struct lake_place){i, 1, i}, &err), 0);
+		assert_int_equal(lake_index_runs_add(runs, (struct lake_key_hash){1 + i / 65536, i % 65536},
+						     (struct lake_place){i, 1, i}, &err),
+				 0);
 	assert_int_equal(lake_index_runs_finish(runs, &err), 0);
 	assert_int_equal(lake_index_merge(index, &runs, 1, shifted, &first, &equal, &err), 0);
 	assert_int_equal(lake_index_reserve(index, MANY, &err), 0);
@@ -384,7 +386,8 @@ static void test_a_copy_with_dead_links(void **state)
 	lake_index_close(index);
 	lake_index_set_close(set);
 	AUTO_FREE char *command = duct_xasprintf("cp -r '%s/copied' '%s/copy' && cd '%s/copy' && for i in 2 3 4 5 6 7 8 9; do "
-						 "ln -s nowhere $i.idx; done", dir, dir, dir);
+						 "ln -s nowhere $i.idx; done",
+						 dir, dir, dir);
 	assert_int_equal(system(command), 0);
 	set = open_set("copy", "c1", true);
 	index = open_index(set, 1, "key 1", true);

@@ -15,8 +15,7 @@ static void expect(const struct duct_type *type, const void *data, size_t n, con
 	const char *const expected[] = {sqlite, postgres, copy};
 	for (int form = LAKE_INLINE_SQLITE; form <= LAKE_INLINE_COPY; form++) {
 		AUTO_BUF struct duct_buf text = {0};
-		bool fits = lake_inline_value(&text, (enum lake_inline_form)form, type,
-					      (struct duct_cell){data, (uint32_t)n});
+		bool fits = lake_inline_value(&text, (enum lake_inline_form)form, type, (struct duct_cell){data, (uint32_t)n});
 		if (expected[form]) {
 			assert_true(fits);
 			assert_string_equal(text.data, expected[form]);
@@ -61,13 +60,11 @@ static void texts_and_bytes(void **state)
 static void nested(void **state)
 {
 	(void)state;
-	const struct duct_type text = {.kind = DUCT_VARCHAR, .name = "element"},
-			       json = {.kind = DUCT_JSON, .name = "element"};
+	const struct duct_type text = {.kind = DUCT_VARCHAR, .name = "element"}, json = {.kind = DUCT_JSON, .name = "element"};
 	const struct duct_type texts = {.kind = DUCT_LIST, .nchildren = 1, .children = &text};
 	const struct duct_type jsons = {.kind = DUCT_LIST, .nchildren = 1, .children = &json};
 	static const char two[] = "\2\0\0\0\1\2\0\0\0a'\1\2\0\0\0\\\t", nul[] = "\1\0\0\0\1\1\0\0\0\0";
-	expect(&texts, two, sizeof two - 1, "'[''a\\'''', ''\\\\\t'']'", "'[''a\\'''', ''\\\\\t'']'",
-	       "['a\\\\'', '\\\\\\\\\\t']");
+	expect(&texts, two, sizeof two - 1, "'[''a\\'''', ''\\\\\t'']'", "'[''a\\'''', ''\\\\\t'']'", "['a\\\\'', '\\\\\\\\\\t']");
 	expect(&texts, nul, sizeof nul - 1, NULL, NULL, NULL);
 	expect(&jsons, "\0\0\0\0", 4, NULL, NULL, NULL);
 	expect(&jsons, NULL, 0, "NULL", "NULL", "\\N");
@@ -89,13 +86,9 @@ static void bounds(void **state)
 	(void)state;
 	struct duct_arena arena;
 	duct_arena_init(&arena);
-	const struct duct_type f64 = {.kind = DUCT_FLOAT64}, varchar = {.kind = DUCT_VARCHAR},
-			       blob = {.kind = DUCT_BLOB};
+	const struct duct_type f64 = {.kind = DUCT_FLOAT64}, varchar = {.kind = DUCT_VARCHAR}, blob = {.kind = DUCT_BLOB};
 	double values[] = {2, NAN, -1};
-	struct duct_cell cells[] = {{(char *)&values[0], 8},
-				    {(char *)&values[1], 8},
-				    {NULL, 0},
-				    {(char *)&values[2], 8}};
+	struct duct_cell cells[] = {{(char *)&values[0], 8}, {(char *)&values[1], 8}, {NULL, 0}, {(char *)&values[2], 8}};
 	struct lake_column_stats s = stats_of(&f64, cells, 4, &arena);
 	assert_string_equal(s.min, "-1.0");
 	assert_string_equal(s.max, "2.0");
@@ -127,7 +120,7 @@ static void bounds(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(scalars), cmocka_unit_test(texts_and_bytes),
-					   cmocka_unit_test(nested), cmocka_unit_test(bounds)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(scalars), cmocka_unit_test(texts_and_bytes), cmocka_unit_test(nested),
+					   cmocka_unit_test(bounds)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -109,7 +109,9 @@ static void test_told_by_the_catalog(void **state)
 	assert_list(&set, 8, NULL, 0);
 	assert_int_equal(take(&set, "7", "0", "13,12", &err), -DUCT_FATAL);
 	assert_non_null(strstr(err.message, "marks a row twice deleted in data file 7"));
-	static const char *const wrong[][2] = {{"0", ""}, {"0", "1,"}, {"0", "x"}, {"-1", "1"}, {"70000", "1"}, {"0", "1,,2"}, {"0", "1 2"}, {"0", "65536"}, {"0", "99999999999999999999"}};
+	static const char *const wrong[][2] = {{"0", ""},    {"0", "1,"},    {"0", "x"},
+					       {"-1", "1"},  {"70000", "1"}, {"0", "1,,2"},
+					       {"0", "1 2"}, {"0", "65536"}, {"0", "99999999999999999999"}};
 	for (size_t i = 0; i < DUCT_LEN(wrong); i++) {
 		lake_mark_set_done(&set);
 		assert_int_equal(take(&set, "7", wrong[i][0], wrong[i][1], &err), -DUCT_FATAL);
@@ -120,7 +122,7 @@ static void test_told_by_the_catalog(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_files_apart), cmocka_unit_test(test_twice_is_refused),
+		cmocka_unit_test(test_files_apart),	    cmocka_unit_test(test_twice_is_refused),
 		cmocka_unit_test(test_rows_that_cannot_be), cmocka_unit_test(test_many),
 		cmocka_unit_test(test_told_by_the_catalog),
 	};

@@ -53,9 +53,8 @@ static void writes_text(void **state)
 	begin_capture();
 	errno = ENOENT;
 	log_debug(&part, "not written");
-	log_info(&part, "batch committed", LOG_U64("rows", UINT64_MAX), LOG_I64("left", -3),
-		 LOG_LSN("lsn", 0x16B374D848), LOG_F64("s", 0.25), LOG_STR("why", "a \"b\"\nc"), LOG_STR("none", NULL),
-		 LOG_STR("empty", ""));
+	log_info(&part, "batch committed", LOG_U64("rows", UINT64_MAX), LOG_I64("left", -3), LOG_LSN("lsn", 0x16B374D848),
+		 LOG_F64("s", 0.25), LOG_STR("why", "a \"b\"\nc"), LOG_STR("none", NULL), LOG_STR("empty", ""));
 	log_warn(NULL, "two\nlines");
 	assert_int_equal(errno, ENOENT);
 	AUTO_FREE char *text = end_capture();
@@ -63,10 +62,9 @@ static void writes_text(void **state)
 	assert_int_equal(text[TIME_LEN - 1], 'Z');
 	char *second = strchr(text, '\n') + 1;
 	second[-1] = 0;
-	assert_string_equal(
-		text + TIME_LEN,
-		" info  batch committed flow=shop destination=\"the lake\" rows=18446744073709551615 left=-3 "
-		"lsn=16/B374D848 s=0.25 why=\"a \\\"b\\\"\\nc\" none=null empty=\"\"");
+	assert_string_equal(text + TIME_LEN,
+			    " info  batch committed flow=shop destination=\"the lake\" rows=18446744073709551615 left=-3 "
+			    "lsn=16/B374D848 s=0.25 why=\"a \\\"b\\\"\\nc\" none=null empty=\"\"");
 	assert_string_equal(second + TIME_LEN, " warn  \"two\\nlines\"\n");
 }
 

@@ -24,12 +24,11 @@ struct config {
 };
 
 static const struct duct_opt opts[] = {
-	OPT(struct config, dsn, "dsn", DUCT_OPT_STR, NULL, "connection string",
-	    .flags = DUCT_OPT_REQUIRED | DUCT_OPT_SECRET, .doc = "Keyword=value or URI."),
+	OPT(struct config, dsn, "dsn", DUCT_OPT_STR, NULL, "connection string", .flags = DUCT_OPT_REQUIRED | DUCT_OPT_SECRET,
+	    .doc = "Keyword=value or URI."),
 	OPT(struct config, slot, "slot", DUCT_OPT_STR, "main", "name of the slot"),
 	OPT(struct config, create, "create_slot", DUCT_OPT_BOOL, "true", "create it | when missing"),
-	OPT(struct config, batch_size, "batch_size", DUCT_OPT_INT, "100", "records in a batch", .min = 1,
-	    .max = 1000000),
+	OPT(struct config, batch_size, "batch_size", DUCT_OPT_INT, "100", "records in a batch", .min = 1, .max = 1000000),
 	OPT_ALIAS("records", "batch_size"),
 	OPT(struct config, wait_ms, "wait", DUCT_OPT_DURATION, "1s", "longest wait", .min = 0, .max = 3600000),
 	OPT(struct config, memory, "memory", DUCT_OPT_SIZE, "128MiB", "most memory", .min = 1 << 20, .max = 1 << 30),
@@ -44,8 +43,7 @@ static const struct duct_opt opts[] = {
 #define JSON(n, t) ((struct duct_opt_value){.name = (n), .text = (t), .form = DUCT_OPT_JSON})
 #define LOAD(c, err, ...) \
 	duct_opts_load(c, sizeof *(c), opts, (const struct duct_opt_value[]){TEXT("dsn", "d"), __VA_ARGS__}, \
-		       sizeof((const struct duct_opt_value[]){TEXT("dsn", "d"), __VA_ARGS__}) / \
-			       sizeof(struct duct_opt_value), \
+		       sizeof((const struct duct_opt_value[]){TEXT("dsn", "d"), __VA_ARGS__}) / sizeof(struct duct_opt_value), \
 		       "source \"x\"", err)
 
 static void fills_every_type(void **state)
@@ -55,8 +53,7 @@ static void fills_every_type(void **state)
 	struct config c;
 	assert_int_equal(LOAD(&c, &err, TEXT("create_slot", "off"), TEXT("records", "1000000"), TEXT("wait", "1m30s"),
 			      TEXT("memory", "64 mib"), TEXT("mode", "drop"), TEXT("tables", " a.b , c.d,e"),
-			      JSON("map", "{\"b\":1,\"a\":{\"x\":[true]}}"),
-			      TEXT("free_number", "-9223372036854775808")),
+			      JSON("map", "{\"b\":1,\"a\":{\"x\":[true]}}"), TEXT("free_number", "-9223372036854775808")),
 			 0);
 	assert_string_equal(c.dsn, "d");
 	assert_string_equal(c.slot, "main");
@@ -111,10 +108,8 @@ static void refuses_with_the_whole_sentence(void **state)
 		{{"batch_size", "12a", DUCT_OPT_TEXT, 7}, "option \"batch_size\": \"12a\" is not a whole number"},
 		{{"batch_size", "9223372036854775808", DUCT_OPT_TEXT, 7},
 		 "option \"batch_size\": \"9223372036854775808\" is not a whole number"},
-		{{"wait", "5", DUCT_OPT_TEXT, 7},
-		 "option \"wait\": \"5\" is not a duration such as 100ms, 1s, 2m or 1h"},
-		{{"wait", "300us", DUCT_OPT_TEXT, 7},
-		 "option \"wait\": \"300us\" is not a duration such as 100ms, 1s, 2m or 1h"},
+		{{"wait", "5", DUCT_OPT_TEXT, 7}, "option \"wait\": \"5\" is not a duration such as 100ms, 1s, 2m or 1h"},
+		{{"wait", "300us", DUCT_OPT_TEXT, 7}, "option \"wait\": \"300us\" is not a duration such as 100ms, 1s, 2m or 1h"},
 		{{"wait", "61m", DUCT_OPT_TEXT, 7}, "option \"wait\": \"61m\" is outside 0..1h"},
 		{{"memory", "1023KiB", DUCT_OPT_TEXT, 7}, "option \"memory\": \"1023KiB\" is outside 1MiB..1GiB"},
 		{{"memory", "much", DUCT_OPT_TEXT, 7},
@@ -122,8 +117,7 @@ static void refuses_with_the_whole_sentence(void **state)
 		{{"mode", "snyc", DUCT_OPT_TEXT, 7},
 		 "option \"mode\": \"snyc\" is not one of add, sync, drop: did you mean \"sync\"?"},
 		{{"mode", "whatever", DUCT_OPT_TEXT, 7}, "option \"mode\": \"whatever\" is not one of add, sync, drop"},
-		{{"create_slot", "perhaps", DUCT_OPT_TEXT, 7},
-		 "option \"create_slot\": \"perhaps\" is neither true nor false"},
+		{{"create_slot", "perhaps", DUCT_OPT_TEXT, 7}, "option \"create_slot\": \"perhaps\" is neither true nor false"},
 		{{"tables", "a,,b", DUCT_OPT_TEXT, 7}, "option \"tables\": \"a,,b\" has an empty item"},
 		{{"tables", "a,", DUCT_OPT_TEXT, 7}, "option \"tables\": \"a,\" has an empty item"},
 		{{"tables", "{\"a\":1}", DUCT_OPT_JSON, 7}, "option \"tables\": \"{\"a\":1}\" must be a list"},
@@ -133,8 +127,7 @@ static void refuses_with_the_whole_sentence(void **state)
 		{{"slto", "x", DUCT_OPT_TEXT, 7}, "unknown option \"slto\": did you mean \"slot\"?"},
 		{{"publication_tables", "x", DUCT_OPT_TEXT, 7},
 		 "unknown option \"publication_tables\": `ductstream options` lists the valid ones"},
-		{{"free_numbr", "x", DUCT_OPT_TEXT, 7},
-		 "unknown option \"free_numbr\": `ductstream options` lists the valid ones"},
+		{{"free_numbr", "x", DUCT_OPT_TEXT, 7}, "unknown option \"free_numbr\": `ductstream options` lists the valid ones"},
 		{{"mode", "postgres://me:hunter2@h/d", DUCT_OPT_TEXT, 7},
 		 "option \"mode\": the value (hidden) is not one of add, sync, drop"},
 	};
@@ -167,8 +160,7 @@ static void refuses_twice_missing_empty(void **state)
 	assert_string_equal(err.message, "source \"x\": option \"dsn\" is required: connection string");
 	struct duct_opt_value empty = TEXT("dsn", "");
 	assert_int_equal(duct_opts_load(&c, sizeof c, opts, &empty, 1, "source \"x\"", &err), -DUCT_CONFIG);
-	assert_string_equal(err.message,
-			    "source \"x\": option \"dsn\": the value (hidden) is empty, but the option is required");
+	assert_string_equal(err.message, "source \"x\": option \"dsn\": the value (hidden) is empty, but the option is required");
 	struct duct_opt_value list = JSON("dsn", "[\"hunter2\"]");
 	assert_int_equal(duct_opts_load(&c, sizeof c, opts, &list, 1, "source \"x\"", &err), -DUCT_CONFIG);
 	assert_null(strstr(err.message, "hunter2"));
@@ -195,8 +187,7 @@ static void texts_round_trip(void **state)
 		assert_true(v == again);
 	}
 	static const char *const bad_durations[] = {
-		"",   "1", "s", "1 s", "-1s", "1s1m", "1s1s", "1.5s", "1us", "+1s", "1ss", "00", "9223372036854775807s",
-		"1m "};
+		"", "1", "s", "1 s", "-1s", "1s1m", "1s1s", "1.5s", "1us", "+1s", "1ss", "00", "9223372036854775807s", "1m "};
 	for (size_t i = 0; i < DUCT_LEN(bad_durations); i++)
 		assert_false(duct_parse_duration_ms(bad_durations[i], &v));
 	static const char *const bad_sizes[] = {
@@ -247,8 +238,9 @@ static void describes(void **state)
 		assert_non_null(strstr(md.data, rows[i]));
 	assert_null(strstr(md.data, "free_number"));
 	duct_opts_text(&text, opts);
-	assert_non_null(strstr(text.data, "  batch_size (integer, default 100, 1..1000000, also records)\n"
-					  "      records in a batch\n"));
+	assert_non_null(strstr(text.data,
+			       "  batch_size (integer, default 100, 1..1000000, also records)\n"
+			       "      records in a batch\n"));
 	assert_null(strstr(text.data, "free_number"));
 	duct_opts_json(&json, opts);
 	json_t *array = json_loads(json.data, JSON_REJECT_DUPLICATES, NULL);

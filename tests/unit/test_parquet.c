@@ -65,8 +65,12 @@ static int64_t number_columns(struct lake_column *columns, const struct duct_typ
 	size_t at = 0;
 	for (int i = 0; i < n; i++) {
 		snprintf(spare[i], sizeof spare[i], "c%d", i);
-		columns[i] = (struct lake_column){.id = ++id, .name = names ? names[i] : spare[i], .type = types[i], .nulls_allowed = true,
-			.supported = true, .leaf_ids = ids + at};
+		columns[i] = (struct lake_column){.id = ++id,
+						  .name = names ? names[i] : spare[i],
+						  .type = types[i],
+						  .nulls_allowed = true,
+						  .supported = true,
+						  .leaf_ids = ids + at};
 		struct duct_type const *stack[32] = {&types[i]};
 		for (int depth = 1; depth > 0;) {
 			const struct duct_type *t = stack[--depth];
@@ -113,7 +117,7 @@ static void same_cell(const struct duct_vector *got, uint32_t i, const struct du
 }
 
 static int check_chunk(void *arg, const struct duct_batch *batch, const int64_t *positions, const int64_t *ids,
-	struct duct_error *err)
+		       struct duct_error *err)
 {
 	struct readback *b = arg;
 	(void)err;
@@ -130,12 +134,15 @@ static int check_chunk(void *arg, const struct duct_batch *batch, const int64_t 
 
 static struct lake_file as_file(const struct lake_new_file *file, int64_t row_id_start)
 {
-	return (struct lake_file){.path = file->path, .record_count = file->record_count, .row_id_start = row_id_start,
-		.partial_max = -1, .delete_file_id = -1};
+	return (struct lake_file){.path = file->path,
+				  .record_count = file->record_count,
+				  .row_id_start = row_id_start,
+				  .partial_max = -1,
+				  .delete_file_id = -1};
 }
 
 static void check_file(const struct lake_new_file *file, const struct feed *feed, const struct lake_column *columns, int ncolumns,
-	const int64_t *positions, size_t n)
+		       const int64_t *positions, size_t n)
 {
 	struct readback b = {feed, 0, positions, 1000, ncolumns};
 	struct lake_file f = as_file(file, feed->ids ? -1 : 1000);
@@ -170,8 +177,8 @@ static void every_type(void **state)
 			feed.refs[i] = (struct lake_row_ref){batches[random_below(&r, BATCHES)], (uint32_t)random_below(&r, ROWS)};
 		feed.ids[i] = (int64_t)random_below(&r, 1 << 30);
 	}
-	struct lake_write_spec spec = {.dir = folder, .columns = columns, .ncolumns = N, .row_ids = true, .compression = "zstd",
-		.row_group_rows = 2048};
+	struct lake_write_spec spec = {
+		.dir = folder, .columns = columns, .ncolumns = N, .row_ids = true, .compression = "zstd", .row_group_rows = 2048};
 	struct lake_new_file *file = write_all(&spec, &feed, NULL);
 	assert_int_equal(file->record_count, feed.n);
 	assert_true(file->explicit_row_ids);
@@ -188,7 +195,9 @@ static void every_type(void **state)
 
 static void large_file(void **state)
 {
-	static const struct duct_type types[] = {{.kind = DUCT_INT64}, {.kind = DUCT_VARCHAR}, {.kind = DUCT_DECIMAL, .precision = 12, .scale = 2}};
+	static const struct duct_type types[] = {{.kind = DUCT_INT64},
+						 {.kind = DUCT_VARCHAR},
+						 {.kind = DUCT_DECIMAL, .precision = 12, .scale = 2}};
 	enum { ROWS = 250000 };
 	struct random_values r = {.state = 5};
 	struct lake_column columns[3];
@@ -272,7 +281,7 @@ static const int *brief_map(void *arg, const struct duct_relation *rel)
 }
 
 static int check_brief(void *arg, const struct duct_batch *batch, const int64_t *positions, const int64_t *ids,
-	struct duct_error *err)
+		       struct duct_error *err)
 {
 	struct brief *b = arg;
 	(void)ids, (void)err;
@@ -290,7 +299,9 @@ static int check_brief(void *arg, const struct duct_batch *batch, const int64_t 
 
 static void brief_batches(void **state)
 {
-	static const struct duct_type types[] = {{.kind = DUCT_VARCHAR}, {.kind = DUCT_BLOB}, {.kind = DUCT_LIST, .nchildren = 1, .children = test_text_child}};
+	static const struct duct_type types[] = {{.kind = DUCT_VARCHAR},
+						 {.kind = DUCT_BLOB},
+						 {.kind = DUCT_LIST, .nchildren = 1, .children = test_text_child}};
 	struct lake_column columns[3];
 	struct brief b = {.rel = types_relation(types, 3), .left = 40};
 	struct lake_rows rows = {.next = brief_next, .map = brief_map, .arg = &b};
@@ -298,7 +309,8 @@ static void brief_batches(void **state)
 	struct duct_error err;
 	(void)state;
 	number_columns(columns, types, 3, NULL);
-	struct lake_write_spec spec = {.dir = folder, .columns = columns, .ncolumns = 3, .compression = "zstd", .compression_level = 1};
+	struct lake_write_spec spec = {
+		.dir = folder, .columns = columns, .ncolumns = 3, .compression = "zstd", .compression_level = 1};
 	assert_int_equal(lake_write_file(&spec, &rows, &file, NULL, &err), 0);
 	assert_int_equal(file->record_count, 12000);
 	struct lake_file f = as_file(file, 0);
@@ -315,7 +327,7 @@ static void put(struct duct_batch *b, int column, const void *data, uint32_t len
 }
 
 static void check_stats(const struct lake_column_stats *s, int64_t id, int64_t values, int64_t nulls, int nan, const char *min,
-	const char *max)
+			const char *max)
 {
 	assert_int_equal(s->column_id, id);
 	assert_int_equal(s->value_count, values);
@@ -334,9 +346,16 @@ static void check_stats(const struct lake_column_stats *s, int64_t id, int64_t v
 /* Three rows; what the official client stores for the same was compared when this was written. */
 static void statistics(void **state)
 {
-	static const struct duct_type types[] = {{.kind = DUCT_INT32}, {.kind = DUCT_FLOAT64}, {.kind = DUCT_VARCHAR},
-		{.kind = DUCT_LIST, .nchildren = 1, .children = test_int_child}, {.kind = DUCT_BOOL}, {.kind = DUCT_BLOB},
-		{.kind = DUCT_DECIMAL, .precision = 18, .scale = 4}, {.kind = DUCT_TIMESTAMPTZ}, {.kind = DUCT_UUID}, {.kind = DUCT_DATE}};
+	static const struct duct_type types[] = {{.kind = DUCT_INT32},
+						 {.kind = DUCT_FLOAT64},
+						 {.kind = DUCT_VARCHAR},
+						 {.kind = DUCT_LIST, .nchildren = 1, .children = test_int_child},
+						 {.kind = DUCT_BOOL},
+						 {.kind = DUCT_BLOB},
+						 {.kind = DUCT_DECIMAL, .precision = 18, .scale = 4},
+						 {.kind = DUCT_TIMESTAMPTZ},
+						 {.kind = DUCT_UUID},
+						 {.kind = DUCT_DATE}};
 	static const char *const names[] = {"a.b", "f", "the \"text\"", "l", "b", "x", "d", "t", "u", "nothing"};
 	enum { N = DUCT_LEN(types) };
 	static const double f[] = {1.5, NAN, -0.0};
@@ -399,9 +418,11 @@ static void schema_text(struct duct_buf *to, const char *path)
 	duckdb_result result;
 	duckdb_data_chunk chunk;
 	struct duct_error err;
-	duct_buf_printf(&sql,
+	duct_buf_printf(
+		&sql,
 		"SELECT concat_ws(' ', name, type, type_length, repetition_type, converted_type, field_id, logical_type)::VARCHAR "
-		"FROM parquet_schema('%s')", path);
+		"FROM parquet_schema('%s')",
+		path);
 	assert_int_equal(duck_query(conn, sql.data, &result, &err), 0);
 	for (; (chunk = duckdb_fetch_chunk(result)); duckdb_destroy_data_chunk(&chunk)) {
 		duckdb_string_t *s = duckdb_vector_get_data(duckdb_data_chunk_get_vector(chunk, 0));
@@ -413,8 +434,13 @@ static void schema_text(struct duct_buf *to, const char *path)
 
 static void schema_in_file(void **state)
 {
-	static const struct duct_type types[] = {{.kind = DUCT_UINT8}, {.kind = DUCT_JSON}, {.kind = DUCT_DECIMAL, .precision = 20, .scale = 3},
-		{.kind = DUCT_UUID}, {.kind = DUCT_TIMESTAMPTZ}, {.kind = DUCT_TIME}, {.kind = DUCT_MAP, .nchildren = 2, .children = test_map_children}};
+	static const struct duct_type types[] = {{.kind = DUCT_UINT8},
+						 {.kind = DUCT_JSON},
+						 {.kind = DUCT_DECIMAL, .precision = 20, .scale = 3},
+						 {.kind = DUCT_UUID},
+						 {.kind = DUCT_TIMESTAMPTZ},
+						 {.kind = DUCT_TIME},
+						 {.kind = DUCT_MAP, .nchildren = 2, .children = test_map_children}};
 	enum { N = DUCT_LEN(types) };
 	struct random_values r = {.state = 1};
 	struct lake_column columns[N];
@@ -429,7 +455,8 @@ static void schema_in_file(void **state)
 	struct lake_write_spec spec = {.dir = folder, .columns = columns, .ncolumns = N, .compression = "zstd", .row_ids = true};
 	struct lake_new_file *file = write_all(&spec, &feed, NULL);
 	schema_text(&text, file->path);
-	assert_string_equal(text.data,
+	assert_string_equal(
+		text.data,
 		"duckdb_schema REQUIRED\n"
 		"c0 INT32 OPTIONAL UINT_8 1\n"
 		"c1 BYTE_ARRAY OPTIONAL JSON 2 JsonType()\n"
@@ -454,7 +481,7 @@ static void schema_in_file(void **state)
 
 /* Columns that the relation does not have, types that widened, and the same again when an old file is read. */
 static int take_text(void *arg, const struct duct_batch *batch, const int64_t *positions, const int64_t *ids,
-	struct duct_error *err)
+		     struct duct_error *err)
 {
 	(void)positions, (void)ids, (void)err;
 	for (uint32_t i = 0; i < batch->rows; i++)
@@ -467,9 +494,13 @@ static int take_text(void *arg, const struct duct_batch *batch, const int64_t *p
 
 static void evolution(void **state)
 {
-	static const struct duct_type old_types[] = {{.kind = DUCT_INT32}, {.kind = DUCT_DECIMAL, .precision = 4, .scale = 1}, {.kind = DUCT_DATE}};
-	static const struct duct_type types[] = {{.kind = DUCT_INT64}, {.kind = DUCT_DECIMAL, .precision = 20, .scale = 3}, {.kind = DUCT_VARCHAR},
-		{.kind = DUCT_TIMESTAMP}, {.kind = DUCT_DECIMAL, .precision = 9, .scale = 2}, {.kind = DUCT_VARCHAR}, {.kind = DUCT_BLOB}};
+	static const struct duct_type old_types[] = {{.kind = DUCT_INT32},
+						     {.kind = DUCT_DECIMAL, .precision = 4, .scale = 1},
+						     {.kind = DUCT_DATE}};
+	static const struct duct_type types[] = {
+		{.kind = DUCT_INT64},	  {.kind = DUCT_DECIMAL, .precision = 20, .scale = 3}, {.kind = DUCT_VARCHAR},
+		{.kind = DUCT_TIMESTAMP}, {.kind = DUCT_DECIMAL, .precision = 9, .scale = 2},  {.kind = DUCT_VARCHAR},
+		{.kind = DUCT_BLOB}};
 	static const int map[] = {0, 1, -1, 2, -1, -1, -1};
 	enum { N = DUCT_LEN(types) };
 	struct lake_column old_columns[3], columns[N];
@@ -557,8 +588,12 @@ static void limits(void **state)
 	bool more = false;
 	(void)state;
 	number_columns(columns, types, 2, NULL);
-	struct lake_write_spec spec = {.dir = folder, .columns = columns, .ncolumns = 2, .compression = "uncompressed",
-		.row_group_rows = 10000, .max_rows = 30000};
+	struct lake_write_spec spec = {.dir = folder,
+				       .columns = columns,
+				       .ncolumns = 2,
+				       .compression = "uncompressed",
+				       .row_group_rows = 10000,
+				       .max_rows = 30000};
 	size_t done = 0;
 	for (int i = 0; i < 4; i++) {
 		struct lake_new_file *file = write_all(&spec, &feed, &more);
@@ -599,7 +634,8 @@ static void failures(void **state)
 	(void)state, (void)text;
 	AUTO_FREE char *dir = duct_xasprintf("%sdeep [x]/er*?'q/", folder);
 	number_columns(columns, types, 2, NULL);
-	struct lake_write_spec spec = {.dir = dir, .columns = columns, .ncolumns = 2, .compression = "zstd", .row_group_rows = 2048};
+	struct lake_write_spec spec = {
+		.dir = dir, .columns = columns, .ncolumns = 2, .compression = "zstd", .row_group_rows = 2048};
 	/* the error of next() comes out as it is, and no file stays */
 	feed.fail_at = 5000;
 	assert_int_equal(lake_write_file(&spec, &rows, &file, NULL, &err), -DUCT_CANCELLED);
@@ -656,7 +692,9 @@ static void delete_files(void **state)
 	(void)state;
 	for (int64_t i = 0; i < N; i++)
 		positions[i] = i * 3 + i % 2;
-	assert_int_equal(lake_write_delete_file(folder, "/some/where/it's.parquet", positions, NULL, N, &path, &size, &footer, &err), 0);
+	assert_int_equal(lake_write_delete_file(folder, "/some/where/it's.parquet", positions, NULL, N, &path, &size, &footer,
+						&err),
+			 0);
 	assert_int_equal(lake_read_delete_file(conn, path, &back, &n, &err), 0);
 	assert_int_equal(n, N);
 	assert_memory_equal(back, positions, N * sizeof *back);
@@ -664,17 +702,23 @@ static void delete_files(void **state)
 	assert_int_equal(st.st_size, size);
 	assert_true(footer > 0 && footer < size);
 	schema_text(&text, path);
-	assert_string_equal(text.data, "duckdb_schema REQUIRED\nfile_path BYTE_ARRAY OPTIONAL UTF8 2147483646\n"
-		"pos INT64 OPTIONAL INT_64 2147483645\n");
-	duct_buf_printf(&sql, "SELECT CASE WHEN count(*) = %d AND min(file_path) = max(file_path) AND min(file_path) = "
-		"'/some/where/it''s.parquet' THEN 1 ELSE error('other paths') END FROM '%s'", N, path);
+	assert_string_equal(text.data,
+			    "duckdb_schema REQUIRED\nfile_path BYTE_ARRAY OPTIONAL UTF8 2147483646\n"
+			    "pos INT64 OPTIONAL INT_64 2147483645\n");
+	duct_buf_printf(&sql,
+			"SELECT CASE WHEN count(*) = %d AND min(file_path) = max(file_path) AND min(file_path) = "
+			"'/some/where/it''s.parquet' THEN 1 ELSE error('other paths') END FROM '%s'",
+			N, path);
 	assert_int_equal(duck_exec(conn, sql.data, &err), 0);
 	free(back);
 	/* the three columns of an official one */
 	AUTO_FREE char *other = duct_xasprintf("%sthree.parquet", folder);
 	sql.len = 0;
-	duct_buf_printf(&sql, "COPY (SELECT 'x' AS file_path, i::BIGINT AS pos, 7::BIGINT AS _ducklake_internal_snapshot_id FROM range(5) r(i)) "
-		"TO '%s' (FORMAT PARQUET)", other);
+	duct_buf_printf(
+		&sql,
+		"COPY (SELECT 'x' AS file_path, i::BIGINT AS pos, 7::BIGINT AS _ducklake_internal_snapshot_id FROM range(5) r(i)) "
+		"TO '%s' (FORMAT PARQUET)",
+		other);
 	assert_int_equal(duck_exec(conn, sql.data, &err), 0);
 	assert_int_equal(lake_read_delete_file(conn, other, &back, &n, &err), 0);
 	assert_int_equal(n, 5);
@@ -743,9 +787,10 @@ static void threads(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(every_type), cmocka_unit_test(large_file), cmocka_unit_test(brief_batches), cmocka_unit_test(statistics),
-		cmocka_unit_test(schema_in_file), cmocka_unit_test(evolution), cmocka_unit_test(limits), cmocka_unit_test(failures),
-		cmocka_unit_test(delete_files), cmocka_unit_test(threads),
+		cmocka_unit_test(every_type), cmocka_unit_test(large_file),	cmocka_unit_test(brief_batches),
+		cmocka_unit_test(statistics), cmocka_unit_test(schema_in_file), cmocka_unit_test(evolution),
+		cmocka_unit_test(limits),     cmocka_unit_test(failures),	cmocka_unit_test(delete_files),
+		cmocka_unit_test(threads),
 	};
 	return cmocka_run_group_tests(tests, set_up, tear_down);
 }

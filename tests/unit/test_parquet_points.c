@@ -82,8 +82,7 @@ static const int *same_columns(void *arg, const struct duct_relation *rel)
 	return map;
 }
 
-static void columns_of(struct lake_column *columns, const struct lake_column **wanted, const struct duct_type *types,
-		       int n)
+static void columns_of(struct lake_column *columns, const struct lake_column **wanted, const struct duct_type *types, int n)
 {
 	static char names[64][16];
 	for (int i = 0; i < n; i++) {
@@ -147,8 +146,7 @@ static void same_rows(const struct lake_file *file, const struct lake_column **w
 	duct_buf_done(&duckdbs.text);
 }
 
-static void roads(const struct duct_type *types, int n, const char *compression, bool row_ids, unsigned nulls,
-		  bool served)
+static void roads(const struct duct_type *types, int n, const char *compression, bool row_ids, unsigned nulls, bool served)
 {
 	enum { ROWS = 5000 };
 	struct random_values r = {.state = 99 + nulls};
@@ -226,8 +224,7 @@ static void wide_values(void **state)
 	columns_of(columns, wanted, types, 3);
 	struct lake_write_spec spec = {.dir = folder, .columns = columns, .ncolumns = 3, .compression = "zstd"};
 	struct lake_new_file *file = write_batch(&spec, b);
-	struct lake_file f = {
-		.path = file->path, .record_count = ROWS, .row_id_start = 0, .partial_max = -1, .delete_file_id = -1};
+	struct lake_file f = {.path = file->path, .record_count = ROWS, .row_id_start = 0, .partial_max = -1, .delete_file_id = -1};
 	int64_t positions[ROWS];
 	size_t n = 0;
 	for (int64_t i = 5; i < ROWS; i += STEP)
@@ -240,12 +237,10 @@ static void wide_values(void **state)
 			 -DUCT_FATAL);
 	assert_non_null(strstr(err.message, "no row at position 700"));
 	f.row_id_start = -1;
-	assert_int_equal(lake_read_rows(points, conn, &f, wanted, 3, positions, 2, take_rows, &found, &err),
-			 -DUCT_FATAL);
+	assert_int_equal(lake_read_rows(points, conn, &f, wanted, 3, positions, 2, take_rows, &found, &err), -DUCT_FATAL);
 	assert_non_null(strstr(err.message, "has no row ids and the catalog gives it none"));
 	f.has_mapping = true;
-	assert_int_equal(lake_read_rows(points, conn, &f, wanted, 3, positions, 2, take_rows, &found, &err),
-			 -DUCT_CONFIG);
+	assert_int_equal(lake_read_rows(points, conn, &f, wanted, 3, positions, 2, take_rows, &found, &err), -DUCT_CONFIG);
 	assert_int_equal(found.rows, 0);
 	duct_batch_unref(b);
 	duct_relation_unref(rel);

@@ -46,15 +46,22 @@ static struct lake_new_file *write_batch(struct duct_batch *batch, const char *c
 	static int64_t ids[32];
 	struct duct_batch *left = batch;
 	struct lake_rows rows = {.next = batch_next, .map = same_columns, .arg = &left};
-	struct lake_write_spec spec = {.dir = folder, .columns = columns, .ncolumns = batch->relation->ncolumns, .compression = compression,
-		.row_group_rows = group_rows};
+	struct lake_write_spec spec = {.dir = folder,
+				       .columns = columns,
+				       .ncolumns = batch->relation->ncolumns,
+				       .compression = compression,
+				       .row_group_rows = group_rows};
 	struct lake_new_file *file;
 	struct duct_error err;
 	for (int i = 0; i < 32; i++)
 		ids[i] = 100 + i;
 	for (int i = 0; i < spec.ncolumns; i++)
-		columns[i] = (struct lake_column){.id = i + 1, .name = batch->relation->columns[i].name, .type = batch->relation->columns[i].type,
-			.leaf_ids = ids, .nulls_allowed = true, .supported = true};
+		columns[i] = (struct lake_column){.id = i + 1,
+						  .name = batch->relation->columns[i].name,
+						  .type = batch->relation->columns[i].type,
+						  .leaf_ids = ids,
+						  .nulls_allowed = true,
+						  .supported = true};
 	if (lake_write_file(&spec, &rows, &file, NULL, &err))
 		fail_msg("%s", err.message);
 	assert_int_equal(file->record_count, batch->rows);
@@ -89,7 +96,8 @@ struct points {
 	const int64_t *at;
 };
 
-static int same_points(void *arg, const struct duct_batch *got, const int64_t *positions, const int64_t *ids, struct duct_error *err)
+static int same_points(void *arg, const struct duct_batch *got, const int64_t *positions, const int64_t *ids,
+		       struct duct_error *err)
 {
 	struct points *p = arg;
 	for (uint32_t i = 0; i < got->rows; i++, p->at++) {
@@ -102,7 +110,8 @@ static int same_points(void *arg, const struct duct_batch *got, const int64_t *p
 
 static void check_batch(const struct lake_new_file *file, const struct duct_batch *batch)
 {
-	const struct lake_column *wanted[] = {&columns[0], &columns[1], &columns[2], &columns[3], &columns[4], &columns[5], &columns[6], &columns[7]};
+	const struct lake_column *wanted[] = {&columns[0], &columns[1], &columns[2], &columns[3],
+					      &columns[4], &columns[5], &columns[6], &columns[7]};
 	struct lake_file f = {.path = file->path, .record_count = file->record_count, .partial_max = -1, .delete_file_id = -1};
 	struct readback b = {.want = batch};
 	struct duct_error err;
@@ -114,7 +123,8 @@ static void check_batch(const struct lake_new_file *file, const struct duct_batc
 /* Some rows through our own reader. */
 static void check_points(const struct lake_new_file *file, const struct duct_batch *batch)
 {
-	const struct lake_column *wanted[] = {&columns[0], &columns[1], &columns[2], &columns[3], &columns[4], &columns[5], &columns[6], &columns[7]};
+	const struct lake_column *wanted[] = {&columns[0], &columns[1], &columns[2], &columns[3],
+					      &columns[4], &columns[5], &columns[6], &columns[7]};
 	struct lake_file f = {.path = file->path, .record_count = file->record_count, .partial_max = -1, .delete_file_id = -1};
 	struct lake_points *points = lake_points_new();
 	struct duct_error err;
@@ -256,8 +266,14 @@ static void differences(void **state)
 /* Integer columns of all widths that rise, fall, wrap and jump, with NULLs, read by DuckDB and by our own reader. */
 static void integers(void **state)
 {
-	static const struct duct_type types[] = {{.kind = DUCT_INT8}, {.kind = DUCT_INT32}, {.kind = DUCT_INT64}, {.kind = DUCT_UINT64},
-		{.kind = DUCT_DECIMAL, .precision = 9, .scale = 2}, {.kind = DUCT_DECIMAL, .precision = 18}, {.kind = DUCT_TIMESTAMP}, {.kind = DUCT_UINT32}};
+	static const struct duct_type types[] = {{.kind = DUCT_INT8},
+						 {.kind = DUCT_INT32},
+						 {.kind = DUCT_INT64},
+						 {.kind = DUCT_UINT64},
+						 {.kind = DUCT_DECIMAL, .precision = 9, .scale = 2},
+						 {.kind = DUCT_DECIMAL, .precision = 18},
+						 {.kind = DUCT_TIMESTAMP},
+						 {.kind = DUCT_UINT32}};
 	enum { N = 150000 };
 	struct duct_relation *rel = types_relation(types, DUCT_LEN(types));
 	struct duct_batch *b = duct_batch_new(rel, N);
@@ -265,7 +281,8 @@ static void integers(void **state)
 	for (int64_t i = 0; i < N; i++) {
 		int8_t tiny = (int8_t)i;
 		int32_t wrapping = (int32_t)((uint32_t)i * 123456789);
-		int64_t falling = -i * 1000003 + i * i % 17, price = i % 1000 * 9973 - 4000000, jumping = (int64_t)((uint64_t)i * UINT64_C(0x2000000000000001));
+		int64_t falling = -i * 1000003 + i * i % 17, price = i % 1000 * 9973 - 4000000,
+			jumping = (int64_t)((uint64_t)i * UINT64_C(0x2000000000000001));
 		int64_t small = i % 7 ? i : -i, at = INT64_C(1700000000000000) + i * 1000000;
 		uint32_t high = UINT32_MAX - (uint32_t)i * 3;
 		duct_batch_add_row(b, DUCT_INSERT, (uint64_t)i);
@@ -295,9 +312,16 @@ static void integers(void **state)
 /* A few distinct values, then so many that the dictionary is given up inside the chunk; NaNs and zeros that differ in bits only. */
 static void dictionaries(void **state)
 {
-	static const struct duct_type types[] = {{.kind = DUCT_INT32}, {.kind = DUCT_VARCHAR}, {.kind = DUCT_FLOAT64}, {.kind = DUCT_UUID},
-		{.kind = DUCT_DECIMAL, .precision = 30}, {.kind = DUCT_BOOL}, {.kind = DUCT_FLOAT32}, {.kind = DUCT_INT64}};
-	static const uint64_t bits[] = {0, UINT64_C(1) << 63, UINT64_C(0x7ff8000000000001), UINT64_C(0x7ff8000000000002), UINT64_C(0xfff8000000000000)};
+	static const struct duct_type types[] = {{.kind = DUCT_INT32},
+						 {.kind = DUCT_VARCHAR},
+						 {.kind = DUCT_FLOAT64},
+						 {.kind = DUCT_UUID},
+						 {.kind = DUCT_DECIMAL, .precision = 30},
+						 {.kind = DUCT_BOOL},
+						 {.kind = DUCT_FLOAT32},
+						 {.kind = DUCT_INT64}};
+	static const uint64_t bits[] = {0, UINT64_C(1) << 63, UINT64_C(0x7ff8000000000001), UINT64_C(0x7ff8000000000002),
+					UINT64_C(0xfff8000000000000)};
 	enum { N = 200000 };
 	(void)state;
 	for (int overflow = 0; overflow < 2; overflow++) {
@@ -325,11 +349,19 @@ static void dictionaries(void **state)
 		duct_batch_seal(b);
 		struct lake_new_file *file = write_batch(b, "zstd", 0);
 		check_batch(file, b);
-		assert_int_equal(ask("SELECT count(*) FROM parquet_metadata('%s') WHERE encodings LIKE '%%DICTIONARY%%'", file->path), overflow ? 12 : 14);
-		assert_int_equal(ask("SELECT count(*) FROM parquet_metadata('%s') WHERE row_group_id = 0 AND column_id IN (1, 3, 4) AND "
-				     "encodings LIKE '%%PLAIN%%'", file->path), overflow ? 3 : 0);
-		assert_int_equal(ask("SELECT count(*) FROM parquet_metadata('%s') WHERE row_group_id = 0 AND column_id IN (0, 7) AND "
-				     "encodings LIKE '%%DELTA_BINARY_PACKED%%'", file->path), overflow ? 2 : 0);
+		assert_int_equal(ask("SELECT count(*) FROM parquet_metadata('%s') WHERE encodings LIKE '%%DICTIONARY%%'",
+				     file->path),
+				 overflow ? 12 : 14);
+		assert_int_equal(
+			ask("SELECT count(*) FROM parquet_metadata('%s') WHERE row_group_id = 0 AND column_id IN (1, 3, 4) AND "
+			    "encodings LIKE '%%PLAIN%%'",
+			    file->path),
+			overflow ? 3 : 0);
+		assert_int_equal(
+			ask("SELECT count(*) FROM parquet_metadata('%s') WHERE row_group_id = 0 AND column_id IN (0, 7) AND "
+			    "encodings LIKE '%%DELTA_BINARY_PACKED%%'",
+			    file->path),
+			overflow ? 2 : 0);
 		done(file, b);
 	}
 }
@@ -337,8 +369,11 @@ static void dictionaries(void **state)
 /* Values without room in a page or a bound, beside empty ones and NULLs. */
 static void giants(void **state)
 {
-	static const struct duct_type types[] = {{.kind = DUCT_VARCHAR}, {.kind = DUCT_BLOB}, {.kind = DUCT_INT32}, {.kind = DUCT_JSON},
-		{.kind = DUCT_LIST, .nchildren = 1, .children = test_int_child}};
+	static const struct duct_type types[] = {{.kind = DUCT_VARCHAR},
+						 {.kind = DUCT_BLOB},
+						 {.kind = DUCT_INT32},
+						 {.kind = DUCT_JSON},
+						 {.kind = DUCT_LIST, .nchildren = 1, .children = test_int_child}};
 	enum { GIANT = 40 << 20, LIST = 1 << 20 };
 	struct duct_relation *rel = types_relation(types, DUCT_LEN(types));
 	struct duct_batch *b = duct_batch_new(rel, 50);
@@ -455,7 +490,7 @@ static void same_facts(const struct lake_column_stats *ours, duckdb_vector facts
 	bool miscounted = strstr(type, "\"element\".\"") && ours->null_count < nulls;
 	if ((ours->null_count != nulls && !miscounted) || ours->value_count + ours->null_count != nvalues)
 		fail_msg("%s: %d values and %d NULLs, DuckDB says %d and %d", type, (int)ours->value_count, (int)ours->null_count,
-			(int)(nvalues - nulls), (int)nulls);
+			 (int)(nvalues - nulls), (int)nulls);
 	if ((ours->contains_nan == 1) != nan)
 		fail_msg("%s: NaN is %d, DuckDB says %d", type, ours->contains_nan, nan);
 	if (!fact_is(ours->min, has_min, &min) || !fact_is(ours->max, has_min, &max))
@@ -464,7 +499,7 @@ static void same_facts(const struct lake_column_stats *ours, duckdb_vector facts
 
 /* Each leaf below a node, found by its path in DuckDB's map: "c0"."element". Returns how many there are. */
 static int same_leaves(const struct lake_column_stats *ours, duckdb_vector map, struct duct_buf *path, const struct duct_type *type,
-	const char *name)
+		       const char *name)
 {
 	duckdb_vector pair = duckdb_list_vector_get_child(map);
 	duckdb_vector paths = duckdb_struct_vector_get_child(pair, 0), facts = duckdb_struct_vector_get_child(pair, 1);
@@ -496,8 +531,10 @@ static void statistics(void **state)
 			struct duct_relation *rel = types_relation(&test_types[t], 1);
 			struct duct_batch *b = random_batch(rel, round < 2 ? round + 1 : 300, round == 4 ? 1 : round, &r);
 			struct lake_new_file *file = write_batch(b, "zstd", 0);
-			AUTO_FREE char *sql = duct_xasprintf("COPY (SELECT * FROM read_parquet('%s')) TO '%sagain.parquet' (FORMAT PARQUET, RETURN_STATS, "
-				"DICTIONARY_SIZE_LIMIT 0)", file->path, folder);
+			AUTO_FREE char *sql = duct_xasprintf(
+				"COPY (SELECT * FROM read_parquet('%s')) TO '%sagain.parquet' (FORMAT PARQUET, RETURN_STATS, "
+				"DICTIONARY_SIZE_LIMIT 0)",
+				file->path, folder);
 			struct duct_buf name AUTO_BUF = {0};
 			duckdb_result result;
 			struct duct_error err;
@@ -567,9 +604,9 @@ static void long_bounds(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(runs_and_bits), cmocka_unit_test(differences), cmocka_unit_test(integers), cmocka_unit_test(equal_hashes),
-		cmocka_unit_test(dictionaries), cmocka_unit_test(giants),
-		cmocka_unit_test(codecs), cmocka_unit_test(statistics), cmocka_unit_test(long_bounds),
+		cmocka_unit_test(runs_and_bits), cmocka_unit_test(differences),	 cmocka_unit_test(integers),
+		cmocka_unit_test(equal_hashes),	 cmocka_unit_test(dictionaries), cmocka_unit_test(giants),
+		cmocka_unit_test(codecs),	 cmocka_unit_test(statistics),	 cmocka_unit_test(long_bounds),
 	};
 	return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -160,8 +160,9 @@ static void select_list(void **state)
 	struct duct_buf text AUTO_BUF = {0};
 	(void)state;
 	pg_copy_select(&text, relation);
-	assert_string_equal(text.data, "\"id\", \"a \"\"b\"\"\", CASE WHEN \"cls\" IS DISTINCT FROM NULL THEN "
-				       "format('%s', \"cls\") END");
+	assert_string_equal(text.data,
+			    "\"id\", \"a \"\"b\"\"\", CASE WHEN \"cls\" IS DISTINCT FROM NULL THEN "
+			    "format('%s', \"cls\") END");
 }
 
 /* What a relation takes from the catalog: published columns only, keys, identity. */
@@ -197,7 +198,9 @@ static void published_columns(void **state)
 		char identity;
 		enum duct_identity want;
 		int nkeys, key;
-	} identities[] = {{'d', DUCT_IDENTITY_KEY, 1, 0}, {'f', DUCT_IDENTITY_FULL, 1, 0}, {'n', DUCT_IDENTITY_NONE, 0, 0},
+	} identities[] = {{'d', DUCT_IDENTITY_KEY, 1, 0},
+			  {'f', DUCT_IDENTITY_FULL, 1, 0},
+			  {'n', DUCT_IDENTITY_NONE, 0, 0},
 			  {'i', DUCT_IDENTITY_KEY, 1, 1}};
 	for (size_t i = 0; i < DUCT_LEN(identities); i++) {
 		struct pg_table t = table;

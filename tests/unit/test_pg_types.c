@@ -10,7 +10,7 @@
 #include "pg/types.h"
 #include "record/format.h"
 
-#define NUMERIC(p, s) (((p) << 16 | ((s) & 0x7ff)) + 4)
+#define NUMERIC(p, s) (((p) << 16 | ((s)&0x7ff)) + 4)
 
 static struct pg_catalog *catalog;
 
@@ -181,8 +181,8 @@ static const struct vector numerics[] = {
 	{1700, NUMERIC(10, 2), "00010001000000020001", "10000.00", NULL},
 	{1700, NUMERIC(10, 2), "0003000140000002270f270f26ac", "-99999999.99", NULL},
 	{1700, NUMERIC(9, 9), "0001fffd0000000903e8", "0.000000001", ".000000001"},
-	{1700, NUMERIC(38, 0), "000a0009000000000063270f270f270f270f270f270f270f270f270f",
-	 "99999999999999999999999999999999999999", NULL},
+	{1700, NUMERIC(38, 0), "000a0009000000000063270f270f270f270f270f270f270f270f270f", "99999999999999999999999999999999999999",
+	 NULL},
 	{1700, NUMERIC(38, 1), "000b0009000000010009270f270f270f270f270f270f270f270f270f2328",
 	 "9999999999999999999999999999999999999.9", NULL},
 	{1700, NUMERIC(38, 1), "000b000900000001000c0d801ed204d2162e23340d801ed204d2162e1388",
@@ -257,40 +257,48 @@ static void arrays(void **state)
 		int ndims;
 		struct vector v;
 	} vectors[] = {
-		{1, {1007, -1, "00000001 00000001 00000017 00000003 00000001 00000004 00000001 ffffffff 00000004 00000003",
-		     "{1,NULL,3}", "[1, NULL, 3]"}},
-		{0, {1007, -1, "00000001 00000000 00000017 00000002 00000000 00000004 00000005 00000004 00000006", "[0:1]={5,6}",
-		     "[5, 6]"}},
+		{1,
+		 {1007, -1, "00000001 00000001 00000017 00000003 00000001 00000004 00000001 ffffffff 00000004 00000003",
+		  "{1,NULL,3}", "[1, NULL, 3]"}},
+		{0,
+		 {1007, -1, "00000001 00000000 00000017 00000002 00000000 00000004 00000005 00000004 00000006", "[0:1]={5,6}",
+		  "[5, 6]"}},
 		{1, {1007, -1, "000000000000000000000017", "{}", "[]"}},
 		{2, {1007, -1, "000000000000000000000017", "{}", "[]"}},
-		{2, {1007, -1,
-		     "00000002 00000000 00000017 00000002 00000001 00000002 00000001 00000004 00000001 00000004 00000002 "
-		     "00000004 00000003 00000004 00000004",
-		     "{{1,2},{3,4}}", "[[1, 2], [3, 4]]"}},
-		{1, {1007, -1,
-		     "00000002 00000000 00000017 00000001 00000001 00000002 00000001 00000004 00000001 00000004 00000002",
-		     "{{1,2}}",
-		     "error: type integer[]: the value has 2 dimensions, 1 is declared: declare the column with as many [] as its "
-		     "values have"}},
-		{2, {1007, -1, "00000001 00000000 00000017 00000001 00000001 00000004 00000001", "{1}",
-		     "error: type integer[]: the value has 1 dimension, 2 are declared: declare the column with as many [] as its "
-		     "values have"}},
-		{1, {1009, -1,
-		     "00000001 00000001 00000019 00000004 00000001 00000004 4e554c4c ffffffff 00000000 00000002 5c22",
-		     "{\"NULL\",NULL,\"\",\"\\\\\\\"\"}", "['NULL', NULL, '', '\\\\\"']"}},
-		{1, {1231, NUMERIC(10, 2), "00000001 00000000 000006a4 00000001 00000001 0000000c 0002000000000002000103e8", "{1.10}",
-		     "[1.10]"}},
-		{1, {1115, -1, "00000001 00000000 0000045a 00000002 00000001 00000008 00023e0786c26000 00000008 7fffffffffffffff",
-		     "{\"2020-01-01 00:00:00\",infinity}", "['2020-01-01 00:00:00', infinity]"}},
-		{1, {1020, -1,
-		     "00000001 00000000 0000025b 00000002 00000001 00000020 4008000000000000 4010000000000000 3ff0000000000000 "
-		     "4000000000000000 00000020 401c000000000000 4020000000000000 4014000000000000 4018000000000000",
-		     "{(3,4),(1,2);(7,8),(5,6)}", "['(3,4),(1,2)', '(7,8),(5,6)']"}},
+		{2,
+		 {1007, -1,
+		  "00000002 00000000 00000017 00000002 00000001 00000002 00000001 00000004 00000001 00000004 00000002 "
+		  "00000004 00000003 00000004 00000004",
+		  "{{1,2},{3,4}}", "[[1, 2], [3, 4]]"}},
+		{1,
+		 {1007, -1, "00000002 00000000 00000017 00000001 00000001 00000002 00000001 00000004 00000001 00000004 00000002",
+		  "{{1,2}}",
+		  "error: type integer[]: the value has 2 dimensions, 1 is declared: declare the column with as many [] as its "
+		  "values have"}},
+		{2,
+		 {1007, -1, "00000001 00000000 00000017 00000001 00000001 00000004 00000001", "{1}",
+		  "error: type integer[]: the value has 1 dimension, 2 are declared: declare the column with as many [] as its "
+		  "values have"}},
+		{1,
+		 {1009, -1, "00000001 00000001 00000019 00000004 00000001 00000004 4e554c4c ffffffff 00000000 00000002 5c22",
+		  "{\"NULL\",NULL,\"\",\"\\\\\\\"\"}", "['NULL', NULL, '', '\\\\\"']"}},
+		{1,
+		 {1231, NUMERIC(10, 2), "00000001 00000000 000006a4 00000001 00000001 0000000c 0002000000000002000103e8", "{1.10}",
+		  "[1.10]"}},
+		{1,
+		 {1115, -1, "00000001 00000000 0000045a 00000002 00000001 00000008 00023e0786c26000 00000008 7fffffffffffffff",
+		  "{\"2020-01-01 00:00:00\",infinity}", "['2020-01-01 00:00:00', infinity]"}},
+		{1,
+		 {1020, -1,
+		  "00000001 00000000 0000025b 00000002 00000001 00000020 4008000000000000 4010000000000000 3ff0000000000000 "
+		  "4000000000000000 00000020 401c000000000000 4020000000000000 4014000000000000 4018000000000000",
+		  "{(3,4),(1,2);(7,8),(5,6)}", "['(3,4),(1,2)', '(7,8),(5,6)']"}},
 		{0, {22, -1, "00000001 00000000 00000015 00000002 00000000 00000002 0001 00000002 fffe", "1 -2", "[1, -2]"}},
 		{0, {22, -1, "00000001 00000000 00000015 00000000 00000000", "", "[]"}},
 		{0, {30, -1, "00000001 00000000 0000001a 00000001 00000000 00000004 ffffffff", "4294967295", "[4294967295]"}},
-		{1, {1007, -1, "00000001 00000000 00000014 00000001 00000001 00000008 0000000000000001", NULL,
-		     "error: type integer[]: its elements have type 20, 23 was expected"}},
+		{1,
+		 {1007, -1, "00000001 00000000 00000014 00000001 00000001 00000008 0000000000000001", NULL,
+		  "error: type integer[]: its elements have type 20, 23 was expected"}},
 	};
 	(void)state;
 	for (size_t i = 0; i < DUCT_LEN(vectors); i++)
@@ -315,8 +323,7 @@ static void ranges(void **state)
 		{4451, -1, "00000000", "{}", "[]"},
 		{4451, -1,
 		 "00000002 00000011 02 00000004 00000001 00000004 00000003 00000011 02 00000004 00000005 00000004 00000007",
-		 "{[1,3),[5,7)}",
-		 "[" RANGE("1", "3", "true", "false", "false") ", " RANGE("5", "7", "true", "false", "false") "]"},
+		 "{[1,3),[5,7)}", "[" RANGE("1", "3", "true", "false", "false") ", " RANGE("5", "7", "true", "false", "false") "]"},
 	};
 	(void)state;
 	for (size_t i = 0; i < DUCT_LEN(vectors); i++)
@@ -356,9 +363,11 @@ static void composed_by_hand(void **state)
 		      "error: type comp: field 1 has type 20, 23 was expected");
 
 	static const struct duct_type pair[] = {{.kind = DUCT_VARCHAR, .name = "key"}, {.kind = DUCT_VARCHAR, .name = "value"}};
-	struct pg_mapping hstore = {
-		.codec = PG_HSTORE, .type_name = "hstore", .type = {.kind = DUCT_MAP, .nchildren = 2, .children = pair}};
-	check_mapping(&hstore, "00000002 00000001 61 00000001 31 00000001 62 ffffffff", "\"a\"=>\"1\", \"b\"=>NULL", "{a=1, b=NULL}");
+	struct pg_mapping hstore = {.codec = PG_HSTORE,
+				    .type_name = "hstore",
+				    .type = {.kind = DUCT_MAP, .nchildren = 2, .children = pair}};
+	check_mapping(&hstore, "00000002 00000001 61 00000001 31 00000001 62 ffffffff", "\"a\"=>\"1\", \"b\"=>NULL",
+		      "{a=1, b=NULL}");
 	check_mapping(&hstore, "00000001 00000003 632064 00000005 7822795c7a", "\"c d\"=>\"x\\\"y\\\\z\"", "{c d='x\"y\\\\z'}");
 	check_mapping(&hstore, "00000000", "", "{}");
 
@@ -371,8 +380,9 @@ static void composed_by_hand(void **state)
 	struct pg_mapping ewkb = {.codec = PG_EWKB, .type_name = "geometry", .type = {.kind = DUCT_VARCHAR}};
 	check_mapping(&ewkb, "0101000020e6100000", "0101000020E6100000", "0101000020E6100000");
 	static const struct duct_type element = {.kind = DUCT_FLOAT32, .name = "element"};
-	struct pg_mapping vector = {
-		.codec = PG_PGVECTOR, .type_name = "vector", .type = {.kind = DUCT_LIST, .nchildren = 1, .children = &element}};
+	struct pg_mapping vector = {.codec = PG_PGVECTOR,
+				    .type_name = "vector",
+				    .type = {.kind = DUCT_LIST, .nchildren = 1, .children = &element}};
 	check_mapping(&vector, "000200003f80000040200000", "[1,2.5]", "[1.0, 2.5]");
 	duct_arena_done(&arena);
 }
@@ -432,10 +442,31 @@ static void refused(void **state)
 		uint32_t oid;
 		const char *text;
 	} texts[] = {
-		{23, "2147483648"}, {23, ""}, {23, "1x"}, {23, "-"}, {20, "9223372036854775808"}, {20, "-9223372036854775809"},
-		{26, "-1"}, {701, "1.5x"}, {701, "0x10"}, {16, "true"}, {17, "\\x0"}, {17, "\\001"}, {1082, "2024-13-01"},
-		{1114, "2024-01-01"}, {1083, "24:00:01"}, {2950, "a0eebc99"}, {1007, "{1,2"}, {1007, "{1,}"}, {1007, "{1}}"},
-		{3904, "[1,2"}, {3904, "[1,2)x"}, {4451, "{[1,2)"}, {600, "(1,2"}, {1700, "1.5.5"}, {1184, "2024-01-01 00:00:00"},
+		{23, "2147483648"},
+		{23, ""},
+		{23, "1x"},
+		{23, "-"},
+		{20, "9223372036854775808"},
+		{20, "-9223372036854775809"},
+		{26, "-1"},
+		{701, "1.5x"},
+		{701, "0x10"},
+		{16, "true"},
+		{17, "\\x0"},
+		{17, "\\001"},
+		{1082, "2024-13-01"},
+		{1114, "2024-01-01"},
+		{1083, "24:00:01"},
+		{2950, "a0eebc99"},
+		{1007, "{1,2"},
+		{1007, "{1,}"},
+		{1007, "{1}}"},
+		{3904, "[1,2"},
+		{3904, "[1,2)x"},
+		{4451, "{[1,2)"},
+		{600, "(1,2"},
+		{1700, "1.5.5"},
+		{1184, "2024-01-01 00:00:00"},
 	};
 	(void)state;
 	for (size_t i = 0; i < DUCT_LEN(vectors); i++)
@@ -522,10 +553,10 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(scalar_vectors), cmocka_unit_test(numeric_vectors), cmocka_unit_test(huge_numeric),
+		cmocka_unit_test(scalar_vectors), cmocka_unit_test(numeric_vectors),	cmocka_unit_test(huge_numeric),
 		cmocka_unit_test(time_limits),	  cmocka_unit_test(infinite_intervals), cmocka_unit_test(arrays),
-		cmocka_unit_test(ranges),	  cmocka_unit_test(composed_by_hand), cmocka_unit_test(plans),
-		cmocka_unit_test(refused),	  cmocka_unit_test(invalid_utf8),     cmocka_unit_test(into_vector),
+		cmocka_unit_test(ranges),	  cmocka_unit_test(composed_by_hand),	cmocka_unit_test(plans),
+		cmocka_unit_test(refused),	  cmocka_unit_test(invalid_utf8),	cmocka_unit_test(into_vector),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -18,18 +18,10 @@ static void build_args(struct duct_buf *to, const char *spec, va_list args)
 	for (; *spec; spec++) {
 		const char *s;
 		switch (*spec) {
-		case 'c':
-			duct_buf_putc(to, (char)va_arg(args, int));
-			break;
-		case 'h':
-			duct_buf_be16(to, (uint16_t)va_arg(args, int));
-			break;
-		case 'i':
-			duct_buf_be32(to, va_arg(args, unsigned));
-			break;
-		case 'q':
-			duct_buf_be64(to, va_arg(args, uint64_t));
-			break;
+		case 'c': duct_buf_putc(to, (char)va_arg(args, int)); break;
+		case 'h': duct_buf_be16(to, (uint16_t)va_arg(args, int)); break;
+		case 'i': duct_buf_be32(to, va_arg(args, unsigned)); break;
+		case 'q': duct_buf_be64(to, va_arg(args, uint64_t)); break;
 		case 's':
 			s = va_arg(args, const char *);
 			duct_buf_append(to, s, strlen(s) + 1);
@@ -51,7 +43,7 @@ static void build(struct duct_buf *to, const char *spec, ...)
 	va_end(args);
 }
 
-#define T(v) ((uint64_t)((v) - 946684800000000))
+#define T(v) ((uint64_t)((v)-946684800000000))
 
 static struct duct_buf held; /* the bytes that the last message points into */
 
@@ -206,8 +198,7 @@ static void two_phase(void **state)
 
 /* R of table s.t(id int key, name text, big text) */
 #define R_SPEC "cisschcsiicsiicsii"
-#define R_BODY(identity, k1, k2) \
-	'R', 9U, "s", "t", identity, 3, k1, "id", 23U, ~0U, k2, "name", 25U, ~0U, k2, "big", 25U, ~0U
+#define R_BODY(identity, k1, k2) 'R', 9U, "s", "t", identity, 3, k1, "id", 23U, ~0U, k2, "name", 25U, ~0U, k2, "big", 25U, ~0U
 
 static void relation_message(void **state)
 {
@@ -385,7 +376,8 @@ static void rows_full(void **state)
 		{.name = "name", .attnum = 3, .typid = 25, .typmod = -1, .type_name = "text", .missing = "x'y"},
 		{.name = "big", .attnum = 4, .typid = 1043, .typmod = -1, .type_name = "character varying"},
 	};
-	struct pg_table facts = {.oid = 9, .schema = "s", .name = "t", .kind = 'r', .identity = 'f', .ncolumns = 3, .columns = columns};
+	struct pg_table facts = {
+		.oid = 9, .schema = "s", .name = "t", .kind = 'r', .identity = 'f', .ncolumns = 3, .columns = columns};
 	struct table t;
 	(void)state;
 	for (int with_key = 0; with_key < 2; with_key++) {
@@ -467,10 +459,18 @@ static int done(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(frames),	   cmocka_unit_test(feedback),	      cmocka_unit_test(transactions),
-		cmocka_unit_test(streams),	   cmocka_unit_test(two_phase),	      cmocka_unit_test(relation_message),
-		cmocka_unit_test(cut_messages),	   cmocka_unit_test(unknown_messages), cmocka_unit_test(rows_by_key),
-		cmocka_unit_test(rows_full),	   cmocka_unit_test(undone_rows),      cmocka_unit_test(no_identity),
+		cmocka_unit_test(frames),
+		cmocka_unit_test(feedback),
+		cmocka_unit_test(transactions),
+		cmocka_unit_test(streams),
+		cmocka_unit_test(two_phase),
+		cmocka_unit_test(relation_message),
+		cmocka_unit_test(cut_messages),
+		cmocka_unit_test(unknown_messages),
+		cmocka_unit_test(rows_by_key),
+		cmocka_unit_test(rows_full),
+		cmocka_unit_test(undone_rows),
+		cmocka_unit_test(no_identity),
 		cmocka_unit_test(same_key_in_other_bytes),
 	};
 	return cmocka_run_group_tests(tests, NULL, done);

@@ -42,8 +42,8 @@ static bool describe_as(struct world *w, uint32_t oid, char identity, int extra)
 	struct pgout_column columns[4] = {{names[0], INT4, -1, identity == 'd'}};
 	for (int i = 1; i <= extra; i++)
 		columns[i] = (struct pgout_column){names[i], INT4, -1, false};
-	const struct pgout_relation m = {.oid = oid, .schema = "s", .name = "t", .identity = identity, .ncolumns = 1 + extra,
-					 .columns = columns};
+	const struct pgout_relation m = {
+		.oid = oid, .schema = "s", .name = "t", .identity = identity, .ncolumns = 1 + extra, .columns = columns};
 	struct pg_relation *rel;
 	struct duct_error err;
 	assert_int_equal(pg_relation_from_message(&rel, &m, NULL, w->catalog, ++w->g.version, &err), 0);

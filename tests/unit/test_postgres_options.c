@@ -74,7 +74,11 @@ static int load(struct postgres_config *c, const char *const *pairs, struct duct
 		values[n++] = (struct duct_opt_value){.name = pairs[0], .text = pairs[1]};
 	return duct_opts_load(c, sizeof *c, duct_source_postgres_opts, values, n, "source \"postgres\"", err);
 }
-#define PAIRS(...) (const char *const[]){"dsn", "dbname=x", "slot", "s", "publication", "p", ##__VA_ARGS__, NULL}
+#define PAIRS(...) \
+	(const char *const[]) \
+	{ \
+		"dsn", "dbname=x", "slot", "s", "publication", "p", ##__VA_ARGS__, NULL \
+	}
 
 static void test_values(void **state)
 {

@@ -182,7 +182,8 @@ static void test_no_folder(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_messages_beyond_the_memory), cmocka_unit_test(test_order_and_aborts),
+		cmocka_unit_test(test_messages_beyond_the_memory),
+		cmocka_unit_test(test_order_and_aborts),
 		cmocka_unit_test(test_file),
 		cmocka_unit_test(test_no_folder),
 	};

@@ -146,9 +146,7 @@ static void closing_wakes_all(void **state)
 		if (full)
 			assert_int_equal(duct_queue_push(q, number(1), 1, 0), 1);
 		for (int i = 0; i < 4; i++)
-			assert_int_equal(pthread_create(&threads[i], NULL, full ? wait_for_room : wait_for_item,
-							&waiters[i]),
-					 0);
+			assert_int_equal(pthread_create(&threads[i], NULL, full ? wait_for_room : wait_for_item, &waiters[i]), 0);
 		for (int i = 0; i < 4; i++)
 			while (!atomic_load(&waiters[i].started))
 				sched_yield();
@@ -174,8 +172,7 @@ static void *send_many(void *arg)
 {
 	struct party *p = arg;
 	for (int i = 0; i < PER_SENDER; i++)
-		if (duct_queue_push(p->q, number((uintptr_t)(p->id * PER_SENDER + i + 1)), (size_t)(i % 7) + 1, -1) !=
-		    1)
+		if (duct_queue_push(p->q, number((uintptr_t)(p->id * PER_SENDER + i + 1)), (size_t)(i % 7) + 1, -1) != 1)
 			return number(1);
 	return NULL;
 }

@@ -22,8 +22,7 @@ static void fill(struct verify_digest *d, const bool *wanted, const struct row *
 		char text[32];
 		snprintf(text, sizeof text, "k=%d", rows->key);
 		verify_digest_add(d, (const uint64_t[]){(uint64_t)rows->key << 48, 1},
-				  (const uint64_t[]){(uint64_t)rows->value * 0x9E3779B97F4A7C15, (uint64_t)rows->value},
-				  text);
+				  (const uint64_t[]){(uint64_t)rows->value * 0x9E3779B97F4A7C15, (uint64_t)rows->value}, text);
 	}
 	verify_digest_finish(d);
 }

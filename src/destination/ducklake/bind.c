@@ -71,8 +71,7 @@ static int next_live(const struct binder *b, int16_t above, int16_t below)
 	int best = -1;
 	for (size_t j = 0; j < b->m->ncolumns; j++) {
 		int16_t n = b->m->columns[j].attnum;
-		if (!b->used[j] && n > above && n < below && is_live(b->rel, n) &&
-		    (best < 0 || n < b->m->columns[best].attnum))
+		if (!b->used[j] && n > above && n < below && is_live(b->rel, n) && (best < 0 || n < b->m->columns[best].attnum))
 			best = (int)j;
 	}
 	return best;
@@ -177,8 +176,8 @@ static void number_new(struct binder *b)
 	}
 }
 
-void mirror_bind(const struct mirror *m, const struct duct_relation *rel, const struct lake_column *const *types,
-		 int *ret_columns, int16_t *ret_attnums)
+void mirror_bind(const struct mirror *m, const struct duct_relation *rel, const struct lake_column *const *types, int *ret_columns,
+		 int16_t *ret_attnums)
 {
 	AUTO_FREE int *named = duct_xcalloc((size_t)rel->ncolumns + 1, sizeof *named);
 	AUTO_FREE bool *used = duct_xcalloc(m->ncolumns + 1, sizeof *used);

@@ -79,8 +79,8 @@ static int rename_to_passing(struct ducklake *d, struct mirror *m, int64_t colum
 	return lake_txn_rename_column(group_txn(d), mirror_table(d, m), column_id, passing, err);
 }
 
-static int drop_gone(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, const int64_t *ids,
-		     int64_t kept_id, struct duct_error *err)
+static int drop_gone(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, const int64_t *ids, int64_t kept_id,
+		     struct duct_error *err)
 {
 	for (size_t i = 0; i < m->ncolumns;) {
 		struct mirror_column *mc = &m->columns[i];
@@ -153,11 +153,10 @@ static int retype(struct ducklake *d, struct mirror *m, const struct duct_relati
 	AUTO_BUF struct duct_buf was = {0}, is = {0};
 	duct_type_print(&was, &lc->type);
 	duct_type_print(&is, &c->type);
-	return duct_fail(err, DUCT_DATA,
-			 "column \"%s\" of \"%s\".\"%s\" changed from %s to %s (%s), which the lake cannot do in place: "
-			 MIRROR_REMEDY,
-			 c->name, rel->schema, rel->name, was.data, is.data, c->source_type ? c->source_type : "?",
-			 rel->schema, rel->name);
+	return duct_fail(
+		err, DUCT_DATA,
+		"column \"%s\" of \"%s\".\"%s\" changed from %s to %s (%s), which the lake cannot do in place: " MIRROR_REMEDY,
+		c->name, rel->schema, rel->name, was.data, is.data, c->source_type ? c->source_type : "?", rel->schema, rel->name);
 }
 
 /* Names that columns hand on to each other are free before they are taken: who has to give one up gets a passing one. */
@@ -224,8 +223,7 @@ void mirror_add_column(struct mirror *m, const struct duct_column *c, int16_t at
  * What rows have that are older than the column: *ret_value (NULL: NULL) when the lake can say it for all of them at once,
  * else false. Under the column's name the source may have another one by now.
  */
-static bool old_rows_value(const struct duct_relation *rel, const struct duct_column *c, int16_t attnum,
-			   const char **ret_value)
+static bool old_rows_value(const struct duct_relation *rel, const struct duct_column *c, int16_t attnum, const char **ret_value)
 {
 	const struct duct_live_column *live = NULL;
 	for (int i = 0; i < rel->nlive; i++)
@@ -241,8 +239,8 @@ static bool old_rows_value(const struct duct_relation *rel, const struct duct_co
 	return true;
 }
 
-static int add_new(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, int64_t *ids,
-		   const int16_t *attnums, struct duct_error *err)
+static int add_new(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, int64_t *ids, const int16_t *attnums,
+		   struct duct_error *err)
 {
 	for (int i = 0; i < rel->ncolumns; i++) {
 		const struct duct_column *c = &rel->columns[i];

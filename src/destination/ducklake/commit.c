@@ -13,8 +13,8 @@ static int write_deletes(struct ducklake *d, struct mirror *m, int64_t file_id, 
 	struct lake_new_delete_file file = {.count = (int64_t)dead->n};
 	struct lake_txn_table *t = mirror_table(d, m);
 	AUTO_FREE int64_t *positions = positions_sorted(dead);
-	int rc = lake_write_delete_file(lake_txn_table_path(t), data_path, positions, NULL, dead->n, &file.path,
-					&file.size_bytes, &file.footer_size, err);
+	int rc = lake_write_delete_file(lake_txn_table_path(t), data_path, positions, NULL, dead->n, &file.path, &file.size_bytes,
+					&file.footer_size, err);
 	if (rc == 0)
 		lake_txn_add_delete_file(d->txn, t, file_id, on_new_file, &file);
 	return rc;
@@ -32,10 +32,11 @@ int ducklake_doubt(struct ducklake *d, const struct mirror *m, struct duct_error
 {
 	if (!lake_index_set_doubt(d->indexes))
 		return 0;
-	return duct_fail(err, DUCT_RETRY,
-			 "a key of \"%s\".\"%s\" is there that should not be, or shares its hash with another: the key index is built "
-			 "anew with other hashes",
-			 m->rel->schema, m->rel->name);
+	return duct_fail(
+		err, DUCT_RETRY,
+		"a key of \"%s\".\"%s\" is there that should not be, or shares its hash with another: the key index is built "
+		"anew with other hashes",
+		m->rel->schema, m->rel->name);
 }
 
 /* The dead rows of one live file. */
@@ -45,8 +46,7 @@ static int plan_file_deaths(struct ducklake *d, struct mirror *m, const struct m
 	int64_t n = (int64_t)file->dying.n;
 	if (file->record_count - file->dead_count == n) {
 		lake_txn_end_file(d->txn, t, file->id);
-	} else if (!file->has_deletes &&
-		   (n >= d->config->delete_file_rows || !lake_txn_has_room_for_marks(d->txn, t))) {
+	} else if (!file->has_deletes && (n >= d->config->delete_file_rows || !lake_txn_has_room_for_marks(d->txn, t))) {
 		return write_deletes(d, m, file->id, -1, file->path, &file->dying, err);
 	} else {
 		AUTO_FREE int64_t *positions = positions_sorted(&file->dying);
@@ -93,8 +93,7 @@ static int plan_aside_deaths(struct ducklake *d, struct duct_error *err)
 	return 0;
 }
 
-int ducklake_send(struct ducklake *d, const struct lake_commit_info *info, struct lake_txn_result *ret,
-		  struct duct_error *err)
+int ducklake_send(struct ducklake *d, const struct lake_commit_info *info, struct lake_txn_result *ret, struct duct_error *err)
 {
 	bool full = group_is_full(d);
 	d->sent = true;
@@ -177,8 +176,7 @@ static int reserve_for_effects(struct mirror *m, struct duct_error *err)
 }
 
 /* Brings index and file list of a mirror up to the commit. */
-static int follow_commit(struct ducklake *d, struct mirror *m, const struct lake_txn_result *result,
-			 struct duct_error *err)
+static int follow_commit(struct ducklake *d, struct mirror *m, const struct lake_txn_result *result, struct duct_error *err)
 {
 	mirror_count_inlined(d, m);
 	if (m->table_id < 0 || !m->index) { /* new tables: index and files are read when first needed */

@@ -157,8 +157,7 @@ static int destination_resume(void *dest, struct duct_checkpoint *ret, struct du
 	d->known_oids = duct_xcalloc(n + 1, sizeof *d->known_oids);
 	ret->nknown = 0;
 	for (size_t i = 0; i < n; i++)
-		if (!mirror_state_is(relations[i].state, MIRROR_COPY_AGAIN, NULL) &&
-		    strcmp(relations[i].state, MIRROR_GONE) != 0)
+		if (!mirror_state_is(relations[i].state, MIRROR_COPY_AGAIN, NULL) && strcmp(relations[i].state, MIRROR_GONE) != 0)
 			d->known_oids[ret->nknown++] = relations[i].source_oid;
 	ret->known_oids = d->known_oids;
 	return 0;
@@ -201,7 +200,8 @@ static int destination_commit(void *dest, bool last, struct duct_commit_result *
 	/* The commit stands. What must be copied is settled when the flow opens, so it opens again. */
 	return duct_fail(err, DUCT_RETRY,
 			 "table \"%s\".\"%s\" is copied again: its older rows have values in a new column that only the "
-			 "source knows", again->rel->schema, again->rel->name);
+			 "source knows",
+			 again->rel->schema, again->rel->name);
 }
 
 static int destination_idle(void *dest, bool last, struct duct_error *err)

@@ -45,7 +45,7 @@ enum mirror_mode {
 struct mirror_file {
 	int64_t id; /* first: they are searched by it */
 	int64_t record_count, dead_count;
-	bool has_deletes; /* a delete file or marks exist */
+	bool has_deletes;	/* a delete file or marks exist */
 	struct positions dying; /* with the commit under way */
 	char *path;
 	struct lake_file lake; /* as listed; path points to `path` */
@@ -63,42 +63,42 @@ struct mirror {
 	uint32_t oid;
 	struct duct_relation *rel; /* the newest version met */
 	enum mirror_mode mode;
-	bool copy_again; /* has a column whose values in older rows only the source has */
-	int recopies;	 /* how often it was copied again since a change of it was last taken over */
-	bool incomplete; /* never copied: rows may be missing in the lake without anything being wrong */
-	bool gone; /* another source table has taken its name and its lake table */
+	bool copy_again;  /* has a column whose values in older rows only the source has */
+	int recopies;	  /* how often it was copied again since a change of it was last taken over */
+	bool incomplete;  /* never copied: rows may be missing in the lake without anything being wrong */
+	bool gone;	  /* another source table has taken its name and its lake table */
 	int64_t table_id; /* -1: created by the open group */
 	struct mirror_column *columns;
 	size_t ncolumns, columns_cap;
 	bool relation_changed; /* its row in ductstream_relation must be written with the next commit */
 
-	struct lake_txn_table *t; /* in the open transaction; NULL: not touched by it yet */
-	bool in_group;		  /* member of ducklake.touched */
-	bool truncated;		  /* the open group begins with a truncate */
-	struct fold *fold;	  /* the open group's rows, of its last window */
+	struct lake_txn_table *t;   /* in the open transaction; NULL: not touched by it yet */
+	bool in_group;		    /* member of ducklake.touched */
+	bool truncated;		    /* the open group begins with a truncate */
+	struct fold *fold;	    /* the open group's rows, of its last window */
 	struct lake_index *settled; /* what its earlier windows did (settled.c); NULL: there was none */
 
-	struct lake_index *index; /* NULL until first needed; never for MIRROR_APPEND */
+	struct lake_index *index;  /* NULL until first needed; never for MIRROR_APPEND */
 	struct mirror_file *files; /* by id; loaded with the index */
 	size_t nfiles, files_cap;
 
 	/* Rows inside the catalog, dead ones included: those of before the flow opened are known after resting_read(). */
 	int64_t inlined_rows, inlined_bytes, inlined_since_us;
 	int64_t small_files; /* live ones, as of the last flush */
-	bool inlines; /* the open transaction inlines this table's rows */
+	bool inlines;	     /* the open transaction inlines this table's rows */
 
 	/* Projections of relation versions onto the lake's columns as of the open transaction. */
 	struct mirror_map {
 		const struct duct_relation *rel;
 		int *columns;
-	} *maps;
+	} * maps;
 	size_t nmaps, maps_cap;
 
 	/* Lake column ids of the columns of relation versions: the newest, and those that open rows came with. */
 	struct mirror_version {
 		const struct duct_relation *rel;
 		int64_t *column_ids;
-	} *versions;
+	} * versions;
 	size_t nversions, versions_cap;
 };
 
@@ -133,7 +133,7 @@ struct ducklake {
 	struct lake_points *points; /* unsent values are read back with it */
 	struct lake_index_set *indexes;
 	struct mirror *mirrors[MIRROR_BUCKETS], *resting[MIRROR_BUCKETS];
-	bool inlined_read; /* what the catalog held of inlined rows when the flow opened is known */
+	bool inlined_read;    /* what the catalog held of inlined rows when the flow opened is known */
 	uint32_t *known_oids; /* handed out by resume */
 
 	/* The open group. */
@@ -148,31 +148,31 @@ struct ducklake {
 	struct aside *asides;
 	size_t nasides, asides_cap;
 	struct duct_pos upto;
-	bool has_upto, partial;	      /* partial: the last transaction is not complete */
+	bool has_upto, partial; /* partial: the last transaction is not complete */
 	size_t pending_bytes, pending_rows;
 	int64_t temporary_row_id; /* the last one that settled.c has given */
-	bool was_full; /* the group that was sent last */
-	bool last;     /* the commit that is made now is the flow's last */
+	bool was_full;		  /* the group that was sent last */
+	bool last;		  /* the commit that is made now is the flow's last */
 	uint64_t source_rows;
 	int64_t opened_us, last_commit_us; /* monotonic; opened_us 0: empty */
 	int64_t renewed_us;		   /* likewise: when files aside were last said to be wanted */
 	int64_t flush_checked_us;
-	bool flush_due; /* a table has too much inlined */
+	bool flush_due;		   /* a table has too much inlined */
 	struct flushing *flushing; /* under way, else NULL (flush.h) */
 
 	const struct mirror *copy_again; /* the open group has found this one to be copied again */
 	struct {
 		uint32_t oid; /* 0: none */
 		int recopies;
-		char *why;    /* malloc */
-	} given_up;	      /* the open group cannot go on because of this table */
+		char *why;	    /* malloc */
+	} given_up;		    /* the open group cannot go on because of this table */
 	struct ducklake_load *load; /* a copy under way, else NULL */
 };
 
 /* bind.c: for each column of the relation its place in m->columns (-1: new) and the source's number of it (0: not
  * known). types: lake columns of m->columns, by place, NULL when the lake has one no longer. */
-void mirror_bind(const struct mirror *m, const struct duct_relation *rel, const struct lake_column *const *types,
-		 int *ret_columns, int16_t *ret_attnums);
+void mirror_bind(const struct mirror *m, const struct duct_relation *rel, const struct lake_column *const *types, int *ret_columns,
+		 int16_t *ret_attnums);
 
 /* columns.c */
 /* Lake column ids of the relation's columns, -1 where it is new; malloc. Numbers (may be NULL) as in mirror_bind. */
@@ -190,8 +190,7 @@ void mirror_read_state(struct mirror *m, const char *state);
 /* The stream cannot be followed for this table, a copy can: remembers it and fails with RETRY; or, when it was tried in
  * vain or cannot be, for good. The format says what happened to the table. */
 int mirror_give_up(struct ducklake *d, const struct mirror *m, const struct duct_relation *rel, struct duct_error *err,
-		   const char *fmt, ...)
-	DUCT_PRINTF(5, 6);
+		   const char *fmt, ...) DUCT_PRINTF(5, 6);
 /* After a failed write: forgets the group, has the table that it gave up (if any) copied again, and fails. */
 int group_give_up(struct ducklake *d, struct duct_error *err);
 /* FATAL: what lake and source say of the row with this key cannot both be. */
@@ -226,8 +225,8 @@ int *mirror_key_columns(const struct mirror *m, const struct duct_relation *rel,
 /* How rows with these columns are hashed for the index now; keys stay the caller's. */
 struct lake_hasher mirror_hasher(const struct ducklake *d, const struct mirror *m, const int *keys, int nkeys);
 /* Fills the index from what a copy gathered; closed afterwards. Failing is no harm: it is built when needed. */
-void mirror_build_index(struct ducklake *d, struct mirror *m, struct lake_index_runs *const *runs, size_t n,
-			lake_place_fn *place, void *arg);
+void mirror_build_index(struct ducklake *d, struct mirror *m, struct lake_index_runs *const *runs, size_t n, lake_place_fn *place,
+			void *arg);
 int mirror_load(struct ducklake *d, struct mirror *m, struct duct_error *err); /* index fresh or rebuilt; no-op when done */
 /* The lake columns that rows are found by: the key, or all of a bag. malloc; NULL: err says why. */
 const struct lake_column **mirror_lake_keys(struct mirror *m, int *ret_n, struct duct_error *err);
@@ -261,7 +260,7 @@ bool mirror_inlined_place(const struct mirror *m, uint32_t nth, struct lake_plac
 void mirror_count_inlined(struct ducklake *d, struct mirror *m);
 
 /* resting.c: mirrors without a relation (`rel` NULL), of tables that only have rows inside the catalog. */
-int resting_read(struct ducklake *d, struct duct_error *err); /* at the first call; sets the numbers of all mirrors */
+int resting_read(struct ducklake *d, struct duct_error *err);  /* at the first call; sets the numbers of all mirrors */
 struct mirror *resting_find(struct ducklake *d, uint32_t oid); /* NULL when there is none */
 /* The mirror has been met: it takes over the numbers of the resting one of its table, which is freed. */
 void resting_wake(struct ducklake *d, struct mirror *m);
@@ -322,7 +321,6 @@ int ducklake_load_publish(void *dest, const struct duct_pos *pos, const char *so
 void ducklake_load_abort(void *dest);
 
 /* probe.c */
-int ducklake_probe(const void *config, const struct duct_ctx *ctx, duct_report_fn *report, void *arg,
-		   struct duct_error *err);
+int ducklake_probe(const void *config, const struct duct_ctx *ctx, duct_report_fn *report, void *arg, struct duct_error *err);
 
 #endif

@@ -19,8 +19,8 @@ const struct duct_opt ducklake_opts[] = {
 	    "create missing indexes on the catalog's statistics and file tables",
 	    .doc = "DuckLake catalogs have no indexes of their own; every client gains from these."),
 	OPT(C, schema, "schema", DUCT_OPT_STR, NULL, "lake schema for all tables (the source's schema when unset)"),
-	OPT(C, flush_interval_ms, "flush_interval", DUCT_OPT_DURATION, NULL,
-	    "commit at most this often while changes keep coming", .max = 3600000,
+	OPT(C, flush_interval_ms, "flush_interval", DUCT_OPT_DURATION, NULL, "commit at most this often while changes keep coming",
+	    .max = 3600000,
 	    .doc = "Unset: 100ms on a Postgres catalog, 200ms on SQLite. After a quiet spell a change is committed at once. All "
 		   "flows of a catalog share it: up to 500ms of it are the gap after a snapshot of any of them, in which other clients can commit."),
 	OPT(C, flush_rows, "flush_rows", DUCT_OPT_INT, "500000", "commit when this many changes are waiting", .min = 1,

@@ -148,7 +148,8 @@ static int take_end(void *arg, const struct lake_inlined_row *row, struct duct_e
 	struct flush *f = arg;
 	struct lake_inlined_row *ours = bsearch(row, f->rows, f->nrows, sizeof *f->rows, compare_rows);
 	if (!ours)
-		return duct_fail(err, DUCT_RETRY, "row %" PRId64 " of snapshot %" PRId64 " was not there before: another client wrote it",
+		return duct_fail(err, DUCT_RETRY,
+				 "row %" PRId64 " of snapshot %" PRId64 " was not there before: another client wrote it",
 				 row->row_id, row->begin_snapshot);
 	ours->end_snapshot = row->end_snapshot;
 	return 0;
@@ -174,8 +175,8 @@ static int write_deaths(struct ducklake *d, struct flush *f, struct lake_txn_tab
 	struct lake_new_delete_file file = {.count = (int64_t)f->ndead,
 					    .begin_snapshot = first,
 					    .partial_max = last > first ? last : 0};
-	int rc = lake_write_delete_file(lake_txn_table_path(t), f->path, positions, snapshots, f->ndead,
-					&file.path, &file.size_bytes, &file.footer_size, err);
+	int rc = lake_write_delete_file(lake_txn_table_path(t), f->path, positions, snapshots, f->ndead, &file.path,
+					&file.size_bytes, &file.footer_size, err);
 	if (rc == 0)
 		lake_txn_add_delete_file(d->txn, t, -1, f->ordinal, &file);
 	return rc;

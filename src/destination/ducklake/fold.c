@@ -101,8 +101,8 @@ static size_t add_slot(struct fold *f, struct lake_key_hash hash, bool base_pres
 	f->slots = duct_grow(f->slots, &f->slots_cap, f->nslots + 1, sizeof *f->slots);
 	struct fold_entry *e = entry(f, hash);
 	uint32_t next = e->slot ? e->slot - 1 : UINT32_MAX;
-	f->slots[f->nslots] = (struct fold_slot){
-		.hash = hash, .behind = -1, .aside = -1, .next = next, .base_present = base_present};
+	f->slots[f->nslots] =
+		(struct fold_slot){.hash = hash, .behind = -1, .aside = -1, .next = next, .base_present = base_present};
 	*e = (struct fold_entry){(uint32_t)++f->nslots, tag_of(hash)};
 	return f->nslots - 1;
 }

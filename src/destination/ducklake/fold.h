@@ -15,9 +15,9 @@
 /* Where the row is that a key had before the window. */
 enum fold_prior {
 	FOLD_NOWHERE,
-	FOLD_LAKE,  /* in the lake: place */
+	FOLD_LAKE,    /* in the lake: place */
 	FOLD_WRITTEN, /* in a file that an earlier window wrote aside: place.file_id is its number */
-	FOLD_DEAD,  /* an earlier window has ended the lake's row place.row_id */
+	FOLD_DEAD,    /* an earlier window has ended the lake's row place.row_id */
 };
 
 /* One key. Net effect: base_present/live = update, !base_present/live = insert, base_present/!live = delete. */
@@ -25,15 +25,15 @@ struct fold_slot {
 	struct lake_key_hash hash;
 	const struct duct_batch *batch; /* pending row; NULL when dead or written aside */
 	uint32_t row;
-	int32_t behind;	      /* earlier version that unsent values come from (fold_version), -1: all are sent */
-	int32_t aside;	      /* file that the live row was written to, -1: none */
+	int32_t behind; /* earlier version that unsent values come from (fold_version), -1: all are sent */
+	int32_t aside;	/* file that the live row was written to, -1: none */
 	uint32_t aside_pos;
-	uint32_t nth;	      /* bag: which of the equal base rows */
-	uint32_t next;	      /* slot of the same hash (bag), UINT32_MAX: none */
+	uint32_t nth;		 /* bag: which of the equal base rows */
+	uint32_t next;		 /* slot of the same hash (bag), UINT32_MAX: none */
 	struct lake_place place; /* when resolved: of the base row; row_id < 0: none of the lake's */
-	uint8_t prior;	      /* enum fold_prior, when resolved */
-	bool base_present;    /* the key had a row before the window */
-	bool live;	      /* it has one after it */
+	uint8_t prior;		 /* enum fold_prior, when resolved */
+	bool base_present;	 /* the key had a row before the window */
+	bool live;		 /* it has one after it */
 };
 
 struct fold_version {
@@ -48,7 +48,7 @@ struct fold {
 	struct fold_entry {
 		uint32_t slot; /* + 1, 0: free */
 		uint32_t tag;  /* of the hash: most look-ups end here, without the slot's cache line */
-	} *table;
+	} * table;
 	size_t table_size;
 	struct fold_version *versions;
 	size_t nversions, versions_cap;
@@ -56,7 +56,7 @@ struct fold {
 	struct fold_append {
 		const struct duct_batch *batch;
 		uint32_t row;
-	} *appends;
+	} * appends;
 	size_t nappends, appends_cap;
 	bool bag, truncated;
 };

@@ -63,7 +63,7 @@ struct folding {
 	struct lake_hasher hasher;
 	struct hashes {
 		struct lake_key_hash old, new; /* of the row that is spoken of, and of what it becomes */
-	} hashes[AHEAD];			      /* of the next rows, in turn */
+	} hashes[AHEAD];		       /* of the next rows, in turn */
 };
 
 static void hash_row(struct folding *f, uint32_t row)
@@ -129,18 +129,10 @@ static int fold_keyed_row(struct folding *f, uint32_t row, struct duct_error *er
 	enum fold_outcome outcome = FOLD_OK;
 	switch ((enum duct_op)f->batch->op[row]) {
 	case DUCT_INSERT:
-	case DUCT_READ:
-		outcome = fold_insert(fold, hashes.new, f->batch, row);
-		break;
-	case DUCT_UPDATE:
-		outcome = fold_update(fold, hashes.old, hashes.new, f->batch, row);
-		break;
-	case DUCT_DELETE:
-		outcome = fold_delete(fold, hashes.old);
-		break;
-	case DUCT_TRUNCATE:
-		group_truncate(f->d, f->m);
-		return 0;
+	case DUCT_READ: outcome = fold_insert(fold, hashes.new, f->batch, row); break;
+	case DUCT_UPDATE: outcome = fold_update(fold, hashes.old, hashes.new, f->batch, row); break;
+	case DUCT_DELETE: outcome = fold_delete(fold, hashes.old); break;
+	case DUCT_TRUNCATE: group_truncate(f->d, f->m); return 0;
 	}
 	if (outcome == FOLD_MISSING && f->batch->relation->may_lack)
 		return fold_lacking_row(f, row, err);
@@ -158,15 +150,10 @@ static int fold_append_only(struct folding *f, uint32_t row, struct duct_error *
 {
 	switch ((enum duct_op)f->batch->op[row]) {
 	case DUCT_INSERT:
-	case DUCT_READ:
-		fold_append_row(f->m->fold, f->batch, row);
-		return 0;
-	case DUCT_TRUNCATE:
-		group_truncate(f->d, f->m);
-		return 0;
+	case DUCT_READ: fold_append_row(f->m->fold, f->batch, row); return 0;
+	case DUCT_TRUNCATE: group_truncate(f->d, f->m); return 0;
 	case DUCT_UPDATE:
-	case DUCT_DELETE:
-		break;
+	case DUCT_DELETE: break;
 	}
 	return duct_fail(err, DUCT_FATAL, "table \"%s\".\"%s\" has no key, but its source sent an update or delete",
 			 f->batch->relation->schema, f->batch->relation->name);

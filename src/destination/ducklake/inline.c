@@ -80,9 +80,7 @@ bool mirror_inlined_place(const struct mirror *m, uint32_t nth, struct lake_plac
 {
 	int64_t version, first;
 	bool known = lake_txn_inlined_at(m->t, &version, &first);
-	*ret = (struct lake_place){.row_id = first + nth,
-				   .file_id = LAKE_INLINED,
-				   .position = (uint32_t)version};
+	*ret = (struct lake_place){.row_id = first + nth, .file_id = LAKE_INLINED, .position = (uint32_t)version};
 	return known;
 }
 

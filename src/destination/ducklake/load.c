@@ -17,7 +17,7 @@ enum { QUEUE_BYTES = 16 << 20, FILE_ROWS = 4 << 20 };
 struct load_table {
 	struct mirror *mirror;
 	struct lake_write_spec spec;
-	int *map; /* lake column -> relation column */
+	int *map;  /* lake column -> relation column */
 	int *keys; /* hashed for the key index; NULL: it has none */
 	int nkeys;
 };
@@ -29,14 +29,14 @@ struct ducklake_load {
 	struct finished {
 		struct mirror *mirror;
 		struct lake_new_file *file;
-	} *files;
+	} * files;
 	size_t nfiles, files_cap;
 	int64_t renewed_us; /* likewise guarded */
-	struct gathered { /* keys of one loader's files */
+	struct gathered {   /* keys of one loader's files */
 		size_t table;
 		struct lake_index_runs *runs;
 		size_t first; /* of `files` */
-	} *gathered;
+	} * gathered;
 	size_t ngathered, gathered_cap;
 };
 
@@ -62,7 +62,8 @@ struct loader {
 	struct lake_hasher hasher;
 };
 
-static int add_load_table(struct ducklake *d, struct duct_relation *rel, unsigned flags, struct load_table *t, struct duct_error *err)
+static int add_load_table(struct ducklake *d, struct duct_relation *rel, unsigned flags, struct load_table *t,
+			  struct duct_error *err)
 {
 	int rc = mirror_get(d, rel, &t->mirror, err);
 	if (rc < 0)
@@ -97,8 +98,7 @@ static int compare_tables(const void *a, const void *b)
 static const struct load_table *find_table(const struct ducklake_load *load, uint32_t oid)
 {
 	struct mirror wanted = {.oid = oid};
-	return bsearch(&(struct load_table){.mirror = &wanted}, load->tables, load->ntables, sizeof *load->tables,
-		       compare_tables);
+	return bsearch(&(struct load_table){.mirror = &wanted}, load->tables, load->ntables, sizeof *load->tables, compare_tables);
 }
 
 int ducklake_load_begin(void *dest, struct duct_relation *const *relations, size_t n, unsigned flags, struct duct_error *err)
@@ -119,8 +119,7 @@ int ducklake_load_begin(void *dest, struct duct_relation *const *relations, size
 	}
 	/* Planning one table may move the columns of another in memory only when it is the same table: now they are fixed. */
 	for (size_t i = 0; i < n; i++)
-		load->tables[i].spec.ncolumns =
-			lake_txn_columns(load->tables[i].mirror->t, &load->tables[i].spec.columns);
+		load->tables[i].spec.ncolumns = lake_txn_columns(load->tables[i].mirror->t, &load->tables[i].spec.columns);
 	qsort(load->tables, n, sizeof *load->tables, compare_tables);
 	return 0;
 }
@@ -160,8 +159,7 @@ static int gather_keys(struct loader *l, struct duct_error *err)
 	return 0;
 }
 
-static int loader_next(void *arg, const struct lake_row_ref **rows, const int64_t **row_ids, size_t *n,
-		       struct duct_error *err)
+static int loader_next(void *arg, const struct lake_row_ref **rows, const int64_t **row_ids, size_t *n, struct duct_error *err)
 {
 	struct loader *l = arg;
 	duct_batch_unref(l->batch);
@@ -293,7 +291,8 @@ int ducklake_loader_finish(void *loader, struct duct_error *err)
 	pthread_mutex_lock(&load->lock);
 	if (l->runs) {
 		load->gathered = duct_grow(load->gathered, &load->gathered_cap, load->ngathered + 1, sizeof *load->gathered);
-		load->gathered[load->ngathered++] = (struct gathered){(size_t)(l->table - load->tables), duct_steal(&l->runs), load->nfiles};
+		load->gathered[load->ngathered++] =
+			(struct gathered){(size_t)(l->table - load->tables), duct_steal(&l->runs), load->nfiles};
 	}
 	for (size_t i = 0; i < l->nfiles; i++) {
 		load->files = duct_grow(load->files, &load->files_cap, load->nfiles + 1, sizeof *load->files);
@@ -407,8 +406,7 @@ int ducklake_load_publish(void *dest, const struct duct_pos *pos, const char *so
 	for (size_t i = 0; i < d->ntouched; i++)
 		mirror_store(d, d->touched[i]);
 	AUTO_FREE char *message = duct_xasprintf("ductstream %s: copy", d->ctx->flow);
-	struct lake_commit_info info = {
-		.state = DUCT_STATE_STREAMING, .message = message, .source_identity = source_identity};
+	struct lake_commit_info info = {.state = DUCT_STATE_STREAMING, .message = message, .source_identity = source_identity};
 	if (set_position)
 		info.pos = *pos;
 	struct lake_txn_result result;

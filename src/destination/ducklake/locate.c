@@ -74,8 +74,10 @@ int *mirror_key_columns(const struct mirror *m, const struct duct_relation *rel,
 
 struct lake_hasher mirror_hasher(const struct ducklake *d, const struct mirror *m, const int *keys, int nkeys)
 {
-	return (struct lake_hasher){
-		.seed = lake_index_set_seed(d->indexes), .keys = keys, .nkeys = nkeys, .exact = m->mode == MIRROR_BAG};
+	return (struct lake_hasher){.seed = lake_index_set_seed(d->indexes),
+				    .keys = keys,
+				    .nkeys = nkeys,
+				    .exact = m->mode == MIRROR_BAG};
 }
 
 const struct lake_column **mirror_lake_keys(struct mirror *m, int *ret_n, struct duct_error *err)
@@ -110,8 +112,7 @@ struct scan {
 	struct lake_dead dead; /* of the file */
 };
 
-static int add_row(struct scan *s, const struct duct_batch *batch, uint32_t row, struct lake_place place,
-		   struct duct_error *err)
+static int add_row(struct scan *s, const struct duct_batch *batch, uint32_t row, struct lake_place place, struct duct_error *err)
 {
 	return lake_index_runs_add(s->runs, lake_hash_row(&s->hasher, batch->columns, row), place, err);
 }
@@ -131,8 +132,8 @@ static int index_rows(void *arg, const struct duct_batch *batch, const int64_t *
 }
 
 /* The index becomes what was gathered. */
-static int merge_runs(struct ducklake *d, struct mirror *m, struct lake_index_runs *const *runs, size_t n,
-		      lake_place_fn *place, void *arg, struct duct_error *err)
+static int merge_runs(struct ducklake *d, struct mirror *m, struct lake_index_runs *const *runs, size_t n, lake_place_fn *place,
+		      void *arg, struct duct_error *err)
 {
 	bool equal = false;
 	int rc = lake_index_reset(m->index, err);
@@ -173,8 +174,10 @@ static int index_inlined(struct ducklake *d, struct mirror *m, const struct lake
 	int rc = 0;
 	lake_inlined_versions(d->lake, m->table_id, &arena, &versions, &n);
 	for (size_t i = 0; i < n && rc == 0; i++) {
-		const struct lake_inlined_wanted wanted = {
-			.table_id = m->table_id, .schema_version = versions[i], .columns = keys, .ncolumns = s->hasher.nkeys};
+		const struct lake_inlined_wanted wanted = {.table_id = m->table_id,
+							   .schema_version = versions[i],
+							   .columns = keys,
+							   .ncolumns = s->hasher.nkeys};
 		s->version = (uint32_t)versions[i];
 		rc = lake_read_inlined(d->lake, d->conn, &wanted, index_inlined_rows, s, err);
 	}
@@ -214,8 +217,8 @@ static int rebuild(struct ducklake *d, struct mirror *m, const struct lake_colum
 	return rc;
 }
 
-static int load_files(struct ducklake *d, struct mirror *m, struct duct_arena *arena, struct lake_file **ret,
-		      size_t *ret_n, struct duct_error *err)
+static int load_files(struct ducklake *d, struct mirror *m, struct duct_arena *arena, struct lake_file **ret, size_t *ret_n,
+		      struct duct_error *err)
 {
 	*ret_n = 0;
 	if (m->table_id < 0)
@@ -238,24 +241,25 @@ static void put_fingerprint(struct duct_buf *to, const struct mirror *m, const s
 }
 
 /* Opens the index by these keys. A table made by the open group has no id yet; its index gets a name when it is committed. */
-static int open_index(struct ducklake *d, struct mirror *m, const struct lake_column *const *keys, int nkeys,
-		      bool *ret_built, struct duct_error *err)
+static int open_index(struct ducklake *d, struct mirror *m, const struct lake_column *const *keys, int nkeys, bool *ret_built,
+		      struct duct_error *err)
 {
 	*ret_built = false;
 	if (m->table_id < 0)
 		return 0;
 	const struct lake_table *table = lake_table_by_id(d->lake, m->table_id);
 	if (table && table->next_row_id >= -1 - LAKE_ROW_ID_MIN - UINT32_MAX) /* less the rows that one group may add */
-		return duct_fail(err, DUCT_FATAL, "table \"%s\".\"%s\": its next row id in the lake is %" PRId64 ", the key index "
-				 "holds none above %" PRId64 ": copy the table again under another name", m->rel->schema, m->rel->name,
-				 table->next_row_id, -1 - LAKE_ROW_ID_MIN);
+		return duct_fail(err, DUCT_FATAL,
+				 "table \"%s\".\"%s\": its next row id in the lake is %" PRId64 ", the key index "
+				 "holds none above %" PRId64 ": copy the table again under another name",
+				 m->rel->schema, m->rel->name, table->next_row_id, -1 - LAKE_ROW_ID_MIN);
 	AUTO_BUF struct duct_buf fingerprint = {0};
 	put_fingerprint(&fingerprint, m, keys, nkeys);
 	return lake_index_open(&m->index, d->indexes, m->table_id, fingerprint.data, ret_built, err);
 }
 
-static int fill_index(struct ducklake *d, struct mirror *m, struct lake_index_runs *const *runs, size_t n,
-		      lake_place_fn *place, void *arg, struct duct_error *err)
+static int fill_index(struct ducklake *d, struct mirror *m, struct lake_index_runs *const *runs, size_t n, lake_place_fn *place,
+		      void *arg, struct duct_error *err)
 {
 	int nkeys;
 	AUTO_FREE const struct lake_column **keys = mirror_lake_keys(m, &nkeys, err);
@@ -266,8 +270,8 @@ static int fill_index(struct ducklake *d, struct mirror *m, struct lake_index_ru
 	return rc == 0 ? merge_runs(d, m, runs, n, place, arg, err) : rc;
 }
 
-void mirror_build_index(struct ducklake *d, struct mirror *m, struct lake_index_runs *const *runs, size_t n,
-			lake_place_fn *place, void *arg)
+void mirror_build_index(struct ducklake *d, struct mirror *m, struct lake_index_runs *const *runs, size_t n, lake_place_fn *place,
+			void *arg)
 {
 	struct duct_error error;
 	if (fill_index(d, m, runs, n, place, arg, &error) < 0)

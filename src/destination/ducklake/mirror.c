@@ -214,10 +214,11 @@ static int attach(struct ducklake *d, struct mirror *m, const struct duct_relati
 	}
 	const struct lake_table *table = lake_find_table(d->lake, lake_schema(d, rel), rel->name);
 	if (!row && table && rel->synthetic)
-		return duct_fail(err, DUCT_CONFIG,
-				 "the lake has a table \"%s\".\"%s\" that flow \"%s\" did not make, for the dead letters of another flow "
-				 "perhaps: name another one in the source's option \"dead_letter_table\"",
-				 table->schema, table->name, d->ctx->flow);
+		return duct_fail(
+			err, DUCT_CONFIG,
+			"the lake has a table \"%s\".\"%s\" that flow \"%s\" did not make, for the dead letters of another flow "
+			"perhaps: name another one in the source's option \"dead_letter_table\"",
+			table->schema, table->name, d->ctx->flow);
 	if (!row && table)
 		return not_ours(d, table, err);
 	m->table_id = -1;
@@ -374,10 +375,11 @@ static int adapt(struct ducklake *d, struct mirror *m, struct duct_relation *rel
 /* When the flow opens again, the source leaves the table out, or copies it when it lives on under another name. */
 static int taken_over(const struct duct_relation *rel, struct duct_error *err)
 {
-	return duct_fail(err, DUCT_RETRY,
-			 "changes of source table %u, which was \"%s\".\"%s\" before another table of that name: looking anew at what "
-			 "is published",
-			 rel->oid, rel->schema, rel->name);
+	return duct_fail(
+		err, DUCT_RETRY,
+		"changes of source table %u, which was \"%s\".\"%s\" before another table of that name: looking anew at what "
+		"is published",
+		rel->oid, rel->schema, rel->name);
 }
 
 int mirror_get(struct ducklake *d, struct duct_relation *rel, struct mirror **ret, struct duct_error *err)
@@ -392,10 +394,11 @@ int mirror_get(struct ducklake *d, struct duct_relation *rel, struct mirror **re
 		return 0;
 	}
 	if (mode_of(rel) != MIRROR_KEYED && rel->ncolumns && !rel->synthetic && d->config->no_key == NO_KEY_REFUSE)
-		return duct_fail(err, DUCT_CONFIG,
-				 "source table \"%s\".\"%s\" has no key and option \"no_key\" is \"refuse\": give it a primary key, "
-				 "or set no_key to append",
-				 rel->schema, rel->name);
+		return duct_fail(
+			err, DUCT_CONFIG,
+			"source table \"%s\".\"%s\" has no key and option \"no_key\" is \"refuse\": give it a primary key, "
+			"or set no_key to append",
+			rel->schema, rel->name);
 	int rc = 0;
 	if (!m) {
 		m = duct_xcalloc(1, sizeof *m);

@@ -54,14 +54,12 @@ static void probe_limit(const struct ducklake_config *c, const struct lake *lake
 	const char *limit = lake_option(lake, "data_inlining_row_limit", -1, -1);
 	if (!limit || !c->inline_rows || strtoll(limit, NULL, 10) >= c->inline_rows)
 		return;
-	AUTO_FREE char *what =
-		duct_xasprintf("the lake's data_inlining_row_limit is %s: larger commits become small files", limit);
+	AUTO_FREE char *what = duct_xasprintf("the lake's data_inlining_row_limit is %s: larger commits become small files", limit);
 	report(arg, DUCT_FINDING_WARN, what,
 	       "raise it with CALL lake.set_option('data_inlining_row_limit', 1000), or merge files often");
 }
 
-int ducklake_probe(const void *config, const struct duct_ctx *ctx, duct_report_fn *report, void *arg,
-		   struct duct_error *err)
+int ducklake_probe(const void *config, const struct duct_ctx *ctx, duct_report_fn *report, void *arg, struct duct_error *err)
 {
 	const struct ducklake_config *c = config;
 	const struct lake_config lc = ducklake_read_only(c, ctx->flow);
@@ -70,8 +68,7 @@ int ducklake_probe(const void *config, const struct duct_ctx *ctx, duct_report_f
 	if (duck_load(err) < 0)
 		report(arg, DUCT_FINDING_ERROR, err->message, NULL);
 	if (lake_exists(&lc, ctx, &there, err) < 0) {
-		report(arg, DUCT_FINDING_ERROR, err->message,
-		       "correct the option \"catalog\", or make the server accept it");
+		report(arg, DUCT_FINDING_ERROR, err->message, "correct the option \"catalog\", or make the server accept it");
 		return 0;
 	}
 	if (!there) {

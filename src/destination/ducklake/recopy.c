@@ -53,8 +53,9 @@ int mirror_give_up(struct ducklake *d, const struct mirror *m, const struct duct
 	vsnprintf(why, sizeof why, fmt, args);
 	va_end(args);
 	if (d->load || m->incomplete || m->table_id < 0)
-		return duct_fail(err, DUCT_FATAL, "table \"%s\".\"%s\": %s, which cannot be followed, and a copy of it was never made",
-				 rel->schema, rel->name, why);
+		return duct_fail(err, DUCT_FATAL,
+				 "table \"%s\".\"%s\": %s, which cannot be followed, and a copy of it was never made", rel->schema,
+				 rel->name, why);
 	if (m->recopies >= MIRROR_MOST_RECOPIES)
 		return duct_fail(err, DUCT_FATAL,
 				 "table \"%s\".\"%s\" was copied again %d times without any of its changes being taken over, and "
@@ -75,10 +76,10 @@ int mirror_drift(const struct duct_relation *rel, const char *key, const char *w
 
 int mirror_lacks_value(const struct duct_relation *rel, const char *column, struct duct_error *err)
 {
-	return duct_fail(err, DUCT_DATA,
-			 "column \"%s\" of \"%s\".\"%s\": the source did not send an unchanged value that the lake does not have: "
-			 MIRROR_REMEDY,
-			 column, rel->schema, rel->name, rel->schema, rel->name);
+	return duct_fail(
+		err, DUCT_DATA,
+		"column \"%s\" of \"%s\".\"%s\": the source did not send an unchanged value that the lake does not have: " MIRROR_REMEDY,
+		column, rel->schema, rel->name, rel->schema, rel->name);
 }
 
 int group_give_up(struct ducklake *d, struct duct_error *err)

@@ -29,8 +29,7 @@ static void take_size(struct mirror *m, const struct lake_inlined_size *size)
 
 static int compare_sizes(const void *a, const void *b)
 {
-	return duct_compare_i64(&((const struct lake_inlined_size *)a)->table_id,
-				&((const struct lake_inlined_size *)b)->table_id);
+	return duct_compare_i64(&((const struct lake_inlined_size *)a)->table_id, &((const struct lake_inlined_size *)b)->table_id);
 }
 
 int resting_read(struct ducklake *d, struct duct_error *err)
@@ -44,8 +43,7 @@ int resting_read(struct ducklake *d, struct duct_error *err)
 	const struct lake_relation *relations = lake_relations(d->lake, &n);
 	for (size_t i = 0; i < n && sizes.n; i++) {
 		const struct lake_inlined_size wanted = {.table_id = relations[i].table_id};
-		const struct lake_inlined_size *size =
-			bsearch(&wanted, sizes.sizes, sizes.n, sizeof wanted, compare_sizes);
+		const struct lake_inlined_size *size = bsearch(&wanted, sizes.sizes, sizes.n, sizeof wanted, compare_sizes);
 		if (!size || strcmp(relations[i].state, MIRROR_GONE) == 0)
 			continue;
 		struct mirror *m = mirror_find(d, relations[i].source_oid);

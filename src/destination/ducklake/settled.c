@@ -6,7 +6,6 @@
 
 #include <stdlib.h>
 
-
 #define NO_FILE (UINT32_MAX - 1) /* place.file_id of a key that has no row any more */
 
 static void settle_slot(struct ducklake *d, struct mirror *m, const struct fold_slot *s)

@@ -12,12 +12,12 @@
 /* A pending row that lacks values, and the place of the stored row that has them (when no version in the group does). */
 struct lack {
 	uint32_t slot;
-	bool stored;	  /* a stored row must be read */
+	bool stored; /* a stored row must be read */
 	bool in_aside;
 	int64_t file;	  /* file id, aside number, or schema version of an inlined row */
 	int64_t position; /* in the file; row id of an inlined row */
 	bool inlined;
-	size_t row_bytes; /* on average in its file: how wide is not known before it is read */
+	size_t row_bytes;	  /* on average in its file: how wide is not known before it is read */
 	struct duct_batch *found; /* one reference; columns = `wanted` */
 	uint32_t found_row;
 };
@@ -357,9 +357,9 @@ static int fill_all(struct filling *f, struct lack *lacks, size_t n, struct duct
 static void log_read(const struct filling *f, const struct lake_points_counts *before)
 {
 	struct lake_points_counts after = lake_points_counts(f->d->points);
-	log_debug(f->d->ctx->log, "unsent values read back", LOG_STR("table", f->m->rel->name), LOG_U64("rows", after.rows - before->rows),
-		  LOG_U64("bytes", after.bytes - before->bytes), LOG_U64("reads", after.reads - before->reads),
-		  LOG_U64("pages", after.pages - before->pages),
+	log_debug(f->d->ctx->log, "unsent values read back", LOG_STR("table", f->m->rel->name),
+		  LOG_U64("rows", after.rows - before->rows), LOG_U64("bytes", after.bytes - before->bytes),
+		  LOG_U64("reads", after.reads - before->reads), LOG_U64("pages", after.pages - before->pages),
 		  LOG_U64("rows_through_duckdb", after.elsewhere_rows - before->elsewhere_rows));
 }
 

@@ -43,8 +43,8 @@ static int drifted(struct mirror *m, const struct fold_slot *s, const char *what
 {
 	AUTO_BUF struct duct_buf key = {0};
 	if (s->batch && m->mode == MIRROR_KEYED)
-		lake_key_print(&key, s->batch->relation, s->batch->columns, s->batch->relation->keys,
-			       s->batch->relation->nkeys, s->row);
+		lake_key_print(&key, s->batch->relation, s->batch->columns, s->batch->relation->keys, s->batch->relation->nkeys,
+			       s->row);
 	else
 		duct_buf_printf(&key, "hash %016llx", (unsigned long long)s->hash.high);
 	return mirror_drift(m->rel, key.data, what, err);
@@ -102,8 +102,7 @@ struct feed {
 	bool given;
 };
 
-static int feed_next(void *arg, const struct lake_row_ref **rows, const int64_t **row_ids, size_t *n,
-		     struct duct_error *err)
+static int feed_next(void *arg, const struct lake_row_ref **rows, const int64_t **row_ids, size_t *n, struct duct_error *err)
 {
 	(void)err;
 	struct feed *f = arg;

@@ -27,9 +27,9 @@ static bool in_order(const struct pg_table *t, const struct pgout_relation *m)
 {
 	int at = 0;
 	for (int i = 0; i < m->ncolumns; i++, at++) {
-		while (at < t->ncolumns && !(strcmp(m->columns[i].name, t->columns[at].name) == 0 &&
-					     m->columns[i].typid == t->columns[at].typid &&
-					     m->columns[i].typmod == t->columns[at].typmod))
+		while (at < t->ncolumns &&
+		       !(strcmp(m->columns[i].name, t->columns[at].name) == 0 && m->columns[i].typid == t->columns[at].typid &&
+			 m->columns[i].typmod == t->columns[at].typmod))
 			at++;
 		if (at == t->ncolumns)
 			return false;
@@ -70,8 +70,7 @@ static bool as_of_message(struct pg_table *t, struct pg_table_column *columns, c
  * Whether the table has had no other columns dropped than these. An R names columns, and a column that was made again has the
  * name of the one before it; only the numbers tell, and they are not in the R.
  */
-static int same_dropped(struct postgres_source *src, uint32_t oid, const int16_t *dropped, int n, bool *ret,
-			struct duct_error *err)
+static int same_dropped(struct postgres_source *src, uint32_t oid, const int16_t *dropped, int n, bool *ret, struct duct_error *err)
 {
 	AUTO_PGRESULT PGresult *res = NULL;
 	AUTO_BUF struct duct_buf known = {0};
@@ -135,8 +134,8 @@ static int build_relation(struct postgres_source *src, const struct postgres_tab
 	return r;
 }
 
-static int take_relation(struct postgres_source *src, struct postgres_table *t, const struct pgout_relation *m,
-			 const char *raw, size_t raw_len, struct duct_error *err)
+static int take_relation(struct postgres_source *src, struct postgres_table *t, const struct pgout_relation *m, const char *raw,
+			 size_t raw_len, struct duct_error *err)
 {
 	struct pg_relation *rel = NULL;
 	int r = build_relation(src, t, m, &rel, err);
@@ -314,27 +313,18 @@ int postgres_apply(struct postgres_source *src, const char *data, size_t len, st
 		postgres_group_begin(&src->group, m.xid, m.begin.final_lsn, src->start_lsn);
 		src->group.commit_us = m.begin.commit_us;
 		return 0;
-	case 'C':
-		return apply_commit(src, &m, err);
-	case 'R':
-		return apply_relation(src, &m, data + 1, len - 1, err);
+	case 'C': return apply_commit(src, &m, err);
+	case 'R': return apply_relation(src, &m, data + 1, len - 1, err);
 	case 'S':
 		src->stream_xid = m.xid;
 		postgres_spool_start(src->spool, m.xid, m.stream_start.first);
 		return 0;
-	case 'E':
-		src->stream_xid = 0;
-		return 0;
-	case 'A':
-		postgres_spool_abort(src->spool, m.xid, m.stream_abort.subxid);
-		return 0;
-	case 'c':
-		return replay_start(src, &m);
+	case 'E': src->stream_xid = 0; return 0;
+	case 'A': postgres_spool_abort(src->spool, m.xid, m.stream_abort.subxid); return 0;
+	case 'c': return replay_start(src, &m);
 	case 'O': /* origin: not kept */
 	case 'M': /* messages: reserved */
-	case 'Y': /* types are looked up with their relation */
-		return 0;
-	default:
-		return duct_fail(err, DUCT_FATAL, "the stream sends two-phase message '%c' that was not asked for", m.kind);
+	case 'Y': /* types are looked up with their relation */ return 0;
+	default: return duct_fail(err, DUCT_FATAL, "the stream sends two-phase message '%c' that was not asked for", m.kind);
 	}
 }

@@ -153,8 +153,8 @@ static int plan_table(struct postgres_source *src, struct postgres_copy *copy, i
 		      struct duct_error *err)
 {
 	if (pub->kind != 'p') {
-		const struct pg_storage self = {pub->oid, pub->schema, pub->name, pub->kind, pub->heap_bytes, pub->total_bytes,
-						pub->estimated_rows};
+		const struct pg_storage self = {pub->oid,	 pub->schema,	   pub->name,	       pub->kind,
+						pub->heap_bytes, pub->total_bytes, pub->estimated_rows};
 		plan_storage(src, copy, table, &self, pub->row_filter);
 		return 0;
 	}
@@ -175,7 +175,8 @@ static int check_readable(struct postgres_source *src, const struct pg_published
 	if (!t->can_select)
 		return duct_fail(err, DUCT_CONFIG,
 				 "role \"%s\" may not read table \"%s\".\"%s\": GRANT SELECT on it and USAGE on its schema, or the "
-				 "role pg_read_all_data", src->server.user, t->schema, t->name);
+				 "role pg_read_all_data",
+				 src->server.user, t->schema, t->name);
 	if (t->row_security)
 		return duct_fail(err, DUCT_CONFIG,
 				 "row security hides rows of table \"%s\".\"%s\" from role \"%s\": ALTER ROLE \"%s\" BYPASSRLS "
@@ -254,8 +255,9 @@ static void put_tables(struct duct_buf *sql, const struct postgres_copy *copy)
 	duct_buf_puts(sql, "with recursive t(oid) as (select c.oid from pg_catalog.pg_class c where c.oid in (0");
 	for (size_t i = 0; i < copy->snap.nrelations; i++)
 		duct_buf_printf(sql, ",%u", copy->relations[i]->rel->oid);
-	duct_buf_puts(sql, ") union all select i.inhrelid from t join pg_catalog.pg_class p on p.oid = t.oid and p.relkind = 'p' "
-			   "join pg_catalog.pg_inherits i on i.inhparent = t.oid) ");
+	duct_buf_puts(sql,
+		      ") union all select i.inhrelid from t join pg_catalog.pg_class p on p.oid = t.oid and p.relkind = 'p' "
+		      "join pg_catalog.pg_inherits i on i.inhparent = t.oid) ");
 }
 
 /* A rewrite between the slot's moment and our lock leaves a heap that the snapshot sees as empty. */
@@ -264,8 +266,9 @@ static int check_rewritten(struct postgres_copy *copy, struct duct_error *err)
 	AUTO_BUF struct duct_buf sql = {0};
 	AUTO_PGRESULT PGresult *res = NULL;
 	put_tables(&sql, copy);
-	duct_buf_puts(&sql, "select c.relname from t join pg_catalog.pg_class c on c.oid = t.oid where c.relkind = 'r' and "
-			    "c.relfilenode is distinct from pg_catalog.pg_relation_filenode(c.oid) limit 1");
+	duct_buf_puts(&sql,
+		      "select c.relname from t join pg_catalog.pg_class c on c.oid = t.oid where c.relkind = 'r' and "
+		      "c.relfilenode is distinct from pg_catalog.pg_relation_filenode(c.oid) limit 1");
 	int r = pg_exec(copy->keeper, sql.data, &res, err);
 	if (!r && PQntuples(res))
 		r = duct_fail(err, DUCT_RETRY, "table \"%s\" was rewritten while the copy began", PQgetvalue(res, 0, 0));
@@ -281,11 +284,12 @@ static int check_names(struct postgres_source *src, struct postgres_copy *copy, 
 	AUTO_BUF struct duct_buf sql = {0};
 	AUTO_PGRESULT PGresult *then = NULL, *now = NULL;
 	put_tables(&sql, copy);
-	duct_buf_puts(&sql, "select c.relname, c.oid, pg_catalog.hashtextextended(pg_catalog.concat_ws(' ', n.nspname, c.relname, "
-			    "(select pg_catalog.string_agg(pg_catalog.concat_ws(' ', a.attnum, a.attname, a.atttypid, a.atttypmod), "
-			    "',' order by a.attnum) from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attnum > 0)), 0) "
-			    "from t join pg_catalog.pg_class c on c.oid = t.oid join pg_catalog.pg_namespace n on n.oid = "
-			    "c.relnamespace order by c.oid");
+	duct_buf_puts(&sql,
+		      "select c.relname, c.oid, pg_catalog.hashtextextended(pg_catalog.concat_ws(' ', n.nspname, c.relname, "
+		      "(select pg_catalog.string_agg(pg_catalog.concat_ws(' ', a.attnum, a.attname, a.atttypid, a.atttypmod), "
+		      "',' order by a.attnum) from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attnum > 0)), 0) "
+		      "from t join pg_catalog.pg_class c on c.oid = t.oid join pg_catalog.pg_namespace n on n.oid = "
+		      "c.relnamespace order by c.oid");
 	int r = pg_exec(copy->keeper, sql.data, &then, err);
 	if (r || (r = pg_exec(src->sql, sql.data, &now, err)))
 		return r;
@@ -297,8 +301,8 @@ static int check_names(struct postgres_source *src, struct postgres_copy *copy, 
 	return 0;
 }
 
-static int add_relations(struct postgres_source *src, struct postgres_copy *copy, struct pg_published *const *tables,
-			 size_t n, struct duct_error *err)
+static int add_relations(struct postgres_source *src, struct postgres_copy *copy, struct pg_published *const *tables, size_t n,
+			 struct duct_error *err)
 {
 	AUTO_FREE uint32_t *oids = duct_xcalloc(n + 1, sizeof *oids);
 	AUTO_FREE uint32_t *types = NULL;
@@ -328,8 +332,9 @@ static int add_relations(struct postgres_source *src, struct postgres_copy *copy
 		src->group.version++;
 		rel->rel->may_lack = src->config->dead_letter;
 		if (rel->unpublished_key)
-			log_warn(src->ctx->log, "a generated column of the key is not published: the table is taken for one without key, and an "
-						"UPDATE or DELETE of it would stop the flow; see `ductstream check`",
+			log_warn(src->ctx->log,
+				 "a generated column of the key is not published: the table is taken for one without key, and an "
+				 "UPDATE or DELETE of it would stop the flow; see `ductstream check`",
 				 LOG_STR("schema", rel->rel->schema), LOG_STR("table", rel->rel->name),
 				 LOG_STR("column", rel->unpublished_key));
 		copy->relations[copy->snap.nrelations] = rel;
@@ -463,9 +468,8 @@ static int prepare(struct postgres_source *src, struct postgres_copy *copy, stru
 {
 	const struct postgres_config *c = src->config;
 	struct postgres_new_slot slot = {0};
-	int r = copy->kind == POSTGRES_COPY_ADDED || c->snapshot == POSTGRES_SNAPSHOT_ONLY
-			? temporary_slot(src, copy, &slot, err)
-			: first_slot(src, copy, &slot, err);
+	int r = copy->kind == POSTGRES_COPY_ADDED || c->snapshot == POSTGRES_SNAPSHOT_ONLY ? temporary_slot(src, copy, &slot, err)
+											   : first_slot(src, copy, &slot, err);
 	if (r || (r = keeper_open(src, copy, slot.snapshot, err)))
 		return r;
 	pg_session_close(copy->temporary);

@@ -19,7 +19,7 @@ struct postgres_copy {
 	bool made_slot;
 	struct pg_session *temporary; /* holds a temporary slot until the keeper has its snapshot */
 	struct pg_session *keeper;
-	char snapshot_name[64];	  /* exported by the keeper; "" when parts read on their own */
+	char snapshot_name[64];		/* exported by the keeper; "" when parts read on their own */
 	struct pg_relation **relations; /* as many as snap.relations */
 	struct postgres_part *plans;	/* as many as snap.parts */
 	size_t plans_cap, parts_cap;

@@ -53,8 +53,7 @@ int postgres_copy_session(struct postgres_source *src, const struct postgres_cop
 	return 0;
 }
 
-static int take_session(struct postgres_source *src, struct postgres_copy *copy, struct pg_session **ret,
-			struct duct_error *err)
+static int take_session(struct postgres_source *src, struct postgres_copy *copy, struct pg_session **ret, struct duct_error *err)
 {
 	void *idle = NULL;
 	if (duct_queue_pop(copy->idle, &idle, 0) != 1)

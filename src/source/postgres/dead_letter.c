@@ -10,9 +10,14 @@ static const struct {
 	const char *name;
 	enum duct_kind kind;
 } columns[] = {
-	{"source_schema", DUCT_VARCHAR}, {"source_table", DUCT_VARCHAR}, {"op", DUCT_VARCHAR},
-	{"key", DUCT_JSON},		 {"row", DUCT_JSON},		 {"error", DUCT_VARCHAR},
-	{"lsn", DUCT_VARCHAR},		 {"commit_time", DUCT_TIMESTAMPTZ},
+	{"source_schema", DUCT_VARCHAR},
+	{"source_table", DUCT_VARCHAR},
+	{"op", DUCT_VARCHAR},
+	{"key", DUCT_JSON},
+	{"row", DUCT_JSON},
+	{"error", DUCT_VARCHAR},
+	{"lsn", DUCT_VARCHAR},
+	{"commit_time", DUCT_TIMESTAMPTZ},
 };
 
 struct duct_relation *postgres_dead_letter_relation(const char *name)
@@ -27,8 +32,9 @@ struct duct_relation *postgres_dead_letter_relation(const char *name)
 	rel->ncolumns = DUCT_LEN(columns);
 	rel->columns = duct_arena_zalloc(&rel->arena, DUCT_LEN(columns) * sizeof *rel->columns);
 	for (int i = 0; i < rel->ncolumns; i++)
-		rel->columns[i] = (struct duct_column){
-			.name = columns[i].name, .type = {.kind = columns[i].kind}, .attnum = (int16_t)(i + 1)};
+		rel->columns[i] = (struct duct_column){.name = columns[i].name,
+						       .type = {.kind = columns[i].kind},
+						       .attnum = (int16_t)(i + 1)};
 	return rel;
 }
 

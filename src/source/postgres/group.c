@@ -59,8 +59,8 @@ static bool same_key(const struct duct_relation *a, const struct duct_relation *
 	return a->nkeys || a->ncolumns == b->ncolumns;
 }
 
-bool postgres_group_relation(struct postgres_group *g, struct postgres_table *t, struct pg_relation *relation,
-			     const void *raw, size_t raw_len)
+bool postgres_group_relation(struct postgres_group *g, struct postgres_table *t, struct pg_relation *relation, const void *raw,
+			     size_t raw_len)
 {
 	/* A destination cannot commit inside a transaction, so rows of both keys must not come in one hand-over. */
 	if (t->relation && g->ncommits && g->open && !same_key(t->relation->rel, relation->rel)) {
@@ -90,8 +90,7 @@ void postgres_group_note_relation(struct postgres_table *t, const void *raw, siz
 
 bool postgres_group_wants(const struct postgres_group *g, const struct postgres_table *t)
 {
-	return t->known && !t->ignored && !g->skip && g->commit_lsn >= t->fence &&
-	       !(t->left_lsn && g->commit_lsn > t->left_lsn);
+	return t->known && !t->ignored && !g->skip && g->commit_lsn >= t->fence && !(t->left_lsn && g->commit_lsn > t->left_lsn);
 }
 
 /* --- transactions --- */
@@ -231,11 +230,12 @@ static void drop_empty(struct postgres_group *g, struct postgres_table *t)
 
 static int fail_unpublished_key(const struct pg_relation *r, struct duct_error *err)
 {
-	return duct_fail(err, DUCT_CONFIG,
-			 "table \"%s\".\"%s\": an update or delete came, and its key has the generated column \"%s\", which the server "
-			 "does not publish, so that its row cannot be found: ALTER TABLE ... REPLICA IDENTITY FULL, or USING INDEX with "
-			 "a unique index without generated columns, then have it copied again: `ductstream lake copy-again FLOW %s.%s`",
-			 r->rel->schema, r->rel->name, r->unpublished_key, r->rel->schema, r->rel->name);
+	return duct_fail(
+		err, DUCT_CONFIG,
+		"table \"%s\".\"%s\": an update or delete came, and its key has the generated column \"%s\", which the server "
+		"does not publish, so that its row cannot be found: ALTER TABLE ... REPLICA IDENTITY FULL, or USING INDEX with "
+		"a unique index without generated columns, then have it copied again: `ductstream lake copy-again FLOW %s.%s`",
+		r->rel->schema, r->rel->name, r->unpublished_key, r->rel->schema, r->rel->name);
 }
 
 int postgres_group_change(struct postgres_group *g, const struct pgout_message *m, struct duct_error *err)
@@ -271,8 +271,8 @@ int postgres_group_change(struct postgres_group *g, const struct pgout_message *
 			return 0;
 	}
 	if (r)
-		return duct_wrap(err, "table \"%s\".\"%s\", transaction %u", t->relation->rel->schema,
-				 t->relation->rel->name, g->xid);
+		return duct_wrap(err, "table \"%s\".\"%s\", transaction %u", t->relation->rel->schema, t->relation->rel->name,
+				 g->xid);
 	row_added(g, b, before);
 	return 0;
 }

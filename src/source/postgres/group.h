@@ -21,9 +21,9 @@ struct postgres_table {
 	/* Its membership in the publication when it was last seen there, as setup.c says it; 0: not seen yet. */
 	uint32_t member;
 	uint64_t left_lsn; /* it was not published at this position: what comes later belongs to a new membership; 0: it is */
-	uint64_t fence; /* a copy of the table contains all commits that end at or before it: their changes are dropped */
+	uint64_t fence;	   /* a copy of the table contains all commits that end at or before it: their changes are dropped */
 	struct pg_relation *relation; /* NULL until its first R, and while that is only noted */
-	char *raw; /* the last R message, without its kind and the stream's xid */
+	char *raw;		      /* the last R message, without its kind and the stream's xid */
 	size_t raw_len;
 	struct duct_batch *open; /* in the group's batches */
 };
@@ -44,19 +44,19 @@ struct postgres_group {
 	struct duct_relation *dead_letter; /* where rows go that cannot be stored; NULL: they are errors */
 	struct duct_batch *dead_open;	   /* in the group's batches */
 	/* The transaction being gathered. */
-	bool open;	      /* between begin and commit */
-	bool skip;	      /* it is stored already */
-	bool partial;	      /* a part of it was handed over */
-	uint64_t commit_lsn;  /* start of its commit record */
-	int64_t commit_us;    /* set by the caller after begin */
+	bool open;	     /* between begin and commit */
+	bool skip;	     /* it is stored already */
+	bool partial;	     /* a part of it was handed over */
+	uint64_t commit_lsn; /* start of its commit record */
+	int64_t commit_us;   /* set by the caller after begin */
 	uint32_t xid;
-	uint64_t first_seq;   /* seq before its first row */
-	bool cut;	      /* whole transactions before the open one must be taken before its first row is added */
-	uint64_t cut_before;  /* such a transaction (its commit_lsn), found too late: it is to be read once more; 0: none */
-	bool noted;	      /* the relation of some table may only be noted */
-	bool tail;	      /* the first whole one is the rest of one of which a part was handed over: it must be taken next, for
+	uint64_t first_seq;  /* seq before its first row */
+	bool cut;	     /* whole transactions before the open one must be taken before its first row is added */
+	uint64_t cut_before; /* such a transaction (its commit_lsn), found too late: it is to be read once more; 0: none */
+	bool noted;	     /* the relation of some table may only be noted */
+	bool tail;	     /* the first whole one is the rest of one of which a part was handed over: it must be taken next, for
 				 it would come again whole */
-	bool unknown_seen;    /* a table that is not known has changed: it is to be copied */
+	bool unknown_seen;   /* a table that is not known has changed: it is to be copied */
 };
 
 void postgres_group_done(struct postgres_group *group);
@@ -80,8 +80,7 @@ bool postgres_group_wants(const struct postgres_group *group, const struct postg
 void postgres_group_begin(struct postgres_group *group, uint32_t xid, uint64_t commit_lsn, uint64_t stored_lsn);
 /* I, U, D or T inside the transaction. FATAL for a relation without R. DATA for a row that cannot be stored; with
  * `dead_letter` it is told there instead, and the row it would have replaced is deleted. */
-int postgres_group_change(struct postgres_group *group, const struct pgout_message *message, struct duct_error *err)
-	DUCT_CHECKED;
+int postgres_group_change(struct postgres_group *group, const struct pgout_message *message, struct duct_error *err) DUCT_CHECKED;
 void postgres_group_commit(struct postgres_group *group, uint64_t end_lsn, int64_t commit_us);
 
 /* Everything gathered, sealed; NULL when there are no rows and no commit with rows. ends_commit is false when the open

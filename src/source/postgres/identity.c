@@ -59,8 +59,8 @@ static int read_fences(struct postgres_identity *id, const json_t *groups, struc
 		for (size_t k = 1; k < json_array_size(group); k++) {
 			if (id->nfences == POSTGRES_FENCED_MAX)
 				return duct_fail(err, DUCT_FATAL, "more fences than fit");
-			id->fences[id->nfences++] = (struct postgres_fence){
-				(uint32_t)json_integer_value(json_array_get(group, k)), lsn};
+			id->fences[id->nfences++] =
+				(struct postgres_fence){(uint32_t)json_integer_value(json_array_get(group, k)), lsn};
 		}
 	}
 	return 0;
@@ -96,8 +96,7 @@ void postgres_identity_prune(struct postgres_identity *id, uint64_t durable_lsn)
 	id->nfences = n;
 }
 
-int postgres_identity_compare(const struct postgres_identity *stored, const struct postgres_identity *now,
-			      struct duct_error *err)
+int postgres_identity_compare(const struct postgres_identity *stored, const struct postgres_identity *now, struct duct_error *err)
 {
 	if (stored->system_id[0] && strcmp(stored->system_id, now->system_id) != 0)
 		return duct_fail(err, DUCT_CONFIG,
@@ -125,7 +124,8 @@ int postgres_timeline_check(const char *history, int tli, int now, uint64_t lsn,
 		return duct_fail(err, DUCT_CONFIG,
 				 "the source is on timeline %d, the destination's position %s on the later timeline %d: the "
 				 "source was restored to an older state or an old primary came back; connect to the right "
-				 "server or copy afresh", now, duct_lsn_format(a, lsn), tli);
+				 "server or copy afresh",
+				 now, duct_lsn_format(a, lsn), tli);
 	for (const char *line = history; line && *line;) {
 		unsigned id, hi, lo;
 		if (sscanf(line, "%u %X/%X", &id, &hi, &lo) == 3 && (int)id == tli) {
@@ -142,7 +142,8 @@ int postgres_timeline_check(const char *history, int tli, int now, uint64_t lsn,
 	}
 	return duct_fail(err, DUCT_CONFIG,
 			 "the destination's position is on timeline %d, which is no ancestor of the server's timeline %d: "
-			 "the source was restored from elsewhere; copy afresh", tli, now);
+			 "the source was restored from elsewhere; copy afresh",
+			 tli, now);
 }
 
 int postgres_gap_check(const struct postgres_gap_facts *f, struct duct_error *err)
@@ -153,7 +154,8 @@ int postgres_gap_check(const struct postgres_gap_facts *f, struct duct_error *er
 		return duct_fail(err, DUCT_CONFIG,
 				 "the source is older than the destination: the destination has changes up to %s, the "
 				 "server's log ends at %s; the source was restored to an older state and the destination has "
-				 "rows that the source lost: copy afresh", stored, duct_lsn_format(other, f->flush));
+				 "rows that the source lost: copy afresh",
+				 stored, duct_lsn_format(other, f->flush));
 	if (f->confirmed <= f->stored)
 		return 0;
 	duct_lsn_format(other, f->confirmed);
@@ -161,16 +163,19 @@ int postgres_gap_check(const struct postgres_gap_facts *f, struct duct_error *er
 		(void)duct_fail(err, DUCT_CONFIG,
 				"the destination was restored to an older state: it is at %s, but we had confirmed %s to the "
 				"server, and slot \"%s\" begins at %s; the changes between are lost to it: copy afresh, or go "
-				"on without them with --accept-gap", stored, duct_lsn_format(noted, f->last_lsn), f->slot, other);
+				"on without them with --accept-gap",
+				stored, duct_lsn_format(noted, f->last_lsn), f->slot, other);
 	else if (f->restart >= f->stored)
-		(void)duct_fail(err, DUCT_CONFIG,
-				"slot \"%s\" was made again (or advanced) by somebody else: it begins at %s, after the destination's position %s; the changes "
-				"between are lost to it: copy afresh, or go on without them with --accept-gap",
-				f->slot, other, stored);
+		(void)duct_fail(
+			err, DUCT_CONFIG,
+			"slot \"%s\" was made again (or advanced) by somebody else: it begins at %s, after the destination's position %s; the changes "
+			"between are lost to it: copy afresh, or go on without them with --accept-gap",
+			f->slot, other, stored);
 	else
 		(void)duct_fail(err, DUCT_CONFIG,
 				"slot \"%s\" was advanced by somebody else to %s, past the destination's position %s (or the "
 				"destination was restored to an older state); the changes between are lost to it: copy afresh, "
-				"or go on without them with --accept-gap", f->slot, other, stored);
+				"or go on without them with --accept-gap",
+				f->slot, other, stored);
 	return 1;
 }

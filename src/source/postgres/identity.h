@@ -12,7 +12,7 @@
  * crash the changes which the copy contains are not applied again.
  */
 enum {
-	POSTGRES_FENCED_MAX = 36,      /* tables, so that the text fits */
+	POSTGRES_FENCED_MAX = 36,    /* tables, so that the text fits */
 	POSTGRES_FENCED_BEFORE = 10, /* a further copy begins only with so few left */
 };
 

@@ -13,8 +13,7 @@ enum { PARTS_IN_MEMORY = 16, SPOOL_SHARE = 8 };
 
 /* --- the stored position against the server --- */
 
-static int check_timeline(struct postgres_source *src, const struct postgres_identity *stored, uint64_t lsn,
-			  struct duct_error *err)
+static int check_timeline(struct postgres_source *src, const struct postgres_identity *stored, uint64_t lsn, struct duct_error *err)
 {
 	int now = src->identity.timeline;
 	if (!stored->timeline || stored->timeline == now)
@@ -49,12 +48,13 @@ static int check_start_lsn(struct postgres_source *src, uint64_t stored, uint64_
 	if (start < stored)
 		return duct_fail(err, DUCT_CONFIG,
 				 "start_lsn: %s lies before the destination's position %s: changes would be applied twice; remove "
-				 "the option", c->start_lsn, duct_lsn_format(have, stored));
+				 "the option",
+				 c->start_lsn, duct_lsn_format(have, stored));
 	if (start > stored && !c->accept_gap)
 		return duct_fail(err, DUCT_CONFIG,
 				 "start_lsn: %s lies after the destination's position %s: the changes between would be lost; "
-				 "remove the option, or accept the gap with --accept-gap", c->start_lsn,
-				 duct_lsn_format(have, stored));
+				 "remove the option, or accept the gap with --accept-gap",
+				 c->start_lsn, duct_lsn_format(have, stored));
 	*ret = start;
 	return 0;
 }
@@ -67,7 +67,8 @@ static int slot_missing(struct postgres_source *src, uint64_t stored, struct duc
 		return duct_fail(err, DUCT_CONFIG,
 				 "slot \"%s\" is missing, but the destination has changes up to %s: what happened at the source "
 				 "since the slot went away is lost to it; it is not made again silently: copy afresh, or go on "
-				 "without these changes with --accept-gap", c->slot, duct_lsn_format(lsn, stored));
+				 "without these changes with --accept-gap",
+				 c->slot, duct_lsn_format(lsn, stored));
 	struct postgres_new_slot slot;
 	int r = postgres_slot_create(src, src->repl, c->slot, false, POSTGRES_NO_SNAPSHOT, &slot, err);
 	if (r)
@@ -149,10 +150,10 @@ static int open_first(struct postgres_source *src, const struct duct_checkpoint 
 			return duct_fail(err, DUCT_CONFIG,
 					 "slot \"%s\" does not exist and create_slot is false: create it with "
 					 "pg_create_logical_replication_slot('%s', 'pgoutput') and set snapshot=never, or set "
-					 "create_slot=true", c->slot, c->slot);
+					 "create_slot=true",
+					 c->slot, c->slot);
 		if (src->config->validate_replication && src->server.used_slots >= src->server.max_slots)
-			return duct_fail(err, DUCT_CONFIG,
-					 "all %d max_replication_slots are in use: drop one or raise the setting",
+			return duct_fail(err, DUCT_CONFIG, "all %d max_replication_slots are in use: drop one or raise the setting",
 					 src->server.max_slots);
 		return 0;
 	}
@@ -172,7 +173,8 @@ static int open_first(struct postgres_source *src, const struct duct_checkpoint 
 	return duct_fail(err, DUCT_CONFIG,
 			 "slot \"%s\" exists, but the destination has nothing of this flow: another flow may depend on the slot; "
 			 "drop it with pg_drop_replication_slot('%s') to copy afresh, name another slot, or set snapshot=never to "
-			 "stream from it without a copy", c->slot, c->slot);
+			 "stream from it without a copy",
+			 c->slot, c->slot);
 }
 
 /* --- open --- */

@@ -28,44 +28,48 @@ struct postgres_source {
 	struct postgres_identity identity;
 	struct pg_catalog *catalog;
 	enum postgres_copy_kind copy_wanted;
-	bool slot_made;	     /* by this instance */
-	bool state_ready;    /* the state table can be written */
-	bool members_dirty;  /* memberships are not written there yet */
+	bool slot_made;	    /* by this instance */
+	bool state_ready;   /* the state table can be written */
+	bool members_dirty; /* memberships are not written there yet */
 
 	/* The stream. */
 	bool started;
-	bool no_binary;	     /* a type cannot be sent in binary form */
-	bool restart;	     /* begin the stream again at once: what was not handed over comes again */
-	bool renew;	     /* the same, as soon as everything was handed over */
+	bool no_binary;		  /* a type cannot be sent in binary form */
+	bool restart;		  /* begin the stream again at once: what was not handed over comes again */
+	bool renew;		  /* the same, as soon as everything was handed over */
 	struct pg_tables *primed; /* the published tables when the stream began */
 	uint64_t primed_lsn;	  /* what was committed before is in them */
 	struct pgout decoder;
 	struct postgres_group group;
 	struct postgres_spool *spool;
-	uint32_t stream_xid; /* of the block we are in */
-	uint64_t start_lsn;  /* where streaming begins: everything up to it is durable in the destination */
-	uint64_t received;   /* end of WAL the server told of */
+	uint32_t stream_xid;  /* of the block we are in */
+	uint64_t start_lsn;   /* where streaming begins: everything up to it is durable in the destination */
+	uint64_t received;    /* end of WAL the server told of */
 	struct duct_pos idle; /* last keep-alive outside a transaction */
-	uint64_t handed;     /* position of the last changes handed over */
-	uint64_t wanted;     /* head() was asked: positions up to it are handed over at once */
+	uint64_t handed;      /* position of the last changes handed over */
+	uint64_t wanted;      /* head() was asked: positions up to it are handed over at once */
 	struct duct_pos durable;
-	size_t part_bytes;   /* larger transactions are handed over in parts */
-	char *held;	     /* a frame that begins the next part; libpq's memory */
+	size_t part_bytes; /* larger transactions are handed over in parts */
+	char *held;	   /* a frame that begins the next part; libpq's memory */
 	int held_len;
 	struct postgres_replay replay;
 	struct pgout replay_decoder;
 	bool replaying;
-	struct { uint32_t xid; uint64_t commit_lsn, end_lsn; int64_t commit_us; } replay_commit;
+	struct {
+		uint32_t xid;
+		uint64_t commit_lsn, end_lsn;
+		int64_t commit_us;
+	} replay_commit;
 	bool replay_held; /* a row was taken back: it begins the next part */
 
 	uint64_t asked;	     /* the server asked when less than this was durable: it is told once it is (its shutdown waits) */
 	int64_t feedback_us; /* when the server was last told */
 	int64_t feedback_every_us;
-	int64_t polled_us;   /* when the publication's tables were last compared */
+	int64_t polled_us; /* when the publication's tables were last compared */
 	int64_t idle_handed_us;
 	int64_t state_us;
-	uint64_t state_lsn;  /* in the state table */
-	uint64_t row_lsn;    /* position of the last changes with rows */
+	uint64_t state_lsn; /* in the state table */
+	uint64_t row_lsn;   /* position of the last changes with rows */
 };
 
 /* --- setup.c: what must exist before the slot --- */
@@ -112,8 +116,8 @@ int postgres_slot_create(struct postgres_source *src, struct pg_session *session
 int postgres_slot_drop(struct postgres_source *src, const char *name, struct duct_error *err) DUCT_CHECKED;
 /* Wrong plugin or database, lost, in use by another process. */
 int postgres_slot_usable(struct postgres_source *src, const struct pg_slot *slot, struct duct_error *err) DUCT_CHECKED;
-int postgres_open_session(struct postgres_source *src, bool replication, struct pg_session **ret, struct duct_error *err)
-	DUCT_CHECKED;
+int postgres_open_session(struct postgres_source *src, bool replication, struct pg_session **ret,
+			  struct duct_error *err) DUCT_CHECKED;
 
 /* --- copy.c, copy_part.c --- */
 int postgres_snapshot(void *source, struct duct_snapshot **ret, struct duct_error *err);
@@ -133,8 +137,7 @@ int postgres_stream_start(struct postgres_source *src, uint64_t lsn, struct duct
  */
 int postgres_pause(const struct postgres_source *src, struct pg_session *session, bool wait, int timeout_ms,
 		   struct duct_error *err) DUCT_CHECKED;
-int postgres_read(void *source, const struct duct_pos *durable, struct duct_changes **ret, int timeout_ms,
-		  struct duct_error *err);
+int postgres_read(void *source, const struct duct_pos *durable, struct duct_changes **ret, int timeout_ms, struct duct_error *err);
 int postgres_tick(void *source, const struct duct_pos *durable, struct duct_error *err);
 /* Tells the server; `ask` wants its position back at once. */
 int postgres_feedback(struct postgres_source *src, bool ask, struct duct_error *err) DUCT_CHECKED;
@@ -151,7 +154,6 @@ int postgres_replay_some(struct postgres_source *src, struct duct_error *err) DU
 const char *postgres_spool_dir(const struct postgres_config *config);
 /* Says of that folder how much it may hold and has room for. False: it cannot be written. */
 bool postgres_describe_spool(const struct postgres_config *config, char *to, size_t size, uint64_t *ret_free);
-int postgres_probe(const void *config, const struct duct_ctx *ctx, duct_report_fn *report, void *arg,
-		   struct duct_error *err);
+int postgres_probe(const void *config, const struct duct_ctx *ctx, duct_report_fn *report, void *arg, struct duct_error *err);
 
 #endif

@@ -33,8 +33,8 @@ const struct duct_opt duct_source_postgres_opts[] = {
 	    .doc = "TRUNCATE, ATTACH and DETACH of single partitions are then invisible to any reader of the stream."),
 	OPT(C, validate_replication, "validate_replication", DUCT_OPT_BOOL, "true",
 	    "check wal_level, max_replication_slots and max_wal_senders at start"),
-	OPT(C, batch_size, "batch_size", DUCT_OPT_INT, "100", "records gathered before changes are handed on",
-	    .min = 1, .max = 10000000,
+	OPT(C, batch_size, "batch_size", DUCT_OPT_INT, "100", "records gathered before changes are handed on", .min = 1,
+	    .max = 10000000,
 	    .doc = "Transactions are never cut for it: a batch ends with the transaction that reaches the number."),
 	OPT(C, batch_timeout_ms, "batch_timeout", DUCT_OPT_DURATION, "1s",
 	    "longest wait for more records while changes keep coming", .min = 0, .max = 3600000),
@@ -52,21 +52,17 @@ const struct duct_opt duct_source_postgres_opts[] = {
 	OPT(C, state_schema, "state_schema", DUCT_OPT_STR, "ductstream", "schema of that table"),
 	OPT(C, state_table, "state_table", DUCT_OPT_STR, "source_state", "name of that table"),
 	OPT(C, flow_id, "flow_id", DUCT_OPT_STR, NULL, "stable id of the flow in that table; default the flow's name"),
-	OPT(C, snapshot, "snapshot", DUCT_OPT_ENUM, "auto", "copy existing rows before streaming",
-	    .values = snapshot_modes,
+	OPT(C, snapshot, "snapshot", DUCT_OPT_ENUM, "auto", "copy existing rows before streaming", .values = snapshot_modes,
 	    .doc = "auto: once, when the destination has nothing yet, and for tables added later. never: stream from the "
 		   "slot's position on. only: copy and end."),
-	OPT(C, snapshot_workers, "snapshot_workers", DUCT_OPT_INT, "1", "parts of the copy read at once", .min = 1,
-	    .max = 256),
+	OPT(C, snapshot_workers, "snapshot_workers", DUCT_OPT_INT, "1", "parts of the copy read at once", .min = 1, .max = 256),
 	OPT_ALIAS("parallel_tables", "snapshot_workers"),
 	OPT(C, partition_column, "partition_column", DUCT_OPT_STR, NULL,
 	    "column whose hash cuts tables into parts; default ranges of pages"),
-	OPT(C, partition_count, "partition_count", DUCT_OPT_INT, "1", "number of hash parts of a table", .min = 1,
-	    .max = 100000),
+	OPT(C, partition_count, "partition_count", DUCT_OPT_INT, "1", "number of hash parts of a table", .min = 1, .max = 100000),
 	OPT(C, snapshot_consistent, "snapshot_consistent", DUCT_OPT_BOOL, "true",
 	    "all parts read the same moment; false only with snapshot=only"),
-	OPT(C, start_lsn, "start_lsn", DUCT_OPT_STR, NULL,
-	    "first position to stream from, when the destination has none yet"),
+	OPT(C, start_lsn, "start_lsn", DUCT_OPT_STR, NULL, "first position to stream from, when the destination has none yet"),
 	OPT(C, accept_gap, "accept_gap", DUCT_OPT_BOOL, "false",
 	    "go on although changes between the destination's and the slot's position are lost"),
 	OPT(C, dead_letter, "dead_letter", DUCT_OPT_BOOL, "false",
@@ -75,10 +71,9 @@ const struct duct_opt duct_source_postgres_opts[] = {
 	OPT(C, dead_letter_table, "dead_letter_table", DUCT_OPT_STR, "dead_letter",
 	    "name of that table; flows that share a lake need one each"),
 	OPT(C, max_memory, "max_memory", DUCT_OPT_SIZE, "128MiB",
-	    "memory for changes in flight; larger transactions are handed on in parts", .min = 1 << 20,
-	    .max = INT64_C(1) << 40),
-	OPT(C, work_mem, "work_mem", DUCT_OPT_SIZE, "64MB", "logical_decoding_work_mem of our server process",
-	    .min = 64000, .max = INT64_C(2) << 40),
+	    "memory for changes in flight; larger transactions are handed on in parts", .min = 1 << 20, .max = INT64_C(1) << 40),
+	OPT(C, work_mem, "work_mem", DUCT_OPT_SIZE, "64MB", "logical_decoding_work_mem of our server process", .min = 64000,
+	    .max = INT64_C(2) << 40),
 	OPT(C, read_pause_us, "read_pause_us", DUCT_OPT_INT, "300",
 	    "microseconds to let data pile up once the socket is empty; 0 = off", .min = 0, .max = 100000),
 	OPT(C, lock_timeout_ms, "lock_timeout", DUCT_OPT_DURATION, "30s",
@@ -92,8 +87,8 @@ const struct duct_opt duct_source_postgres_opts[] = {
 		   "changes, and the data folder its Parquet files."),
 	OPT(C, binary, "binary", DUCT_OPT_ENUM, "auto", "binary values in the stream", .values = switches,
 	    .flags = DUCT_OPT_HIDDEN),
-	OPT(C, streaming, "streaming", DUCT_OPT_ENUM, "auto", "transactions sent while they are open",
-	    .values = switches, .flags = DUCT_OPT_HIDDEN),
+	OPT(C, streaming, "streaming", DUCT_OPT_ENUM, "auto", "transactions sent while they are open", .values = switches,
+	    .flags = DUCT_OPT_HIDDEN),
 	{0},
 };
 
@@ -103,7 +98,8 @@ static int check_slot_name(const char *slot, struct duct_error *err)
 	if (n < 1 || n > 63 || strspn(slot, "abcdefghijklmnopqrstuvwxyz0123456789_") != n)
 		return duct_fail(err, DUCT_CONFIG,
 				 "slot: \"%s\" is not a slot name: use 1 to 63 lower-case letters, digits and "
-				 "underscores", slot);
+				 "underscores",
+				 slot);
 	return 0;
 }
 
@@ -140,6 +136,7 @@ int postgres_config_check(const void *config, struct duct_error *err)
 	if (c->sync_publication && !c->publication_tables && !c->publication_schemas)
 		return duct_fail(err, DUCT_CONFIG,
 				 "sync_publication: needs publication_tables or publication_schemas to know what "
-				 "belongs into \"%s\"", c->publication);
+				 "belongs into \"%s\"",
+				 c->publication);
 	return check_snapshot(c, err);
 }

@@ -40,16 +40,15 @@ static void check(struct probe *p, bool ok, enum duct_finding otherwise, const c
 /* Minor releases in which a concurrent ALTER PUBLICATION could lose rows or exhaust memory. */
 static bool bad_minor(int version)
 {
-	return version == 170005 || version == 160009 || version == 150013 || version == 140018 ||
-	       version == 130021;
+	return version == 170005 || version == 160009 || version == 150013 || version == 140018 || version == 130021;
 }
 
 static void probe_server(struct probe *p)
 {
 	const struct pg_server *s = &p->src.server;
 	char text[256];
-	say(p, DUCT_FINDING_OK, NULL, "connected to \"%s\", PostgreSQL %d.%d, as \"%s\"", p->src.sql->where,
-	    s->version / 10000, s->version % 10000, s->user);
+	say(p, DUCT_FINDING_OK, NULL, "connected to \"%s\", PostgreSQL %d.%d, as \"%s\"", p->src.sql->where, s->version / 10000,
+	    s->version % 10000, s->user);
 	check(p, s->version >= 140000, DUCT_FINDING_WARN, "server version",
 	      "before 14 the stream is slower: text form, and large transactions are sent only when they commit");
 	if (bad_minor(s->version))
@@ -71,7 +70,8 @@ static void probe_server(struct probe *p)
 		say(p, DUCT_FINDING_WARN, "a flow that is stopped for longer loses its slot: raise it or watch the lag",
 		    "max_slot_wal_keep_size is %lld MB", (long long)s->max_slot_wal_keep_mb);
 	if (s->idle_slot_timeout_s > 0)
-		say(p, DUCT_FINDING_WARN, "a flow that is stopped for longer loses its slot: set it to 0, or start the flow in time",
+		say(p, DUCT_FINDING_WARN,
+		    "a flow that is stopped for longer loses its slot: set it to 0, or start the flow in time",
 		    "idle_replication_slot_timeout is %lld s", (long long)s->idle_slot_timeout_s);
 }
 
@@ -164,33 +164,35 @@ static int report_rows(struct probe *p, enum duct_finding level, const char *sql
 	return r;
 }
 
-#define PUBLISHED                                                                                                \
-	"from pg_publication p join pg_publication_tables t on t.pubname = p.pubname join pg_namespace n on "   \
-	"n.nspname = t.schemaname join pg_class c on c.relnamespace = n.oid and c.relname = t.tablename "       \
+#define PUBLISHED \
+	"from pg_publication p join pg_publication_tables t on t.pubname = p.pubname join pg_namespace n on " \
+	"n.nspname = t.schemaname join pg_class c on c.relnamespace = n.oid and c.relname = t.tablename " \
 	"where p.pubname = $1 "
 #define TABLE_NAME "t.schemaname || '.' || t.tablename "
 
 static int probe_identities(struct probe *p, struct duct_error *err)
 {
-	int r = report_rows(p, DUCT_FINDING_ERROR,
-			    "select " TABLE_NAME PUBLISHED
-			    "and (p.pubupdate or p.pubdelete) and (c.relreplident = 'n' or c.relreplident = 'd' and not exists (select "
-			    "from pg_index i where i.indrelid = c.oid and i.indisprimary and i.indimmediate) or c.relreplident = 'i' "
-			    "and not exists (select from pg_index i where i.indrelid = c.oid and i.indisreplident)) order by 1",
-			    "has no replica identity: UPDATE and DELETE of the application fail while it is published",
-			    "add a primary key (not deferrable) or ALTER TABLE ... REPLICA IDENTITY FULL", err);
+	int r = report_rows(
+		p, DUCT_FINDING_ERROR,
+		"select " TABLE_NAME PUBLISHED
+		"and (p.pubupdate or p.pubdelete) and (c.relreplident = 'n' or c.relreplident = 'd' and not exists (select "
+		"from pg_index i where i.indrelid = c.oid and i.indisprimary and i.indimmediate) or c.relreplident = 'i' "
+		"and not exists (select from pg_index i where i.indrelid = c.oid and i.indisreplident)) order by 1",
+		"has no replica identity: UPDATE and DELETE of the application fail while it is published",
+		"add a primary key (not deferrable) or ALTER TABLE ... REPLICA IDENTITY FULL", err);
 	if (!r)
-		r = report_rows(p, DUCT_FINDING_WARN,
-				"select " TABLE_NAME PUBLISHED
-				"and exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary and not i.indimmediate)",
-				"its primary key is deferrable, which the server does not take as identity",
-				"make the key not deferrable, or set REPLICA IDENTITY USING INDEX with another one", err);
+		r = report_rows(
+			p, DUCT_FINDING_WARN,
+			"select " TABLE_NAME PUBLISHED
+			"and exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary and not i.indimmediate)",
+			"its primary key is deferrable, which the server does not take as identity",
+			"make the key not deferrable, or set REPLICA IDENTITY USING INDEX with another one", err);
 	if (!r)
 		r = report_rows(p, DUCT_FINDING_WARN,
 				"select " TABLE_NAME PUBLISHED
 				"and c.relreplident = 'f' and not exists (select from pg_index i where i.indrelid = c.oid and "
-				"i.indisprimary)", "has no key: rows are found by their whole value, which is slow",
-				"add a primary key", err);
+				"i.indisprimary)",
+				"has no key: rows are found by their whole value, which is slow", "add a primary key", err);
 	return r;
 }
 
@@ -199,31 +201,33 @@ static int probe_generated_keys(struct probe *p, struct duct_error *err)
 {
 	bool refused = p->src.server.version >= 180000;
 	AUTO_FREE char *sql = duct_xasprintf(
-		"select distinct on (c.oid) " TABLE_NAME "|| '.' || a.attname from pg_publication p join pg_publication_tables t on "
+		"select distinct on (c.oid) " TABLE_NAME
+		"|| '.' || a.attname from pg_publication p join pg_publication_tables t on "
 		"t.pubname = p.pubname join pg_namespace n on n.nspname = t.schemaname join pg_class c on c.relnamespace = n.oid and "
 		"c.relname = t.tablename join pg_index i on i.indrelid = c.oid and (c.relreplident = 'd' and i.indisprimary or "
 		"c.relreplident = 'i' and i.indisreplident) join pg_attribute a on a.attrelid = c.oid and a.attnum = any "
 		"((i.indkey::int2[])[0:i.indnkeyatts - 1]) where p.pubname = $1 and a.attgenerated <> ''%s order by c.oid",
 		refused ? " and not a.attname = any (t.attnames)" : "");
-	return report_rows(p, refused ? DUCT_FINDING_ERROR : DUCT_FINDING_WARN, sql,
-			   refused ? "is generated, part of the key and not published: UPDATE and DELETE of the application fail"
-				   : "is generated, part of the key and not published: the table is taken for one without key, and an "
-				     "UPDATE or DELETE of it stops the flow",
-			   refused ? "ALTER PUBLICATION ... SET (publish_generated_columns = stored)"
-				   : "ALTER TABLE ... REPLICA IDENTITY FULL, or USING INDEX with a unique index without generated columns",
-			   err);
+	return report_rows(
+		p, refused ? DUCT_FINDING_ERROR : DUCT_FINDING_WARN, sql,
+		refused ? "is generated, part of the key and not published: UPDATE and DELETE of the application fail"
+			: "is generated, part of the key and not published: the table is taken for one without key, and an "
+			  "UPDATE or DELETE of it stops the flow",
+		refused ? "ALTER PUBLICATION ... SET (publish_generated_columns = stored)"
+			: "ALTER TABLE ... REPLICA IDENTITY FULL, or USING INDEX with a unique index without generated columns",
+		err);
 }
 
 static int probe_columns(struct probe *p, struct duct_error *err)
 {
-	int r = report_rows(p, DUCT_FINDING_WARN,
-			    "select distinct " TABLE_NAME "|| '.' || a.attname from pg_publication_tables t join pg_namespace n on "
-			    "n.nspname = t.schemaname join pg_class c on c.relnamespace = n.oid and c.relname = t.tablename join "
-			    "pg_attribute a on a.attrelid = c.oid join pg_attribute b on b.attrelid = c.oid and lower(a.attname) = "
-			    "lower(b.attname) and a.attnum <> b.attnum where t.pubname = $1 and a.attnum > 0 and b.attnum > 0 and not "
-			    "a.attisdropped and not b.attisdropped order by 1",
-			    "another column's name differs only in case, and most lakes do not tell them apart",
-			    "rename one of them", err);
+	int r = report_rows(
+		p, DUCT_FINDING_WARN,
+		"select distinct " TABLE_NAME "|| '.' || a.attname from pg_publication_tables t join pg_namespace n on "
+		"n.nspname = t.schemaname join pg_class c on c.relnamespace = n.oid and c.relname = t.tablename join "
+		"pg_attribute a on a.attrelid = c.oid join pg_attribute b on b.attrelid = c.oid and lower(a.attname) = "
+		"lower(b.attname) and a.attnum <> b.attnum where t.pubname = $1 and a.attnum > 0 and b.attnum > 0 and not "
+		"a.attisdropped and not b.attisdropped order by 1",
+		"another column's name differs only in case, and most lakes do not tell them apart", "rename one of them", err);
 	if (!r && p->pub.via_root)
 		r = report_rows(p, DUCT_FINDING_WARN, "select " TABLE_NAME PUBLISHED "and c.relkind = 'p' order by 1",
 				"is published by its root: TRUNCATE, ATTACH and DETACH of a partition are invisible",
@@ -303,7 +307,7 @@ static int probe_publication(struct probe *p, struct duct_error *err)
 		bool all = !c->publication_tables && !c->publication_schemas;
 		say(p, !c->ensure_publication || (all && !p->src.server.superuser) ? DUCT_FINDING_ERROR : DUCT_FINDING_OK,
 		    !c->ensure_publication ? "create it, or set ensure_publication=true"
-		    : all		   ? "FOR ALL TABLES takes a superuser: name publication_tables or publication_schemas"
+			    : all	   ? "FOR ALL TABLES takes a superuser: name publication_tables or publication_schemas"
 					   : NULL,
 		    "publication \"%s\" does not exist%s", c->publication,
 		    c->ensure_publication ? " yet: the first start creates it" : "");
@@ -319,8 +323,7 @@ static int probe_publication(struct probe *p, struct duct_error *err)
 	return probe_columns(p, err);
 }
 
-int postgres_probe(const void *config, const struct duct_ctx *ctx, duct_report_fn *report, void *arg,
-		   struct duct_error *err)
+int postgres_probe(const void *config, const struct duct_ctx *ctx, duct_report_fn *report, void *arg, struct duct_error *err)
 {
 	struct probe *p = duct_xcalloc(1, sizeof *p);
 	struct duct_error why;

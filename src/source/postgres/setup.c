@@ -24,10 +24,10 @@ int postgres_validate(struct postgres_source *src, struct duct_error *err)
 	if (!s->can_replicate)
 		return duct_fail(err, DUCT_CONFIG,
 				 "role \"%s\" may not replicate: ALTER ROLE \"%s\" REPLICATION (managed services: their "
-				 "replication role)", s->user, s->user);
+				 "replication role)",
+				 s->user, s->user);
 	if (s->max_slots < 1 || s->max_senders < 1)
-		return duct_fail(err, DUCT_CONFIG,
-				 "max_replication_slots is %d and max_wal_senders is %d: both must be at least 1",
+		return duct_fail(err, DUCT_CONFIG, "max_replication_slots is %d and max_wal_senders is %d: both must be at least 1",
 				 s->max_slots, s->max_senders);
 	if (s->used_senders >= s->max_senders)
 		return duct_fail(err, DUCT_RETRY, "all %d max_wal_senders are in use: end one or raise the setting",
@@ -53,7 +53,8 @@ static int named_table(struct postgres_source *src, const char *text, uint32_t *
 	for (size_t i = 0; i < DUCT_LEN(ways); i++) {
 		AUTO_PGRESULT PGresult *res = NULL;
 		AUTO_FREE char *sql = duct_xasprintf("select c.oid from pg_catalog.pg_class c join pg_catalog.pg_namespace n on "
-						     "n.oid = c.relnamespace where c.relkind in ('r','p') and %s", ways[i]);
+						     "n.oid = c.relnamespace where c.relkind in ('r','p') and %s",
+						     ways[i]);
 		int r = pg_query(src->sql, sql, 1, params, &res, err);
 		if (r && (err->class == DUCT_RETRY || err->class == DUCT_CANCELLED))
 			return r;
@@ -69,8 +70,9 @@ static int named_table(struct postgres_source *src, const char *text, uint32_t *
 static int wanted_sql(struct postgres_source *src, struct duct_buf *sql, struct duct_error *err)
 {
 	const struct postgres_config *c = src->config;
-	duct_buf_puts(sql, "select n.nspname, c.relname, c.oid from pg_catalog.pg_class c join pg_catalog.pg_namespace n "
-			   "on n.oid = c.relnamespace where c.relkind in ('r','p') and c.relpersistence = 'p' and (false");
+	duct_buf_puts(sql,
+		      "select n.nspname, c.relname, c.oid from pg_catalog.pg_class c join pg_catalog.pg_namespace n "
+		      "on n.oid = c.relnamespace where c.relkind in ('r','p') and c.relpersistence = 'p' and (false");
 	for (char **t = c->publication_tables; t && *t; t++) {
 		uint32_t oid = 0;
 		int r = named_table(src, *t, &oid, err);
@@ -105,7 +107,8 @@ static int publication_create(struct postgres_source *src, struct duct_error *er
 		if (!PQntuples(tables))
 			return duct_fail(err, DUCT_CONFIG,
 					 "publication \"%s\" cannot be created: publication_tables and publication_schemas "
-					 "name no table", c->publication);
+					 "name no table",
+					 c->publication);
 		duct_buf_puts(&sql, " for table ");
 		for (int i = 0; i < PQntuples(tables); i++) {
 			duct_buf_puts(&sql, i ? ", " : "");
@@ -126,7 +129,8 @@ static int publication_create(struct postgres_source *src, struct duct_error *er
 		return duct_fail(err, DUCT_CONFIG,
 				 "publication \"%s\" does not exist and role \"%s\" may not create it for all tables: name the "
 				 "tables in publication_tables or publication_schemas, or let a superuser run CREATE PUBLICATION "
-				 "\"%s\" FOR ALL TABLES (%s)", c->publication, src->server.user, c->publication, why);
+				 "\"%s\" FOR ALL TABLES (%s)",
+				 c->publication, src->server.user, c->publication, why);
 	return duct_fail(err, DUCT_CONFIG,
 			 "publication \"%s\" does not exist and role \"%s\" may not create it: it must own the tables and have "
 			 "CREATE on the database, or their owner creates the publication (%s)",
@@ -148,7 +152,8 @@ static int publication_alter(struct postgres_source *src, const PGresult *res, c
 	}
 	int r = pg_exec(src->sql, sql.data, NULL, err);
 	return r ? duct_wrap(err, "sync_publication: \"%s\" cannot be changed (its owner must also own the tables)",
-			     src->config->publication) : 0;
+			     src->config->publication)
+		 : 0;
 }
 
 static int publication_sync(struct postgres_source *src, struct duct_error *err)
@@ -159,19 +164,20 @@ static int publication_sync(struct postgres_source *src, struct duct_error *err)
 	int r = wanted_sql(src, &wanted, err);
 	if (r)
 		return r;
-	duct_buf_puts(&members, "select n.nspname, c.relname, c.oid from pg_catalog.pg_publication p join "
-				"pg_catalog.pg_publication_rel x on x.prpubid = p.oid join pg_catalog.pg_class c on c.oid = "
-				"x.prrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace where p.pubname = ");
+	duct_buf_puts(&members,
+		      "select n.nspname, c.relname, c.oid from pg_catalog.pg_publication p join "
+		      "pg_catalog.pg_publication_rel x on x.prpubid = p.oid join pg_catalog.pg_class c on c.oid = "
+		      "x.prrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace where p.pubname = ");
 	duct_buf_sql_literal(&members, c->publication);
-	duct_buf_printf(&sql, "select * from (%s) w where w.oid not in (select m.oid from (%s) m) order by 1, 2",
-			wanted.data, members.data);
+	duct_buf_printf(&sql, "select * from (%s) w where w.oid not in (select m.oid from (%s) m) order by 1, 2", wanted.data,
+			members.data);
 	if ((r = pg_exec(src->sql, sql.data, &missing, err)) || (r = publication_alter(src, missing, "add", err)))
 		return r;
 	if (c->sync_publication_mode != POSTGRES_SYNC_SYNC)
 		return 0;
 	sql.len = 0;
-	duct_buf_printf(&sql, "select * from (%s) m where m.oid not in (select w.oid from (%s) w) order by 1, 2",
-			members.data, wanted.data);
+	duct_buf_printf(&sql, "select * from (%s) m where m.oid not in (select w.oid from (%s) w) order by 1, 2", members.data,
+			wanted.data);
 	if ((r = pg_exec(src->sql, sql.data, &extra, err)))
 		return r;
 	return publication_alter(src, extra, "drop", err);
@@ -188,11 +194,13 @@ static int warn_identity(struct postgres_source *src, struct duct_error *err)
 			 "n.nspname = t.schemaname join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = "
 			 "t.tablename where p.pubname = $1 and (p.pubupdate or p.pubdelete) and c.relreplident in ('d','n') and "
 			 "(c.relreplident = 'n' or not exists (select from pg_catalog.pg_index i where i.indrelid = c.oid and "
-			 "i.indisprimary and i.indimmediate)) order by 1 limit 20", 1, params, &res, err);
+			 "i.indisprimary and i.indimmediate)) order by 1 limit 20",
+			 1, params, &res, err);
 	for (int i = 0; !r && i < PQntuples(res); i++)
 		log_warn(src->ctx->log,
 			 "a published table has no replica identity: the application's UPDATE and DELETE on it fail; add a "
-			 "primary key or set REPLICA IDENTITY FULL", LOG_STR("table", PQgetvalue(res, i, 0)));
+			 "primary key or set REPLICA IDENTITY FULL",
+			 LOG_STR("table", PQgetvalue(res, i, 0)));
 	return r;
 }
 
@@ -206,8 +214,9 @@ int postgres_setup_publication(struct postgres_source *src, struct duct_error *e
 	if (!pub.exists && !c->ensure_publication)
 		return duct_fail(err, DUCT_CONFIG,
 				 "publication \"%s\" does not exist in database \"%s\": create it, or set "
-				 "ensure_publication=true", c->publication, src->server.database);
-	if (pub.exists && !(pub.insert && pub.update && pub.delete && pub.truncate))
+				 "ensure_publication=true",
+				 c->publication, src->server.database);
+	if (pub.exists && !(pub.insert && pub.update && pub.delete &&pub.truncate))
 		return duct_fail(err, DUCT_CONFIG,
 				 "publication \"%s\" leaves out some kinds of changes, so the lake would differ from the source: "
 				 "alter publication %s set (publish = 'insert, update, delete, truncate')",
@@ -287,7 +296,8 @@ static int state_oid(struct postgres_source *src, uint32_t *ret, struct duct_err
 	const char *const params[] = {src->config->state_schema, src->config->state_table};
 	int r = pg_query(src->sql,
 			 "select c.oid from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where "
-			 "n.nspname = $1 and c.relname = $2", 2, params, &res, err);
+			 "n.nspname = $1 and c.relname = $2",
+			 2, params, &res, err);
 	if (!r)
 		*ret = PQntuples(res) ? pg_get_oid(res, 0, 0) : 0;
 	return r;
@@ -301,10 +311,12 @@ static int state_upgrade(struct postgres_source *src, uint32_t oid, struct duct_
 	char text[16];
 	const char *const params[] = {text};
 	snprintf(text, sizeof text, "%u", oid);
-	int r = pg_query(src->sql,
-			 "select 1 from pg_catalog.pg_attribute where attrelid = $1::oid and not attisdropped and attnum > 0 having "
-			 "count(*) filter (where attname in ('flow_id', 'slot_name', 'slot_lsn', 'last_lsn')) = 4 and "
-			 "count(*) filter (where attname = 'members') = 0", 1, params, &res, err);
+	int r = pg_query(
+		src->sql,
+		"select 1 from pg_catalog.pg_attribute where attrelid = $1::oid and not attisdropped and attnum > 0 having "
+		"count(*) filter (where attname in ('flow_id', 'slot_name', 'slot_lsn', 'last_lsn')) = 4 and "
+		"count(*) filter (where attname = 'members') = 0",
+		1, params, &res, err);
 	if (r || !PQntuples(res))
 		return r;
 	duct_buf_puts(&sql, "set local lock_timeout = '5s'; alter table ");
@@ -392,8 +404,9 @@ void postgres_state_write(struct postgres_source *src, const char *state, uint64
 	/* not worth a wait for standbys */
 	duct_buf_puts(&sql, "set local synchronous_commit = off; insert into ");
 	put_state_table(&sql, c);
-	duct_buf_puts(&sql, " as s (flow_id, source_name, slot_name, publication_name, state, slot_lsn, last_lsn, last_ack_at) "
-			    "values (");
+	duct_buf_puts(&sql,
+		      " as s (flow_id, source_name, slot_name, publication_name, state, slot_lsn, last_lsn, last_ack_at) "
+		      "values (");
 	const char *const texts[] = {src->flow_id, src->ctx->flow ? src->ctx->flow : src->flow_id, c->slot, c->publication, state};
 	for (size_t i = 0; i < DUCT_LEN(texts); i++) {
 		duct_buf_puts(&sql, i ? ", " : "");

@@ -18,12 +18,12 @@ static int64_t work_mem_kb(int64_t bytes)
 int postgres_open_session(struct postgres_source *src, bool replication, struct pg_session **ret, struct duct_error *err)
 {
 	const struct postgres_config *c = src->config;
-	AUTO_FREE char *settings = duct_xasprintf(
-		"-c lock_timeout=%lldms%s", (long long)c->lock_timeout_ms,
-		replication ? "" : " -c row_security=off -c enable_tidscan=on -c default_transaction_read_only=off");
-	AUTO_FREE char *all = replication ? duct_xasprintf("%s -c logical_decoding_work_mem=%lldkB", settings,
-							   (long long)work_mem_kb(c->work_mem))
-					  : duct_xstrdup(settings);
+	AUTO_FREE char *settings =
+		duct_xasprintf("-c lock_timeout=%lldms%s", (long long)c->lock_timeout_ms,
+			       replication ? "" : " -c row_security=off -c enable_tidscan=on -c default_transaction_read_only=off");
+	AUTO_FREE char *all = replication
+		? duct_xasprintf("%s -c logical_decoding_work_mem=%lldkB", settings, (long long)work_mem_kb(c->work_mem))
+		: duct_xstrdup(settings);
 	const struct pg_session_options options = {
 		.dsn = c->dsn,
 		.replication = replication,
@@ -44,13 +44,14 @@ static int fail_blocked(struct postgres_source *src, const char *name, struct du
 		    "select * from (select 'process ' || pid || coalesce(' (' || nullif(application_name, '') || ')', '') || "
 		    "' for ' || extract(epoch from clock_timestamp() - xact_start)::bigint || ' s' from pg_catalog.pg_stat_activity where backend_xid "
 		    "is not null and pid <> pg_backend_pid() order by xact_start limit 5) a union all select 'prepared "
-		    "transaction ' || gid from pg_catalog.pg_prepared_xacts limit 8", &res, &ignored) == 0)
+		    "transaction ' || gid from pg_catalog.pg_prepared_xacts limit 8",
+		    &res, &ignored) == 0)
 		for (int i = 0; i < PQntuples(res); i++)
 			duct_buf_printf(&who, "%s%s", i ? ", " : "", PQgetvalue(res, i, 0));
 	return duct_fail(err, DUCT_RETRY,
 			 "slot \"%s\" cannot be made: it waits for transactions that are open at the source (%s); end them, or "
-			 "raise the option lock_timeout (%lld ms)", name, who.len ? who.data : "they have ended by now",
-			 (long long)src->config->lock_timeout_ms);
+			 "raise the option lock_timeout (%lld ms)",
+			 name, who.len ? who.data : "they have ended by now", (long long)src->config->lock_timeout_ms);
 }
 
 /* Runs a command on a session while the server of the stream is kept informed. */
@@ -102,7 +103,8 @@ int postgres_slot_create(struct postgres_source *src, struct pg_session *session
 	if (r && strcmp(err->sqlstate, "53400") == 0)
 		return duct_fail(err, DUCT_CONFIG,
 				 "slot \"%s\" cannot be made: all %d max_replication_slots are in use: drop one or raise the "
-				 "setting", name, src->server.max_slots);
+				 "setting",
+				 name, src->server.max_slots);
 	if (r)
 		return duct_wrap(err, "slot \"%s\" cannot be made", name);
 	*ret = (struct postgres_new_slot){0};
@@ -159,6 +161,7 @@ int postgres_slot_usable(struct postgres_source *src, const struct pg_slot *slot
 	if (slot->active)
 		return duct_fail(err, DUCT_RETRY,
 				 "slot \"%s\" is in use by process %d of the server: another worker of this flow, or one that "
-				 "just ended (then it is free within wal_sender_timeout)", name, slot->active_pid);
+				 "just ended (then it is free within wal_sender_timeout)",
+				 name, slot->active_pid);
 	return 0;
 }

@@ -139,7 +139,8 @@ static int write_file(struct postgres_spool *s, struct postgres_spool_txn *t, co
 		if (n < 0)
 			return duct_fail(err, DUCT_RETRY,
 					 "spool: %llu bytes of an open transaction cannot be written in \"%s\": %s "
-					 "(option spool_dir)", (unsigned long long)len, s->dir, strerror(errno));
+					 "(option spool_dir)",
+					 (unsigned long long)len, s->dir, strerror(errno));
 		done += (size_t)n;
 		t->file_bytes += (uint64_t)n;
 	}
@@ -166,8 +167,8 @@ static struct postgres_spool_txn *largest(const struct postgres_spool *s)
 	return big;
 }
 
-int postgres_spool_append(struct postgres_spool *s, uint32_t xid, uint32_t subxid, bool keep, const void *message,
-			  size_t len, struct duct_error *err)
+int postgres_spool_append(struct postgres_spool *s, uint32_t xid, uint32_t subxid, bool keep, const void *message, size_t len,
+			  struct duct_error *err)
 {
 	struct postgres_spool_txn *t = txn_find(s, xid);
 	if (!t)

@@ -26,8 +26,8 @@ void postgres_spool_start(struct postgres_spool *spool, uint32_t xid, bool first
 
 /* `keep` marks a message that counts even when its sub-transaction is aborted (relations: the server sends them once
  * per top transaction). RETRY when the disk refuses. */
-int postgres_spool_append(struct postgres_spool *spool, uint32_t xid, uint32_t subxid, bool keep, const void *message,
-			  size_t len, struct duct_error *err) DUCT_CHECKED;
+int postgres_spool_append(struct postgres_spool *spool, uint32_t xid, uint32_t subxid, bool keep, const void *message, size_t len,
+			  struct duct_error *err) DUCT_CHECKED;
 
 /* Abort of a sub-transaction, or of all of it (subxid == xid). */
 void postgres_spool_abort(struct postgres_spool *spool, uint32_t xid, uint32_t subxid);
@@ -39,15 +39,14 @@ void postgres_spool_reset(struct postgres_spool *spool);
  * may be appended to that transaction meanwhile. An unknown xid has no messages. */
 struct postgres_replay {
 	struct postgres_spool_txn *txn;
-	uint64_t at;	/* in file + memory */
-	uint64_t last;	/* where the record given last begins */
-	char *window;	/* a piece of the file */
+	uint64_t at;   /* in file + memory */
+	uint64_t last; /* where the record given last begins */
+	char *window;  /* a piece of the file */
 	size_t window_cap, window_len;
 	uint64_t window_start;
 };
 void postgres_replay_begin(struct postgres_replay *replay, struct postgres_spool *spool, uint32_t xid);
-int postgres_replay_next(struct postgres_replay *replay, const char **ret, size_t *ret_len, struct duct_error *err)
-	DUCT_CHECKED;
+int postgres_replay_next(struct postgres_replay *replay, const char **ret, size_t *ret_len, struct duct_error *err) DUCT_CHECKED;
 /* The message given last comes again with the next call; memory for a large one is free until then. */
 void postgres_replay_take_back(struct postgres_replay *replay);
 void postgres_replay_done(struct postgres_replay *replay);

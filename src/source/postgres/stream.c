@@ -14,11 +14,11 @@
 #include <string.h>
 
 enum {
-	FRAMES_LOOK = 256,		  /* frames between two looks at the clock */
-	WIDE_FRAME = 16 << 20,		  /* libpq's buffer never shrinks: renew the connection after such a row */
-	IDLE_BYTES = 16 << 20,		  /* a position without rows is handed over after so much log, or */
-	IDLE_US = 10 * 1000 * 1000,	  /* after so long */
-	ASK_US = 200 * 1000,		  /* how often a wanted position is asked for */
+	FRAMES_LOOK = 256,	    /* frames between two looks at the clock */
+	WIDE_FRAME = 16 << 20,	    /* libpq's buffer never shrinks: renew the connection after such a row */
+	IDLE_BYTES = 16 << 20,	    /* a position without rows is handed over after so much log, or */
+	IDLE_US = 10 * 1000 * 1000, /* after so long */
+	ASK_US = 200 * 1000,	    /* how often a wanted position is asked for */
 	STATE_US = 60 * 1000 * 1000,
 };
 
@@ -119,7 +119,8 @@ int postgres_stream_start(struct postgres_source *src, uint64_t lsn, struct duct
 	duct_buf_printf(&sql, "START_REPLICATION SLOT \"%s\" LOGICAL %s (proto_version '%d', publication_names ", c->slot,
 			duct_lsn_format(text, lsn), streaming ? 2 : 1);
 	duct_buf_sql_literal(&sql, name.data);
-	duct_buf_printf(&sql, "%s%s%s)", modern ? ", messages 'true'" : "", binary ? ", binary 'true'" : "", streaming ? ", streaming 'on'" : "");
+	duct_buf_printf(&sql, "%s%s%s)", modern ? ", messages 'true'" : "", binary ? ", binary 'true'" : "",
+			streaming ? ", streaming 'on'" : "");
 	AUTO_PGRESULT PGresult *res = NULL;
 	if (pg_exec(src->repl, sql.data, &res, err))
 		return fail_start(src, err);
@@ -219,10 +220,11 @@ static int stream_ended(struct postgres_source *src, struct duct_error *err)
 	}
 	if (strcmp(err->sqlstate, "42704") == 0) {
 		AUTO_FREE char *why = duct_xstrdup(err->message);
-		return duct_fail(err, DUCT_CONFIG,
-				 "publication \"%s\" did not exist yet at the slot's position (it was created, or dropped and "
-				 "created again, after slot \"%s\"): this slot cannot be read any more: drop it and copy afresh (%s)",
-				 src->config->publication, src->config->slot, why);
+		return duct_fail(
+			err, DUCT_CONFIG,
+			"publication \"%s\" did not exist yet at the slot's position (it was created, or dropped and "
+			"created again, after slot \"%s\"): this slot cannot be read any more: drop it and copy afresh (%s)",
+			src->config->publication, src->config->slot, why);
 	}
 	return r;
 }
@@ -254,7 +256,7 @@ static int apply_frame(struct postgres_source *src, const char *data, int len, s
 static bool begins_part(const struct postgres_source *src, const char *data, int len)
 {
 	return src->group.open && src->group.bytes >= src->part_bytes && len > 25 && data[0] == 'w' && !src->stream_xid &&
-	       strchr("IUDT", data[25]);
+		strchr("IUDT", data[25]);
 }
 
 static bool group_full(const struct postgres_source *src, int64_t now)
@@ -264,8 +266,9 @@ static bool group_full(const struct postgres_source *src, int64_t now)
 		return true;
 	if (g->open)
 		return g->bytes >= src->part_bytes && (src->held || src->replay_held);
-	return g->ncommits && ((int64_t)g->rows >= src->config->batch_size || g->bytes >= src->part_bytes ||
-			       now - g->first_us >= src->config->batch_timeout_ms * 1000);
+	return g->ncommits &&
+		((int64_t)g->rows >= src->config->batch_size || g->bytes >= src->part_bytes ||
+		 now - g->first_us >= src->config->batch_timeout_ms * 1000);
 }
 
 /* Applies what is there, and says whether it was anything. 0: nothing more is there; 1: stop and look (something is full, begins, or
@@ -408,13 +411,12 @@ static bool copy_due(struct postgres_source *src)
 	return src->identity.nfences <= POSTGRES_FENCED_BEFORE; /* else the stream has to pass some first */
 }
 
-int postgres_read(void *source, const struct duct_pos *durable, struct duct_changes **ret, int timeout_ms,
-		  struct duct_error *err)
+int postgres_read(void *source, const struct duct_pos *durable, struct duct_changes **ret, int timeout_ms, struct duct_error *err)
 {
 	struct postgres_source *src = source;
 	int64_t deadline = duct_mono_us() + (int64_t)timeout_ms * 1000;
 	bool rested = !src->config->read_pause_us; /* in this call */
-	bool paused = false;			    /* since something was read */
+	bool paused = false;			   /* since something was read */
 	int r;
 	*ret = NULL;
 	note_durable(src, durable);
