@@ -51,6 +51,8 @@ def rules(tally):
     """The rules of the source tree."""
     for name, lines in layers.breaches().items():
         tally.check(f"layers: {name}", lines)
+    lint = subprocess.run([ROOT / "tools" / "lint"], cwd=ROOT, capture_output=True, text=True)
+    tally.check("tools/lint", (lint.stdout + lint.stderr).splitlines() if lint.returncode else [])
 
 
 def documents(tally):
