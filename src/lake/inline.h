@@ -68,7 +68,8 @@ void lake_inlined_versions(const struct lake *lake, int64_t table_id, struct duc
 struct lake_inlined_sizes {
 	struct lake_inlined_size {
 		int64_t table_id, rows, bytes;
-	} * sizes; /* malloc */
+		int64_t age_ms; /* of the oldest row; 0 where its snapshot has expired */
+	} * sizes;		/* malloc */
 	size_t n, cap;
 };
 int lake_inlined_sizes(struct lake *lake, struct lake_inlined_sizes *ret, struct duct_error *err);

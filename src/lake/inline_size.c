@@ -36,6 +36,7 @@ static int take_size(void *arg, int set, const char *const *values, struct duct_
 	struct lake_inlined_size *size = arg;
 	size->rows += lake_int(values[0], 0);
 	size->bytes += lake_int(values[1], 0);
+	size->age_ms = lake_int(values[2], 0);
 	return 0;
 }
 
@@ -73,11 +74,15 @@ static int add_size(struct lake *lake, const struct lake_inlined_table *t, struc
 	int rc = put_row_size(&row, lake, t->name, err);
 	if (rc < 0)
 		return rc;
-	lake_sqlf(&sql, lake->db, "SELECT count(*), sum(");
+	lake_sqlf(&sql, lake->db,
+		  "SELECT s.n, s.bytes, (SELECT %s FROM @ducklake_snapshot WHERE snapshot_id = s.first) FROM ("
+		  "SELECT count(*) AS n, min(begin_snapshot) AS first, sum(",
+		  lake->db->sqlite ? "CAST((julianday('now') - julianday(substr(snapshot_time, 1, 19))) * 86400000 AS INTEGER)"
+				   : "CAST(extract(epoch FROM now() - snapshot_time) * 1000 AS bigint)");
 	duct_buf_append(&sql, row.data, row.len);
-	lake_sqlf(&sql, lake->db, ") FROM @");
+	lake_sqlf(&sql, lake->db, ") AS bytes FROM @");
 	duct_buf_sql_ident(&sql, t->name);
-	duct_buf_puts(&sql, " t");
+	duct_buf_puts(&sql, " t) s");
 	rc = lake->db->ops->query(lake->db, sql.data, take_size, &size, err);
 	if (rc < 0 || !size.rows)
 		return rc;
@@ -85,6 +90,7 @@ static int add_size(struct lake *lake, const struct lake_inlined_table *t, struc
 	if (last && last->table_id == size.table_id) {
 		last->rows += size.rows;
 		last->bytes += size.bytes;
+		last->age_ms = size.age_ms > last->age_ms ? size.age_ms : last->age_ms;
 		return 0;
 	}
 	ret->sizes = duct_grow(ret->sizes, &ret->cap, ret->n + 1, sizeof *ret->sizes);

@@ -133,10 +133,12 @@ bool parquet_delta_open(struct parquet_delta *ret, const void *data, size_t n)
 {
 	uint64_t block, minis;
 	*ret = (struct parquet_delta){.at = data, .end = (const uint8_t *)data + n};
-	if (!get_varint(ret, &block) || !get_varint(ret, &minis) || !get_varint(ret, &ret->left) || !get_zigzag(ret, &ret->value))
+	uint64_t count;
+	if (!get_varint(ret, &block) || !get_varint(ret, &minis) || !get_varint(ret, &count) || !get_zigzag(ret, &ret->value))
 		return false;
 	if (!block || block > MOST_BLOCK || !minis || minis > block || block % minis || block / minis % 8)
 		return false;
+	ret->left = count;
 	ret->minis = ret->mini = (uint32_t)minis;
 	ret->per_mini = ret->taken = (uint32_t)(block / minis);
 	return true;
@@ -147,7 +149,6 @@ static bool open_mini(struct parquet_delta *d)
 {
 	if (d->taken < d->per_mini)
 		return true;
-	d->taken = 0;
 	if (d->mini + 1 < d->minis) {
 		d->mini++;
 	} else {
@@ -163,6 +164,7 @@ static bool open_mini(struct parquet_delta *d)
 		return false;
 	d->packed = d->at;
 	d->at += bytes;
+	d->taken = 0;
 	return true;
 }
 
@@ -194,8 +196,10 @@ bool parquet_delta_skip(struct parquet_delta *d, uint64_t n)
 	d->left -= n;
 	n -= n && !d->left; /* no difference follows the last one */
 	while (n) {
-		if (!open_mini(d))
+		if (!open_mini(d)) {
+			d->left = 0;
 			return false;
+		}
 		uint32_t here = d->per_mini - d->taken;
 		here = n < here ? (uint32_t)n : here;
 		d->value += d->min * here;

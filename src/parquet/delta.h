@@ -28,7 +28,7 @@ struct parquet_delta {
 	uint32_t taken;	       /* of it */
 };
 bool parquet_delta_open(struct parquet_delta *ret, const void *data, size_t n);
-/* The low bytes of *ret are the value. False: there is none, or the bytes are damaged. */
+/* The low bytes of *ret are the value. False, from then on: there is none, or the bytes are damaged at it or at the one behind it. */
 bool parquet_delta_get(struct parquet_delta *d, uint64_t *ret);
 bool parquet_delta_skip(struct parquet_delta *d, uint64_t n);
 

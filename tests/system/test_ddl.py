@@ -1,8 +1,12 @@
 """The lake's tables follow those of the source: columns and tables that come, go, change name or type."""
 
+import threading
+
+import psycopg
 import pytest
 
 from lib.flow import EXIT_DATA
+from lib.mirror import Mirror
 
 TABLE = "CREATE TABLE t (id int PRIMARY KEY, v text, n int)"
 ROWS = "INSERT INTO t SELECT i, 'row ' || i, i FROM generate_series(1, 6) i"
@@ -381,4 +385,37 @@ def test_a_rewrite_that_makes_new_values(mirror_sqlite):
     m.sync()
     m.sql("ALTER TABLE t ADD u uuid DEFAULT gen_random_uuid()", "UPDATE t SET n = 0 WHERE id = 1")
     assert "is copied again" in m.sync().stderr
+    m.same("t")
+
+
+def test_a_change_that_others_do_not_see_yet(own_server, make_flow, sqlite_lake):
+    """The stream brings a transaction whose commit waits for a synchronous standby: the catalog does not show its columns."""
+    database = own_server.database("source")
+    m = Mirror(database, sqlite_lake, make_flow(database, sqlite_lake))
+    m.sql(TABLE, ROWS)
+    m.sync()
+    run = m.flow.start("--log-level", "debug")
+    m.sql("INSERT INTO t VALUES (7, 'seven', 7)")
+    m.wait_rows(run, "t", 7)
+    m.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'", "SELECT pg_reload_conf()")
+    m.wait_until(lambda: database.value("SHOW synchronous_standby_names") == "nobody", 10, "the setting")
+
+    def change():
+        with psycopg.connect(database.dsn, autocommit=True) as connection:
+            connection.execute("ALTER TABLE t DROP n, ADD c smallint DEFAULT -3; INSERT INTO t VALUES (8, 'eight')")
+
+    held = threading.Thread(target=change)
+    held.start()
+    try:
+        sent = "SELECT 1 FROM pg_stat_replication WHERE application_name LIKE 'ductstream%' AND sent_lsn >= pg_current_wal_flush_lsn()"
+        m.wait_until(lambda: database.query(sent), 10, "the transaction to be sent")
+        assert m.database.value("SELECT count(*) FROM t") == 7, "others do not see it"
+    finally:
+        with database.connect() as connection:
+            connection.execute("ALTER SYSTEM RESET synchronous_standby_names")
+            connection.execute("SELECT pg_reload_conf()")
+        held.join()
+    m.wait_rows(run, "t", 8)
+    assert run.terminate() == 0
+    m.close_lake()
     m.same("t")

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import time
 
 import pytest
 
@@ -223,6 +224,23 @@ def test_flush_by_bytes_and_age(mirror):
     run.terminate()
     m.sync()
     m.same("t")
+
+
+def test_the_age_goes_on_over_restarts(mirror):
+    """A flow that is run from time to time flushes, too."""
+    m = mirror(KEYED, destination={"inline_flush_age": "3s"})
+    m.sync()
+    m.sql("INSERT INTO t VALUES (1, 'x')")
+    m.sync()
+    time.sleep(1.6)
+    m.sql("INSERT INTO t VALUES (2, 'y')")
+    m.sync()
+    assert len(inlined(m)) == 2
+    time.sleep(1.6)
+    m.sql("INSERT INTO t VALUES (3, 'z')")
+    m.sync()
+    assert inlined(m) == [] and live_files(m) == 1
+    touch_all(m, "t")
 
 
 DDL = (

@@ -82,3 +82,32 @@ def check_metadata(file, connection, path):
     for where in filters:  # by statistics, and without them
         query = f"SELECT count(*) FROM read_parquet('{path}') WHERE "
         assert connection.execute(query + where).fetchone() == connection.execute(query + f"CASE WHEN {where} THEN true ELSE false END").fetchone()
+
+
+def test_options_of_the_lake(mirror_sqlite):
+    """What its owner has set holds from the first file on: for the lake, a schema, a table."""
+    m = mirror_sqlite(
+        "CREATE TABLE t (id bigint PRIMARY KEY, v text)",
+        "INSERT INTO t SELECT i * 3, 'x' FROM generate_series(1, 5000) i",
+        destination={"inline_rows": 0},
+    )
+
+    def newest():
+        """Of the file that was written last: codec, and encodings of the first column."""
+        column = pq.ParquetFile(max(Path(m.home.data_path).rglob("*.parquet"), key=lambda p: p.stat().st_mtime_ns)).metadata.row_group(0).column(0)
+        return column.compression, "DELTA_BINARY_PACKED" in column.encodings
+
+    with m.home.open() as lake:
+        lake.sql("CALL lake.set_option('parquet_version', '1')")
+        lake.sql("CALL lake.set_option('parquet_compression', 'snappy')")
+    m.sync()
+    assert newest() == ("SNAPPY", False)
+    found = []
+    for number, scope in enumerate(("", ", schema => 'public'", ", schema => 'public', table_name => 't'")):
+        m.lake.sql(f"CALL lake.set_option('parquet_version', '{2 if number % 2 == 0 else 1}'{scope})")
+        m.lake.sql(f"CALL lake.set_option('parquet_compression', '{('gzip', 'zstd', 'uncompressed')[number]}'{scope})")
+        m.sql(f"INSERT INTO t SELECT i * 3, 'x' FROM generate_series({10000 * (number + 1)}, {10000 * (number + 1) + 2000}) i")
+        m.sync()
+        found.append(newest())
+    assert found == [("GZIP", True), ("ZSTD", False), ("UNCOMPRESSED", True)]
+    m.same("t")

@@ -182,6 +182,13 @@ def test_values_of_every_type(driver, tmp_path, codec, version, index, dictionar
 
 
 @pytest.mark.parametrize("version", ["1.0", "2.0"])
+def test_differences_of_integers(driver, tmp_path, version):
+    rng = random.Random(version)
+    options = {"use_dictionary": False, "column_encoding": "DELTA_BINARY_PACKED", "data_page_version": version}
+    check(driver, write(tmp_path / "a.parquet", list(columns_of(TYPES[3:5], rng, nulls=0.3)), **options), TYPES[3:5], rng)
+
+
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
 def test_columns_that_are_never_null(driver, tmp_path, version):
     rng = random.Random(version)
     arrays = list(columns_of(TYPES, rng, nulls=0))
@@ -223,7 +230,6 @@ def test_columns_that_the_file_lacks(driver, tmp_path):
 @pytest.mark.parametrize(
     "types, options",
     [
-        (TYPES[3:5], {"use_dictionary": False, "column_encoding": "DELTA_BINARY_PACKED"}),
         (TYPES[9:11], {"use_dictionary": False, "column_encoding": "BYTE_STREAM_SPLIT"}),
         (TYPES[19:20], {"use_dictionary": False, "column_encoding": "DELTA_LENGTH_BYTE_ARRAY"}),
         (TYPES[:5], {"compression": "brotli"}),

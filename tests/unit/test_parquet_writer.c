@@ -252,6 +252,7 @@ static void differences_of(struct random_values *r, uint32_t width, size_t n)
 	for (bool more = parquet_delta_open(&d, cut, left) && n > 1; more; got += more)
 		more = parquet_delta_get(&d, &v);
 	assert_true(got < n || n < 2);
+	assert_true(n < 2 || !parquet_delta_get(&d, &v));
 }
 
 static void differences(void **state)

@@ -202,6 +202,8 @@ int ducklake_judge_note(const struct ducklake *d, const struct lake_change_note 
 
 /* mirror.c */
 struct mirror *mirror_find(struct ducklake *d, uint32_t oid);
+/* What the lake's owner has set for the table, its schema or the whole lake (a table that is being made: the lake). NULL: nothing. */
+const char *mirror_option(const struct ducklake *d, const struct mirror *m, const char *key);
 /* The mirror of the relation, brought to this version: plans creating or altering the lake table in the open
  * transaction. CONFIG/DATA when it cannot be mirrored (no key, retype that does not widen, ...). */
 int mirror_get(struct ducklake *d, struct duct_relation *rel, struct mirror **ret, struct duct_error *err);

@@ -38,12 +38,12 @@ const struct duct_opt ducklake_opts[] = {
 		   "does not inline go to files."),
 	OPT(C, inline_flush_rows, "inline_flush_rows", DUCT_OPT_INT, "100000",
 	    "write the rows of a table inside the catalog to a file when they are so many", .min = 1, .max = 100000000,
-	    .doc = "Up to four times as many where the table has many small files already. A thread of its own writes the file, while "
-		   "commits go on."),
-	OPT(C, inline_flush_bytes, "inline_flush_bytes", DUCT_OPT_SIZE, "16MiB", "the same, by size", .min = 1 << 10,
-	    .max = 1LL << 34),
-	OPT(C, inline_flush_age_ms, "inline_flush_age", DUCT_OPT_DURATION, "10m", "the same, by the age of the oldest of them",
-	    .max = 30LL * 86400 * 1000),
+	    .doc = "Two, three and four times as many where the table has 4, 8 and 12 or more files below 16 MiB; so does "
+		   "inline_flush_bytes. A thread of its own writes the file, while commits go on."),
+	OPT(C, inline_flush_bytes, "inline_flush_bytes", DUCT_OPT_SIZE, "16MiB",
+	    "write them to a file when they take so much room there", .min = 1 << 10, .max = 1LL << 34),
+	OPT(C, inline_flush_age_ms, "inline_flush_age", DUCT_OPT_DURATION, "10m",
+	    "write them to a file when the oldest of them is so old", .max = 30LL * 86400 * 1000),
 	OPT(C, compression, "compression", DUCT_OPT_STR, "zstd", "Parquet codec unless the lake sets one"),
 	OPT(C, compression_level, "compression_level", DUCT_OPT_INT, "1", "level of zstd, 0 for its default (3)", .max = 22,
 	    .doc = "Level 1 takes a quarter less processor time than 3 and gives files of the same size on ordinary rows."),
@@ -58,7 +58,7 @@ const struct duct_opt ducklake_opts[] = {
 		   "(source option snapshot: never) are always treated so. A value that the source did not send "
 		   "and the lake does not have still stops the flow."),
 	OPT(C, index_dir, "index_dir", DUCT_OPT_STR, NULL,
-	    "folder for the key index (unset: ductstream-index beside a SQLite catalog, else under the data path)",
+	    "folder for the key index (unset: CATALOG.ductstream/FLOW beside a SQLite catalog, else .ductstream/FLOW under the data path)",
 	    .doc = "A cache that is rebuilt from the lake whenever it is in doubt."),
 	OPT(C, busy_timeout_ms, "busy_timeout", DUCT_OPT_DURATION, "5s", "how long to wait for a locked SQLite catalog",
 	    .max = 3600000),

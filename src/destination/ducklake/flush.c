@@ -12,15 +12,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHECK_EVERY_US = 1000000, FEW_FILES = 4, LARGEST_PIECE = 4 };
+enum { CHECK_EVERY_US = 1000000, FILES_PER_STEP = 4, MOST_TIMES = 4 };
 
 /* --- what is due --- */
 
 /* A table with many small files gets larger ones, up to four times. */
 bool mirror_inlines_too_much(const struct ducklake *d, const struct mirror *m)
 {
-	int64_t times = 1 + m->small_files / FEW_FILES;
-	times = times < LARGEST_PIECE ? times : LARGEST_PIECE;
+	int64_t times = 1 + m->small_files / FILES_PER_STEP;
+	times = times < MOST_TIMES ? times : MOST_TIMES;
 	return m->inlined_rows >= d->config->inline_flush_rows * times || m->inlined_bytes >= d->config->inline_flush_bytes * times;
 }
 
@@ -116,7 +116,7 @@ static int plan_due(struct ducklake *d, struct flushing *all, bool *ret_crowded,
 	}
 	*ret_crowded = tables > most;
 	if (*ret_crowded)
-		now_us = INT64_MAX; /* all of them are due */
+		now_us = INT64_MAX / 2; /* all of them are due */
 	for (size_t i = 0; i < MIRROR_BUCKETS; i++) {
 		plan_bucket(d, d->mirrors[i], now_us, &room, all);
 		plan_bucket(d, d->resting[i], now_us, &room, all);
@@ -213,11 +213,14 @@ static bool move_entries(const struct flush *f, struct lake_index *index, int64_
 /* Without: one walk over all of the index, which is less than building it anew. */
 static bool find_entries(const struct flush *f, struct lake_index *index, int64_t file_id)
 {
-	AUTO_FREE struct lake_inlined_row *live = duct_xmalloc((f->nrows + 1) * sizeof *live);
+	struct live {
+		int64_t row_id;
+		uint32_t position;
+	} *live AUTO_FREE = duct_xmalloc((f->nrows + 1) * sizeof *live);
 	size_t n = 0, moved = 0;
-	for (size_t i = 0; i < f->nrows; i++)
-		if (f->rows[i].end_snapshot < 0) /* one of each row id at most; its place takes the place of its begin */
-			live[n++] = (struct lake_inlined_row){.row_id = f->rows[i].row_id, .begin_snapshot = (int64_t)i};
+	for (size_t i = 0; i < f->nrows; i++) /* each row id lives once at most */
+		if (f->rows[i].end_snapshot < 0)
+			live[n++] = (struct live){f->rows[i].row_id, (uint32_t)i};
 	uint64_t cursor = 0;
 	struct lake_key_hash hash;
 	struct lake_place place;
@@ -227,7 +230,7 @@ static bool find_entries(const struct flush *f, struct lake_index *index, int64_
 		size_t at = duct_lower_bound_i64(live, n, sizeof *live, place.row_id);
 		if (at == n || live[at].row_id != place.row_id)
 			continue; /* inlined since */
-		place = (struct lake_place){place.row_id, (uint32_t)file_id, (uint32_t)live[at].begin_snapshot};
+		place = (struct lake_place){place.row_id, (uint32_t)file_id, live[at].position};
 		moved += lake_index_move(index, hash, place);
 	}
 	return moved == n;
@@ -273,7 +276,10 @@ static int follow(struct ducklake *d, struct flush *f, const struct lake_txn_res
 	return m->index ? follow_open(d, m, f, result, err) : follow_closed(d, f, result->files[f->ordinal].file_id, err);
 }
 
-/* What is still inside the catalog has come since the flush began. */
+/*
+ * What is still inside the catalog has come since the flush began. Rows with columns of types that we do not write stay there, and
+ * are not counted any more: the official flush takes them. small_files is an estimate until the next flush.
+ */
 static void count_flushed(struct ducklake *d, const struct flushing *all)
 {
 	for (const struct flush *f = all->first; f; f = f->next) {
@@ -308,22 +314,20 @@ static int land(struct ducklake *d, const struct flushing *all, struct duct_erro
 	for (struct flush *f = all->first; f; f = f->next) {
 		struct mirror *m = mirror_of(d, f);
 		int rc = m && f->file ? plan_file(d, m, f, all->upto, err) : 0;
-		if (rc < 0) {
-			const struct lake_table *table = lake_table_by_id(d->lake, f->table_id);
-			return duct_wrap(err, "flush the inlined rows of \"%s\".\"%s\"", table->schema, table->name);
-		}
+		if (rc < 0)
+			return duct_wrap(err, "flush of inlined rows, lake table %" PRId64, f->table_id);
 	}
 	return d->txn ? commit(d, all, err) : 0;
 }
 
 /* --- from begin to end --- */
 
-static int begin(struct ducklake *d, bool *ret_wait, struct duct_error *err)
+static int begin(struct ducklake *d, bool *ret_crowded, struct duct_error *err)
 {
 	struct flushing *all = flushing_new();
 	d->flush_checked_us = duct_mono_us();
 	d->flush_due = false;
-	int rc = plan_due(d, all, ret_wait, err);
+	int rc = plan_due(d, all, ret_crowded, err);
 	if (d->txn)
 		group_reset(d); /* planning asked what the tables are like */
 	if (rc == 0 && all->first)
@@ -355,10 +359,11 @@ int ducklake_flush_inlined(struct ducklake *d, bool wait, struct duct_error *err
 {
 	if (d->txn || d->load)
 		return 0;
+	bool crowded = false;
 	int rc = 0;
 	if (!d->flushing && (d->flush_due || duct_mono_us() - d->flush_checked_us >= CHECK_EVERY_US))
-		rc = begin(d, &wait, err);
-	return rc == 0 && d->flushing && (wait || flushing_is_done(d->flushing)) ? finish(d, err) : rc;
+		rc = begin(d, &crowded, err);
+	return rc == 0 && d->flushing && (wait || crowded || flushing_is_done(d->flushing)) ? finish(d, err) : rc;
 }
 
 void ducklake_flush_abort(struct ducklake *d)

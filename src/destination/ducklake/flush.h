@@ -22,8 +22,8 @@ struct flush {
 	int64_t *keys;		     /* ids of the lake columns that rows are found by; NULL: not known */
 	int nkeys;
 	struct lake_hasher hasher;
-	int64_t counted_rows, counted_bytes; /* by the mirror, of all its versions; in the first of them */
-	/* What the thread finds. */
+	int64_t counted_rows, counted_bytes; /* by the mirror, of all its versions; 0 in all but the first of them */
+	/* What the thread finds; the applier looks at it after flushing_wait(). */
 	struct lake_inlined_row *rows; /* in the order of the file */
 	size_t nrows, rows_cap;
 	struct lake_key_hash *hashes; /* likewise; NULL: a key is younger than these rows, or not known */
@@ -41,7 +41,7 @@ struct flushing {
 	struct flush *first, **end;
 	struct lake *lake; /* a connection of the thread's own */
 	struct duck_conn *conn;
-	int64_t upto; /* the snapshot */
+	int64_t upto; /* rows that began up to this snapshot are flushed */
 	int64_t began_us;
 	pthread_t thread;
 	bool started;
@@ -50,7 +50,7 @@ struct flushing {
 	struct duct_error error;
 };
 
-enum { FLUSH_SMALL_FILE = 16 << 20 }; /* bytes: a table with many such gets its rows in larger pieces */
+enum { FLUSH_SMALL_FILE = 16 << 20 }; /* bytes: of a table with many such more is flushed at once (mirror_inlines_too_much) */
 
 struct flushing *flushing_new(void);
 struct flush *flushing_add(struct flushing *f); /* one more table and version, zeroed but for its arena */

@@ -140,16 +140,16 @@ static void find_keys(struct writing *w)
 	struct flush *f = w->f;
 	if (!f->keys)
 		return;
-	w->keys = duct_arena_alloc(&f->arena, ((size_t)f->nkeys + 1) * sizeof *w->keys);
-	for (int k = 0; k < f->nkeys && w->keys; k++) {
-		int at = 0;
-		while (at < w->ncolumns && w->columns[at].id != f->keys[k])
-			at++;
-		w->keys[k] = at;
-		if (at == w->ncolumns)
-			w->keys = NULL;
+	int *keys = duct_arena_alloc(&f->arena, ((size_t)f->nkeys + 1) * sizeof *keys);
+	for (int k = 0; k < f->nkeys; k++) {
+		keys[k] = 0;
+		while (keys[k] < w->ncolumns && w->columns[keys[k]].id != f->keys[k])
+			keys[k]++;
+		if (keys[k] == w->ncolumns)
+			return;
 	}
-	f->hasher.keys = w->keys;
+	w->keys = keys;
+	f->hasher.keys = keys;
 	f->hasher.nkeys = f->nkeys;
 }
 

@@ -15,7 +15,7 @@ static const int *map_of(void *arg, const struct duct_relation *rel)
 /* Rows that a commit may inline: the lake's own setting goes first, unless we inline nothing at all. */
 static size_t limit_of(const struct ducklake *d, const struct mirror *m)
 {
-	const char *set = m->table_id >= 0 ? lake_option(d->lake, "data_inlining_row_limit", m->table_id, -1) : NULL;
+	const char *set = mirror_option(d, m, "data_inlining_row_limit");
 	int64_t most = d->config->inline_rows;
 	if (most && set)
 		most = strtoll(set, NULL, 10);

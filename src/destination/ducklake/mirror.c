@@ -18,6 +18,12 @@ struct mirror *mirror_find(struct ducklake *d, uint32_t oid)
 	return m;
 }
 
+const char *mirror_option(const struct ducklake *d, const struct mirror *m, const char *key)
+{
+	const struct lake_table *table = m->table_id >= 0 ? lake_table_by_id(d->lake, m->table_id) : NULL;
+	return lake_option(d->lake, key, m->table_id, table ? table->schema_id : -1);
+}
+
 static void maps_clear(struct mirror *m)
 {
 	for (size_t i = 0; i < m->nmaps; i++) {

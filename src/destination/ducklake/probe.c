@@ -22,7 +22,8 @@ static void probe_folder(const char *name, const char *path, duct_report_fn *rep
 		if (nearest != p)
 			break;
 	}
-	if (access(nearest, W_OK | X_OK) == 0) {
+	errno = ENOTDIR;
+	if (S_ISDIR(st.st_mode) && access(nearest, W_OK | X_OK) == 0) {
 		report(arg, DUCT_FINDING_OK, what, NULL);
 		return;
 	}

@@ -23,8 +23,9 @@ static void take_size(struct mirror *m, const struct lake_inlined_size *size)
 	m->inlined_rows = size->rows;
 	if (m->inlined_bytes < size->bytes) /* a server counts what it has compressed */
 		m->inlined_bytes = size->bytes;
-	if (!m->inlined_since_us)
-		m->inlined_since_us = duct_mono_us();
+	/* Older than this process, and maybe than this machine's clock. */
+	int64_t since_us = duct_mono_us() - size->age_ms * 1000;
+	m->inlined_since_us = since_us ? since_us : -1;
 }
 
 static int compare_sizes(const void *a, const void *b)

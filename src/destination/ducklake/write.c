@@ -25,14 +25,14 @@ int aside_add(struct ducklake *d, struct mirror *m, struct lake_new_file *file)
 struct lake_write_spec ducklake_write_spec(struct ducklake *d, struct mirror *m, bool row_ids)
 {
 	struct lake_txn_table *t = mirror_table(d, m);
-	const char *codec = m->table_id >= 0 ? lake_option(d->lake, "parquet_compression", m->table_id, -1) : NULL;
+	const char *codec = mirror_option(d, m, "parquet_compression");
 	struct lake_write_spec spec = {
 		.dir = lake_txn_table_path(t),
 		.row_ids = row_ids,
 		.compression = codec ? codec : d->config->compression,
 	};
-	const char *version = m->table_id >= 0 ? lake_option(d->lake, "parquet_version", m->table_id, -1) : NULL;
-	spec.plain_integers = version && strcmp(version, "1") == 0;
+	const char *version = mirror_option(d, m, "parquet_version");
+	spec.plain_integers = version && strcasecmp(version, "V1") == 0; /* as the official client writes it down */
 	if (strcasecmp(spec.compression, "zstd") == 0)
 		spec.compression_level = (int)d->config->compression_level;
 	spec.ncolumns = lake_txn_columns(t, &spec.columns);

@@ -96,7 +96,8 @@ static int primed_facts(struct postgres_source *src, const struct pgout_relation
 	if (!facts || !table_agrees(facts, m))
 		return 0;
 	int r = 0;
-	if (src->group.commit_lsn >= src->primed_lsn)
+	bool before = src->group.commit_lsn < src->primed_lsn && (int32_t)(src->group.xid - src->primed_xid) < 0;
+	if (!before)
 		r = same_dropped(src, m->oid, facts->dropped, facts->ndropped, &same, err);
 	*ret = same ? facts : NULL;
 	return r;
@@ -108,7 +109,9 @@ static int build_relation(struct postgres_source *src, const struct postgres_tab
 {
 	const struct pg_table *facts = NULL;
 	struct pg_tables *fresh = NULL;
-	int r = 0;
+	int r = postgres_await_visible(src, err);
+	if (r)
+		return r;
 	if (!t->relation && (r = primed_facts(src, m, &facts, err)))
 		return r;
 	if (!facts) {
@@ -170,7 +173,9 @@ static int apply_relation(struct postgres_source *src, const struct pgout_messag
 		return 0;
 	if (again && postgres_group_wants(&src->group, t)) {
 		const struct duct_relation *rel = t->relation->rel;
-		int r = same_dropped(src, rel->oid, rel->dropped, rel->ndropped, &again, err);
+		int r = postgres_await_visible(src, err);
+		if (!r)
+			r = same_dropped(src, rel->oid, rel->dropped, rel->ndropped, &again, err);
 		if (r)
 			return r;
 	}

@@ -38,7 +38,9 @@ struct postgres_source {
 	bool restart;		  /* begin the stream again at once: what was not handed over comes again */
 	bool renew;		  /* the same, as soon as everything was handed over */
 	struct pg_tables *primed; /* the published tables when the stream began */
-	uint64_t primed_lsn;	  /* what was committed before is in them */
+	uint64_t primed_lsn;	  /* what was committed before is in them, */
+	uint32_t primed_xid;	  /* of the transactions before this one */
+	uint32_t visible_xid;	  /* the catalog was seen to show this transaction */
 	struct pgout decoder;
 	struct postgres_group group;
 	struct postgres_spool *spool;
@@ -71,6 +73,12 @@ struct postgres_source {
 	uint64_t state_lsn; /* in the state table */
 	uint64_t row_lsn;   /* position of the last changes with rows */
 };
+
+/* --- visible.c: before the catalog is asked about what a transaction did --- */
+
+int postgres_oldest_running(struct postgres_source *src, uint32_t *ret_xid, struct duct_error *err);
+/* Waits until other sessions see the transaction of the open group. RETRY after ten seconds. */
+int postgres_await_visible(struct postgres_source *src, struct duct_error *err);
 
 /* --- setup.c: what must exist before the slot --- */
 int postgres_validate(struct postgres_source *src, struct duct_error *err) DUCT_CHECKED;

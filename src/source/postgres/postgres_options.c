@@ -83,7 +83,7 @@ const struct duct_opt duct_source_postgres_opts[] = {
 	OPT(C, spool_limit, "spool_limit", DUCT_OPT_SIZE, "0", "stop when they take more room there; 0: no limit",
 	    .max = INT64_C(1) << 50,
 	    .doc = "A transaction takes there what the server sends of it: about its rows as text or in binary, twice for updates under "
-		   "REPLICA IDENTITY FULL. While it is applied, the folder of the key index holds 43 to 86 bytes more per key it "
+		   "REPLICA IDENTITY FULL. While it is applied, the folder of the key index holds 30 to 45 bytes more per key it "
 		   "changes, and the data folder its Parquet files."),
 	OPT(C, binary, "binary", DUCT_OPT_ENUM, "auto", "binary values in the stream", .values = switches,
 	    .flags = DUCT_OPT_HIDDEN),

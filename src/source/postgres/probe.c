@@ -336,7 +336,11 @@ int postgres_probe(const void *config, const struct duct_ctx *ctx, duct_report_f
 		if (why.class == DUCT_CANCELLED)
 			r = duct_fail(err, DUCT_CANCELLED, "stopped");
 		else
-			say(p, DUCT_FINDING_ERROR, "correct the option dsn, or start the server", "no connection: %s", why.message);
+			say(p, DUCT_FINDING_ERROR,
+			    strstr(why.message, "authentication failed")
+				    ? "correct user or password in the option dsn, or the server's pg_hba.conf"
+				    : "correct the option dsn, or start the server",
+			    "no connection: %s", why.message);
 	} else if (!(r = pg_slot_read(&p->slot, p->src.sql, p->src.config->slot, err)) &&
 		   !(r = pg_publication_read(&p->pub, p->src.sql, p->src.config->publication, err))) {
 		probe_server(p);

@@ -67,6 +67,8 @@ static int prime(struct postgres_source *src, struct duct_error *err)
 	size_t n, ntypes;
 	int r = pg_head_lsn(&src->primed_lsn, src->sql, err);
 	if (!r)
+		r = postgres_oldest_running(src, &src->primed_xid, err);
+	if (!r)
 		r = postgres_published_oids(src, &oids, &n, err);
 	pg_tables_free(src->primed);
 	src->primed = NULL;
