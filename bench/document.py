@@ -11,8 +11,8 @@ PROFILE = Path(__file__).with_name("profile.md")
 
 EXPLANATION = """# Benchmarks
 
-Written by `bench/run --write-docs`: all figures and verdicts below come from one run. How long a commit takes until the lake's readers
-see it: [freshness.md](freshness.md).
+Written by `bench/run --write-docs`: all figures and verdicts below come from one run, but for "Where our time goes" at the end. How long
+a commit takes until the lake's readers see it: [freshness.md](freshness.md).
 
 The **floor** (`bench/drain.c`) is a C program that drains the same changes from a copy of the same slot, with the best options of
 the protocol (version 2, binary values, streamed transactions), or reads the same `COPY ... (FORMAT binary)` on as many connections,
@@ -34,6 +34,11 @@ official DuckLake client compares counts and sums of the lake with the source.
   included. `anon MiB` is the highest anonymous memory of our process in any repetition.
 - `spread` is the lowest and the highest ratio of a single pair of runs. `others` is how many cores something else kept busy during
   the worst of the runs: above some 0.2 the figures of that line are blurred.
+- `verdict` is of the goals that name the case (that of memory names each). Goals of ratios are for `narrow`, `wide` and `jsonb`; tables
+  of 10 M rows are judged by CPU without the start ("Against the size of the table").
+- A copy with as many connections as the machine has cores is a matter of CPU alone: the floor keeps all cores busy, so no more than
+  (server CPU floor + floor CPU) / (server CPU + our CPU) of its rows/s can be reached by whoever encodes, compresses and indexes the rows.
+- `insert-narrow-one` is one transaction, which the server sends while it runs: rows are spooled until it commits, and applied then.
 """
 
 SIZES = """`start s` is a run for a single change: the program opens the lake and proves the table's key index, which a flow does once. `changes/s`
@@ -42,7 +47,8 @@ index on disk; `bytes read a change` is what our process read from files, cached
 """
 
 DLT = """The same table over TCP on one connection into a DuckLake on a SQLite catalog, both from the start of the program to its end, its imports
-included, with the codec that DuckLake takes by itself (snappy), and nothing that follows the copy (`snapshot: only`). CPU seconds are of the client and all its children, not of the server. {versions}, backend `connectorx`.
+included. Both write snappy, DuckLake's own default (ours would be zstd), and neither follows the changes afterwards (`snapshot: only`).
+CPU seconds are of the client and all its children, not of the server. {versions}, backend `connectorx`, else dlt's defaults.
 """
 
 

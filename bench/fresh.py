@@ -252,9 +252,12 @@ def lines(results):
 EXPLANATION = """# Freshness
 
 Written by `bench/freshness --write-docs`. Four connections commit transactions of 10 changes (updates, inserts, a delete) by a schedule that is
-fixed beforehand, so a slow moment makes transactions late (`writers late`) but not fewer. The flow runs at default options; the
-official DuckLake client asks for the newest transactions, and again 5 ms after each answer. A delay is the time from sending the COMMIT to the source until the end of the client's first query that shows the transaction, so it contains the
-source's own commit, our part, and the client's look at the catalog.
+fixed beforehand, so a slow moment of the source makes transactions late (`writers late`) but not fewer. Source, catalog, writers, flow and
+client share the machine. The flow runs at default options; the official DuckLake client asks for the newest transactions, and again 5 ms
+after each answer. A delay is the time from sending the COMMIT to the source until the end of the client's first query that shows the
+transaction, so it contains the source's own commit, our part, and the client's look at the catalog; the first five seconds are not
+counted. On a SQLite catalog the goal is of the median only. The bound on files of a table is 8,
+and one more for each 16 MiB that the flow has written.
 """
 
 
