@@ -202,10 +202,12 @@ static void marks_text(struct duct_buf *to, const struct lake_step *step, const 
 	}
 	duct_buf_printf(to, "INSERT INTO %s (file_id, row_id, begin_snapshot) VALUES ", table);
 	const char *comma = "";
-	for (size_t i = 0; i < step->nmarks; i++)
-		for (size_t k = 0; k < step->marks[i].n; k++, comma = ",")
-			duct_buf_printf(to, "%s(%lld,%lld,%lld)", comma, (long long)step->marks[i].file_id,
-					(long long)step->marks[i].positions[k], (long long)step->snapshot_id);
+	for (size_t i = 0; i < step->nmarks; i++) {
+		int64_t at;
+		for (struct lake_marks_walk w = {&step->marks[i], 0, 0}; lake_marks_next(&w, &at); comma = ",")
+			duct_buf_printf(to, "%s(%lld,%lld,%lld)", comma, (long long)step->marks[i].file_id, (long long)at,
+					(long long)step->snapshot_id);
+	}
 }
 
 /* Statements before the script's first, which give one result each; their number is the return value. */
@@ -254,9 +256,10 @@ static int send_marks(struct pg_db *db, const struct lake_step *step, struct duc
 {
 	AUTO_BUF struct duct_buf chunk = {0};
 	duct_buf_append(&chunk, "PGCOPY\n\377\r\n\0\0\0\0\0\0\0\0\0", 19);
-	for (size_t i = 0; i < step->nmarks; i++)
-		for (size_t k = 0; k < step->marks[i].n; k++) {
-			const int64_t row[3] = {step->marks[i].file_id, step->marks[i].positions[k], step->snapshot_id};
+	for (size_t i = 0; i < step->nmarks; i++) {
+		int64_t at;
+		for (struct lake_marks_walk w = {&step->marks[i], 0, 0}; lake_marks_next(&w, &at);) {
+			const int64_t row[3] = {step->marks[i].file_id, at, step->snapshot_id};
 			duct_buf_be16(&chunk, 3);
 			for (int c = 0; c < 3; c++) {
 				duct_buf_be32(&chunk, 8);
@@ -265,6 +268,7 @@ static int send_marks(struct pg_db *db, const struct lake_step *step, struct duc
 			if (chunk.len > COPY_CHUNK && put_copy(db, &chunk, err))
 				return -(int)err->class;
 		}
+	}
 	duct_buf_be16(&chunk, 0xffff);
 	return put_copy(db, &chunk, err);
 }

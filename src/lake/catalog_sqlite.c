@@ -133,9 +133,13 @@ static int insert_marks(struct sqlite_db *db, const struct lake_step *step, cons
 	bool ok = many && one;
 	for (size_t i = 0; i < step->nmarks && ok; i++) {
 		const struct lake_marks *marks = &step->marks[i];
-		for (size_t at = 0, rows; at < marks->n && ok; at += rows) {
-			rows = marks->n - at < MARKS_AT_ONCE ? 1 : MARKS_AT_ONCE;
-			ok = insert_rows(rows == 1 ? one : many, marks->file_id, marks->positions + at, rows);
+		struct lake_marks_walk walk = {marks, 0, 0};
+		for (size_t left = marks->n, rows; left && ok; left -= rows) {
+			int64_t positions[MARKS_AT_ONCE];
+			rows = left < MARKS_AT_ONCE ? 1 : MARKS_AT_ONCE;
+			for (size_t k = 0; k < rows; k++)
+				(void)lake_marks_next(&walk, &positions[k]); /* there are n */
+			ok = insert_rows(rows == 1 ? one : many, marks->file_id, positions, rows);
 		}
 	}
 	int ret = ok ? 0 : failed(db, err); /* before a finalize forgets the error */

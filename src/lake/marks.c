@@ -220,12 +220,14 @@ static int claim(struct lake_txn *txn, const struct lake_txn_table *t, struct du
 		return -(int)err->class;
 	for (size_t i = 0; i < t->nmarks; i++) {
 		const struct lake_marks *marks = &t->marks[i];
+		struct lake_marked_file *file = file_of(set, marks->file_id);
 		int64_t position;
-		if (!lake_mark_set_add(set, marks->file_id, marks->positions, marks->n, &position))
-			return duct_fail(err, DUCT_FATAL,
-					 "commit: row %" PRId64 " of data file %" PRId64
-					 " of table \"%s\" is marked deleted already",
-					 position, marks->file_id, t->name);
+		for (struct lake_marks_walk w = {marks, 0, 0}; lake_marks_next(&w, &position);)
+			if (!add_mark(file, position))
+				return duct_fail(err, DUCT_FATAL,
+						 "commit: row %" PRId64 " of data file %" PRId64
+						 " of table \"%s\" is marked deleted already",
+						 position, marks->file_id, t->name);
 	}
 	for (size_t i = 0; i < txn->ndeletes; i++)
 		if (txn->deletes[i].table == t && txn->deletes[i].on_new_file < 0 &&

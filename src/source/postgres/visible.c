@@ -13,9 +13,10 @@ enum { MOST_MS = 10000 };
 int postgres_oldest_running(struct postgres_source *src, uint32_t *ret, struct duct_error *err)
 {
 	AUTO_PGRESULT PGresult *res = NULL;
-	int r = pg_exec(src->sql,
-			"select pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::pg_catalog.text::pg_catalog.int8 & 4294967295",
-			&res, err);
+	int r = pg_exec(
+		src->sql,
+		"select pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::pg_catalog.text::pg_catalog.int8 & 4294967295",
+		&res, err);
 	if (r)
 		return duct_wrap(err, "the oldest running transaction");
 	*ret = (uint32_t)pg_get_i64(res, 0, 0);
@@ -26,12 +27,13 @@ int postgres_oldest_running(struct postgres_source *src, uint32_t *ret, struct d
 static int is_visible(struct postgres_source *src, uint32_t xid, bool *ret, struct duct_error *err)
 {
 	AUTO_PGRESULT PGresult *res = NULL;
-	int r = pg_execf(src->sql, &res, err,
-			 "select pg_catalog.pg_visible_in_snapshot((case when x - top > 2147483648 then x - 4294967296 when top - x > 2147483648 "
-			 "then x + 4294967296 else x end)::pg_catalog.text::pg_catalog.xid8, s) from (select s, top, (top >> 32 << 32) + %u as x "
-			 "from (select s, pg_catalog.pg_snapshot_xmax(s)::pg_catalog.text::pg_catalog.int8 as top from "
-			 "pg_catalog.pg_current_snapshot() s) a) b",
-			 xid);
+	int r = pg_execf(
+		src->sql, &res, err,
+		"select pg_catalog.pg_visible_in_snapshot((case when x - top > 2147483648 then x - 4294967296 when top - x > 2147483648 "
+		"then x + 4294967296 else x end)::pg_catalog.text::pg_catalog.xid8, s) from (select s, top, (top >> 32 << 32) + %u as x "
+		"from (select s, pg_catalog.pg_snapshot_xmax(s)::pg_catalog.text::pg_catalog.int8 as top from "
+		"pg_catalog.pg_current_snapshot() s) a) b",
+		xid);
 	if (r)
 		return duct_wrap(err, "whether transaction %u is visible", xid);
 	*ret = pg_get_bool(res, 0, 0);
@@ -51,10 +53,11 @@ int postgres_await_visible(struct postgres_source *src, struct duct_error *err)
 		if (visible)
 			break;
 		if (duct_mono_us() - since_us > MOST_MS * 1000)
-			return duct_fail(err, DUCT_RETRY,
-					 "transaction %u is in the log, and the server does not show it to others yet: does a synchronous "
-					 "standby hold up its commit?",
-					 xid);
+			return duct_fail(
+				err, DUCT_RETRY,
+				"transaction %u is in the log, and the server does not show it to others yet: does a synchronous "
+				"standby hold up its commit?",
+				xid);
 		if (poll(&stop, src->ctx->stop_fd >= 0, pause_ms) > 0)
 			return duct_fail(err, DUCT_CANCELLED, "stopped");
 	}
