@@ -364,3 +364,9 @@ def test_what_servers_say_at_the_start_goes_to_the_log(database, postgres_lake, 
     events = [json.loads(line) for line in run.stderr.splitlines()]
     said = [(e["of"], e["level"]) for e in events if e.get("event") == "the server says" and "collation version" in e["message"]]
     assert sorted(set(said)) == [("catalog", "warn"), ("source", "warn")] and len(said) <= 4, run.stderr
+
+
+def test_check_looks_at_what_stands_in_the_way_of_a_folder(tmp_path):
+    (tmp_path / "file").write_text("")
+    code, out, _ = ductstream("check", flow_file(tmp_path, {"dsn": "host=/nowhere"}, {"data_path": f"{tmp_path}/file/data"}))
+    assert code == EXIT_CONFIG and f'data path "{tmp_path}/file/data" is not writable: Not a directory' in out

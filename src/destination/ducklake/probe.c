@@ -19,8 +19,10 @@ static void probe_folder(const char *name, const char *path, duct_report_fn *rep
 		if (slash)
 			*slash = 0;
 		nearest = !slash ? "." : *p ? p : "/";
-		if (nearest != p)
+		if (nearest != p) {
+			st.st_mode = stat(nearest, &st) ? 0 : st.st_mode;
 			break;
+		}
 	}
 	errno = ENOTDIR;
 	if (S_ISDIR(st.st_mode) && access(nearest, W_OK | X_OK) == 0) {
