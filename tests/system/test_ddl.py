@@ -419,3 +419,23 @@ def test_a_change_that_others_do_not_see_yet(own_server, make_flow, sqlite_lake)
     assert run.terminate() == 0
     m.close_lake()
     m.same("t")
+
+
+def test_we_are_the_synchronous_standby(own_server, make_flow, sqlite_lake):
+    """A commit waits for us: what others see of it cannot be waited for, and a new column has the table copied again."""
+    database = own_server.database("source")
+    m = Mirror(database, sqlite_lake, make_flow(database, sqlite_lake))
+    m.sql(TABLE, ROWS)
+    m.sync()
+    run = m.flow.start()
+    m.sql("INSERT INTO t VALUES (7, 'seven', 7)")
+    m.wait_rows(run, "t", 7)
+    m.sql("ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()")
+    m.wait_until(lambda: database.value("SHOW synchronous_standby_names") == "*", 10, "the setting")
+    m.sql("INSERT INTO t VALUES (8, 'eight', 8)", "ALTER TABLE t ADD c smallint DEFAULT -3; INSERT INTO t VALUES (9, 'nine', 9)")
+    m.wait_rows(run, "t", 9)
+    m.sql("UPDATE t SET c = 1 WHERE id = 2", "ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
+    assert run.terminate() == 0
+    m.sync()
+    m.close_lake()
+    m.same("t")

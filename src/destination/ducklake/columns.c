@@ -247,7 +247,8 @@ static int add_new(struct ducklake *d, struct mirror *m, const struct duct_relat
 		if (ids[i] >= 0)
 			continue;
 		struct lake_column_def def = {c->name, &c->type, NULL};
-		if (!old_rows_value(rel, c, attnums[i], &def.initial_default) && !m->incomplete && !d->load) {
+		bool known = !rel->unseen && old_rows_value(rel, c, attnums[i], &def.initial_default);
+		if (!known && !m->incomplete && !d->load) {
 			m->copy_again = true;
 			d->copy_again = m;
 		}

@@ -110,9 +110,10 @@ static int build_relation(struct postgres_source *src, const struct postgres_tab
 	const struct pg_table *facts = NULL;
 	struct pg_tables *fresh = NULL;
 	int r = postgres_await_visible(src, err);
+	bool unseen = r > 0;
+	if (r >= 0)
+		r = t->relation ? 0 : primed_facts(src, m, &facts, err);
 	if (r)
-		return r;
-	if (!t->relation && (r = primed_facts(src, m, &facts, err)))
 		return r;
 	if (!facts) {
 		if ((r = pg_tables_load(&fresh, src->sql, &m->oid, 1, err)))
@@ -131,8 +132,10 @@ static int build_relation(struct postgres_source *src, const struct postgres_tab
 		facts = &then;
 	if (!r)
 		r = pg_relation_from_message(ret, m, facts, src->catalog, src->group.version + 1, err);
-	if (!r)
+	if (!r) {
 		(*ret)->rel->may_lack = src->config->dead_letter;
+		(*ret)->rel->unseen = unseen;
+	}
 	pg_tables_free(fresh);
 	return r;
 }
@@ -174,7 +177,7 @@ static int apply_relation(struct postgres_source *src, const struct pgout_messag
 	if (again && postgres_group_wants(&src->group, t)) {
 		const struct duct_relation *rel = t->relation->rel;
 		int r = postgres_await_visible(src, err);
-		if (!r)
+		if (r >= 0)
 			r = same_dropped(src, rel->oid, rel->dropped, rel->ndropped, &again, err);
 		if (r)
 			return r;

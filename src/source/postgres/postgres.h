@@ -40,7 +40,8 @@ struct postgres_source {
 	struct pg_tables *primed; /* the published tables when the stream began */
 	uint64_t primed_lsn;	  /* what was committed before is in them, */
 	uint32_t primed_xid;	  /* of the transactions before this one */
-	uint32_t visible_xid;	  /* the catalog was seen to show this transaction */
+	uint32_t visible_xid;	  /* the catalog was seen to show this transaction, */
+	uint32_t unseen_xid;	  /* and cannot be waited for until it shows this one */
 	struct pgout decoder;
 	struct postgres_group group;
 	struct postgres_spool *spool;
@@ -77,7 +78,7 @@ struct postgres_source {
 /* --- visible.c: before the catalog is asked about what a transaction did --- */
 
 int postgres_oldest_running(struct postgres_source *src, uint32_t *ret_xid, struct duct_error *err);
-/* Waits until other sessions see the transaction of the open group. RETRY after ten seconds. */
+/* Waits until other sessions see the transaction of the open group. RETRY after ten seconds; 1: they may not before we confirm it. */
 int postgres_await_visible(struct postgres_source *src, struct duct_error *err);
 
 /* --- setup.c: what must exist before the slot --- */

@@ -5,10 +5,11 @@
 #include "source/postgres/postgres.h"
 
 #include <poll.h>
+#include <string.h>
 
 #include "base/clock.h"
 
-enum { MOST_MS = 10000 };
+enum { SOON_MS = 50, MOST_MS = 10000 };
 
 int postgres_oldest_running(struct postgres_source *src, uint32_t *ret, struct duct_error *err)
 {
@@ -40,27 +41,49 @@ static int is_visible(struct postgres_source *src, uint32_t xid, bool *ret, stru
 	return 0;
 }
 
+/* Whether the commit may be waiting for ourselves: a synchronous standby can be any client of the log. */
+static int waits_for_us(struct postgres_source *src, bool *ret, struct duct_error *err)
+{
+	AUTO_PGRESULT PGresult *res = NULL;
+	const char *own = PQparameterStatus(src->repl->conn, "application_name");
+	int r = pg_exec(src->sql, "select pg_catalog.current_setting('synchronous_standby_names')", &res, err);
+	if (r)
+		return duct_wrap(err, "the synchronous standbys");
+	const char *names = PQgetvalue(res, 0, 0);
+	*ret = strchr(names, '*') || (own && *own && strcasestr(names, own));
+	return 0;
+}
+
+/* Lets a moment pass; 1: it is of no use to wait longer. */
+static int wait_more(struct postgres_source *src, uint32_t xid, int64_t waited_ms, int pause_ms, struct duct_error *err)
+{
+	struct pollfd stop = {src->ctx->stop_fd, POLLIN, 0};
+	bool for_us = false;
+	int r = waited_ms > SOON_MS ? waits_for_us(src, &for_us, err) : 0;
+	if (r || for_us)
+		return r ? r : 1;
+	if (waited_ms > MOST_MS)
+		return duct_fail(
+			err, DUCT_RETRY,
+			"transaction %u is in the log, and the server does not show it to others yet: does a synchronous standby hold "
+			"up its commit?",
+			xid);
+	return poll(&stop, src->ctx->stop_fd >= 0, pause_ms) > 0 ? duct_fail(err, DUCT_CANCELLED, "stopped") : 0;
+}
+
 int postgres_await_visible(struct postgres_source *src, struct duct_error *err)
 {
 	uint32_t xid = src->group.xid;
-	bool visible = xid == src->visible_xid;
-	struct pollfd stop = {src->ctx->stop_fd, POLLIN, 0};
 	int64_t since_us = duct_mono_us();
-	for (int pause_ms = 1; !visible; pause_ms = pause_ms < 50 ? pause_ms * 2 : pause_ms) {
-		int r = is_visible(src, xid, &visible, err);
-		if (r)
-			return r;
-		if (visible)
-			break;
-		if (duct_mono_us() - since_us > MOST_MS * 1000)
-			return duct_fail(
-				err, DUCT_RETRY,
-				"transaction %u is in the log, and the server does not show it to others yet: does a synchronous "
-				"standby hold up its commit?",
-				xid);
-		if (poll(&stop, src->ctx->stop_fd >= 0, pause_ms) > 0)
-			return duct_fail(err, DUCT_CANCELLED, "stopped");
+	int r = xid == src->unseen_xid, pause_ms = 1;
+	for (bool visible = xid == src->visible_xid; r == 0 && !visible; pause_ms = pause_ms < 50 ? pause_ms * 2 : pause_ms) {
+		r = is_visible(src, xid, &visible, err);
+		if (r == 0 && !visible)
+			r = wait_more(src, xid, (duct_mono_us() - since_us) / 1000, pause_ms, err);
 	}
-	src->visible_xid = xid;
-	return 0;
+	if (r == 0)
+		src->visible_xid = xid;
+	if (r > 0)
+		src->unseen_xid = xid;
+	return r;
 }
