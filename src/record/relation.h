@@ -54,7 +54,7 @@ struct duct_relation {
 	const struct duct_live_column *live;
 	const int16_t *dropped;
 	int nlive, ndropped;
-	bool unseen;	/* the source's catalog did not show this version yet: what older rows have in a new column is not known */
+	bool unseen;	/* other columns than before, which the source's catalog did not show yet: which is which is a guess */
 	bool may_lack;	/* rows may be missing at the destination without anything being wrong: they could not be stored */
 	bool synthetic; /* no table of the source, but rows that it makes itself; they are only appended, and a copy adds to
 			 * those that are there */

@@ -247,8 +247,7 @@ static int add_new(struct ducklake *d, struct mirror *m, const struct duct_relat
 		if (ids[i] >= 0)
 			continue;
 		struct lake_column_def def = {c->name, &c->type, NULL};
-		bool known = !rel->unseen && old_rows_value(rel, c, attnums[i], &def.initial_default);
-		if (!known && !m->incomplete && !d->load) {
+		if (!old_rows_value(rel, c, attnums[i], &def.initial_default) && !m->incomplete && !d->load) {
 			m->copy_again = true;
 			d->copy_again = m;
 		}
@@ -269,6 +268,10 @@ int mirror_follow_columns(struct ducklake *d, struct mirror *m, const struct duc
 			  const int16_t *attnums, struct duct_error *err)
 {
 	int rc = 0;
+	if (rel->unseen && !m->incomplete && !d->load) { /* which column is which was guessed */
+		m->copy_again = true;
+		d->copy_again = m;
+	}
 	if (d->load)
 		begin_anew(d, m, rel, ids);
 	else

@@ -126,6 +126,7 @@ static int build_relation(struct postgres_source *src, const struct postgres_tab
 			types[i] = m->columns[i].typid;
 		r = pg_catalog_load(src->catalog, src->sql, types, (size_t)m->ncolumns, t->relation != NULL, err);
 	}
+	unseen = unseen && facts && !in_order(facts, m);
 	AUTO_FREE struct pg_table_column *columns = facts ? duct_xcalloc((size_t)facts->ncolumns + 1, sizeof *columns) : NULL;
 	struct pg_table then = facts ? *facts : (struct pg_table){0};
 	if (facts && as_of_message(&then, columns, m))
