@@ -389,17 +389,24 @@ def test_a_rewrite_that_makes_new_values(mirror_sqlite):
     m.same("t")
 
 
-def test_a_change_that_others_do_not_see_yet(own_server, make_flow, sqlite_lake):
-    """The stream brings a transaction whose commit waits for a synchronous standby: the catalog does not show its columns."""
+def followed_with_standby(own_server, make_flow, sqlite_lake, names):
+    """A running flow that has followed t to 7 rows, and from then on commits wait for the synchronous standby: (mirror, run)."""
     database = own_server.database("source")
     m = Mirror(database, sqlite_lake, make_flow(database, sqlite_lake))
     m.sql(TABLE, ROWS)
     m.sync()
-    run = m.flow.start("--log-level", "debug")
+    run = m.flow.start()
     m.sql("INSERT INTO t VALUES (7, 'seven', 7)")
     m.wait_rows(run, "t", 7)
-    m.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'", "SELECT pg_reload_conf()")
-    m.wait_until(lambda: database.value("SHOW synchronous_standby_names") == "nobody", 10, "the setting")
+    m.sql(f"ALTER SYSTEM SET synchronous_standby_names = '{names}'", "SELECT pg_reload_conf()")
+    m.wait_until(lambda: database.value("SHOW synchronous_standby_names") == names, 10, "the setting")
+    return m, run
+
+
+def test_a_change_that_others_do_not_see_yet(own_server, make_flow, sqlite_lake):
+    """The stream brings a transaction whose commit waits for a synchronous standby: the catalog does not show its columns."""
+    m, run = followed_with_standby(own_server, make_flow, sqlite_lake, "nobody")
+    database = m.database
 
     def change():
         with psycopg.connect(database.dsn, autocommit=True) as connection:
@@ -428,15 +435,7 @@ def test_a_change_that_others_do_not_see_yet(own_server, make_flow, sqlite_lake)
 
 def test_we_are_the_synchronous_standby(own_server, make_flow, sqlite_lake):
     """A commit waits for us: what others see of it cannot be waited for, and a new column has the table copied again."""
-    database = own_server.database("source")
-    m = Mirror(database, sqlite_lake, make_flow(database, sqlite_lake))
-    m.sql(TABLE, ROWS)
-    m.sync()
-    run = m.flow.start()
-    m.sql("INSERT INTO t VALUES (7, 'seven', 7)")
-    m.wait_rows(run, "t", 7)
-    m.sql("ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()")
-    m.wait_until(lambda: database.value("SHOW synchronous_standby_names") == "*", 10, "the setting")
+    m, run = followed_with_standby(own_server, make_flow, sqlite_lake, "*")
     m.sql("INSERT INTO t VALUES (8, 'eight', 8)", "ALTER TABLE t DROP n, ADD c smallint DEFAULT -3; INSERT INTO t VALUES (9, 'nine')")
     m.wait_rows(run, "t", 9)
     m.sql("UPDATE t SET c = 1 WHERE id = 2", "ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
