@@ -204,7 +204,7 @@ static void marks_text(struct duct_buf *to, const struct lake_step *step, const 
 	const char *comma = "";
 	for (size_t i = 0; i < step->nmarks; i++) {
 		int64_t at;
-		for (struct lake_marks_walk w = {&step->marks[i], 0, 0}; lake_marks_next(&w, &at); comma = ",")
+		for (struct lake_positions_walk w = {&step->marks[i].positions, 0, 0}; lake_positions_next(&w, &at); comma = ",")
 			duct_buf_printf(to, "%s(%lld,%lld,%lld)", comma, (long long)step->marks[i].file_id, (long long)at,
 					(long long)step->snapshot_id);
 	}
@@ -258,7 +258,7 @@ static int send_marks(struct pg_db *db, const struct lake_step *step, struct duc
 	duct_buf_append(&chunk, "PGCOPY\n\377\r\n\0\0\0\0\0\0\0\0\0", 19);
 	for (size_t i = 0; i < step->nmarks; i++) {
 		int64_t at;
-		for (struct lake_marks_walk w = {&step->marks[i], 0, 0}; lake_marks_next(&w, &at);) {
+		for (struct lake_positions_walk w = {&step->marks[i].positions, 0, 0}; lake_positions_next(&w, &at);) {
 			const int64_t row[3] = {step->marks[i].file_id, at, step->snapshot_id};
 			duct_buf_be16(&chunk, 3);
 			for (int c = 0; c < 3; c++) {

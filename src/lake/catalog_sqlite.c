@@ -133,12 +133,12 @@ static int insert_marks(struct sqlite_db *db, const struct lake_step *step, cons
 	bool ok = many && one;
 	for (size_t i = 0; i < step->nmarks && ok; i++) {
 		const struct lake_marks *marks = &step->marks[i];
-		struct lake_marks_walk walk = {marks, 0, 0};
-		for (size_t left = marks->n, rows; left && ok; left -= rows) {
+		struct lake_positions_walk walk = {&marks->positions, 0, 0};
+		for (size_t left = marks->positions.n, rows; left && ok; left -= rows) {
 			int64_t positions[MARKS_AT_ONCE];
 			rows = left < MARKS_AT_ONCE ? 1 : MARKS_AT_ONCE;
 			for (size_t k = 0; k < rows; k++)
-				(void)lake_marks_next(&walk, &positions[k]); /* there are n */
+				(void)lake_positions_next(&walk, &positions[k]); /* there are n: lake_txn_claim_marks() */
 			ok = insert_rows(rows == 1 ? one : many, marks->file_id, positions, rows);
 		}
 	}

@@ -213,22 +213,33 @@ static struct lake_mark_set *know(struct lake *lake, int64_t table_id, struct du
 	return &known->set;
 }
 
+static int claim_file(struct lake_mark_set *set, const struct lake_txn_table *t, const struct lake_marks *marks,
+		      struct duct_error *err)
+{
+	struct lake_marked_file *file = file_of(set, marks->file_id);
+	size_t n = 0;
+	int64_t position;
+	for (struct lake_positions_walk w = {&marks->positions, 0, 0}; lake_positions_next(&w, &position); n++)
+		if (!add_mark(file, position))
+			return duct_fail(err, DUCT_FATAL,
+					 "commit: row %" PRId64 " of data file %" PRId64
+					 " of table \"%s\" is marked deleted already",
+					 position, marks->file_id, t->name);
+	if (n != marks->positions.n)
+		return duct_fail(err, DUCT_FATAL,
+				 "commit: %zu rows of data file %" PRId64 " of table \"%s\" were to be marked deleted twice",
+				 marks->positions.n - n, marks->file_id, t->name);
+	return 0;
+}
+
 static int claim(struct lake_txn *txn, const struct lake_txn_table *t, struct duct_error *err)
 {
 	struct lake_mark_set *set = know(txn->lake, t->id, err);
 	if (!set)
 		return -(int)err->class;
-	for (size_t i = 0; i < t->nmarks; i++) {
-		const struct lake_marks *marks = &t->marks[i];
-		struct lake_marked_file *file = file_of(set, marks->file_id);
-		int64_t position;
-		for (struct lake_marks_walk w = {marks, 0, 0}; lake_marks_next(&w, &position);)
-			if (!add_mark(file, position))
-				return duct_fail(err, DUCT_FATAL,
-						 "commit: row %" PRId64 " of data file %" PRId64
-						 " of table \"%s\" is marked deleted already",
-						 position, marks->file_id, t->name);
-	}
+	for (size_t i = 0; i < t->nmarks; i++)
+		if (claim_file(set, t, &t->marks[i], err))
+			return -(int)err->class;
 	for (size_t i = 0; i < txn->ndeletes; i++)
 		if (txn->deletes[i].table == t && txn->deletes[i].on_new_file < 0 &&
 		    lake_mark_set_has_file(set, txn->deletes[i].file_id))

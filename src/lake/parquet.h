@@ -3,6 +3,7 @@
 
 #include "duck/duck.h"
 #include "lake/model.h"
+#include "lake/positions.h"
 
 /*
  * Parquet files of a DuckLake: written from batches by src/parquet, and read back into batches through libduckdb; single rows through
@@ -58,9 +59,9 @@ struct lake_write_spec {
 int lake_write_file(const struct lake_write_spec *spec, const struct lake_rows *rows, struct lake_new_file **ret, bool *ret_more,
 		    struct duct_error *err);
 
-/* Writes a delete file (file_path field id 2147483646, pos 2147483645) for data_path; positions ascending. Fsynced. With
- * snapshots, one per position, it has the third column (2147483539): the snapshot in which the row died. */
-int lake_write_delete_file(const char *dir, const char *data_path, const int64_t *positions, const int64_t *snapshots, size_t n,
+/* Writes a delete file (file_path field id 2147483646, pos 2147483645) for data_path; positions sorted. Fsynced. With
+ * snapshots, one per position in their order, it has the third column (2147483539): the snapshot in which the row died. */
+int lake_write_delete_file(const char *dir, const char *data_path, const struct lake_positions *positions, const int64_t *snapshots,
 			   char **ret_path, int64_t *ret_size, int64_t *ret_footer, struct duct_error *err);
 
 /* Positions of a live delete file (2 or 3 columns; puffin is refused with CONFIG), ascending. malloc, caller frees. */

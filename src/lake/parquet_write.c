@@ -263,38 +263,38 @@ int lake_write_file(const struct lake_write_spec *spec, const struct lake_rows *
 
 /* --- delete files --- */
 
-static int check_ascending(const int64_t *positions, size_t n, const char *data_path, struct duct_error *err)
+static int put_deletes(struct parquet_writer *w, const char *data_path, const struct lake_positions *positions,
+		       const int64_t *snapshots, struct duct_error *err)
 {
-	for (size_t i = 0; i < n; i++)
-		if (positions[i] < 0 || (i && positions[i] <= positions[i - 1]))
-			return duct_fail(err, DUCT_FATAL, "deleted positions of \"%s\" do not ascend at %" PRId64, data_path,
-					 positions[i]);
-	return n ? 0 : duct_fail(err, DUCT_FATAL, "a delete file for \"%s\" without positions", data_path);
-}
-
-static int put_deletes(struct parquet_writer *w, const char *data_path, const int64_t *positions, const int64_t *snapshots,
-		       size_t n, struct duct_error *err)
-{
+	enum { PART = 2048 };
 	struct duct_cell path = {data_path, (uint32_t)strlen(data_path)};
+	struct lake_positions_walk walk = {positions, 0, 0};
+	int64_t part[PART], before = -1;
 	int ret = 0;
-	for (size_t at = 0, part; at < n && !ret; at += part) {
-		uint32_t room = parquet_writer_room(w);
-		part = n - at < room ? n - at : room;
-		ret = parquet_put_cell(w, 0, path, (uint32_t)part, err);
-		ret = ret ? ret : parquet_put_int64(w, 1, positions + at, (uint32_t)part, err);
+	for (size_t at = 0; at < positions->n && !ret;) {
+		uint32_t room = parquet_writer_room(w), n = 0;
+		for (; n < PART && n < room && lake_positions_next(&walk, &part[n]); before = part[n++])
+			if (part[n] <= before)
+				return duct_fail(err, DUCT_FATAL, "row %" PRId64 " of \"%s\" is no row, or was to be deleted twice",
+						 part[n], data_path);
+		if (!n)
+			return duct_fail(err, DUCT_FATAL, "%zu rows of \"%s\" were to be deleted twice", positions->n - at,
+					 data_path);
+		ret = parquet_put_cell(w, 0, path, n, err);
+		ret = ret ? ret : parquet_put_int64(w, 1, part, n, err);
 		if (snapshots && !ret)
-			ret = parquet_put_int64(w, 2, snapshots + at, (uint32_t)part, err);
-		ret = ret ? ret : parquet_writer_end_rows(w, (uint32_t)part, err);
+			ret = parquet_put_int64(w, 2, snapshots + at, n, err);
+		ret = ret ? ret : parquet_writer_end_rows(w, n, err);
+		at += n;
 	}
 	return ret;
 }
 
-int lake_write_delete_file(const char *dir, const char *data_path, const int64_t *positions, const int64_t *snapshots, size_t n,
+int lake_write_delete_file(const char *dir, const char *data_path, const struct lake_positions *positions, const int64_t *snapshots,
 			   char **ret_path, int64_t *ret_size, int64_t *ret_footer, struct duct_error *err)
 {
-	int r = check_ascending(positions, n, data_path, err);
-	if (r)
-		return r;
+	if (!positions->n)
+		return duct_fail(err, DUCT_FATAL, "a delete file for \"%s\" without positions", data_path);
 	const struct lake_column columns[3] = {
 		{.id = LAKE_FIELD_DELETE_PATH, .name = "file_path", .type = {.kind = DUCT_VARCHAR}},
 		{.id = LAKE_FIELD_DELETE_POS, .name = "pos", .type = {.kind = DUCT_INT64}},
@@ -302,8 +302,8 @@ int lake_write_delete_file(const char *dir, const char *data_path, const int64_t
 	};
 	const struct lake_write_spec spec = {.dir = dir, .columns = columns, .ncolumns = snapshots ? 3 : 2, .compression = "zstd"};
 	struct open_file f = {.spec = &spec, .file = new_file(dir, "-delete")};
-	r = file_open(&f, err);
-	r = r ? r : put_deletes(f.writer, data_path, positions, snapshots, n, err);
+	int r = file_open(&f, err);
+	r = r ? r : put_deletes(f.writer, data_path, positions, snapshots, err);
 	r = r ? r : file_finish(&f, err);
 	r = file_close(&f, r, err);
 	if (!r) {

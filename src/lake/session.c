@@ -32,7 +32,7 @@ size_t lake_marks_total(const struct lake_step *step)
 {
 	size_t total = 0;
 	for (size_t i = 0; i < step->nmarks; i++)
-		total += step->marks[i].n;
+		total += step->marks[i].positions.n;
 	return total;
 }
 

@@ -8,6 +8,7 @@
 #include "base/buf.h"
 #include "base/ctx.h"
 #include "base/error.h"
+#include "lake/positions.h"
 
 /*
  * One connection to the database that holds a catalog. The rest of the folder writes SQL that both databases take;
@@ -34,42 +35,11 @@ enum lake_step_role {
 	LAKE_ROLE_HEAD,	  /* another commit was first: try again */
 };
 
-/* Rows of one data file that die, as positions in it: a list while they are few, a bit for each row up to the last when that is
- * smaller. */
+/* Rows of one data file that die. */
 struct lake_marks {
 	int64_t file_id;
-	size_t n;
-	int64_t last;
-	int64_t *list; /* ascending; NULL: bits */
-	uint64_t *bits;
+	struct lake_positions positions; /* sorted */
 };
-
-/* Begins with {marks}. */
-struct lake_marks_walk {
-	const struct lake_marks *marks;
-	size_t at;     /* of the list, or of the words */
-	uint64_t left; /* of the word before `at` */
-};
-
-/* The positions, ascending; false at the end. */
-static inline bool lake_marks_next(struct lake_marks_walk *w, int64_t *ret)
-{
-	const struct lake_marks *m = w->marks;
-	if (m->list) {
-		if (w->at == m->n)
-			return false;
-		*ret = m->list[w->at++];
-		return true;
-	}
-	while (!w->left) {
-		if (w->at > (size_t)m->last / 64)
-			return false;
-		w->left = m->bits[w->at++];
-	}
-	*ret = (int64_t)(w->at - 1) * 64 + __builtin_ctzll(w->left);
-	w->left &= w->left - 1;
-	return true;
-}
 
 struct lake_step {
 	size_t at; /* the statement starts here in the script's text; it ends with a NUL */

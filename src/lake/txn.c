@@ -28,10 +28,8 @@ static void free_table(struct lake_txn_table *t)
 {
 	free(t->columns);
 	free(t->ended.ids);
-	for (size_t i = 0; i < t->nmarks; i++) {
-		free(t->marks[i].list);
-		free(t->marks[i].bits);
-	}
+	for (size_t i = 0; i < t->nmarks; i++)
+		lake_positions_done(&t->marks[i].positions);
 	free(t->marks);
 	free(t->stats);
 	lake_txn_inlined_done(&t->inlined);
@@ -415,25 +413,15 @@ int lake_txn_add_file(struct lake_txn *txn, struct lake_txn_table *t, struct lak
 	return (int)txn->nfiles++;
 }
 
-void lake_txn_mark(struct lake_txn *txn, struct lake_txn_table *t, int64_t file_id, const int64_t *positions, size_t n)
+void lake_txn_mark(struct lake_txn *txn, struct lake_txn_table *t, int64_t file_id, struct lake_positions *positions)
 {
 	(void)txn;
-	if (!n)
+	if (!positions->n)
 		return;
-	struct lake_marks marks = {.file_id = file_id, .n = n, .last = positions[n - 1]};
-	bool dense = positions[0] >= 0 && (int64_t)n > marks.last / 64;
-	for (size_t i = 1; i < n && dense; i++)
-		dense = positions[i] > positions[i - 1]; /* else the commit says so */
-	if (dense) {
-		marks.bits = duct_xcalloc((size_t)marks.last / 64 + 1, sizeof *marks.bits);
-		for (size_t i = 0; i < n; i++)
-			marks.bits[positions[i] / 64] |= UINT64_C(1) << positions[i] % 64;
-	} else {
-		marks.list = duct_xmalloc(n * sizeof *marks.list);
-		memcpy(marks.list, positions, n * sizeof *marks.list);
-	}
+	lake_positions_sort(positions);
 	t->marks = duct_grow(t->marks, &t->marks_cap, t->nmarks + 1, sizeof *t->marks);
-	t->marks[t->nmarks++] = marks;
+	t->marks[t->nmarks++] = (struct lake_marks){file_id, *positions};
+	*positions = (struct lake_positions){0};
 }
 
 void lake_txn_add_delete_file(struct lake_txn *txn, struct lake_txn_table *t, int64_t file_id, int on_new_file,

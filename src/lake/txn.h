@@ -2,6 +2,7 @@
 #define LAKE_TXN_H
 
 #include "lake/catalog.h"
+#include "lake/positions.h"
 
 /*
  * A planned commit: what the next snapshot shall contain, without any number that is only given at commit (snapshot
@@ -59,7 +60,7 @@ int lake_txn_add_file(struct lake_txn *txn, struct lake_txn_table *t, struct lak
 /* Says of the registered files that they are still wanted (orphans.h); to be called every few minutes while a txn lasts. */
 int lake_txn_renew_files(const struct lake_txn *txn, struct duct_error *err);
 
-/* Rows of live data files die: one call per file, positions ascending without repeats (copied). As marks inside the
+/* Rows of live data files die: one call per file, each position once (taken: empty afterwards). As marks inside the
  * catalog (ducklake_inlined_delete_<tid>), or as a written 2-column delete file (only when the data file had neither
  * delete file nor marks). `on_new_file` >= 0: the ordinal of a file registered in this same txn (then file_id is ignored):
  * its rows die at birth, always by delete file. */
@@ -70,7 +71,7 @@ struct lake_new_delete_file {
 };
 /* False: the catalog's server may not have room for the locks of one more table of marks; write a delete file, if it can be. */
 bool lake_txn_has_room_for_marks(struct lake_txn *txn, struct lake_txn_table *t);
-void lake_txn_mark(struct lake_txn *txn, struct lake_txn_table *t, int64_t file_id, const int64_t *positions, size_t n);
+void lake_txn_mark(struct lake_txn *txn, struct lake_txn_table *t, int64_t file_id, struct lake_positions *positions);
 void lake_txn_add_delete_file(struct lake_txn *txn, struct lake_txn_table *t, int64_t file_id, int on_new_file,
 			      const struct lake_new_delete_file *file);
 /* All rows of the file are dead: it ends (end_snapshot). */

@@ -311,7 +311,8 @@ static void render_marks(struct render *r, const struct lake_txn_table *t)
 				    "were to be marked deleted");
 	lake_sqlf(to, r->db, "SELECT count(*) FROM @ducklake_data_file d JOIN (VALUES ");
 	for (size_t i = 0; i < t->nmarks; i++)
-		duct_buf_printf(to, "%s(%lld,%lld)", i ? "," : "", (long long)t->marks[i].file_id, (long long)t->marks[i].last);
+		duct_buf_printf(to, "%s(%lld,%lld)", i ? "," : "", (long long)t->marks[i].file_id,
+				(long long)t->marks[i].positions.last);
 	duct_buf_printf(to,
 			") AS v ON d.data_file_id = v.column1 WHERE d.table_id = %lld "
 			"AND d.end_snapshot IS NULL AND d.record_count > v.column2",

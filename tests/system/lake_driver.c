@@ -269,10 +269,10 @@ static void describe_file(char **f)
 static void die_rows(char **f, int n)
 {
 	if (strcmp(f[0], "mark") == 0) { /* mark HANDLE FILE POSITION... */
-		int64_t positions[4096];
+		struct lake_positions positions = {0};
 		for (int i = 3; i < n; i++)
-			positions[i - 3] = number(f[i]);
-		lake_txn_mark(d.txn, handle(f[1]), number(f[2]), positions, (size_t)n - 3);
+			lake_positions_add(&positions, number(f[i]), INT64_MAX);
+		lake_txn_mark(d.txn, handle(f[1]), number(f[2]), &positions);
 	} else if (strcmp(f[0], "deletes") == 0) { /* deletes HANDLE FILE ON_NEW PATH COUNT BYTES FOOTER */
 		struct lake_new_delete_file file = {.path = duct_xstrdup(f[4]),
 						    .count = number(f[5]),

@@ -683,7 +683,8 @@ static void failures(void **state)
 static void delete_files(void **state)
 {
 	enum { N = 200000 };
-	int64_t *positions = duct_xcalloc(N, sizeof *positions), *back = NULL, size, footer;
+	int64_t *want = duct_xcalloc(N, sizeof *want), *back = NULL, size, footer;
+	struct lake_positions positions = {0}, none = {0};
 	struct duct_buf text AUTO_BUF = {0}, sql AUTO_BUF = {0};
 	struct duct_error err;
 	struct stat st;
@@ -691,13 +692,13 @@ static void delete_files(void **state)
 	char *path;
 	(void)state;
 	for (int64_t i = 0; i < N; i++)
-		positions[i] = i * 3 + i % 2;
-	assert_int_equal(lake_write_delete_file(folder, "/some/where/it's.parquet", positions, NULL, N, &path, &size, &footer,
-						&err),
+		lake_positions_add(&positions, want[i] = i * 3 + i % 2, N * 3);
+	assert_non_null(positions.bits);
+	assert_int_equal(lake_write_delete_file(folder, "/some/where/it's.parquet", &positions, NULL, &path, &size, &footer, &err),
 			 0);
 	assert_int_equal(lake_read_delete_file(conn, path, &back, &n, &err), 0);
 	assert_int_equal(n, N);
-	assert_memory_equal(back, positions, N * sizeof *back);
+	assert_memory_equal(back, want, N * sizeof *back);
 	assert_int_equal(stat(path, &st), 0);
 	assert_int_equal(st.st_size, size);
 	assert_true(footer > 0 && footer < size);
@@ -732,13 +733,18 @@ static void delete_files(void **state)
 	assert_int_equal(lake_read_delete_file(conn, puffin, &back, &n, &err), -DUCT_CONFIG);
 	assert_non_null(strstr(err.message, "puffin"));
 	assert_int_equal(lake_read_delete_file(conn, "/nowhere.parquet", &back, &n, &err), -DUCT_RETRY);
-	positions[1] = 0;
-	char *none = NULL;
-	assert_int_equal(lake_write_delete_file(folder, "x", positions, NULL, 3, &none, &size, &footer, &err), -DUCT_FATAL);
-	assert_int_equal(lake_write_delete_file(folder, "x", positions, NULL, 0, &none, &size, &footer, &err), -DUCT_FATAL);
-	assert_null(none);
+	char *no_path = NULL;
+	assert_int_equal(lake_write_delete_file(folder, "x", &none, NULL, &no_path, &size, &footer, &err), -DUCT_FATAL);
+	lake_positions_add(&positions, want[N / 2], N * 3); /* again, where they are bits */
+	assert_int_equal(lake_write_delete_file(folder, "x", &positions, NULL, &no_path, &size, &footer, &err), -DUCT_FATAL);
+	lake_positions_add(&none, 5, 9);
+	lake_positions_add(&none, 5, 9); /* where they are a list */
+	assert_int_equal(lake_write_delete_file(folder, "x", &none, NULL, &no_path, &size, &footer, &err), -DUCT_FATAL);
+	assert_null(no_path);
+	lake_positions_done(&positions);
+	lake_positions_done(&none);
 	free(path);
-	free(positions);
+	free(want);
 }
 
 static void *write_in_thread(void *arg)

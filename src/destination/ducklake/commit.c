@@ -8,12 +8,12 @@
 #include <unistd.h>
 
 static int write_deletes(struct ducklake *d, struct mirror *m, int64_t file_id, int on_new_file, const char *data_path,
-			 const struct positions *dead, struct duct_error *err)
+			 struct lake_positions *dead, struct duct_error *err)
 {
 	struct lake_new_delete_file file = {.count = (int64_t)dead->n};
 	struct lake_txn_table *t = mirror_table(d, m);
-	AUTO_FREE int64_t *positions = positions_sorted(dead);
-	int rc = lake_write_delete_file(lake_txn_table_path(t), data_path, positions, NULL, dead->n, &file.path, &file.size_bytes,
+	lake_positions_sort(dead);
+	int rc = lake_write_delete_file(lake_txn_table_path(t), data_path, dead, NULL, &file.path, &file.size_bytes,
 					&file.footer_size, err);
 	if (rc == 0)
 		lake_txn_add_delete_file(d->txn, t, file_id, on_new_file, &file);
@@ -40,17 +40,16 @@ int ducklake_doubt(struct ducklake *d, const struct mirror *m, struct duct_error
 }
 
 /* The dead rows of one live file. */
-static int plan_file_deaths(struct ducklake *d, struct mirror *m, const struct mirror_file *file, struct duct_error *err)
+static int plan_file_deaths(struct ducklake *d, struct mirror *m, struct mirror_file *file, struct duct_error *err)
 {
 	struct lake_txn_table *t = mirror_table(d, m);
-	int64_t n = (int64_t)file->dying.n;
+	int64_t n = file->ndying = (int64_t)file->dying.n;
 	if (file->record_count - file->dead_count == n) {
 		lake_txn_end_file(d->txn, t, file->id);
 	} else if (!file->has_deletes && (n >= d->config->delete_file_rows || !lake_txn_has_room_for_marks(d->txn, t))) {
 		return write_deletes(d, m, file->id, -1, file->path, &file->dying, err);
 	} else {
-		AUTO_FREE int64_t *positions = positions_sorted(&file->dying);
-		lake_txn_mark(d->txn, t, file->id, positions, file->dying.n);
+		lake_txn_mark(d->txn, t, file->id, &file->dying);
 	}
 	return 0;
 }
@@ -59,8 +58,10 @@ static int plan_deaths(struct ducklake *d, struct mirror *m, struct duct_error *
 {
 	struct effect effect;
 	struct mirror_file *file = NULL;
-	for (size_t i = 0; i < m->nfiles; i++)
-		positions_done(&m->files[i].dying);
+	for (size_t i = 0; i < m->nfiles; i++) {
+		lake_positions_done(&m->files[i].dying);
+		m->files[i].ndying = 0;
+	}
 	for (struct effects e = {.m = m}; effects_next(&e, &effect);) {
 		if (!effect.in_lake)
 			continue;
@@ -72,7 +73,7 @@ static int plan_deaths(struct ducklake *d, struct mirror *m, struct duct_error *
 			file = mirror_file(m, effect.place.file_id);
 		if (!file || effect.place.position >= file->record_count)
 			return ducklake_stale_index(d, m, effect.place.file_id, err);
-		positions_add(&file->dying, effect.place.position, file->record_count);
+		lake_positions_add(&file->dying, effect.place.position, file->record_count);
 	}
 	for (size_t i = 0; i < m->nfiles; i++) {
 		int rc = m->files[i].dying.n ? plan_file_deaths(d, m, &m->files[i], err) : 0;
@@ -85,7 +86,7 @@ static int plan_deaths(struct ducklake *d, struct mirror *m, struct duct_error *
 static int plan_aside_deaths(struct ducklake *d, struct duct_error *err)
 {
 	for (size_t i = 0; i < d->nasides; i++) {
-		const struct aside *a = &d->asides[i];
+		struct aside *a = &d->asides[i];
 		int rc = a->dead.n ? write_deletes(d, a->mirror, -1, (int)i, a->path, &a->dead, err) : 0;
 		if (rc < 0)
 			return rc;
@@ -123,14 +124,15 @@ static void count_deaths(struct mirror *m)
 {
 	for (size_t i = m->nfiles; i-- > 0;) {
 		struct mirror_file *file = &m->files[i];
-		int64_t n = (int64_t)file->dying.n;
+		int64_t n = file->ndying;
 		if (!n)
 			continue;
+		file->ndying = 0;
 		if (file->record_count - file->dead_count == n) {
 			mirror_drop_file(m, file->id);
 			continue;
 		}
-		positions_done(&file->dying);
+		lake_positions_done(&file->dying);
 		file->dead_count += n;
 		file->has_deletes = true;
 	}
@@ -192,7 +194,7 @@ static int follow_commit(struct ducklake *d, struct mirror *m, const struct lake
 	count_deaths(m);
 	follow_effects(m, result);
 	for (size_t i = 0; i < d->nasides; i++) {
-		const struct aside *a = &d->asides[i];
+		struct aside *a = &d->asides[i];
 		if (a->mirror != m)
 			continue;
 		struct lake_file file = {.id = result->files[i].file_id,

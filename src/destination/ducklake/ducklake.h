@@ -3,7 +3,7 @@
 
 #include "destination/destination.h"
 #include "destination/ducklake/fold.h"
-#include "destination/ducklake/positions.h"
+#include "lake/positions.h"
 #include "duck/duck.h"
 #include "lake/catalog.h"
 #include "lake/index.h"
@@ -45,8 +45,9 @@ enum mirror_mode {
 struct mirror_file {
 	int64_t id; /* first: they are searched by it */
 	int64_t record_count, dead_count;
-	bool has_deletes;	/* a delete file or marks exist */
-	struct positions dying; /* with the commit under way */
+	bool has_deletes; /* a delete file or marks exist */
+	int64_t ndying;	  /* with the commit under way; which: */
+	struct lake_positions dying;
 	char *path;
 	struct lake_file lake; /* as listed; path points to `path` */
 };
@@ -121,7 +122,7 @@ struct aside {
 	char *path;
 	int64_t rows, size_bytes;
 	bool explicit_row_ids;
-	struct positions dead; /* again inside the group */
+	struct lake_positions dead; /* again inside the group */
 };
 
 struct ducklake {

@@ -31,7 +31,7 @@ const struct duct_opt ducklake_opts[] = {
 	OPT(C, delete_file_rows, "delete_file_rows", DUCT_OPT_INT, "1000",
 	    "from this many deleted rows of one file on, write a delete file instead of marks in the catalog", .min = 1,
 	    .max = 1000000000),
-	OPT(C, inline_rows, "inline_rows", DUCT_OPT_INT, "1000",
+	OPT(C, inline_rows, "inline_rows", DUCT_OPT_INT, "2000",
 	    "up to so many rows of a table in one commit go into the catalog instead of a file; 0: none", .max = 100000,
 	    .doc = "Seen at once by every client, without small files. When the lake has a limit of its own (data_inlining_row_limit), "
 		   "that one holds. Rows of more than 64 kB, more than 1 MB at once, and columns of types or names that DuckLake "

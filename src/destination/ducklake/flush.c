@@ -158,14 +158,14 @@ static int take_end(void *arg, const struct lake_inlined_row *row, struct duct_e
 /* One delete file for the rows that died while they were inlined. */
 static int write_deaths(struct ducklake *d, struct flush *f, struct lake_txn_table *t, struct duct_error *err)
 {
-	AUTO_FREE int64_t *positions = duct_xmalloc((f->nrows + 1) * sizeof *positions);
+	struct lake_positions dead = {0};
 	AUTO_FREE int64_t *snapshots = duct_xmalloc((f->nrows + 1) * sizeof *snapshots);
 	int64_t first = INT64_MAX, last = 0;
 	for (size_t i = 0; i < f->nrows; i++) {
 		int64_t end = f->rows[i].end_snapshot;
 		if (end < 0)
 			continue;
-		positions[f->ndead] = (int64_t)i;
+		lake_positions_add(&dead, (int64_t)i, (int64_t)f->nrows);
 		snapshots[f->ndead++] = end;
 		first = end < first ? end : first;
 		last = end > last ? end : last;
@@ -175,8 +175,9 @@ static int write_deaths(struct ducklake *d, struct flush *f, struct lake_txn_tab
 	struct lake_new_delete_file file = {.count = (int64_t)f->ndead,
 					    .begin_snapshot = first,
 					    .partial_max = last > first ? last : 0};
-	int rc = lake_write_delete_file(lake_txn_table_path(t), f->path, positions, snapshots, f->ndead, &file.path,
-					&file.size_bytes, &file.footer_size, err);
+	int rc = lake_write_delete_file(lake_txn_table_path(t), f->path, &dead, snapshots, &file.path, &file.size_bytes,
+					&file.footer_size, err);
+	lake_positions_done(&dead);
 	if (rc == 0)
 		lake_txn_add_delete_file(d->txn, t, -1, f->ordinal, &file);
 	return rc;

@@ -32,7 +32,7 @@ void group_reset(struct ducklake *d)
 	release_rows(d);
 	for (size_t i = 0; i < d->nasides; i++) {
 		free(d->asides[i].path);
-		positions_done(&d->asides[i].dead);
+		lake_positions_done(&d->asides[i].dead);
 	}
 	for (size_t i = 0; i < d->ntouched; i++) {
 		struct mirror *m = d->touched[i];
@@ -102,9 +102,9 @@ void group_truncate(struct ducklake *d, struct mirror *m)
 		struct aside *a = &d->asides[i];
 		if (a->mirror != m)
 			continue;
-		positions_done(&a->dead);
+		lake_positions_done(&a->dead);
 		for (int64_t p = 0; p < a->rows; p++)
-			positions_add(&a->dead, p, a->rows);
+			lake_positions_add(&a->dead, p, a->rows);
 	}
 }
 

@@ -34,7 +34,7 @@ void mirror_drop_file(struct mirror *m, int64_t file_id)
 	if (!f)
 		return;
 	free(f->path);
-	positions_done(&f->dying);
+	lake_positions_done(&f->dying);
 	size_t behind = (size_t)(m->files + m->nfiles - f) - 1;
 	memmove(f, f + 1, behind * sizeof *f);
 	m->nfiles--;
@@ -44,7 +44,7 @@ static void files_clear(struct mirror *m)
 {
 	for (size_t i = 0; i < m->nfiles; i++) {
 		free(m->files[i].path);
-		positions_done(&m->files[i].dying);
+		lake_positions_done(&m->files[i].dying);
 	}
 	m->nfiles = 0;
 }

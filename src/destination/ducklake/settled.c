@@ -12,7 +12,7 @@ static void settle_slot(struct ducklake *d, struct mirror *m, const struct fold_
 {
 	bool known = s->prior == FOLD_WRITTEN || s->prior == FOLD_DEAD, has_row_id = s->place.row_id >= 0;
 	if (s->prior == FOLD_WRITTEN)
-		positions_add(&d->asides[s->place.file_id].dead, s->place.position, d->asides[s->place.file_id].rows);
+		lake_positions_add(&d->asides[s->place.file_id].dead, s->place.position, d->asides[s->place.file_id].rows);
 	if (known)
 		(void)lake_index_remove(m->settled, s->hash, s->place.row_id);
 	struct lake_place now = {.row_id = s->place.row_id, .file_id = NO_FILE};
