@@ -1,0 +1,26 @@
+#ifndef API_API_H
+#define API_API_H
+
+#include "api/call.h"
+#include "state/checkpoints.h"
+#include "state/state.h"
+
+/* The service: what its methods work on. Lives as long as the listeners; threads: any. */
+struct api {
+	const struct duct_log *log;
+	struct state *state;
+	struct checkpoints *checkpoints;
+	enum { API_DISPATCH_NONE, API_DISPATCH_LOCAL, API_DISPATCH_DBOS } dispatch;
+	/* Service-wide defaults. */
+	const char *wire_format; /* DUCTSTREAM_WIRE_FORMAT, NULL when not given */
+	bool wire_enforce;
+	bool ddl_gate, ddl_auto_approve, ddl_auto_apply;
+};
+
+/* The actor of a call, for the state's audit. */
+static inline struct state_actor api_actor(const struct api_call *call)
+{
+	return (struct state_actor){.name = call->who->name, .via = call->via};
+}
+
+#endif
