@@ -23,6 +23,7 @@ LAYERS = [
     ["flow"],
     ["run", "govern", "platform"],
     ["api", "cli"],
+    ["admin"],
     ["cmd"],
 ]
 LAYER_OF = {folder: number for number, folders in enumerate(LAYERS) for folder in folders}
