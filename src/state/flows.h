@@ -13,8 +13,12 @@ enum state_flow_state { /* numbers of ductstream.v1.FlowState */
 };
 const char *state_flow_state_name(enum state_flow_state state); /* "running" */
 
-/* A flow as stored. `definition`: JSON text of the Flow message (names of the fields as in the .proto) without id, state; its secret
- * options are sealed (state_seal() under "flow/ID/source/OPTION", "flow/ID/NAME/OPTION"). */
+/*
+ * A flow as stored. `definition`: JSON text in the form of a flow file (flow/flow_file.h: source {type "postgres", options}, destinations,
+ * wire_format "arrow", parallelism, config) without id and state. Its secret options are sealed with state_seal() under
+ * "flow/ID/source/OPTION" or "flow/ID/destination/NAME/OPTION"; a reference such as ${NAME} is stored as it is and read from the
+ * environment of whoever runs the flow.
+ */
 struct state_flow {
 	const char *id, *name;
 	enum state_flow_state state;
