@@ -19,6 +19,7 @@ struct flow_spec {
 	const void *source_config;
 	const struct flow_destination *destinations;
 	size_t ndestinations;
+	int64_t parallelism; /* destinations that are written at the same time; 0: 1 */
 };
 
 enum flow_output {

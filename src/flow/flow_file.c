@@ -318,6 +318,7 @@ static int load_extras(const struct load *l, const struct flow_node *root)
 			return duct_fail(l->err, DUCT_CONFIG, "%s:%d: parallelism \"%.100s\" is outside 1..256", l->file, n->line,
 					 n->text);
 	}
+	l->flow->spec.parallelism = l->flow->parallelism;
 	n = child(root, "config");
 	if (n && n->kind != FLOW_NODE_NULL && !(n = need(l, root, "flow", "config", FLOW_NODE_MAP)))
 		return -DUCT_CONFIG;

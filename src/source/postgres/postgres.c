@@ -297,6 +297,8 @@ static int postgres_open(void **ret, const void *config, const struct duct_ctx *
 	src->catalog = pg_catalog_new();
 	if (c->dead_letter)
 		src->group.dead_letter = postgres_dead_letter_relation(c->dead_letter_table);
+	for (size_t i = 0; i < from->ncuts; i++)
+		postgres_group_cut_at(&src->group, from->cuts[i]);
 	int r = open_steps(src, from, err);
 	if (r) {
 		postgres_close(src, NULL);
@@ -339,6 +341,7 @@ const struct duct_source_ops duct_source_postgres = {
 	.probe = postgres_probe,
 	.open = postgres_open,
 	.snapshot = postgres_snapshot,
+	.snapshot_all = postgres_snapshot_all,
 	.part_open = postgres_part_open,
 	.part_read = postgres_part_read,
 	.part_close = postgres_part_close,
