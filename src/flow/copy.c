@@ -211,25 +211,33 @@ static void abort_loads(struct flow_engine *e, size_t from)
 			e->members[i].ops->load_abort(e->members[i].dest);
 }
 
+static int begin_load(struct copy *c, struct flow_member *m, struct duct_error *err)
+{
+	struct duct_snapshot *snap = c->snap;
+	unsigned flags = (snap->without_rows ? DUCT_LOAD_EMPTY : 0u) | (snap->only ? DUCT_LOAD_ONCE : 0u);
+	if (!m->dest)
+		return duct_fail(err, DUCT_RETRY, "destination \"%s\" is away, and there are new tables to be copied into it",
+				 m->to->name);
+	return m->ops->load_begin(m->dest, snap->relations, snap->nrelations, flags, err);
+}
+
 static int begin_loads(struct copy *c, struct duct_error *err)
 {
 	struct flow_engine *e = c->e;
-	struct duct_snapshot *snap = c->snap;
-	unsigned flags = (snap->without_rows ? DUCT_LOAD_EMPTY : 0u) | (snap->only ? DUCT_LOAD_ONCE : 0u);
-	for (size_t i = 0; i < e->nmembers; i++) {
-		struct flow_member *m = &e->members[i];
-		if (m->copying && m->ops->load_begin(m->dest, snap->relations, snap->nrelations, flags, err)) {
-			for (; i > 0; i--)
-				if (e->members[i - 1].copying)
-					e->members[i - 1].ops->load_abort(e->members[i - 1].dest);
-			return -(int)err->class;
-		}
-	}
-	return 0;
+	int rc = 0;
+	size_t begun = 0;
+	for (; begun < e->nmembers && !rc; begun += !rc)
+		rc = e->members[begun].copying ? begin_load(c, &e->members[begun], err) : 0;
+	while (rc && begun-- > 0)
+		if (e->members[begun].copying)
+			e->members[begun].ops->load_abort(e->members[begun].dest);
+	return rc;
 }
 
-static void took_over(struct flow_member *m, const struct duct_pos *pos)
+static int took_over(struct flow_member *m, const struct duct_pos *pos, struct duct_error *err)
 {
+	if (m->behind && flow_behind_begin(m, pos, err))
+		return -(int)err->class;
 	m->streaming = true;
 	m->has_lsn = pos->lsn;
 	flow_member_written(m, pos);
@@ -238,6 +246,7 @@ static void took_over(struct flow_member *m, const struct duct_pos *pos)
 	struct duct_pos durable = flow_position_load(&counters->durable);
 	if (flow_position_load(&counters->received).lsn < durable.lsn) /* nothing was read yet */
 		flow_position_store(&counters->received, &durable);
+	return 0;
 }
 
 /* One after the other: where one has it and the next fails, the next attempt finds that and copies for the others only. */
@@ -256,8 +265,8 @@ static int publish(struct copy *c, bool first, bool *ret_published, struct duct_
 			return -(int)err->class;
 		}
 		*ret_published |= first;
-		if (first)
-			took_over(m, &snap->pos);
+		if (first && took_over(m, &snap->pos, err))
+			return -(int)err->class;
 		if (m == e->members && result.snapshot_id >= 0)
 			atomic_store(&e->counters->snapshot_id, result.snapshot_id);
 	}

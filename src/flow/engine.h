@@ -38,7 +38,9 @@ struct flow_member {
 	bool streaming;		     /* it is past its first copy */
 	bool copying;		     /* it takes part in the copy under way */
 	struct flow_position written, durable;
-	uint64_t has_lsn; /* what it had when the stream began: the source may bring it again for the sake of others */
+	bool apart;		    /* its positions are none of the engine's: it follows an outbox */
+	struct flow_behind *behind; /* not NULL: it gets its changes through an outbox, and its positions here are the outbox's */
+	uint64_t has_lsn;	    /* what it had when the stream began: the source may bring it again for the sake of others */
 };
 
 /*
@@ -92,6 +94,8 @@ static inline bool flow_aborting(struct flow_engine *e)
 /* member.c: the destinations. Opens all and asks each what it has; *ret is what that means for the source: the least of the positions, the
  * tables that all of them have. NONE or COPYING only when that is so of all. */
 int flow_members_open(struct flow_engine *e, struct duct_checkpoint *ret, struct duct_error *err) DUCT_CHECKED;
+/* One of them: open and resume. */
+int flow_member_open(struct flow_member *m, struct duct_error *err) DUCT_CHECKED;
 void flow_members_close(struct flow_engine *e);
 bool flow_members_all_stream(const struct flow_engine *e);
 /* What was read has reached this member, or is durable there. The engine's positions are the least of them all; the durable one is what the
@@ -120,6 +124,16 @@ enum flow_applied {
 	FLOW_APPLIED_TORN, /* everything but a transaction whose end did not come */
 	FLOW_APPLIED_CAUGHT_UP,
 };
+/*
+ * behind.c: a secondary destination. What comes for it is synced into its outbox, which is what the source may forget; a follower brings it from
+ * there to the destination at its own pace, and tries again by itself while that is away.
+ */
+int flow_behind_open(struct flow_member *m, struct duct_error *err) DUCT_CHECKED; /* instead of ops->open and resume */
+void flow_behind_close(struct flow_member *m);
+/* After its first copy: the outbox begins at pos. */
+int flow_behind_begin(struct flow_member *m, const struct duct_pos *pos, struct duct_error *err) DUCT_CHECKED;
+/* What flow_apply() is for the others. */
+int flow_behind_apply(struct flow_member *m, struct duct_queue *queue, enum flow_applied *ret, struct duct_error *err) DUCT_CHECKED;
 int flow_apply(struct flow_member *m, struct duct_queue *queue, enum flow_applied *ret, struct duct_error *err) DUCT_CHECKED;
 
 /*

@@ -19,7 +19,13 @@ struct flow_spec {
 	const void *source_config;
 	const struct flow_destination *destinations;
 	size_t ndestinations;
-	int64_t parallelism; /* destinations that are written at the same time; 0: 1 */
+	/* Every destination must have a change before the source may forget it; with ack_primary only the one at place `primary`, while the
+	 * others get theirs through outboxes on disk. */
+	bool ack_primary;
+	size_t primary;
+	const char *outbox_dir;
+	int64_t outbox_limit_bytes; /* of each */
+	int64_t parallelism;	    /* destinations that are written at the same time; 0: 1 */
 };
 
 enum flow_output {

@@ -8,13 +8,19 @@
 
 #include "options/text.h"
 
-static const char *const ack_policies[] = {"all", NULL};
+static const char *const ack_policies[] = {"all", "primary", NULL};
 static const char *const wire_formats[] = {"arrow", "parquet", "avro", "proto", "json", NULL};
 
 #define C struct flow_file_config
 const struct duct_opt flow_file_config_opts[] = {
-	OPT(C, ack_policy, "ack_policy", DUCT_OPT_ENUM, "all", "a change is done when every destination has it",
-	    .values = ack_policies),
+	OPT(C, ack_policy, "ack_policy", DUCT_OPT_ENUM, "all",
+	    "a change is done when every destination has it, or when the primary one has", .values = ack_policies,
+	    .doc = "With primary the other destinations get their changes through outboxes on disk, at their own pace."),
+	OPT(C, primary_destination, "primary_destination", DUCT_OPT_STR, NULL,
+	    "its name, with ack_policy primary; default the first"),
+	OPT(C, outbox_dir, "outbox_dir", DUCT_OPT_STR, NULL, "where the outboxes are; default $HOME/.ductstream/outbox"),
+	OPT(C, outbox_limit_bytes, "outbox_limit", DUCT_OPT_SIZE, "4GiB",
+	    "disk that one outbox may take; past it the source keeps what follows", .min = 1 << 20, .max = INT64_C(1) << 50),
 	OPT(C, max_memory_bytes, "max_memory", DUCT_OPT_SIZE, "256MiB", "memory of the flow outside its connectors",
 	    .min = 16 << 20, .max = INT64_C(1) << 40),
 	OPT(C, give_up_ms, "give_up_after", DUCT_OPT_DURATION, "0",
@@ -294,6 +300,31 @@ static int load_destinations(const struct load *l, const struct flow_node *root)
 	return rc;
 }
 
+static int load_ack_policy(const struct load *l, const struct flow_node *config)
+{
+	struct flow_spec *spec = &l->flow->spec;
+	const struct flow_file_config *c = &l->flow->config;
+	int line = config ? config->line : 0;
+	const char *home = l->options->env("HOME");
+	spec->ack_primary = c->ack_policy == FLOW_ACK_PRIMARY && spec->ndestinations > 1;
+	spec->outbox_limit_bytes = c->outbox_limit_bytes;
+	spec->outbox_dir = c->outbox_dir;
+	while (c->primary_destination && spec->primary < spec->ndestinations &&
+	       strcmp(spec->destinations[spec->primary].name, c->primary_destination) != 0)
+		spec->primary++;
+	if (c->primary_destination && spec->primary == spec->ndestinations)
+		return duct_fail(l->err, DUCT_CONFIG, "%s:%d: config: primary_destination \"%.100s\" is none of the destinations",
+				 l->file, line, c->primary_destination);
+	if (!spec->ack_primary || spec->outbox_dir)
+		return 0;
+	if (!home || !*home)
+		return duct_fail(l->err, DUCT_CONFIG, "%s:%d: config: ack_policy primary needs outbox_dir, as there is no $HOME",
+				 l->file, line);
+	AUTO_FREE char *dir = duct_xasprintf("%s/.ductstream/outbox", home);
+	spec->outbox_dir = duct_arena_strdup(&l->flow->arena, dir);
+	return 0;
+}
+
 /* wire_format, parallelism, config. */
 static int load_extras(const struct load *l, const struct flow_node *root)
 {
@@ -325,9 +356,10 @@ static int load_extras(const struct load *l, const struct flow_node *root)
 	struct duct_opt_value *values;
 	size_t nvalues;
 	int rc = option_values(l, n, "config", &values, &nvalues);
-	return rc ? rc
-		  : duct_opts_load_file(&l->flow->config, sizeof l->flow->config, flow_file_config_opts, values, nvalues, l->file,
-					"config", l->err);
+	rc = rc ? rc
+		: duct_opts_load_file(&l->flow->config, sizeof l->flow->config, flow_file_config_opts, values, nvalues, l->file,
+				      "config", l->err);
+	return rc ? rc : load_ack_policy(l, n);
 }
 
 static int load_tree(const struct load *l, const struct flow_node *root)

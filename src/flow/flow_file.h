@@ -18,9 +18,13 @@
  *   config: {...}          # optional: struct flow_file_config
  */
 
+enum flow_ack_policy { FLOW_ACK_ALL, FLOW_ACK_PRIMARY };
+
 /* The rows of `config`. */
 struct flow_file_config {
-	int ack_policy;
+	int ack_policy; /* enum flow_ack_policy */
+	char *primary_destination, *outbox_dir;
+	int64_t outbox_limit_bytes;
 	int64_t max_memory_bytes, give_up_ms;
 };
 extern const struct duct_opt flow_file_config_opts[];

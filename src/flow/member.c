@@ -3,7 +3,7 @@
 
 #include "base/mem.h"
 
-static int member_open(struct flow_member *m, struct duct_error *err)
+int flow_member_open(struct flow_member *m, struct duct_error *err)
 {
 	struct flow_engine *e = m->e;
 	m->ddl = e->options->ddl ? *e->options->ddl : (struct duct_ddl_hook){0};
@@ -60,7 +60,9 @@ static void intersect_known(struct flow_engine *e, struct duct_checkpoint *from)
 int flow_members_open(struct flow_engine *e, struct duct_checkpoint *ret, struct duct_error *err)
 {
 	for (size_t i = 0; i < e->nmembers; i++) {
-		int rc = member_open(&e->members[i], err);
+		struct flow_member *m = &e->members[i];
+		bool behind = e->spec->ack_primary && i != e->spec->primary;
+		int rc = behind ? flow_behind_open(m, err) : flow_member_open(m, err);
 		if (rc)
 			return rc;
 	}
@@ -81,7 +83,9 @@ void flow_members_close(struct flow_engine *e)
 {
 	for (size_t i = 0; i < e->nmembers; i++) {
 		struct flow_member *m = &e->members[i];
-		if (m->dest)
+		if (m->behind)
+			flow_behind_close(m);
+		else if (m->dest)
 			m->ops->close(m->dest);
 		m->dest = NULL;
 		m->streaming = m->copying = false;
@@ -119,6 +123,10 @@ static struct duct_pos least(struct flow_engine *e, bool durable)
 void flow_member_written(struct flow_member *m, const struct duct_pos *pos)
 {
 	struct flow_engine *e = m->e;
+	if (m->apart) {
+		flow_position_store(&m->written, pos);
+		return;
+	}
 	pthread_mutex_lock(&e->lock);
 	flow_position_store(&m->written, pos);
 	struct duct_pos all = least(e, false);
@@ -129,6 +137,10 @@ void flow_member_written(struct flow_member *m, const struct duct_pos *pos)
 void flow_member_durable(struct flow_member *m, const struct duct_pos *pos)
 {
 	struct flow_engine *e = m->e;
+	if (m->apart) {
+		flow_position_store(&m->durable, pos);
+		return;
+	}
 	pthread_mutex_lock(&e->lock);
 	flow_position_store(&m->durable, pos);
 	struct duct_pos all = least(e, true);
@@ -140,7 +152,7 @@ void flow_member_durable(struct flow_member *m, const struct duct_pos *pos)
 void flow_member_take_turn(struct flow_member *m)
 {
 	struct flow_engine *e = m->e;
-	if (e->nmembers == 1)
+	if (e->nmembers == 1 || m->apart) /* one that is behind holds nobody up */
 		return;
 	pthread_mutex_lock(&e->lock);
 	while (!e->turns)
@@ -152,7 +164,7 @@ void flow_member_take_turn(struct flow_member *m)
 void flow_member_end_turn(struct flow_member *m)
 {
 	struct flow_engine *e = m->e;
-	if (e->nmembers == 1)
+	if (e->nmembers == 1 || m->apart)
 		return;
 	pthread_mutex_lock(&e->lock);
 	e->turns++;

@@ -121,7 +121,8 @@ static void *run_lane(void *arg)
 {
 	struct lane *lane = arg;
 	struct stream *s = lane->s;
-	lane->rc = flow_apply(lane->member, lane->queue, &lane->applied, &lane->err);
+	lane->rc = lane->member->behind ? flow_behind_apply(lane->member, lane->queue, &lane->applied, &lane->err)
+					: flow_apply(lane->member, lane->queue, &lane->applied, &lane->err);
 	bool caught_up = lane->rc == 0 && lane->applied == FLOW_APPLIED_CAUGHT_UP;
 	if (caught_up) {
 		atomic_store(&lane->caught_up, true);

@@ -85,3 +85,67 @@ def test_a_destination_that_fails_holds_all(mirrored, second_lake, tmp_path):
         second_lake.data_path.unlink()
         away.rename(second_lake.data_path)
     both_whole(database, first, second_lake, flow)
+
+
+def primary(flow, home, tmp_path, **config):
+    add(flow, home)
+    flow.content["config"] = {"ack_policy": "primary", "outbox_dir": str(tmp_path / "outbox"), **config}
+    flow.write()
+
+
+def retained(database):
+    """WAL that the flow's slot keeps."""
+    return database.value("SELECT pg_current_wal_insert_lsn() - min(confirmed_flush_lsn) FROM pg_replication_slots")
+
+
+@pytest.mark.parametrize("lake_home", ["postgres"], indirect=True)
+def test_a_secondary_that_is_away_holds_nobody(mirrored, second_lake, tmp_path):
+    """ack_policy primary: the first destination and the slot go on while the second is away; afterwards both are equal."""
+    database, first, flow = mirrored
+    primary(flow, second_lake, tmp_path)
+    flow.run_until_caught_up()
+    away = tmp_path / "away"
+    with Workload(database, seed=5) as load:
+        run = flow.start()
+        run.wait_for(lambda: load.committed > 20, 60, "some load")
+        catalog = tmp_path / "second.sqlite"
+        catalog.rename(away)  # commits of the second fail from here on
+        before = load.committed
+        run.wait_for(lambda: load.committed > before + 300, 60, "more load")
+        run.wait_for(lambda: retained(database) < 1 << 20, 20, "the slot to be confirmed")
+        assert any((tmp_path / "outbox").rglob("*.out"))
+        away.rename(catalog)
+        assert run.terminate() == 0, run.describe()
+    both_whole(database, first, second_lake, flow)
+
+
+@pytest.mark.parametrize("lake_home", ["postgres"], indirect=True)
+def test_an_outbox_over_kills(mirrored, second_lake, tmp_path):
+    """kill -9 at random moments: what is in the outbox reaches the second destination once."""
+    database, first, flow = mirrored
+    primary(flow, second_lake, tmp_path)
+    with Workload(database, seed=6) as load:
+        for n in range(12):
+            before = load.committed
+            run = flow.start()
+            run.wait_for(lambda: load.committed > before + 10 + n * 3, 60, "some load")
+            run.kill()
+    both_whole(database, first, second_lake, flow)
+
+
+@pytest.mark.parametrize("lake_home", ["postgres"], indirect=True)
+def test_a_full_outbox(mirrored, second_lake, tmp_path):
+    """Past the limit the source keeps what follows, which is told; nothing is lost when there is room again."""
+    database, first, flow = mirrored
+    primary(flow, second_lake, tmp_path, outbox_limit="1MiB")
+    flow.run_until_caught_up()
+    away = tmp_path / "away"
+    catalog = tmp_path / "second.sqlite"
+    with Workload(database, seed=7):
+        run = flow.start()
+        catalog.rename(away)
+        run.wait_for(lambda: "an outbox is full" in run.stderr, 60, "the outbox to be full")
+        away.rename(catalog)
+        run.wait_for(lambda: "has room again" in run.stderr, 60, "room")
+        assert run.terminate() == 0, run.describe()
+    both_whole(database, first, second_lake, flow)
