@@ -183,8 +183,8 @@ static int open_header(struct flow_outbox *o, struct segment *s, int *ret_fd, ui
 /* Walks the frames of a segment; what follows the last whole transaction at the end of the last one is cut off: it comes again. */
 static int scan(struct flow_outbox *o, struct segment *s, bool last, struct duct_error *err)
 {
-	int fd;
-	uint64_t size, at = HEADER, whole_at = HEADER;
+	int fd = -1;
+	uint64_t size = 0, at = HEADER, whole_at = HEADER;
 	int rc = open_header(o, s, &fd, &size, err);
 	if (rc < 0)
 		return rc;
@@ -550,7 +550,7 @@ int flow_outbox_next(struct flow_outbox *o, struct duct_changes **ret, int timeo
 {
 	int64_t until_us = duct_mono_us() + (int64_t)timeout_ms * 1000;
 	for (;;) {
-		uint64_t end;
+		uint64_t end = 0;
 		int rc = o->read_fd < 0 ? open_for_reading(o, err) : 0;
 		rc = rc ? rc : wait_synced(o, until_us, &end, err);
 		if (rc <= 0)
