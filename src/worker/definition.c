@@ -108,7 +108,7 @@ static bool is_reference(const char *text)
 /* --- at rest and back */
 
 struct sealing {
-	const struct state *state;
+	struct state *state;
 	struct duct_arena arena;
 	struct duct_error *err;
 	int rc;
@@ -126,7 +126,7 @@ static void reveal_one(void *arg, const struct option *option)
 		s->rc = duct_wrap(s->err, "%s", option->path);
 }
 
-int definition_reveal(json_t *definition, const char *id, const struct state *state, struct duct_error *err)
+int definition_reveal(json_t *definition, const char *id, struct state *state, struct duct_error *err)
 {
 	struct sealing s = {.state = state, .err = err};
 	duct_arena_init(&s.arena);
@@ -138,16 +138,22 @@ int definition_reveal(json_t *definition, const char *id, const struct state *st
 static void seal_one(void *arg, const struct option *option)
 {
 	struct sealing *s = arg;
-	if (option->secret && !is_reference(option->text))
-		set_option(option, state_seal(s->state, &s->arena, option->sealed, option->text));
+	if (s->rc || !option->secret || is_reference(option->text))
+		return;
+	const char *text = state_seal(s->state, &s->arena, option->sealed, option->text, s->err);
+	if (text)
+		set_option(option, text);
+	else
+		s->rc = duct_wrap(s->err, "%s", option->path);
 }
 
-void definition_seal(json_t *definition, const char *id, const struct state *state)
+int definition_seal(json_t *definition, const char *id, struct state *state, struct duct_error *err)
 {
-	struct sealing s = {.state = state};
+	struct sealing s = {.state = state, .err = err};
 	duct_arena_init(&s.arena);
 	each_option(definition, id, seal_one, &s);
 	duct_arena_done(&s.arena);
+	return s.rc;
 }
 
 /* --- what is shown */

@@ -23,8 +23,8 @@ json_t *definition_parse(const char *text, struct duct_error *err);
 char *definition_text(const json_t *definition, struct duct_arena *arena);
 
 /* At rest to revealed and back. id: of the flow. */
-int definition_reveal(json_t *definition, const char *id, const struct state *state, struct duct_error *err) DUCT_CHECKED;
-void definition_seal(json_t *definition, const char *id, const struct state *state);
+int definition_reveal(json_t *definition, const char *id, struct state *state, struct duct_error *err) DUCT_CHECKED;
+int definition_seal(json_t *definition, const char *id, struct state *state, struct duct_error *err) DUCT_CHECKED;
 /* Revealed to shown. */
 void definition_hide(json_t *definition);
 

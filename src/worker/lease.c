@@ -59,18 +59,18 @@ static void *renew(void *arg)
 	return NULL;
 }
 
-/* Who has the lease now: 1 with its name and until when, in *last. An owner that renews it is alive: RETRY. */
+/* Who has the lease now. An owner that renews it is alive: RETRY. *last_us: until when it lasted at the last look. */
 static int look(struct lease *l, struct duct_arena *arena, const char *flow_id, int64_t *last_us, struct duct_error *err)
 {
 	struct state_lease now;
-	int rc = state_lease_read(l->state, arena, l->name, &now, err);
+	int rc = state_lease_get(l->state, arena, l->name, &now, err);
 	if (rc <= 0)
 		return rc;
-	if (*last_us && now.expires_us != *last_us)
+	if (now.held && *last_us && now.expires_us != *last_us)
 		return duct_fail(err, DUCT_RETRY, "flow \"%s\" is run by another worker: %s", flow_id, now.holder);
 	*last_us = now.expires_us;
-	l->taken_over = true;
-	return 1;
+	l->taken_over = !now.held && *now.holder;
+	return 0;
 }
 
 static int take(struct lease *l, const char *flow_id, const struct duct_ctx *ctx, struct duct_error *err)

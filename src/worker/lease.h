@@ -30,7 +30,7 @@ struct lease {
  * that is dead is waited for, at most LEASE_TTL_MS. CANCELLED with ctx->stop. */
 int lease_take(struct lease *lease, struct state *state, const char *flow_id, const struct duct_ctx *ctx, struct duct_error *err)
 	DUCT_CHECKED;
-/* 1: it is ours now. 0: it was lost. For a change that only the owner may make. */
+/* 1: it is ours now. 0: it was lost. */
 int lease_is_ours(struct lease *lease, struct duct_error *err) DUCT_CHECKED;
 /* Ends the thread and gives the lease back. */
 void lease_give_back(struct lease *lease);

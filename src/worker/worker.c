@@ -103,10 +103,7 @@ static void move(struct worker *w, enum state_flow_state from, enum state_flow_s
 {
 	struct duct_error err;
 	bool refused = false;
-	int rc = lease_is_ours(&w->lease, &err);
-	if (rc > 0)
-		rc = state_flow_move(w->state, w->work->flow_id, from, to, reason, &w->actor, &refused, &err);
-	if (rc < 0)
+	if (state_flow_move(w->state, w->work->flow_id, from, to, reason, &w->actor, &refused, &err) < 0)
 		log_warn(w->ctx->log, "the state of the flow was not changed", LOG_STR("to", state_flow_state_name(to)),
 			 LOG_STR("error", err.message));
 }
@@ -121,7 +118,9 @@ static int lost(struct worker *w, struct duct_error *err)
 	return duct_fail(err, DUCT_RETRY, "the lease of flow \"%s\" was lost: another worker may run it", w->work->flow_id);
 }
 
-/* What the end of a run means. 1: run again; *ret_moved: rows it moved. */
+enum next { NEXT_END, NEXT_LOAD, NEXT_POLL };
+
+/* What the end of a run means: enum next, or -class. */
 static int verdict_of(struct worker *w, enum watch_verdict verdict, int rc, struct duct_error *err)
 {
 	struct duct_error asked;
@@ -136,13 +135,17 @@ static int verdict_of(struct worker *w, enum watch_verdict verdict, int rc, stru
 	}
 	if (verdict == WATCH_CHANGED) {
 		log_info(w->ctx->log, "the flow was changed: going on with its new definition");
-		return 1;
+		return NEXT_LOAD;
 	}
 	if (verdict == WATCH_LEFT) {
 		move(w, STATE_FLOW_STOPPING, STATE_FLOW_STOPPED, "its worker has ended");
 		log_info(w->ctx->log, "the flow is not running any more");
-		return 0;
+		return NEXT_END;
 	}
+	if (rc == 0 && w->work->max_empty_reads)
+		return NEXT_POLL;
+	if (rc == 0)
+		move(w, STATE_FLOW_RUNNING, STATE_FLOW_STOPPED, "the copy is done: the source's option snapshot is \"only\"");
 	return rc;
 }
 
@@ -176,26 +179,31 @@ static int run_once(struct worker *w, const struct loaded *loaded, uint64_t *ret
 	return verdict_of(w, watch_end(&watch), rc, err);
 }
 
+static int reload(struct worker *w, struct loaded *loaded, struct duct_error *err)
+{
+	loaded_done(loaded);
+	int rc = look_up(w, true, loaded, err);
+	if (is_final(rc))
+		move(w, STATE_FLOW_RUNNING, STATE_FLOW_FAILED, err->message);
+	return rc;
+}
+
 /* Runs the flow, anew with each new definition, until it ends. */
 static int run(struct worker *w, struct loaded *loaded, struct duct_error *err)
 {
 	for (int64_t empty = 0;;) {
 		uint64_t rows = 0;
 		int rc = run_once(w, loaded, &rows, err);
+		if (rc == NEXT_LOAD)
+			rc = reload(w, loaded, err);
+		else if (rc != NEXT_POLL)
+			return rc;
+		else
+			/* The end of the first run is an empty poll, and of each that met nothing new. */
+			empty = rows && empty ? 1 : empty + 1;
 		if (rc < 0)
 			return rc;
-		if (rc == 1) {
-			loaded_done(loaded);
-			if ((rc = look_up(w, true, loaded, err))) {
-				if (is_final(rc))
-					move(w, STATE_FLOW_RUNNING, STATE_FLOW_FAILED, err->message);
-				return rc;
-			}
-			continue;
-		}
-		/* A run that ended with nothing new at the source is an empty poll; so is the end of the first. */
-		empty = rows && empty ? 1 : empty + 1;
-		if (!w->work->max_empty_reads || empty >= w->work->max_empty_reads || duct_ctx_stopped(w->ctx))
+		if (empty && (empty >= w->work->max_empty_reads || duct_ctx_stopped(w->ctx)))
 			return 0;
 	}
 }
@@ -205,7 +213,7 @@ static int own(struct worker *w, struct duct_error *err)
 {
 	struct loaded loaded = {0};
 	int rc = look_up(w, true, &loaded, err);
-	if (rc && is_final(rc) && loaded.state == STATE_FLOW_RUNNING)
+	if (is_final(rc) && loaded.state == STATE_FLOW_RUNNING)
 		move(w, STATE_FLOW_RUNNING, STATE_FLOW_FAILED, err->message);
 	if (!rc && loaded.state == STATE_FLOW_CREATED)
 		move(w, STATE_FLOW_CREATED, STATE_FLOW_RUNNING, "started by its worker");
@@ -230,6 +238,7 @@ int worker_run_flow(const struct worker_flow *work, struct state *state, struct 
 	rc = rc ? rc : lease_take(&w.lease, state, work->flow_id, ctx, err);
 	if (rc)
 		return rc;
+	w.actor.fence = w.lease.fence; /* from now on nothing is changed once another owner has come */
 	rc = own(&w, err);
 	lease_give_back(&w.lease);
 	return rc;
