@@ -16,5 +16,5 @@ static void keep_memory(void)
 int main(int argc, char **argv)
 {
 	keep_memory();
-	return cli_main(argc, argv);
+	return cli_main(&cli_ductstream, argc, argv);
 }
