@@ -214,25 +214,29 @@ static json_t *get_member(json_t *object, const ProtobufCFieldDescriptor *field,
 	return there ? there : json_object_get(object, field->name);
 }
 
-/* The object that holds the last word of "flow.id", made where it is missing; *name moves to that word. A name that no field has is left to
- * the reader of the whole, which knows how to say so. NULL: something else lies in its place. */
+/* The object that holds the last word of "flow.id", made where it is missing; *name moves to that word. At a name that no field has it
+ * stops: the reader of the whole knows how to say so. NULL: there are no fields in what was named. */
 static json_t *get_holder(json_t *root, const ProtobufCMessageDescriptor **d, char **name)
 {
-	for (char *dot; root && (dot = strchr(*name, '.')); *name = dot + 1) {
+	for (char *dot; *d && (dot = strchr(*name, '.')); *name = dot + 1) {
+		const ProtobufCFieldDescriptor *field = api_json_field(*d, *name, (size_t)(dot - *name));
+		if (!field) {
+			*d = NULL;
+			return root;
+		}
+		bool map = api_json_is_map(*d, field);
+		if (field->type != PROTOBUF_C_TYPE_MESSAGE || (field->label == PROTOBUF_C_LABEL_REPEATED && !map))
+			return NULL;
 		*dot = 0;
-		const ProtobufCFieldDescriptor *field = *d ? api_json_field(*d, *name, strlen(*name)) : NULL;
-		bool map = field && api_json_is_map(*d, field);
 		json_t *inner = get_member(root, field, *name);
 		if (!inner || json_is_null(inner)) {
 			inner = json_object();
 			json_object_set_new(root, *name, inner);
 		}
-		root = json_is_object(inner) ? inner : NULL;
-		*d = field && !map && field->type == PROTOBUF_C_TYPE_MESSAGE ? field->descriptor : NULL;
-		if (map) { /* all the rest is the key */
-			*name = dot + 1;
-			break;
-		}
+		if (!json_is_object(inner))
+			return NULL;
+		root = inner;
+		*d = map ? NULL : field->descriptor; /* of a map, all the rest is the key */
 	}
 	return root;
 }
@@ -244,7 +248,7 @@ static int put_field(json_t *root, const ProtobufCMessageDescriptor *d, char *na
 	snprintf(whole, sizeof whole, "%s", name);
 	json_t *holder = get_holder(root, &d, &name);
 	if (!holder)
-		return duct_fail(err, DUCT_CONFIG, "%s: an object is wanted here", whole);
+		return duct_fail(err, DUCT_CONFIG, "%s: there are no fields in it", whole);
 	const ProtobufCFieldDescriptor *field = d ? api_json_field(d, name, strlen(name)) : NULL;
 	json_t *there = get_member(holder, field, name);
 	if (there && json_is_null(there))
