@@ -8,6 +8,12 @@ bool cli_json;
 
 static const struct cli_flag common[] = {{"json", &cli_json, NULL}, {0}};
 
+/* A program without commands has none. */
+static const struct cli_flag *common_of_program(void)
+{
+	return cli_program ? cli_program->common : NULL;
+}
+
 static const struct cli_flag *find_in(const struct cli_flag *flags, const char *name, size_t n)
 {
 	for (; flags && flags->name; flags++)
@@ -22,7 +28,7 @@ static int unknown_flag(const char *arg, const char *name, size_t n, const struc
 	size_t count = 0;
 	for (const struct cli_flag *f = flags; f && f->name && count < 28; f++)
 		names[count++] = f->name;
-	for (const struct cli_flag *f = cli_program->common; f && f->name && count < 44; f++)
+	for (const struct cli_flag *f = common_of_program(); f && f->name && count < 44; f++)
 		names[count++] = f->name;
 	names[count++] = "json";
 	names[count] = "help";
@@ -55,7 +61,7 @@ static int parse_flag(int argc, char **argv, int *at, const struct cli_flag *fla
 	if (!flag && name - arg <= 2)
 		flag = find_in(common, name, n);
 	if (!flag && name - arg <= 2)
-		flag = find_in(cli_program->common, name, n);
+		flag = find_in(common_of_program(), name, n);
 	if (!flag)
 		return unknown_flag(arg, name, n, flags, err);
 	if (flag->on && equals)
