@@ -9,6 +9,7 @@
  * checkpoints_open() (src/state) read themselves is listed here as well, so that there is one list of all settings.
  */
 enum service_role { SERVICE_VIEWER, SERVICE_OPERATOR, SERVICE_ADMIN };
+enum service_log_format { SERVICE_LOG_TEXT, SERVICE_LOG_JSON };
 enum service_dispatch { SERVICE_DISPATCH_NONE, SERVICE_DISPATCH_LOCAL, SERVICE_DISPATCH_DBOS };
 
 struct service_settings {
@@ -37,7 +38,7 @@ struct service_settings {
 	int64_t dbos_max_empty_reads, dbos_max_retries;
 
 	int log_level; /* enum duct_level */
-	int log_format; /* 0 text, 1 json */
+	int log_format; /* enum service_log_format */
 };
 extern const struct duct_opt service_opts[];
 
