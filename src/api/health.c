@@ -8,10 +8,8 @@
 
 void api_health_set(struct api_health *health, bool started, bool ready)
 {
-	bool changed = atomic_exchange(&health->started, started) != started;
-	changed |= atomic_exchange(&health->ready, ready) != ready;
-	if (changed)
-		atomic_fetch_add(&health->changes, 1);
+	atomic_store(&health->started, started);
+	atomic_store(&health->ready, ready);
 }
 
 static bool is_service(const char *name)

@@ -12,7 +12,6 @@ enum api_health_status { API_HEALTH_SERVING = 1, API_HEALTH_NOT_SERVING = 2, API
 
 struct api_health {
 	atomic_bool started, ready;
-	_Atomic(unsigned) changes; /* counts them, for those that watch */
 };
 
 /* A change is seen by watchers when they are woken (api_grpc_wake). */

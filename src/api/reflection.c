@@ -42,6 +42,17 @@ static bool member_is(struct api_bytes member, const char *name)
 	return sub(member, NAME, &own) && is(own, name);
 }
 
+/* Names of an enum's values belong to what the enum is in. */
+static bool has_member(struct api_bytes of, const char *name)
+{
+	struct api_wire wire = {of.data, of.data + of.n};
+	struct api_wire_field field;
+	while (api_wire_next(&wire, &field))
+		if (field.number == MEMBER && field.type == 2 && member_is((struct api_bytes){field.data, field.n}, name))
+			return true;
+	return false;
+}
+
 /* Whether a message (or an enum, a service) is what the dotted rest of a symbol names, or holds it. */
 static bool defines(struct api_bytes of, bool message, const char *symbol)
 {
@@ -63,6 +74,8 @@ static bool defines(struct api_bytes of, bool message, const char *symbol)
 			return true;
 		if (message && (field.number == NESTED || field.number == NESTED_ENUM) && defines(in, field.number == NESTED, symbol))
 			return true;
+		if (message && field.number == NESTED_ENUM && has_member(in, symbol))
+			return true;
 	}
 	return false;
 }
@@ -79,10 +92,13 @@ static bool file_defines(struct api_bytes file, const char *symbol)
 	}
 	struct api_wire wire = {file.data, file.data + file.n};
 	struct api_wire_field field;
-	while (api_wire_next(&wire, &field))
-		if (field.type == 2 && (field.number == FILE_MESSAGE || field.number == FILE_ENUM || field.number == FILE_SERVICE) &&
-		    defines((struct api_bytes){field.data, field.n}, field.number == FILE_MESSAGE, symbol))
+	while (api_wire_next(&wire, &field)) {
+		struct api_bytes in = {field.data, field.n};
+		if (field.type != 2 || (field.number != FILE_MESSAGE && field.number != FILE_ENUM && field.number != FILE_SERVICE))
+			continue;
+		if (defines(in, field.number == FILE_MESSAGE, symbol) || (field.number == FILE_ENUM && has_member(in, symbol)))
 			return true;
+	}
 	return false;
 }
 
@@ -114,10 +130,7 @@ bool api_descriptor_of_symbol(const char *symbol, struct api_bytes *ret)
 
 /* ---- the protocol */
 
-typedef Grpc__Reflection__V1__ServerReflectionRequest request_t;
-typedef Grpc__Reflection__V1__ServerReflectionResponse response_t;
-
-static void put_services(struct duct_arena *arena, response_t *to, const char *const *services)
+static void put_services(struct duct_arena *arena, Grpc__Reflection__V1__ServerReflectionResponse *to, const char *const *services)
 {
 	size_t n = 0;
 	while (services[n])
@@ -135,7 +148,7 @@ static void put_services(struct duct_arena *arena, response_t *to, const char *c
 	to->message_response_case = GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_LIST_SERVICES_RESPONSE;
 }
 
-static void put_file(struct duct_arena *arena, response_t *to, struct api_bytes file)
+static void put_file(struct duct_arena *arena, Grpc__Reflection__V1__ServerReflectionResponse *to, struct api_bytes file)
 {
 	Grpc__Reflection__V1__FileDescriptorResponse *answer = duct_arena_alloc(arena, sizeof *answer);
 	grpc__reflection__v1__file_descriptor_response__init(answer);
@@ -146,7 +159,7 @@ static void put_file(struct duct_arena *arena, response_t *to, struct api_bytes 
 	to->message_response_case = GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_FILE_DESCRIPTOR_RESPONSE;
 }
 
-static void put_error(struct duct_arena *arena, response_t *to, enum api_code code, const char *message)
+static void put_error(struct duct_arena *arena, Grpc__Reflection__V1__ServerReflectionResponse *to, enum api_code code, const char *message)
 {
 	Grpc__Reflection__V1__ErrorResponse *error = duct_arena_alloc(arena, sizeof *error);
 	grpc__reflection__v1__error_response__init(error);
@@ -156,7 +169,7 @@ static void put_error(struct duct_arena *arena, response_t *to, enum api_code co
 	to->message_response_case = GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_ERROR_RESPONSE;
 }
 
-static void answer(struct duct_arena *arena, const request_t *request, const char *const *services, response_t *to)
+static void answer(struct duct_arena *arena, const Grpc__Reflection__V1__ServerReflectionRequest *request, const char *const *services, Grpc__Reflection__V1__ServerReflectionResponse *to)
 {
 	struct api_bytes file;
 	switch (request->message_request_case) {
@@ -185,10 +198,10 @@ bool api_reflect(struct duct_arena *arena, struct api_bytes request, const char 
 {
 	struct api_memory memory;
 	api_memory_init(&memory, arena, 4 << 20);
-	request_t *in = grpc__reflection__v1__server_reflection_request__unpack(&memory.allocator, request.n, request.data);
+	Grpc__Reflection__V1__ServerReflectionRequest *in = grpc__reflection__v1__server_reflection_request__unpack(&memory.allocator, request.n, request.data);
 	if (!in)
 		return false;
-	response_t out = GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__INIT;
+	Grpc__Reflection__V1__ServerReflectionResponse out = GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__INIT;
 	out.valid_host = in->host;
 	out.original_request = in;
 	answer(arena, in, services, &out);

@@ -18,6 +18,10 @@ static const char *const log_formats[] = {"text", "json", NULL};
 const struct duct_opt service_opts[] = {
 	SET(grpc_listen, "GRPC_LISTEN", STR, ":8080", "address of the gRPC API: HOST:PORT; without a host only this machine reaches it"),
 	SET(http_listen, "HTTP_LISTEN", STR, ":8082", "address of the HTTP API, /metrics, /healthz and /readyz; `off`: none"),
+	SET(http_max_body_bytes, "HTTP_MAX_BODY", SIZE, "4MiB", "largest body of a request that is taken", .min = 1024, .max = 1 << 30),
+	SET(http_max_connections, "HTTP_MAX_CONNECTIONS", INT, "512", "most connections of the HTTP API; others wait", .min = 1, .max = 65536),
+	SET(http_request_timeout_ms, "HTTP_REQUEST_TIMEOUT", DURATION, "30s",
+	    "longest time for a request to come in, for its answer to be taken, and between two requests", .min = 100, .max = 3600000),
 	SET(grpc_reflection, "GRPC_REFLECTION", BOOL, "false", "clients may ask for the descriptors of the API"),
 	SET(grpc_max_message_bytes, "GRPC_MAX_MESSAGE", SIZE, "4MiB", "largest request that is taken", .min = 1024, .max = 1 << 30),
 	SET(grpc_max_response_bytes, "GRPC_MAX_RESPONSE", SIZE, "16MiB", "largest response that is sent", .min = 1024, .max = 1 << 30),

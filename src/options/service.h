@@ -9,10 +9,12 @@
  * checkpoints_open() (src/state) read themselves is listed here as well, so that there is one list of all settings.
  */
 enum service_role { SERVICE_VIEWER, SERVICE_OPERATOR, SERVICE_ADMIN };
+enum service_log_format { SERVICE_LOG_TEXT, SERVICE_LOG_JSON };
 enum service_dispatch { SERVICE_DISPATCH_NONE, SERVICE_DISPATCH_LOCAL, SERVICE_DISPATCH_DBOS };
 
 struct service_settings {
 	char *grpc_listen, *http_listen;
+	int64_t http_max_body_bytes, http_max_connections, http_request_timeout_ms;
 	bool grpc_reflection;
 	int64_t grpc_max_message_bytes, grpc_max_response_bytes;
 	int64_t grpc_threads, grpc_max_streams;
@@ -36,7 +38,7 @@ struct service_settings {
 	int64_t dbos_max_empty_reads, dbos_max_retries;
 
 	int log_level; /* enum duct_level */
-	int log_format; /* 0 text, 1 json */
+	int log_format; /* enum service_log_format */
 };
 extern const struct duct_opt service_opts[];
 
