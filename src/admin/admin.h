@@ -132,9 +132,10 @@ int admin_resume_flow(struct admin *admin, const char *id, int rc, struct duct_e
 
 /* ---- local.c */
 
+/* Checks a file as the service would. 0, -class, or the exit code when there were several findings, which are shown then. */
+int admin_check_file(struct admin *admin, const char *path, const char **ret_name, struct duct_error *err) DUCT_CHECKED;
 /* A flow with the connectors of this program, from a file or, by its id, from the state that all three programs share (the one of this
- * process's environment; sealed secrets are opened). Exactly one of them. As cli_load_flow(). */
-int admin_load_file(struct flow_file **ret, const char *path, struct duct_error *err) DUCT_CHECKED;
+ * process's environment; sealed secrets are opened). Exactly one of the two is given. Returns as admin_check_file(). */
 int admin_load_flow(struct flow_file **ret, struct admin *admin, const char *path, const char *id,
 		    struct duct_error *err) DUCT_CHECKED;
 /* type: "postgres" or "ENDPOINT_TYPE_POSTGRES". */

@@ -220,9 +220,9 @@ static int plan(struct admin *admin, struct duct_error *err)
 
 static int validate(struct admin *admin, struct duct_error *err)
 {
-	AUTO_FLOW struct flow_file *flow = NULL;
-	int rc = admin_load_file(&flow, admin_value(admin, "file"), err);
-	return rc ? rc : admin_say(err, "flow \"%s\": valid", flow->spec.name);
+	const char *name;
+	int rc = admin_check_file(admin, admin_value(admin, "file"), &name, err);
+	return rc ? rc : admin_say(err, "flow \"%s\": valid", name);
 }
 
 /* Options that are secret by their table lose their value. */
