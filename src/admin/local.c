@@ -36,14 +36,15 @@ static int read_definition(struct admin *admin, const char *path, bool expand, j
 	if (!flow)
 		return duct_fail(err, DUCT_CONFIG, "%s: there is no flow in it", path);
 	json_t *definition = flow_text_definition(flow, &findings);
-	definition_check(definition, flow->name, &findings);
+	/* To the service a name is any text, to the engine it is a key. */
+	definition_check(definition, flow_name_valid(flow->name) ? flow->name : "flow", &findings);
 	rc = report(&findings, err);
 	if (rc) {
 		json_decref(definition);
 		return rc < 0 ? duct_wrap(err, "%s", path) : rc;
 	}
 	*ret = definition;
-	*ret_name = duct_arena_strdup(&admin->arena, flow->name);
+	*ret_name = duct_arena_strdup(&admin->arena, flow_name_valid(flow->name) ? flow->name : "flow");
 	return 0;
 }
 

@@ -15,7 +15,7 @@ static const struct admin_view list_view = {NULL, false, NULL, list_columns};
 static const struct admin_view sync_view = {NULL, false, NULL, sync_columns};
 static const struct admin_view scrape_view = {NULL, false, NULL, scrape_columns};
 
-/* What the service wants to know beyond tables: how the new ones are copied. */
+/* How the new tables are copied, where that is said: a flow copies tables that join it by itself. */
 static json_t *copy_options(const struct admin *admin)
 {
 	static const char *const flags[][2] = {{"snapshot-workers", "snapshot_workers"},
@@ -24,7 +24,6 @@ static json_t *copy_options(const struct admin *admin)
 					       {"snapshot-state-backend", "snapshot_state_backend"},
 					       {"snapshot-state-path", "snapshot_state_path"}};
 	json_t *options = json_object();
-	json_object_set_new(options, "snapshot", json_string("true"));
 	for (size_t i = 0; i < DUCT_LEN(flags); i++)
 		if (admin_value(admin, flags[i][0]))
 			json_object_set_new(options, flags[i][1], json_string(admin_value(admin, flags[i][0])));
@@ -81,8 +80,7 @@ static int sync(struct admin *admin, struct duct_error *err)
 	json_t *answer = NULL;
 	if (!request)
 		return -(int)err->class;
-	if (admin_is(admin, "snapshot"))
-		json_object_set_new(request, "options", copy_options(admin));
+	json_object_set_new(request, "options", copy_options(admin));
 	bool was_running = false;
 	rc = id && admin_is(admin, "pause") ? admin_pause_flow(admin, id, &was_running, err) : 0;
 	rc = rc ? rc : call_sync(admin, request, &answer, err);
