@@ -13,6 +13,7 @@ struct api {
 	struct checkpoints *checkpoints;
 	struct api_health *health;
 	enum { API_DISPATCH_NONE, API_DISPATCH_LOCAL, API_DISPATCH_DBOS } dispatch;
+	struct dispatch *local; /* what keeps the workers of API_DISPATCH_LOCAL; NULL: nothing does */
 	/* Service-wide defaults. */
 	const char *wire_format; /* DUCTSTREAM_WIRE_FORMAT, NULL when not given */
 	bool wire_enforce;

@@ -99,11 +99,10 @@ static enum api_code take(struct api_call *call, const Ductstream__V1__PutCheckp
 static enum api_code audit(struct api_call *call, const struct state_checkpoint *checkpoint, bool back)
 {
 	const struct state_actor actor = api_actor(call);
-	char lsn[DUCT_LSN_LEN], detail[96], object[80];
+	char lsn[DUCT_LSN_LEN], detail[96];
 	struct duct_error err;
-	snprintf(object, sizeof object, "flow/%.63s", checkpoint->flow_id);
 	snprintf(detail, sizeof detail, "{\"lsn\":\"%s\",\"back\":%s}", duct_lsn_format(lsn, checkpoint->lsn), back ? "true" : "false");
-	return state_audit(call->api->state, NULL, &actor, "checkpoint.put", object, detail, &err) < 0 ? api_failed(call, &err) : API_OK;
+	return state_audit(call->api->state, NULL, &actor, "checkpoint.put", checkpoint->flow_id, detail, &err) < 0 ? api_failed(call, &err) : API_OK;
 }
 
 /* Where the stored one is above. */

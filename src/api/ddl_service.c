@@ -5,7 +5,7 @@
 #include "record/position.h"
 #include "state/ddl.h"
 
-enum { MOST_EVENTS = 1000 };
+enum { MOST_EVENTS = 10000 };
 
 static Ductstream__V1__DDLEvent *shown(struct duct_arena *arena, const struct state_ddl_event *event)
 {

@@ -204,7 +204,7 @@ static void put_alter(struct duct_buf *sql, const struct flow_source *source, co
 static enum api_code alter(struct api_call *call, struct flow_source *source, const struct duct_buf *sql, const char *action)
 {
 	const struct state_actor actor = api_actor(call);
-	AUTO_BUF struct duct_buf detail = {0}, object = {0};
+	AUTO_BUF struct duct_buf detail = {0};
 	struct duct_error err;
 	if (!sql->len)
 		return API_OK;
@@ -213,9 +213,8 @@ static enum api_code alter(struct api_call *call, struct flow_source *source, co
 	duct_buf_puts(&detail, "{\"sql\":");
 	duct_buf_json_string(&detail, sql->data, sql->len);
 	duct_buf_putc(&detail, '}');
-	duct_buf_printf(&object, "%s%s", *source->flow_id ? "flow/" : "publication/",
-			*source->flow_id ? source->flow_id : source->publication);
-	return state_audit(call->api->state, NULL, &actor, action, object.data, detail.data, &err) < 0 ? api_failed(call, &err) : API_OK;
+	const char *object = *source->flow_id ? source->flow_id : source->publication;
+	return state_audit(call->api->state, NULL, &actor, action, object, detail.data, &err) < 0 ? api_failed(call, &err) : API_OK;
 }
 
 /* --- methods */

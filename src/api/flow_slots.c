@@ -186,16 +186,13 @@ static enum api_code drop_slot(struct api_call *call, struct flow_source *source
 static enum api_code audit(struct api_call *call, const char *action, const char *flow_id, const char *key, const char *value)
 {
 	const struct state_actor actor = api_actor(call);
-	AUTO_BUF struct duct_buf detail = {0}, object = {0};
+	AUTO_BUF struct duct_buf detail = {0};
 	struct duct_error err;
-	duct_buf_puts(&detail, "{\"");
-	duct_buf_puts(&detail, key);
-	duct_buf_puts(&detail, "\":");
+	duct_buf_printf(&detail, "{\"%s\":", key);
 	duct_buf_json_string(&detail, value, strlen(value));
 	duct_buf_putc(&detail, '}');
-	duct_buf_printf(&object, "flow/%s", flow_id);
-	return state_audit(call->api->state, NULL, &actor, action, *flow_id ? object.data : key, detail.data, &err) < 0 ? api_failed(call, &err)
-													 : API_OK;
+	int rc = state_audit(call->api->state, NULL, &actor, action, *flow_id ? flow_id : value, detail.data, &err);
+	return rc < 0 ? api_failed(call, &err) : API_OK;
 }
 
 enum api_code flow_drop_slot(struct api_call *call, const void *data, void *response)

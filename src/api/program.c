@@ -21,7 +21,7 @@ static void *watch_abort(void *arg)
 
 static int serve(const struct service_settings *settings, struct duct_error *err)
 {
-	struct cli_signals signals;
+	static struct cli_signals signals; /* its thread and ours use it until the process ends */
 	pthread_t watcher;
 	cli_json = settings->log_format == SERVICE_LOG_JSON;
 	int rc = cli_signals_start(&signals, (enum duct_level)settings->log_level, "", err);

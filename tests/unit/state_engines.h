@@ -159,7 +159,10 @@ struct engine_test {
 	const char *name;
 	engine_test_fn *run;
 };
-#define ENGINE_TEST(f) {#f, f}
+#define ENGINE_TEST(f) \
+	{ \
+#f, f \
+	}
 
 static inline int engine_run(const char *group, const struct engine_test *tests, size_t n)
 {

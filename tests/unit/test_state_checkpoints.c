@@ -86,8 +86,15 @@ static void keeps_checkpoints(void **state)
 /* As text "9/0" is above "10/0", as signed numbers FFFFFFFF/0 is below 0/1. */
 static void compares_positions_as_numbers(void **state)
 {
-	static const uint64_t rising[] = {0,	       1,		   0x16B6C50,	       UINT64_C(9) << 32,
-					  UINT64_C(16) << 32, INT64_MAX, UINT64_C(1) << 63, UINT64_C(0xFFFFFFFF) << 32, UINT64_MAX};
+	static const uint64_t rising[] = {0,
+					  1,
+					  0x16B6C50,
+					  UINT64_C(9) << 32,
+					  UINT64_C(16) << 32,
+					  INT64_MAX,
+					  UINT64_C(1) << 63,
+					  UINT64_C(0xFFFFFFFF) << 32,
+					  UINT64_MAX};
 	struct engine *e = *state;
 	struct checkpoints *checkpoints = open_in(e, NULL, NULL, NULL);
 	for (size_t i = 0; i < DUCT_LEN(rising); i++) {
@@ -108,7 +115,8 @@ static void lie_where_the_environment_says(void **state)
 	struct duct_error err;
 	struct engine *e = *state;
 	struct state_checkpoint c;
-	AUTO_FREE char *path = duct_xasprintf("%s/more/checkpoints.db", e->folder), *dsn = duct_xasprintf("file:%s?cache=private", path);
+	AUTO_FREE char *path = duct_xasprintf("%s/more/checkpoints.db", e->folder),
+		       *dsn = duct_xasprintf("file:%s?cache=private", path);
 	struct checkpoints *own = open_in(e, "", "", ""), *there = open_in(e, "sqlite", path, NULL);
 	assert_int_equal(put(there, "f", 5, false), 1);
 	assert_int_equal(access(path, F_OK), 0);
@@ -178,8 +186,11 @@ static void refuses_contradictions(void **state)
 int main(void)
 {
 	const struct engine_test tests[] = {
-		ENGINE_TEST(keeps_checkpoints),	 ENGINE_TEST(compares_positions_as_numbers), ENGINE_TEST(lie_where_the_environment_says),
-		ENGINE_TEST(none_keeps_nothing), ENGINE_TEST(refuses_contradictions),
+		ENGINE_TEST(keeps_checkpoints),
+		ENGINE_TEST(compares_positions_as_numbers),
+		ENGINE_TEST(lie_where_the_environment_says),
+		ENGINE_TEST(none_keeps_nothing),
+		ENGINE_TEST(refuses_contradictions),
 	};
 	return engine_run("state_checkpoints", tests, DUCT_LEN(tests));
 }

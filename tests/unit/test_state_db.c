@@ -149,9 +149,9 @@ static void numbers_parameters(void **state)
 	struct state_db *db = lend(e);
 	int64_t got = 0;
 	/* In another order than they appear, one of them twice, and $1 beside $10. */
-	assert_int_equal(STATE_RUN(db, "SELECT $10 * 1000 + $2 * 100 + $1 * 10 + $2", take_first, &got, &err, state_i64(1), state_i64(2),
-				   state_i64(0), state_i64(0), state_i64(0), state_i64(0), state_i64(0), state_i64(0), state_i64(0),
-				   state_i64(9)),
+	assert_int_equal(STATE_RUN(db, "SELECT $10 * 1000 + $2 * 100 + $1 * 10 + $2", take_first, &got, &err, state_i64(1),
+				   state_i64(2), state_i64(0), state_i64(0), state_i64(0), state_i64(0), state_i64(0), state_i64(0),
+				   state_i64(0), state_i64(9)),
 			 1);
 	assert_int_equal(got, 9212);
 	state_return(e->state, db);

@@ -64,7 +64,8 @@ static void the_same_change_is_one_event(void **state)
 	assert_int_equal(record(e, &again), 0); /* after a restart: not asked again */
 	assert_int_equal(again.id, first.id);
 	assert_int_equal(again.status, STATE_DDL_APPROVED);
-	struct state_ddl_event others[] = {change("shop", first.lsn, "f2"), change("shop", 9, "f1"), change("other", first.lsn, "f1")};
+	struct state_ddl_event others[] = {change("shop", first.lsn, "f2"), change("shop", 9, "f1"),
+					   change("other", first.lsn, "f1")};
 	for (size_t i = 0; i < DUCT_LEN(others); i++)
 		assert_int_equal(record(e, &others[i]), 1);
 	struct state_ddl_event nobodys = change("nobody", 1, "f1");

@@ -176,7 +176,8 @@ static int64_t take(struct engine *e, const char *holder, int64_t ttl_ms, int ex
 {
 	struct duct_error err;
 	int64_t fence = 0;
-	assert_int_equal(ASSERT_OK(state_lease_take(e->state, &e->arena, "flow/shop", holder, ttl_ms, &fence, NULL, &err), &err), expect);
+	assert_int_equal(ASSERT_OK(state_lease_take(e->state, &e->arena, "flow/shop", holder, ttl_ms, &fence, NULL, &err), &err),
+			 expect);
 	return fence;
 }
 
