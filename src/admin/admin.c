@@ -106,7 +106,7 @@ static int read_flags(struct admin *admin, int argc, char **argv, struct duct_er
 	const struct admin_flag *flags = admin->command->flags;
 	struct cli_flag parsed[DUCT_LEN(admin->values) + 1] = {0};
 	for (size_t i = 0; flags[i].name; i++)
-		parsed[i] = (struct cli_flag){flags[i].name, NULL, &admin->values[i], !flags[i].value};
+		parsed[i] = (struct cli_flag){flags[i].name, flags[i].value ? NULL : &admin->on[i], &admin->values[i]};
 	int rc = cli_flags_parse(argc, argv, parsed, NULL, 0, 0, "", err);
 	if (rc)
 		return rc;

@@ -46,7 +46,8 @@ struct admin_command {
 /* One command while it runs. */
 struct admin {
 	const struct admin_command *command;
-	const char *values[32]; /* of the flags, by their place */
+	const char *values[32]; /* of the flags, by their place; "true", "false" of switches */
+	bool on[32];
 	struct cli_signals signals;
 	struct admin_client *client; /* opened by the first call */
 	struct duct_arena arena;

@@ -49,7 +49,8 @@ static int tables_of_schemas(struct admin *admin, json_t *request, struct duct_e
 	json_array_extend(tables, json_object_get(answer, "discoveredTables"));
 	json_decref(answer);
 	/* Without tables a sync would take the flow's own. */
-	return json_array_size(tables) ? 0 : duct_fail(err, DUCT_CONFIG, "there is no table in %.100s", admin_value(admin, "schemas"));
+	return json_array_size(tables) ? 0
+				       : duct_fail(err, DUCT_CONFIG, "there is no table in %.100s", admin_value(admin, "schemas"));
 }
 
 static int call_sync(struct admin *admin, json_t *request, json_t **ret, struct duct_error *err)

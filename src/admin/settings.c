@@ -11,34 +11,31 @@
 /* What the command line said; there is one per process. */
 static const char *endpoint, *token_file, *tls, *tls_ca, *tls_cert, *tls_key, *insecure, *timeout, *pretty;
 
+static bool tls_on, insecure_on, pretty_on;
+
 const struct cli_flag admin_common_flags[] = {
-	{"endpoint", NULL, &endpoint, false},
-	{"token-file", NULL, &token_file, false},
-	{"tls", NULL, &tls, true},
-	{"tls-ca", NULL, &tls_ca, false},
-	{"tls-cert", NULL, &tls_cert, false},
-	{"tls-key", NULL, &tls_key, false},
-	{"insecure", NULL, &insecure, true},
-	{"timeout", NULL, &timeout, false},
-	{"pretty", NULL, &pretty, true},
+	{"endpoint", NULL, &endpoint},
+	{"token-file", NULL, &token_file},
+	{"tls", &tls_on, &tls},
+	{"tls-ca", NULL, &tls_ca},
+	{"tls-cert", NULL, &tls_cert},
+	{"tls-key", NULL, &tls_key},
+	{"timeout", NULL, &timeout},
+	{"pretty", &pretty_on, &pretty},
+	{"insecure", &insecure_on, &insecure},
 	{0},
 };
-
-static bool is_on(const char *value)
-{
-	return value && strcmp(value, "true") == 0;
-}
 
 int admin_settings_check(struct duct_error *err)
 {
 	int64_t ms;
 	if (timeout && !duct_parse_duration_ms(timeout, &ms))
 		return duct_fail(err, DUCT_CONFIG, "flag \"--timeout\": \"%.40s\" is not a duration such as 30s or 5m", timeout);
-	if (is_on(insecure) && (is_on(tls) || tls_ca || tls_cert || tls_key))
+	if (insecure_on && (tls_on || tls_ca || tls_cert || tls_key))
 		return duct_fail(err, DUCT_CONFIG, "flags \"--insecure\" and \"--tls\" exclude each other");
-	if (tls && !is_on(tls) && (tls_ca || tls_cert || tls_key))
+	if (tls && !tls_on && (tls_ca || tls_cert || tls_key))
 		return duct_fail(err, DUCT_CONFIG, "certificates are given, and \"--tls=false\": leave one of them away");
-	cli_json |= is_on(pretty);
+	cli_json |= pretty_on;
 	return 0;
 }
 
@@ -50,7 +47,7 @@ int64_t admin_settings_timeout_ms(int64_t fallback)
 
 bool admin_settings_pretty(void)
 {
-	return is_on(pretty);
+	return pretty_on;
 }
 
 /* The first line of the file; a file that others may read is refused. */
@@ -105,11 +102,11 @@ int admin_settings_target(const struct admin_target **ret, struct duct_error *er
 	target = (struct admin_target){
 		.endpoint = endpoint,
 		.token = *token ? token : NULL,
-		.tls = is_on(tls) || certificates || (insecure && !is_on(insecure)),
+		.tls = tls_on || certificates || (insecure && !insecure_on),
 		.ca = tls_ca,
 		.cert = tls_cert,
 		.key = tls_key,
-		.clear_token = is_on(insecure),
+		.clear_token = insecure_on,
 	};
 	*ret = &target;
 	return 0;

@@ -82,7 +82,7 @@ static int common_flags_first(int argc, char **argv)
 			flag++;
 		if (!flag || !flag->name)
 			break;
-		n += flag->text && !flag->is_switch && !*equals && n + 1 < argc ? 2 : 1;
+		n += !flag->on && !*equals && n + 1 < argc ? 2 : 1;
 	}
 	return n;
 }

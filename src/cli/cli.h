@@ -47,13 +47,12 @@ void cli_print_help(const struct cli_command *command);
 
 /* ---- flags.c */
 
-/* A long option, written with one or two dashes. Exactly one of on and text is set: text takes a value. A text that is a
- * switch becomes "true" or "false", and "true" without "=" and a value. */
+/* A long option, written with one or two dashes. on: a switch; text: it takes a value; both: a switch that can be turned off
+ * (--x, --x=true, --x=false), whose text is "true" or "false" when it is given. */
 struct cli_flag {
 	const char *name;
 	bool *on;
 	const char **text;
-	bool is_switch;
 };
 
 /*

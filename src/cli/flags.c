@@ -44,10 +44,9 @@ static int unknown_flag(const char *arg, const char *name, size_t n, const struc
 
 static int set_switch(const struct cli_flag *flag, const char *value, struct duct_error *err)
 {
-	bool on;
-	if (!duct_parse_bool(value, &on))
+	if (!duct_parse_bool(value, flag->on))
 		return duct_fail(err, DUCT_CONFIG, "flag \"--%s\": \"%.40s\" is neither true nor false", flag->name, value);
-	*flag->text = on ? "true" : "false";
+	*flag->text = *flag->on ? "true" : "false";
 	return 0;
 }
 
@@ -64,15 +63,15 @@ static int parse_flag(int argc, char **argv, int *at, const struct cli_flag *fla
 		flag = find_in(common_of_program(), name, n);
 	if (!flag)
 		return unknown_flag(arg, name, n, flags, err);
-	if (flag->on && equals)
+	if (flag->on && !flag->text && equals)
 		return duct_fail(err, DUCT_CONFIG, "flag \"--%s\" takes no value", flag->name);
-	if (flag->on) {
+	if (!flag->text) {
 		*flag->on = true;
 		return 0;
 	}
 	if (*flag->text)
 		return duct_fail(err, DUCT_CONFIG, "flag \"--%s\" is given twice", flag->name);
-	if (flag->is_switch)
+	if (flag->on)
 		return set_switch(flag, equals ? equals + 1 : "true", err);
 	if (!equals && *at + 1 >= argc)
 		return duct_fail(err, DUCT_CONFIG, "flag \"--%s\" needs a value", flag->name);
