@@ -205,7 +205,6 @@ TAKEN = [
     '{"chosenString": ""}',
     '{"chosenInner": {}}',
     '{"chosenBool": false}',
-    '{"maybeInt32": 0, "maybeString": "", "maybeBool": false, "maybeBytes": "", "maybeColour": 0, "maybeInner": {}}',
     '{"pairs": [{"key": "a", "value": "b"}]}',
     '{"fieldName1": 1, "field2Name": 2, "Leading": 3, "UpperCase": 4}',
     '{"field__name1": 1, "field_2_name": 2, "_leading": 3, "Upper_case": 4}',
@@ -279,6 +278,14 @@ def test_short_names_of_enums_as_flow_files_write_them(driver, pool):
     assert flow.config.ddl.HasField("gate") and not flow.config.ddl.HasField("auto_apply")
     assert dict(flow.source.options) == {"dsn": "host=x"}
     assert same(driver.write(flow), json_format.MessageToJson(flow))
+
+
+@pytest.mark.parametrize("text", ['{"flowId":"a"}', '{"flowId":"a","dropSlot":false}', '{"dropSlot":true,"dropPublication":false}'])
+def test_fields_that_know_whether_they_were_set(driver, pool, text):
+    Cleanup = kind_of(pool, "ductstream.v1.CleanupFlowRequest")
+    message = driver.read(Cleanup, text)
+    assert message == json_format.Parse(text, Cleanup())
+    assert driver.write(message) == text
 
 
 def test_every_finding_is_named_with_its_path_and_no_value(driver, pool):
