@@ -4,11 +4,13 @@
 #include <jansson.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "api/run_text.h"
 #include "run/jobs.h"
 #include "run/service.h"
+#include "state/flows.h"
 
 enum { WATCH_MS = 150, MOST_LINES = 1000, MOST_INPUT = 1 << 20, MOST_NAME = 200 };
 
@@ -44,8 +46,9 @@ static enum api_code check_name(struct api_call *call, const char *field, const 
 
 static enum api_code check_names(struct api_call *call, const Ductstream__V1__SubmitRunRequest *r)
 {
-	const char *const names[][2] = {{"id", r->id},		    {"key", r->key},	   {"queue", r->queue},
-					{"parent_id", r->parent_id}, {"flow_id", r->flow_id}, {"concurrency_key", r->concurrency_key}};
+	const char *const names[][2] = {{"id", r->id},		 {"key", r->key},
+					{"queue", r->queue},	 {"parent_id", r->parent_id},
+					{"flow_id", r->flow_id}, {"concurrency_key", r->concurrency_key}};
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
 		enum api_code code = check_name(call, names[i][0], names[i][1]);
 		if (code != API_OK)
@@ -101,28 +104,32 @@ static enum api_code submit(struct api_call *call, const void *request, void *re
 	const Ductstream__V1__SubmitRunRequest *r = request;
 	struct state_actor actor = api_actor(call);
 	struct duct_error err;
-	struct state_run made, run = {
-		.id = r->id,
-		.kind = r->kind,
-		.key = r->key,
-		.queue = r->queue,
-		.parent_id = r->parent_id,
-		.flow_id = r->flow_id,
-		.input = r->input_json,
-		.concurrency_key = r->concurrency_key,
-		.concurrency_limit = r->concurrency_limit,
-		.max_attempts = r->max_attempts,
-	};
+	struct state_run made,
+		run = {
+			.id = r->id,
+			.kind = r->kind,
+			.key = r->key,
+			.queue = r->queue,
+			.parent_id = r->parent_id,
+			.flow_id = r->flow_id,
+			.input = r->input_json,
+			.concurrency_key = r->concurrency_key,
+			.concurrency_limit = r->concurrency_limit,
+			.max_attempts = r->max_attempts,
+		};
 	enum api_code code = run_may_enqueue(call, r->kind);
 	if (code == API_OK)
 		code = check_names(call, r);
 	if (code != API_OK)
 		return code;
-	if (run_text_take_time(r->due_at, "due_at", &run.due_us, &err) < 0 || run_job_check(r->kind, r->flow_id, r->input_json, &err) < 0)
+	if (run_text_take_time(r->due_at, "due_at", &run.due_us, &err) < 0 ||
+	    run_job_check(r->kind, r->flow_id, r->input_json, &err) < 0)
 		return api_failed(call, &err);
 	if ((code = check_references(call, r)) != API_OK)
 		return code;
 	run.tags = tags_json(r, call->arena, &run.partition);
+	if ((code = check_name(call, "tags.partition", run.partition ? run.partition : "")) != API_OK)
+		return code;
 	if (state_run_submit(call->api->state, call->arena, &run, &actor, &made, &err) < 0)
 		return api_failed(call, &err);
 	run_service_wake(call->api->runs);

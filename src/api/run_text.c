@@ -53,10 +53,18 @@ void run_text_show(Ductstream__V1__Run *ret, const struct state_run *run, struct
 		char **to;
 		const char *from;
 	} texts[] = {
-		{&ret->id, run->id},		     {&ret->kind, run->kind},	    {&ret->key, run->key},
-		{&ret->queue, run->queue},	     {&ret->parent_id, run->parent_id}, {&ret->flow_id, run->flow_id},
-		{&ret->input_json, run->input},	     {&ret->result_json, run->result},  {&ret->error, run->error},
-		{&ret->worker, run->worker},	     {&ret->schedule, run->schedule},   {&ret->concurrency_key, run->concurrency_key},
+		{&ret->id, run->id},
+		{&ret->kind, run->kind},
+		{&ret->key, run->key},
+		{&ret->queue, run->queue},
+		{&ret->parent_id, run->parent_id},
+		{&ret->flow_id, run->flow_id},
+		{&ret->input_json, run->input},
+		{&ret->result_json, run->result},
+		{&ret->error, run->error},
+		{&ret->worker, run->worker},
+		{&ret->schedule, run->schedule},
+		{&ret->concurrency_key, run->concurrency_key},
 	};
 	for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
 		*texts[i].to = run_string(texts[i].from);

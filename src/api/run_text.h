@@ -16,7 +16,8 @@ void run_text_schedule(Ductstream__V1__Schedule *ret, const struct state_schedul
 /* NULL for 0. */
 Google__Protobuf__Timestamp *run_text_time(int64_t us, struct duct_arena *arena);
 /* 0 for NULL; DATA outside of what a Timestamp may be. */
-int run_text_take_time(const Google__Protobuf__Timestamp *time, const char *field, int64_t *ret_us, struct duct_error *err) DUCT_CHECKED;
+int run_text_take_time(const Google__Protobuf__Timestamp *time, const char *field, int64_t *ret_us,
+		       struct duct_error *err) DUCT_CHECKED;
 
 /* The page size that was asked for: 0 gives 100, more than 1,000 gives that; below 0 is refused. */
 enum api_code run_page_size(struct api_call *call, int32_t asked, int *ret);

@@ -11,8 +11,8 @@ enum { MOST_SENSORS = 1000 };
 
 static enum api_code not_there(struct api_call *call, const char *what, const char *name)
 {
-	return api_fail(call, *name ? API_NOT_FOUND : API_INVALID_ARGUMENT, *name ? "%s \"%.100s\": there is none" : "name: is missing", what,
-			name);
+	return api_fail(call, *name ? API_NOT_FOUND : API_INVALID_ARGUMENT,
+			*name ? "%s \"%.100s\": there is none" : "name: is missing", what, name);
 }
 
 static enum api_code answer(struct api_call *call, const char *name, Ductstream__V1__Schedule *ret)
@@ -128,22 +128,17 @@ static enum api_code list(struct api_call *call, const void *request, void *resp
 	return API_OK;
 }
 
-static enum api_code delete(struct api_call *call, const void *request, void *response)
-{
+static enum api_code delete (struct api_call *call, const void *request, void *response) {
 	const char *name = ((const Ductstream__V1__DeleteScheduleRequest *)request)->name;
 	struct state_actor actor = api_actor(call);
 	struct state_schedule was;
 	struct duct_error err;
 	enum api_code code;
 	int rc = state_schedule_get(call->api->state, call->arena, name, &was, &err);
-	if (rc > 0 && (code = run_may_enqueue(call, was.kind)) != API_OK)
-		return code;
-	if (rc > 0)
-		rc = state_schedule_delete(call->api->state, name, &actor, &err);
-	if (rc < 0)
-		return api_failed(call, &err);
-	if (rc == 0)
-		return not_there(call, "schedule", name);
+	if (rc > 0 && (code = run_may_enqueue(call, was.kind)) != API_OK) return code;
+	if (rc > 0) rc = state_schedule_delete(call->api->state, name, &actor, &err);
+	if (rc < 0) return api_failed(call, &err);
+	if (rc == 0) return not_there(call, "schedule", name);
 	((Ductstream__V1__DeleteScheduleResponse *)response)->deleted = true;
 	return API_OK;
 }
@@ -212,14 +207,13 @@ static enum api_code tick(struct api_call *call, const void *request, void *resp
 	if (rc > 0 && (code = run_may_enqueue(call, schedule.kind)) != API_OK)
 		return code;
 	if (rc >= 0)
-		rc = run_tick(call->api->state, call->arena, r->name, &ticked, &err);
+		rc = run_service_tick(call->api->runs, call->api->state, call->arena, r->name, &ticked, &err);
 	if (rc > 0 && state_audit(call->api->state, NULL, &actor, "schedule.tick", r->name, NULL, &err) < 0)
 		rc = -(int)err.class;
 	if (rc < 0)
 		return api_failed(call, &err);
 	if (rc == 0)
 		return not_there(call, "schedule or sensor", r->name);
-	run_service_wake(call->api->runs);
 	ret->runs = run_text_show_all(ticked.runs, ticked.n, call->arena);
 	ret->n_runs = (size_t)ticked.n;
 	return API_OK;
@@ -256,8 +250,8 @@ static enum api_code list_partitions(struct api_call *call, const void *request,
 	if (code != API_OK)
 		return code;
 	struct state_partition *rows = duct_arena_alloc(call->arena, (size_t)size * sizeof *rows);
-	int n = state_partition_list(call->api->state, call->arena, *r->job ? r->job : NULL, *r->state ? r->state : NULL, r->key_prefix, job,
-				     key, size, rows, &err);
+	int n = state_partition_list(call->api->state, call->arena, *r->job ? r->job : NULL, *r->state ? r->state : NULL,
+				     r->key_prefix, job, key, size, rows, &err);
 	if (n < 0)
 		return api_failed(call, &err);
 	ret->partitions = duct_arena_alloc(call->arena, (size_t)n * sizeof *ret->partitions);
@@ -281,15 +275,10 @@ static enum api_code list_partitions(struct api_call *call, const void *request,
 }
 
 static const struct api_method methods[] = {
-	{"CreateSchedule", API_OPERATOR, 0, create},
-	{"UpdateSchedule", API_OPERATOR, 0, update},
-	{"GetSchedule", API_VIEWER, API_QUICK, get},
-	{"ListSchedules", API_VIEWER, 0, list},
-	{"DeleteSchedule", API_OPERATOR, 0, delete},
-	{"ListSensors", API_VIEWER, 0, list_sensors},
-	{"ListPartitions", API_VIEWER, 0, list_partitions},
-	{"Tick", API_OPERATOR, 0, tick},
-	{"ResetCursor", API_OPERATOR, 0, reset_cursor},
-	{0},
+	{"CreateSchedule", API_OPERATOR, 0, create},	    {"UpdateSchedule", API_OPERATOR, 0, update},
+	{"GetSchedule", API_VIEWER, API_QUICK, get},	    {"ListSchedules", API_VIEWER, 0, list},
+	{"DeleteSchedule", API_OPERATOR, 0, delete},	    {"ListSensors", API_VIEWER, 0, list_sensors},
+	{"ListPartitions", API_VIEWER, 0, list_partitions}, {"Tick", API_OPERATOR, 0, tick},
+	{"ResetCursor", API_OPERATOR, 0, reset_cursor},	    {0},
 };
 const struct api_service api_schedule_service = {&ductstream__v1__schedule_service__descriptor, methods};

@@ -20,8 +20,9 @@ static int check(const json_t *input, struct duct_error *err)
 	size_t n;
 	int64_t timeout_s;
 	if (!on || !duct_parse_bool(on, &allowed) || !allowed)
-		return duct_fail(err, DUCT_CONFIG, "kind: runs of kind \"command\" are switched off: set DUCTSTREAM_RUN_COMMANDS=true on the "
-						   "server and on the workers that may run programs");
+		return duct_fail(err, DUCT_CONFIG,
+				 "kind: runs of kind \"command\" are switched off: set DUCTSTREAM_RUN_COMMANDS=true on the "
+				 "server and on the workers that may run programs");
 	if (run_input_only(input, names, err) < 0 || run_input_texts(input, "argv", &n, err) < 0 ||
 	    run_input_int(input, "timeout_seconds", 0, 30 * 86400, &timeout_s, err) < 0)
 		return -(int)err->class;
@@ -61,8 +62,8 @@ static int work(struct run_work *w, struct duct_error *err)
 	if (child.signal)
 		return duct_fail(err, DUCT_RETRY, "%s ended by signal %d (%s)", argv[0], child.signal, strsignal(child.signal));
 	if (child.exit_code)
-		return duct_fail(err, DUCT_RETRY, "%s exited with %d%s%.300s", argv[0], child.exit_code, child.last_error ? ": " : "",
-				 child.last_error ? child.last_error : "");
+		return duct_fail(err, DUCT_RETRY, "%s exited with %d%s%.300s", argv[0], child.exit_code,
+				 child.last_error ? ": " : "", child.last_error ? child.last_error : "");
 	w->result = child.result ? child.result : "{\"exit_code\":0}";
 	return 0;
 }

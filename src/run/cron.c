@@ -18,7 +18,7 @@ static const char *const months[] = {"JAN", "FEB", "MAR", "APR", "MAY", "JUN", "
 static const char *const weekdays[] = {"SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT", NULL};
 enum { SECOND, MINUTE, HOUR, DAY, MONTH, WEEKDAY, FIELDS };
 static const struct field fields[FIELDS] = {
-	{"second", 0, 59, NULL}, {"minute", 0, 59, NULL},   {"hour", 0, 23, NULL},
+	{"second", 0, 59, NULL}, {"minute", 0, 59, NULL},  {"hour", 0, 23, NULL},
 	{"day", 1, 31, NULL},	 {"month", 1, 12, months}, {"weekday", 0, 7, weekdays},
 };
 
@@ -138,8 +138,8 @@ int run_cron_parse(struct run_cron *ret, const char *text, struct duct_error *er
 	while (n <= FIELDS && (part = strtok_r(n ? NULL : copy, " \t", &rest)))
 		parts[n++] = part;
 	if (n != FIELDS && n != FIELDS - 1)
-		return duct_fail(err, DUCT_CONFIG, "cron \"%.100s\" needs 5 fields (minute hour day month weekday), or 6 with seconds first",
-				 text);
+		return duct_fail(err, DUCT_CONFIG,
+				 "cron \"%.100s\" needs 5 fields (minute hour day month weekday), or 6 with seconds first", text);
 	for (int i = 0; i < n; i++)
 		if (parse_field(&fields[FIELDS - n + i], parts[i], sets[FIELDS - n + i], err) < 0)
 			return duct_wrap(err, "cron \"%.100s\"", text);

@@ -125,15 +125,16 @@ static int submit(struct dbos_bridge *b, struct duct_arena *arena, const struct 
 	AUTO_FREE char *input = input_of(b, inputs, flow);
 	const char *flow_id = text_argument(inputs, "flow_id", flow ? 0 : 1);
 	AUTO_FREE char *key = *flow_id ? duct_xasprintf("flow/%s", flow_id) : NULL;
-	struct state_run there, run = {
-		.id = row->id,
-		.kind = flow ? "flow-once" : text_argument(inputs, "kind", 0),
-		.key = key,
-		.flow_id = flow_id,
-		.input = input,
-		.tags = "{\"from\":\"dbos\"}",
-		.max_attempts = b->config.max_retries + 1,
-	};
+	struct state_run there,
+		run = {
+			.id = row->id,
+			.kind = flow ? "flow-once" : text_argument(inputs, "kind", 0),
+			.key = key,
+			.flow_id = flow_id,
+			.input = input,
+			.tags = "{\"from\":\"dbos\"}",
+			.max_attempts = b->config.max_retries + 1,
+		};
 	int rc = check_run(&run, err);
 	if (rc == -DUCT_CONFIG) {
 		struct duct_error why = *err;
@@ -141,7 +142,9 @@ static int submit(struct dbos_bridge *b, struct duct_arena *arena, const struct 
 		rc = rc < 0 ? rc : 1;
 	} else if (rc == 0 && (rc = state_run_submit(b->state, arena, &run, NULL, &there, err)) == 0) {
 		bool same = strcmp(there.id, row->id) == 0;
-		rc = !same ? skip(b, row->id, &there, err) : adopted ? settle(b, row->id, &there, err) : again(b, row->id, &there, err);
+		rc = !same	  ? skip(b, row->id, &there, err)
+			: adopted ? settle(b, row->id, &there, err)
+				  : again(b, row->id, &there, err);
 	} else if (rc == 1) {
 		rc = 0;
 	}
@@ -205,7 +208,8 @@ static void forget(struct dbos_bridge *b)
 	dbos_close(&b->dbos);
 }
 
-static int submit_all(struct dbos_bridge *b, struct duct_arena *arena, const struct dbos_row *rows, int n, bool adopted, struct duct_error *err)
+static int submit_all(struct dbos_bridge *b, struct duct_arena *arena, const struct dbos_row *rows, int n, bool adopted,
+		      struct duct_error *err)
 {
 	for (int i = 0; i < n; i++)
 		if (submit(b, arena, &rows[i], adopted, err) < 0)

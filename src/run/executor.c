@@ -124,7 +124,8 @@ static void write_down(struct slot *slot, const struct verdict *v)
 	struct run_executor *e = slot->executor;
 	struct duct_error err;
 	for (;;) {
-		int rc = state_run_finish(e->config.state, slot->run.id, slot->run.fence, v->to, v->result, v->error, v->delay_ms, &err);
+		int rc = state_run_finish(e->config.state, slot->run.id, slot->run.fence, v->to, v->result, v->error, v->delay_ms,
+					  &err);
 		if (rc >= 0 || rc == -DUCT_CONFIG || rc == -DUCT_FATAL) {
 			if (rc < 0)
 				log_error(e->config.log, "end of a run not written down", LOG_STR("run", slot->run.id),
@@ -142,15 +143,13 @@ static void do_run(struct slot *slot)
 {
 	struct run_executor *e = slot->executor;
 	struct duct_error err = {0};
-	struct run_work work = {.state = e->config.state,
-				.run = &slot->run,
-				.arena = &slot->arena,
-				.stop = &slot->stop,
-				.stop_fd = slot->stop_fd};
+	struct run_work work = {
+		.state = e->config.state, .run = &slot->run, .arena = &slot->arena, .stop = &slot->stop, .stop_fd = slot->stop_fd};
 	int64_t began_us = duct_mono_us();
 	int rc = attempt(slot, &work, &err);
 	if (atomic_load(&slot->stop) == RUN_STOP_LOST) {
-		log_warn(e->config.log, "run lost: somebody else has it", LOG_STR("run", slot->run.id), LOG_I64("fence", slot->run.fence));
+		log_warn(e->config.log, "run lost: somebody else has it", LOG_STR("run", slot->run.id),
+			 LOG_I64("fence", slot->run.fence));
 		return;
 	}
 	struct verdict v = judge(slot, &work, rc, &err);
@@ -222,7 +221,8 @@ static void heartbeats(struct run_executor *e)
 	int64_t now = duct_mono_us();
 	for (int i = 0; i < e->config.workers; i++) {
 		struct slot *slot = &e->slots[i];
-		if (atomic_load(&slot->busy) && atomic_load(&slot->stop) != RUN_STOP_LOST && now - slot->beat_us >= e->config.lease_ms * 1000 / 4)
+		if (atomic_load(&slot->busy) && atomic_load(&slot->stop) != RUN_STOP_LOST &&
+		    now - slot->beat_us >= e->config.lease_ms * 1000 / 4)
 			heartbeat(slot);
 	}
 }
@@ -426,7 +426,8 @@ int run_executor_config_from_env(struct run_executor_config *config, struct duct
 	int64_t n = 2;
 	config->queues = getenv("DUCTSTREAM_RUN_QUEUES");
 	if (workers && *workers && (!duct_parse_int(workers, &n) || n < 0 || n > MOST_WORKERS))
-		return duct_fail(err, DUCT_CONFIG, "DUCTSTREAM_RUN_WORKERS: \"%.40s\" is not a number from 0 to %d", workers, MOST_WORKERS);
+		return duct_fail(err, DUCT_CONFIG, "DUCTSTREAM_RUN_WORKERS: \"%.40s\" is not a number from 0 to %d", workers,
+				 MOST_WORKERS);
 	config->workers = (int)n;
 	if (env_duration("DUCTSTREAM_RUN_LEASE", 500, &config->lease_ms, err) < 0 ||
 	    env_duration("DUCTSTREAM_RUN_BACKOFF", 1, &config->backoff_ms, err) < 0)

@@ -13,11 +13,11 @@ struct run_executor;
 struct run_executor_config {
 	struct state *state;
 	const struct duct_log *log;
-	const char *queues;  /* "default,heavy"; NULL or "": "default" */
-	int workers;	     /* at least 1 */
-	int64_t lease_ms;    /* a worker that says nothing for so long is taken for dead; 0: 10 s */
-	int64_t backoff_ms;  /* before the second attempt, at most; doubles up to 5 minutes; 0: 1 s */
-	int64_t poll_ms;     /* between looks at an empty queue, on average; 0: 200 ms */
+	const char *queues; /* "default,heavy"; NULL or "": "default" */
+	int workers;	    /* at least 1 */
+	int64_t lease_ms;   /* a worker that says nothing for so long is taken for dead; 0: 10 s */
+	int64_t backoff_ms; /* before the second attempt, at most; doubles up to 5 minutes; 0: 1 s */
+	int64_t poll_ms;    /* between looks at an empty queue, on average; 0: 200 ms */
 };
 
 /* workers, queues, lease and back-off from DUCTSTREAM_RUN_WORKERS (2), DUCTSTREAM_RUN_QUEUES, DUCTSTREAM_RUN_LEASE (10s) and
@@ -31,6 +31,7 @@ void run_executor_wake(struct run_executor *executor);
 void run_executor_stop(struct run_executor *executor);
 
 /* `ductstream-worker -runs`: an executor until ctx->stop. queues NULL: those of the environment. workers 0: of the environment. */
-int run_executor_main(struct state *state, const struct duct_ctx *ctx, const char *queues, int workers, struct duct_error *err) DUCT_CHECKED;
+int run_executor_main(struct state *state, const struct duct_ctx *ctx, const char *queues, int workers,
+		      struct duct_error *err) DUCT_CHECKED;
 
 #endif

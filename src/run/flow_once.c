@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/buf.h"
 #include "base/mem.h"
 #include "state/flows.h"
 
@@ -31,12 +32,25 @@ static int worker_path(char to[PATH_MAX], struct duct_error *err)
 	char *slash = n > 0 ? memrchr(to, '/', (size_t)n) : NULL;
 	static const char name[] = "ductstream-worker";
 	if (!slash || slash + 1 + sizeof name > to + PATH_MAX)
-		return duct_fail(err, DUCT_CONFIG, "the folder of this program cannot be found, so ductstream-worker cannot either");
+		return duct_fail(err, DUCT_CONFIG,
+				 "the folder of this program cannot be found, so ductstream-worker cannot either");
 	memcpy(slash + 1, name, sizeof name);
 	return 0;
 }
 
-/* 1: poll it. 0: *ret says why not. */
+static int skip(struct run_work *w, const char *why, const char *who)
+{
+	AUTO_BUF struct duct_buf text = {0}, result = {0};
+	duct_buf_printf(&text, "%s%s", why, who);
+	duct_buf_puts(&result, "{\"skipped\":");
+	duct_buf_json_string(&result, text.data, text.len);
+	duct_buf_putc(&result, '}');
+	w->skipped = true;
+	w->result = duct_arena_strdup(w->arena, result.data);
+	return 0;
+}
+
+/* 1: poll it. 0: skipped: it is not running, or somebody else runs it. */
 static int wanted(struct run_work *w, bool any_state, struct duct_error *err)
 {
 	struct state_flow flow;
@@ -45,22 +59,27 @@ static int wanted(struct run_work *w, bool any_state, struct duct_error *err)
 		return rc;
 	if (rc == 0)
 		return duct_fail(err, DUCT_CONFIG, "flow_id: there is no flow \"%s\"", w->run->flow_id);
-	if (any_state || flow.state == STATE_FLOW_RUNNING)
-		return 1;
-	w->skipped = true;
-	AUTO_FREE char *result = duct_xasprintf("{\"skipped\":\"the flow is %s\"}", state_flow_state_name(flow.state));
-	w->result = duct_arena_strdup(w->arena, result);
-	return 0;
+	if (!any_state && flow.state != STATE_FLOW_RUNNING)
+		return skip(w, "the flow is ", state_flow_state_name(flow.state));
+	AUTO_FREE char *lease = duct_xasprintf("flow/%s", w->run->flow_id);
+	struct state_lease now;
+	rc = state_lease_get(w->state, w->arena, lease, &now, err);
+	if (rc > 0 && now.held && w->run->attempt == 1)
+		return skip(w, "the flow is run by ", now.holder);
+	if (rc > 0 && now.held) /* it may be an earlier attempt's worker, whose lease has not run out */
+		return duct_fail(err, DUCT_RETRY, "the flow is run by %s", now.holder);
+	return rc < 0 ? rc : 1;
 }
 
 static int outcome(struct run_work *w, const struct run_child *child, struct duct_error *err)
 {
 	const char *why = child->last_error ? child->last_error : "it said nothing";
 	if (child->signal)
-		return duct_fail(err, DUCT_RETRY, "ductstream-worker ended by signal %d (%s)", child->signal, strsignal(child->signal));
+		return duct_fail(err, DUCT_RETRY, "ductstream-worker ended by signal %d (%s)", child->signal,
+				 strsignal(child->signal));
 	for (int class = DUCT_FATAL; class <= DUCT_RETRY; class ++)
-		if (child->exit_code == duct_class_exit_code((enum duct_class)class))
-			return duct_fail(err, (enum duct_class)class, "%.900s", why);
+		if (child->exit_code == duct_class_exit_code((enum duct_class) class))
+			return duct_fail(err, (enum duct_class) class, "%.900s", why);
 	if (child->exit_code)
 		return duct_fail(err, DUCT_RETRY, "ductstream-worker exited with %d: %.800s", child->exit_code, why);
 	w->result = child->result ? child->result : "{}";

@@ -47,7 +47,7 @@ struct run_job {
 };
 extern const struct run_job run_job_flow_once, run_job_command, run_job_sql;
 
-extern const struct run_job *const run_jobs[]; /* NULL-terminated */
+extern const struct run_job *const run_jobs[];	      /* NULL-terminated */
 const struct run_job *run_job_find(const char *kind); /* NULL: there is none */
 
 /* Is it something that may be enqueued? NULL input: {}. Names the field. */
@@ -56,14 +56,16 @@ int run_job_check(const char *kind, const char *flow_id, const char *input_json,
 /* A line of the run's log. It is dropped when the claim was lost or the state cannot be reached: a job does not stop for its log. */
 void run_work_log(struct run_work *work, const char *level, const char *fmt, ...) DUCT_PRINTF(3, 4);
 /* What people see, and where the next attempt goes on (JSON, or NULL: as before). -CANCELLED when the claim was lost. */
-int run_work_report(struct run_work *work, const struct state_progress *progress, const char *checkpoint, struct duct_error *err)
-	DUCT_CHECKED;
+int run_work_report(struct run_work *work, const struct state_progress *progress, const char *checkpoint,
+		    struct duct_error *err) DUCT_CHECKED;
 
 /* --- for jobs: members of an input, with the field's name in the error --- */
 int run_input_only(const json_t *input, const char *const *names, struct duct_error *err) DUCT_CHECKED; /* NULL-terminated */
-int run_input_int(const json_t *input, const char *name, int64_t least, int64_t most, int64_t *io, struct duct_error *err) DUCT_CHECKED;
+int run_input_int(const json_t *input, const char *name, int64_t least, int64_t most, int64_t *io,
+		  struct duct_error *err) DUCT_CHECKED;
 int run_input_bool(const json_t *input, const char *name, bool *io, struct duct_error *err) DUCT_CHECKED;
-int run_input_text(const json_t *input, const char *name, const char **ret, struct duct_error *err) DUCT_CHECKED; /* must be there */
+int run_input_text(const json_t *input, const char *name, const char **ret,
+		   struct duct_error *err) DUCT_CHECKED; /* must be there */
 /* A list of at least one text. */
 int run_input_texts(const json_t *input, const char *name, size_t *ret_n, struct duct_error *err) DUCT_CHECKED;
 

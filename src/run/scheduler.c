@@ -101,13 +101,15 @@ static const char *moment(char to[40], int64_t us)
 }
 
 /* One tick, however many were missed; then the first that is still to come. */
-static int do_schedule(struct run_scheduler *s, struct duct_arena *arena, const struct state_schedule *schedule, struct duct_error *err)
+static int do_schedule(struct run_scheduler *s, struct duct_arena *arena, const struct state_schedule *schedule,
+		       struct duct_error *err)
 {
 	char tick[40];
 	int64_t now = now_us(s), next = INT64_MAX;
 	struct run_ticked ticked = {0};
 	struct duct_error why;
-	int rc = run_tick_schedule(s->config.state, arena, schedule, moment(tick, schedule->next_us), &ticked, &why);
+	int rc =
+		run_tick_schedule(s->config.state, arena, schedule, moment(tick, schedule->next_us), s->config.dbos, &ticked, &why);
 	if (rc == -DUCT_RETRY) {
 		*err = why;
 		return rc; /* it stays due */
@@ -210,7 +212,8 @@ int run_scheduler_config_from_env(struct run_scheduler_config *config, struct du
 {
 	const char *text = getenv("DUCTSTREAM_RUN_RETENTION");
 	if (text && *text && (!duct_parse_duration_ms(text, &config->retention_ms) || config->retention_ms < 1000))
-		return duct_fail(err, DUCT_CONFIG, "DUCTSTREAM_RUN_RETENTION: \"%.40s\" is not a duration of at least 1s, such as 30d", text);
+		return duct_fail(err, DUCT_CONFIG,
+				 "DUCTSTREAM_RUN_RETENTION: \"%.40s\" is not a duration of at least 1s, such as 30d", text);
 	return 0;
 }
 

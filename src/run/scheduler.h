@@ -2,6 +2,7 @@
 #define RUN_SCHEDULER_H
 
 #include "base/log.h"
+#include "run/dbos.h"
 #include "run/executor.h"
 #include "state/schedules.h"
 
@@ -23,16 +24,18 @@ struct run_sensor {
 	const char *name;
 	int64_t interval_ms;
 	/* Looks from the cursor ("" : the beginning) on. A failure is shown and tried again, later and later, at most every hour. */
-	int (*evaluate)(struct state *state, struct duct_arena *arena, const char *cursor, struct run_findings *ret, struct duct_error *err);
+	int (*evaluate)(struct state *state, struct duct_arena *arena, const char *cursor, struct run_findings *ret,
+			struct duct_error *err);
 };
 extern const struct run_sensor *const run_sensors[]; /* NULL-terminated; sensors.c */
 
 struct run_scheduler_config {
 	struct state *state;
 	const struct duct_log *log;
-	struct run_executor *executor;	  /* told when something was enqueued; may be NULL */
+	struct run_executor *executor;		 /* told when something was enqueued; may be NULL */
 	const struct run_sensor *const *sensors; /* NULL: run_sensors */
-	int64_t retention_ms;		  /* runs that were over for so long are removed; 0: 30 days */
+	const struct dbos_config *dbos;		 /* where the runs of DBOS_SCHEDULE go; NULL: DBOS is off */
+	int64_t retention_ms;			 /* runs that were over for so long are removed; 0: 30 days */
 };
 /* retention from DUCTSTREAM_RUN_RETENTION (30d). */
 int run_scheduler_config_from_env(struct run_scheduler_config *config, struct duct_error *err) DUCT_CHECKED;
@@ -52,6 +55,7 @@ struct run_ticked {
 };
 /* Evaluates a schedule or sensor now, whether it is due or not, paused or not: 1; 0: there is none of that name. The next due tick of a
  * schedule stays. */
-int run_tick(struct state *state, struct duct_arena *arena, const char *name, struct run_ticked *ret, struct duct_error *err) DUCT_CHECKED;
+int run_tick(struct state *state, struct duct_arena *arena, const char *name, const struct dbos_config *dbos,
+	     struct run_ticked *ret, struct duct_error *err) DUCT_CHECKED;
 
 #endif

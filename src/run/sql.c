@@ -33,8 +33,9 @@ static int check(const json_t *input, struct duct_error *err)
 		return duct_fail(err, DUCT_CONFIG, "input_json.transaction: \"all\" or \"each\"");
 	for (size_t i = 0; dsn[i]; i++)
 		if (!isalnum((unsigned char)dsn[i]) && dsn[i] != '_')
-			return duct_fail(err, DUCT_CONFIG, "input_json.dsn: a name of letters, digits and _; the connection string itself is "
-							   "in the workers' environment, under DUCTSTREAM_RUN_DSN_NAME");
+			return duct_fail(err, DUCT_CONFIG,
+					 "input_json.dsn: a name of letters, digits and _; the connection string itself is "
+					 "in the workers' environment, under DUCTSTREAM_RUN_DSN_NAME");
 	return 0;
 }
 
@@ -86,7 +87,8 @@ static int make_table(struct sql_work *s, struct duct_error *err)
 
 static int fenced(const struct sql_work *s, struct duct_error *err)
 {
-	return duct_fail(err, DUCT_CANCELLED, "run \"%s\": a later attempt has begun; fencing number %s is too old", s->work->run->id, s->fence);
+	return duct_fail(err, DUCT_CANCELLED, "run \"%s\": a later attempt has begun; fencing number %s is too old",
+			 s->work->run->id, s->fence);
 }
 
 /* Raises the number to ours. Returns the steps that are done. */
@@ -133,8 +135,9 @@ static int commit(struct sql_work *s, size_t steps, struct duct_error *err)
 	if (rc < 0)
 		return rc;
 	if (!PQntuples(res))
-		return duct_fail(err, DUCT_CONFIG, "input_json.statements: a statement ended the transaction that counts it: leave BEGIN, "
-						   "COMMIT and ROLLBACK out");
+		return duct_fail(err, DUCT_CONFIG,
+				 "input_json.statements: a statement ended the transaction that counts it: leave BEGIN, "
+				 "COMMIT and ROLLBACK out");
 	return pg_exec(s->session, "COMMIT", NULL, err);
 }
 

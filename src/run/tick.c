@@ -41,7 +41,8 @@ int run_schedule_check(struct state_schedule *s, int64_t now_us, struct duct_err
 	if (!s->name || !is_name(s->name))
 		return duct_fail(err, DUCT_CONFIG, "name: up to 100 letters, digits and _ . - are needed");
 	if (!s->cron || !*s->cron)
-		return duct_fail(err, DUCT_CONFIG, "cron: five fields are needed (minute hour day month weekday), or six with seconds first");
+		return duct_fail(err, DUCT_CONFIG,
+				 "cron: five fields are needed (minute hour day month weekday), or six with seconds first");
 	const struct run_job *job = run_job_find(s->kind ? s->kind : "");
 	if (s->each_running_flow && s->flow_id && *s->flow_id)
 		return duct_fail(err, DUCT_CONFIG, "flow_id: not together with each_running_flow");
@@ -63,6 +64,7 @@ struct tick {
 	const char *tick;
 	struct run_ticked *ret;
 	size_t cap;
+	struct dbos *dbos; /* NULL: our own queue */
 	struct duct_error *err;
 };
 
@@ -78,9 +80,27 @@ static struct state_run *room(struct duct_arena *arena, struct run_ticked *to, s
 	return &to->runs[to->n];
 }
 
+static int enqueue_there(struct tick *t, const char *flow_id)
+{
+	AUTO_FREE char *id = duct_xasprintf("sched-%s-%s-%s", t->schedule->name, t->tick, flow_id);
+	int rc = dbos_enqueue_on(t->dbos, id, flow_id, t->err);
+	if (rc > 0) {
+		const char *copy = duct_arena_strdup(t->arena, id);
+		*room(t->arena, t->ret, &t->cap) = (struct state_run){.id = copy,
+								      .kind = "flow-once",
+								      .flow_id = flow_id,
+								      .schedule = t->schedule->name,
+								      .state = STATE_RUN_QUEUED};
+		t->ret->n++;
+	}
+	return rc < 0 ? rc : 0;
+}
+
 /* One run, unless the one before it still goes. */
 static int enqueue(struct tick *t, const char *flow_id)
 {
+	if (t->dbos)
+		return enqueue_there(t, flow_id);
 	const struct state_schedule *s = t->schedule;
 	AUTO_FREE char *id = duct_xasprintf("%s@%s%s%s", s->name, t->tick, flow_id ? "@" : "", flow_id ? flow_id : "");
 	AUTO_FREE char *key = flow_id ? duct_xasprintf("flow/%s", flow_id) : duct_xasprintf("schedule/%s", s->name);
@@ -118,11 +138,27 @@ static int enqueue_flows(struct tick *t)
 	return 0;
 }
 
+static int tick_there(struct tick *t, const struct dbos_config *config)
+{
+	struct dbos dbos;
+	if (!config || !config->enabled)
+		return 0;
+	int rc = dbos_open(&dbos, config, -1, t->err);
+	if (rc < 0)
+		return rc;
+	t->dbos = &dbos;
+	rc = enqueue_flows(t);
+	dbos_close(&dbos);
+	return rc;
+}
+
 int run_tick_schedule(struct state *state, struct duct_arena *arena, const struct state_schedule *schedule, const char *tick,
-		      struct run_ticked *ret, struct duct_error *err)
+		      const struct dbos_config *dbos, struct run_ticked *ret, struct duct_error *err)
 {
 	struct tick t = {.state = state, .arena = arena, .schedule = schedule, .tick = tick, .ret = ret, .err = err};
 	*ret = (struct run_ticked){0};
+	if (strcmp(schedule->name, DBOS_SCHEDULE) == 0)
+		return tick_there(&t, dbos);
 	return schedule->each_running_flow ? enqueue_flows(&t)
 					   : enqueue(&t, schedule->flow_id && *schedule->flow_id ? schedule->flow_id : NULL);
 }
@@ -160,14 +196,16 @@ int run_tick_sensor(struct state *state, struct duct_arena *arena, const struct 
 	if (failed == 0)
 		failed = submit_found(state, arena, &found, ret, &why);
 	/* The cursor moves when everything before it is enqueued; what is enqueued twice is enqueued once. */
-	int rc = state_sensor_ticked(state, row, failed ? row->cursor : found.cursor, later(now_us, row, sensor->interval_ms, failed != 0),
-				     now_us, ret->n, failed ? why.message : NULL, err);
+	int rc = state_sensor_ticked(state, row, failed ? row->cursor : found.cursor,
+				     later(now_us, row, sensor->interval_ms, failed != 0), now_us, ret->n,
+				     failed ? why.message : NULL, err);
 	return rc < 0 ? rc : 0;
 }
 
 /* --- by hand --- */
 
-int run_tick(struct state *state, struct duct_arena *arena, const char *name, struct run_ticked *ret, struct duct_error *err)
+int run_tick(struct state *state, struct duct_arena *arena, const char *name, const struct dbos_config *dbos,
+	     struct run_ticked *ret, struct duct_error *err)
 {
 	struct state_schedule schedule;
 	struct state_sensor row;
@@ -176,7 +214,7 @@ int run_tick(struct state *state, struct duct_arena *arena, const char *name, st
 	if (rc < 0)
 		return rc;
 	if (rc > 0)
-		return run_tick_schedule(state, arena, &schedule, duct_uuid_v7(uuid), ret, err) < 0 ? -(int)err->class : 1;
+		return run_tick_schedule(state, arena, &schedule, duct_uuid_v7(uuid), dbos, ret, err) < 0 ? -(int)err->class : 1;
 	for (const struct run_sensor *const *s = run_sensors; *s; s++)
 		if (strcmp((*s)->name, name) == 0 && (rc = state_sensor_get(state, arena, name, &row, err)) == 1)
 			return run_tick_sensor(state, arena, *s, &row, state_now_us(), ret, err) < 0 ? -(int)err->class : 1;

@@ -97,7 +97,7 @@ static bool take_change(const char **at, struct change *c)
 		++*at;
 		c->kind = BY_WEEK;
 		ok = take_number(at, 12, &c->month) && c->month && *(*at)++ == '.' && take_number(at, 5, &c->week) && c->week &&
-		     *(*at)++ == '.' && take_number(at, 6, &c->day);
+			*(*at)++ == '.' && take_number(at, 6, &c->day);
 	} else if (**at == 'J') {
 		++*at;
 		c->kind = BY_DAY_WITHOUT_LEAP;
@@ -308,8 +308,11 @@ int run_zone_load(struct run_zone **ret, const char *name, struct duct_error *er
 	AUTO_BUF struct duct_buf data = {0};
 	int rc = read_file(&data, path);
 	if (rc)
-		return duct_fail(err, DUCT_CONFIG, "time zone \"%s\": %s: %s (is the package tzdata installed?)", name, path, strerror(rc));
-	return run_zone_parse(ret, data.data ? data.data : "", data.len, err) < 0 ? duct_wrap(err, "time zone \"%s\": %s", name, path) : 0;
+		return duct_fail(err, DUCT_CONFIG, "time zone \"%s\": %s: %s (is the package tzdata installed?)", name, path,
+				 strerror(rc));
+	return run_zone_parse(ret, data.data ? data.data : "", data.len, err) < 0
+		? duct_wrap(err, "time zone \"%s\": %s", name, path)
+		: 0;
 }
 
 /* --- use --- */

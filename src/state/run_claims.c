@@ -38,11 +38,13 @@ static int64_t claim(struct state_db *db, void *arg, struct duct_error *err)
 	struct claim *c = arg;
 	int64_t fence[2] = {0}; /* and when it was taken */
 	c->rows.n = 0;
-	int64_t rc = STATE_RUN(db, "UPDATE run_fence SET value = value + 1 RETURNING value, store_now_us()", take_fence, fence, err);
+	int64_t rc =
+		STATE_RUN(db, "UPDATE run_fence SET value = value + 1 RETURNING value, store_now_us()", take_fence, fence, err);
 	if (rc < 0)
 		return rc;
-	rc = STATE_RUN(db, state_db_is_postgres(db) ? CLAIM(" FOR UPDATE OF r SKIP LOCKED") : CLAIM(""), run_take_row, &c->rows, err,
-		       state_text(c->queues), state_i64(fence[0]), state_text(c->worker), state_i64(fence[1]), state_i64(c->lease_us));
+	rc = STATE_RUN(db, state_db_is_postgres(db) ? CLAIM(" FOR UPDATE OF r SKIP LOCKED") : CLAIM(""), run_take_row, &c->rows,
+		       err, state_text(c->queues), state_i64(fence[0]), state_text(c->worker), state_i64(fence[1]),
+		       state_i64(c->lease_us));
 	if (rc > 0 && c->rows.runs[0].partition)
 		rc = run_move_partition(db, c->rows.runs[0].id, "running", fence[1], err);
 	return rc < 0 ? rc : c->rows.n;
@@ -51,8 +53,10 @@ static int64_t claim(struct state_db *db, void *arg, struct duct_error *err)
 int state_run_claim(struct state *state, struct duct_arena *arena, const char *queues, const char *worker, int64_t lease_ms,
 		    struct state_run *ret, struct duct_error *err)
 {
-	struct claim c = {
-		.queues = queues, .worker = worker, .lease_us = lease_ms * 1000, .rows = {.arena = arena, .runs = ret, .room = 1}};
+	struct claim c = {.queues = queues,
+			  .worker = worker,
+			  .lease_us = lease_ms * 1000,
+			  .rows = {.arena = arena, .runs = ret, .room = 1}};
 	struct state_db *db = state_lend(state, err);
 	if (!db)
 		return -(int)err->class;
@@ -63,7 +67,8 @@ int state_run_claim(struct state *state, struct duct_arena *arena, const char *q
 	return (int)rc;
 }
 
-int state_run_heartbeat(struct state *state, const char *id, int64_t fence, int64_t lease_ms, bool *ret_cancel, struct duct_error *err)
+int state_run_heartbeat(struct state *state, const char *id, int64_t fence, int64_t lease_ms, bool *ret_cancel,
+			struct duct_error *err)
 {
 	int64_t cancel = 0;
 	struct state_db *db = state_lend(state, err);
@@ -78,8 +83,8 @@ int state_run_heartbeat(struct state *state, const char *id, int64_t fence, int6
 	return (int)rc;
 }
 
-int state_run_report(struct state *state, const char *id, int64_t fence, const struct state_progress *progress, const char *checkpoint,
-		     struct duct_error *err)
+int state_run_report(struct state *state, const char *id, int64_t fence, const struct state_progress *progress,
+		     const char *checkpoint, struct duct_error *err)
 {
 	struct state_db *db = state_lend(state, err);
 	if (!db)
@@ -128,20 +133,21 @@ static int64_t finish(struct state_db *db, void *arg, struct duct_error *err)
 	if (rc < 0)
 		return rc;
 	/* A cancel that was asked for meanwhile counts as soon as the run would have to wait. */
-	rc = STATE_RUN(db,
-		       "UPDATE runs SET state = CASE WHEN $3 = 1 AND cancel_requested = 1 THEN 5 ELSE $3 END, result = $4, error = $5, "
-		       "finished_us = CASE WHEN $3 = 1 AND cancel_requested = 0 THEN 0 ELSE $6 END, due_us = CASE WHEN $3 = 1 THEN "
-		       "$6 + $7 ELSE due_us END, lease_us = 0, revision = revision + 1 WHERE id = $1 AND fence = $2 AND state = 2 "
-		       "RETURNING partition_key",
-		       take_has_partition, &partition, err, state_text(f->id), state_i64(f->fence), state_i64(f->to), run_text(f->result),
-		       run_text(f->error), state_i64(now), state_i64(f->delay_us));
+	rc = STATE_RUN(
+		db,
+		"UPDATE runs SET state = CASE WHEN $3 = 1 AND cancel_requested = 1 THEN 5 ELSE $3 END, result = $4, error = $5, "
+		"finished_us = CASE WHEN $3 = 1 AND cancel_requested = 0 THEN 0 ELSE $6 END, due_us = CASE WHEN $3 = 1 THEN "
+		"$6 + $7 ELSE due_us END, lease_us = 0, revision = revision + 1 WHERE id = $1 AND fence = $2 AND state = 2 "
+		"RETURNING partition_key",
+		take_has_partition, &partition, err, state_text(f->id), state_i64(f->fence), state_i64(f->to), run_text(f->result),
+		run_text(f->error), state_i64(now), state_i64(f->delay_us));
 	if (rc > 0 && partition && (rc = run_move_partition(db, f->id, partition_state(f->to), now, err)) == 0)
 		rc = 1;
 	return rc;
 }
 
-int state_run_finish(struct state *state, const char *id, int64_t fence, enum state_run_state to, const char *result, const char *error,
-		     int64_t delay_ms, struct duct_error *err)
+int state_run_finish(struct state *state, const char *id, int64_t fence, enum state_run_state to, const char *result,
+		     const char *error, int64_t delay_ms, struct duct_error *err)
 {
 	struct finish f = {.id = id, .fence = fence, .to = to, .result = result, .error = error, .delay_us = delay_ms * 1000};
 	struct state_db *db = state_lend(state, err);
@@ -189,7 +195,8 @@ int state_run_reap(struct state *state, struct duct_error *err)
 	struct state_db *db = state_lend(state, err);
 	if (!db)
 		return -(int)err->class;
-	int64_t rc = STATE_RUN(db, "SELECT id FROM runs WHERE state = 2 AND lease_us < (SELECT store_now_us()) LIMIT 1", NULL, NULL, err);
+	int64_t rc = STATE_RUN(db, "SELECT id FROM runs WHERE state = 2 AND lease_us < (SELECT store_now_us()) LIMIT 1", NULL, NULL,
+			       err);
 	if (rc > 0)
 		rc = state_db_transact(db, reap, NULL, err);
 	state_return(state, db);

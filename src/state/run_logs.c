@@ -29,9 +29,9 @@ static int64_t put(struct state_db *db, const char *id, struct where *w, int64_t
 {
 	size_t n = strlen(text);
 	w->bytes += (int64_t)n;
-	return STATE_RUN(db, "INSERT INTO run_logs (run_id, seq, attempt, at_us, level, text) VALUES ($1, $2, $3, $4, $5, $6)", NULL, NULL,
-			 err, state_text(id), state_i64(++w->seq), state_i64(w->attempt), state_i64(at_us), state_text(level),
-			 state_text(text));
+	return STATE_RUN(db, "INSERT INTO run_logs (run_id, seq, attempt, at_us, level, text) VALUES ($1, $2, $3, $4, $5, $6)",
+			 NULL, NULL, err, state_text(id), state_i64(++w->seq), state_i64(w->attempt), state_i64(at_us),
+			 state_text(level), state_text(text));
 }
 
 static int64_t append(struct state_db *db, void *arg, struct duct_error *err)
@@ -42,8 +42,10 @@ static int64_t append(struct state_db *db, void *arg, struct duct_error *err)
 	if (rc < 0)
 		return rc;
 	/* The update that changes nothing holds the row: lines of one run are numbered one after the other. */
-	rc = STATE_RUN(db, "UPDATE runs SET log_seq = log_seq WHERE id = $1 AND fence = $2 AND state = 2 RETURNING log_seq, log_bytes, attempt",
-		       take_where, &w, err, state_text(a->id), state_i64(a->fence));
+	rc = STATE_RUN(
+		db,
+		"UPDATE runs SET log_seq = log_seq WHERE id = $1 AND fence = $2 AND state = 2 RETURNING log_seq, log_bytes, attempt",
+		take_where, &w, err, state_text(a->id), state_i64(a->fence));
 	if (rc <= 0 || w.seq >= MAX_LINES)
 		return rc;
 	for (int i = 0; i < a->n && rc >= 0 && w.seq < MAX_LINES; i++) {
@@ -56,12 +58,13 @@ static int64_t append(struct state_db *db, void *arg, struct duct_error *err)
 		}
 	}
 	if (rc >= 0)
-		rc = STATE_RUN(db, "UPDATE runs SET log_seq = $2, log_bytes = $3, revision = revision + 1 WHERE id = $1", NULL, NULL, err,
-			       state_text(a->id), state_i64(w.seq), state_i64(w.bytes));
+		rc = STATE_RUN(db, "UPDATE runs SET log_seq = $2, log_bytes = $3, revision = revision + 1 WHERE id = $1", NULL,
+			       NULL, err, state_text(a->id), state_i64(w.seq), state_i64(w.bytes));
 	return rc < 0 ? rc : 1;
 }
 
-int state_run_log(struct state *state, const char *id, int64_t fence, const struct state_run_line *lines, int n, struct duct_error *err)
+int state_run_log(struct state *state, const char *id, int64_t fence, const struct state_run_line *lines, int n,
+		  struct duct_error *err)
 {
 	struct append a = {.id = id, .fence = fence, .lines = lines, .n = n};
 	struct state_db *db = state_lend(state, err);
@@ -93,15 +96,16 @@ static int take_line(void *arg, const struct state_row *row, struct duct_error *
 	return 0;
 }
 
-int state_run_lines(struct state *state, struct duct_arena *arena, const char *id, int64_t after_seq, int most, struct state_run_line *ret,
-		    struct duct_error *err)
+int state_run_lines(struct state *state, struct duct_arena *arena, const char *id, int64_t after_seq, int most,
+		    struct state_run_line *ret, struct duct_error *err)
 {
 	struct read r = {.arena = arena, .lines = ret, .room = most};
 	struct state_db *db = state_lend(state, err);
 	if (!db)
 		return -(int)err->class;
-	int64_t rc = STATE_RUN(db, "SELECT seq, attempt, at_us, level, text FROM run_logs WHERE run_id = $1 AND seq > $2 ORDER BY seq LIMIT $3",
-			       take_line, &r, err, state_text(id), state_i64(after_seq), state_i64(most));
+	int64_t rc = STATE_RUN(
+		db, "SELECT seq, attempt, at_us, level, text FROM run_logs WHERE run_id = $1 AND seq > $2 ORDER BY seq LIMIT $3",
+		take_line, &r, err, state_text(id), state_i64(after_seq), state_i64(most));
 	state_return(state, db);
 	return rc < 0 ? (int)rc : r.n;
 }

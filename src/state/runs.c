@@ -42,9 +42,9 @@ int run_take_row(void *arg, const struct state_row *row, struct duct_error *err)
 	int c = 0;
 	struct state_run *r = &rows->runs[rows->n++];
 	*r = (struct state_run){0};
-	const char **texts[] = {&r->id,	    &r->kind,  &r->key,	  &r->queue, &r->parent_id,  &r->flow_id, &r->schedule,
-				&r->partition, &r->input, &r->result, &r->error, &r->checkpoint, &r->tags,	  &r->worker,
-				&r->concurrency_key};
+	const char **texts[] = {&r->id,	     &r->kind,	     &r->key,	    &r->queue,	&r->parent_id,
+				&r->flow_id, &r->schedule,   &r->partition, &r->input,	&r->result,
+				&r->error,   &r->checkpoint, &r->tags,	    &r->worker, &r->concurrency_key};
 	for (size_t i = 0; i < DUCT_LEN(texts); i++)
 		*texts[i] = dup(a, row, c++);
 	r->concurrency_limit = state_row_i64(row, c++);
@@ -66,10 +66,11 @@ int run_take_row(void *arg, const struct state_row *row, struct duct_error *err)
 
 int run_move_partition(struct state_db *db, const char *run_id, const char *to, int64_t now_us, struct duct_error *err)
 {
-	int64_t rc = STATE_RUN(db,
-			       "UPDATE partitions SET state = $1, updated_us = $2, attempts = (SELECT attempt FROM runs WHERE id = $3) "
-			       "WHERE run_id = $3 AND state <> $1",
-			       NULL, NULL, err, state_text(to), state_i64(now_us), state_text(run_id));
+	int64_t rc =
+		STATE_RUN(db,
+			  "UPDATE partitions SET state = $1, updated_us = $2, attempts = (SELECT attempt FROM runs WHERE id = $3) "
+			  "WHERE run_id = $3 AND state <> $1",
+			  NULL, NULL, err, state_text(to), state_i64(now_us), state_text(run_id));
 	return rc < 0 ? (int)rc : 0;
 }
 
@@ -105,12 +106,12 @@ static int claim_partition(struct state_db *db, const struct submit *s, int64_t 
 {
 	if (!s->run->partition || !*s->run->partition)
 		return 0;
-	int64_t rc = STATE_RUN(db,
-			       "INSERT INTO partitions (job, key, state, attempts, run_id, updated_us) VALUES ($1, $2, 'queued', 0, $3, $4) "
-			       "ON CONFLICT (job, key) DO UPDATE SET state = 'queued', attempts = 0, run_id = excluded.run_id, "
-			       "updated_us = excluded.updated_us",
-			       NULL, NULL, err, state_text(s->run->kind), state_text(s->run->partition), state_text(s->id),
-			       state_i64(now));
+	int64_t rc = STATE_RUN(
+		db,
+		"INSERT INTO partitions (job, key, state, attempts, run_id, updated_us) VALUES ($1, $2, 'queued', 0, $3, $4) "
+		"ON CONFLICT (job, key) DO UPDATE SET state = 'queued', attempts = 0, run_id = excluded.run_id, "
+		"updated_us = excluded.updated_us",
+		NULL, NULL, err, state_text(s->run->kind), state_text(s->run->partition), state_text(s->id), state_i64(now));
 	return rc < 0 ? (int)rc : 0;
 }
 
@@ -129,7 +130,9 @@ static int64_t submit_once(struct state_db *db, void *arg, struct duct_error *er
 			return rc;
 		return 1;
 	}
-	rc = STATE_RUN(db, "SELECT " RUN_COLUMNS " FROM runs WHERE id = $1 OR key = $2 AND state IN (1, 2) ORDER BY id = $1 DESC LIMIT 1",
+	rc = STATE_RUN(db,
+		       "SELECT " RUN_COLUMNS
+		       " FROM runs WHERE id = $1 OR key = $2 AND state IN (1, 2) ORDER BY id = $1 DESC LIMIT 1",
 		       run_take_row, &s->rows, err, state_text(s->id), run_text(s->run->key));
 	return rc < 0 ? rc : s->rows.n ? 0 : 2;
 }
@@ -244,8 +247,8 @@ static int64_t cancel(struct state_db *db, void *arg, struct duct_error *err)
 		return rc;
 	if (state > STATE_RUN_RUNNING)
 		return 2;
-	rc = STATE_RUN(db, "UPDATE runs SET cancel_requested = 1, revision = revision + 1 WHERE state = 2 AND " FAMILY, NULL, NULL, err,
-		       state_text(c->id));
+	rc = STATE_RUN(db, "UPDATE runs SET cancel_requested = 1, revision = revision + 1 WHERE state = 2 AND " FAMILY, NULL, NULL,
+		       err, state_text(c->id));
 	if (rc >= 0)
 		rc = STATE_RUN(db,
 			       "UPDATE runs SET state = 5, cancel_requested = 1, finished_us = $2, revision = revision + 1, "
@@ -267,10 +270,11 @@ static int64_t retry(struct state_db *db, void *arg, struct duct_error *err)
 	int64_t now, state = 0, rc;
 	if ((rc = state_clock(db, &now, err)) < 0)
 		return rc;
-	rc = STATE_RUN(db,
-		       "UPDATE runs SET state = 1, attempt = 0, cancel_requested = 0, due_us = $2, finished_us = 0, started_us = 0, "
-		       "error = NULL, result = NULL, revision = revision + 1 WHERE id = $1 AND state IN (4, 5)",
-		       NULL, NULL, err, state_text(c->id), state_i64(now));
+	rc = STATE_RUN(
+		db,
+		"UPDATE runs SET state = 1, attempt = 0, cancel_requested = 0, due_us = $2, finished_us = 0, started_us = 0, "
+		"error = NULL, result = NULL, revision = revision + 1 WHERE id = $1 AND state IN (4, 5)",
+		NULL, NULL, err, state_text(c->id), state_i64(now));
 	if (rc == 0) {
 		rc = STATE_RUN(db, "SELECT state FROM runs WHERE id = $1", run_take_i64, &state, err, state_text(c->id));
 		return rc < 0 ? rc : rc ? 2 : 0;
@@ -309,9 +313,11 @@ static int64_t prune(struct state_db *db, void *arg, struct duct_error *err)
 {
 	struct change *c = arg;
 #define OLD "(SELECT id FROM runs WHERE state > 2 AND finished_us < $1 ORDER BY finished_us, id LIMIT $2)"
-	int64_t rc = STATE_RUN(db, "DELETE FROM run_logs WHERE run_id IN " OLD, NULL, NULL, err, state_i64(c->before_us), state_i64(c->most));
-	return rc < 0 ? rc
-		      : STATE_RUN(db, "DELETE FROM runs WHERE id IN " OLD, NULL, NULL, err, state_i64(c->before_us), state_i64(c->most));
+	int64_t rc = STATE_RUN(db, "DELETE FROM run_logs WHERE run_id IN " OLD, NULL, NULL, err, state_i64(c->before_us),
+			       state_i64(c->most));
+	return rc < 0
+		? rc
+		: STATE_RUN(db, "DELETE FROM runs WHERE id IN " OLD, NULL, NULL, err, state_i64(c->before_us), state_i64(c->most));
 }
 
 int state_run_prune(struct state *state, int64_t before_us, int most, struct duct_error *err)

@@ -18,7 +18,8 @@ struct run_rows {
 state_row_fn run_take_row;
 
 /* The partition that follows this run, if there is one: its state after the run's own. */
-int run_move_partition(struct state_db *db, const char *run_id, const char *state, int64_t now_us, struct duct_error *err) DUCT_CHECKED;
+int run_move_partition(struct state_db *db, const char *run_id, const char *state, int64_t now_us,
+		       struct duct_error *err) DUCT_CHECKED;
 
 /* For callbacks: the first column of the last row. */
 state_row_fn run_take_i64;
