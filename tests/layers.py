@@ -21,8 +21,9 @@ LAYERS = [
     ["lake", "state"],
     ["source", "destination"],
     ["flow"],
-    ["run", "govern", "platform"],
-    ["api", "cli"],
+    ["run", "govern", "platform", "worker"],
+    ["cli"],
+    ["api"],
     ["admin"],
     ["cmd"],
 ]

@@ -2,6 +2,7 @@
 #define API_API_H
 
 #include "api/call.h"
+#include "api/health.h"
 #include "state/checkpoints.h"
 #include "state/state.h"
 
@@ -10,7 +11,9 @@ struct api {
 	const struct duct_log *log;
 	struct state *state;
 	struct checkpoints *checkpoints;
+	struct api_health *health;
 	enum { API_DISPATCH_NONE, API_DISPATCH_LOCAL, API_DISPATCH_DBOS } dispatch;
+	struct dispatch *local; /* what keeps the workers of API_DISPATCH_LOCAL; NULL: nothing does */
 	/* Service-wide defaults. */
 	const char *wire_format; /* DUCTSTREAM_WIRE_FORMAT, NULL when not given */
 	bool wire_enforce;

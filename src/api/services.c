@@ -1,0 +1,9 @@
+#include "api/call.h"
+
+
+const struct api_service *const api_services[] = {
+	&api_flow_service,
+	&api_ddl_service,
+	&api_checkpoint_service,
+	NULL,
+};
