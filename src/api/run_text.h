@@ -5,6 +5,7 @@
 #include <ductstream/v1/schedule.pb-c.h>
 
 #include "api/api.h"
+#include "state/runs.h"
 #include "state/schedules.h"
 
 /* Runs and schedules as messages; everything lives in the arena. *ret is initialised. */

@@ -93,10 +93,10 @@ static int own(struct run_scheduler *s, struct duct_arena *arena, struct duct_er
 
 /* --- what is due --- */
 
-static const char *moment(char to[40], int64_t us)
+static const char *moment(char to[80], int64_t us)
 {
 	struct civil c = civil_of(us / 1000000);
-	(void)snprintf(to, 40, "%04lld-%02d-%02dT%02d:%02d:%02dZ", (long long)c.year, c.month, c.day, c.hour, c.minute, c.second);
+	(void)snprintf(to, 80, "%04lld-%02d-%02dT%02d:%02d:%02dZ", (long long)c.year, c.month, c.day, c.hour, c.minute, c.second);
 	return to;
 }
 
@@ -104,7 +104,7 @@ static const char *moment(char to[40], int64_t us)
 static int do_schedule(struct run_scheduler *s, struct duct_arena *arena, const struct state_schedule *schedule,
 		       struct duct_error *err)
 {
-	char tick[40];
+	char tick[80];
 	int64_t now = now_us(s), next = INT64_MAX;
 	struct run_ticked ticked = {0};
 	struct duct_error why;

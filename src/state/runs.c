@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/mem.h"
 #include "base/uuid.h"
 
 const char *state_run_state_name(enum state_run_state state)
