@@ -14,6 +14,7 @@ enum service_dispatch { SERVICE_DISPATCH_NONE, SERVICE_DISPATCH_LOCAL, SERVICE_D
 
 struct service_settings {
 	char *grpc_listen, *http_listen;
+	int64_t http_max_body_bytes, http_max_connections, http_request_timeout_ms;
 	bool grpc_reflection;
 	int64_t grpc_max_message_bytes, grpc_max_response_bytes;
 	int64_t grpc_threads, grpc_max_streams;
