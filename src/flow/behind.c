@@ -72,11 +72,17 @@ static int outbox_open(struct flow_member *m, const struct duct_pos *at, struct 
 	return 0;
 }
 
+/* Also what an operator has to mend at the destination (a lock, a permission, a disk) holds nobody else up. */
+static bool is_away(int rc)
+{
+	return rc == -DUCT_RETRY || rc == -DUCT_CONFIG;
+}
+
 int flow_behind_open(struct flow_member *m, struct duct_error *err)
 {
 	struct flow_behind *b = m->behind = behind_new(m);
 	int rc = flow_member_open(&b->to, err);
-	if (rc == -DUCT_RETRY && flow_outbox_exists(b->dir)) {
+	if (is_away(rc) && flow_outbox_exists(b->dir)) {
 		log_warn(m->e->user->log, "a secondary destination is away: its changes wait in its outbox",
 			 LOG_STR("error", err->message));
 		to_close(b);
@@ -97,6 +103,7 @@ int flow_behind_begin(struct flow_member *m, const struct duct_pos *pos, struct 
 	flow_position_store(&b->to.written, pos);
 	flow_position_store(&b->to.durable, pos);
 	b->to.has_lsn = pos->lsn;
+	b->to.streaming = true;
 	return outbox_open(m, pos, err);
 }
 
@@ -198,7 +205,7 @@ static void *follower(void *arg)
 		if (!rc || rc == -DUCT_CANCELLED)
 			break;
 		to_close(b);
-		if (rc != -DUCT_RETRY) {
+		if (!is_away(rc)) {
 			b->err = err;
 			atomic_store(&b->failed, true);
 			break;

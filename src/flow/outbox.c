@@ -18,7 +18,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 
-enum { SEGMENT_BYTES = 64 << 20, HEADER = 24, FRAME = 9, MOST_FRAME = 1 << 30 };
+enum { SEGMENT_BYTES = 64 << 20, LIMIT_SEGMENTS = 8, HEADER = 24, FRAME = 9, MOST_FRAME = 1 << 30 };
 static const char magic[8] = "DUCTOUTB";
 
 /* One file. */
@@ -423,17 +423,28 @@ uint64_t flow_outbox_bytes(struct flow_outbox *o)
 	return bytes;
 }
 
+/* Room is made segment by segment, so a small limit has small ones. */
+static uint64_t segment_bytes(const struct flow_outbox *o)
+{
+	bool small = o->limit && o->limit / LIMIT_SEGMENTS < SEGMENT_BYTES;
+	return small ? (uint64_t)o->limit / LIMIT_SEGMENTS : SEGMENT_BYTES;
+}
+
+/* A transaction in parts stays in one segment: it is read with what it began with. */
+static int rotate(struct flow_outbox *o, struct duct_error *err)
+{
+	if (o->torn || o->at == HEADER)
+		return 0;
+	int rc = flow_outbox_sync(o, err);
+	return rc ? rc : add_segment(o, o->written.lsn, err);
+}
+
 int flow_outbox_append(struct flow_outbox *o, const struct duct_changes *changes, struct duct_error *err)
 {
-	if (o->limit && flow_outbox_bytes(o) >= (uint64_t)o->limit)
-		return 0;
-	bool synced = o->at == o->segments[o->n - 1].bytes;
-	if (o->at >= SEGMENT_BYTES && synced &&
-	    !o->torn) { /* a transaction in parts stays in one segment: it is read with what it began with */
-		int rc = add_segment(o, o->written.lsn, err);
-		if (rc)
-			return rc;
-	}
+	bool full = o->limit && flow_outbox_bytes(o) >= (uint64_t)o->limit;
+	int rc = full || o->at >= segment_bytes(o) ? rotate(o, err) : 0; /* what is full can go once it is read */
+	if (rc || full)
+		return rc;
 	o->buf.len = 0;
 	put_relations(o, changes);
 	size_t from = begin_frame(&o->buf);

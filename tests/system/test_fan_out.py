@@ -1,4 +1,4 @@
-"""One slot, several destinations: the same in all of them (issue 5, point 9). Under load and kills: fault/test_fan_out.py."""
+"""One slot, several destinations: the same in all of them (issue 5, point 9). Under load and kills: fault/test_fan_out_faults.py."""
 
 import pytest
 

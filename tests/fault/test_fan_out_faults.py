@@ -147,8 +147,9 @@ def test_a_full_outbox(mirrored, second_lake, tmp_path):
     database, first, flow = mirrored
     primary(flow, second_lake, tmp_path, outbox_limit="1MiB")
     flow.run_until_caught_up()
-    with Workload(database, seed=7):
-        run = flow.start()
+    with Workload(database, seed=7) as load:
+        run = flow.start("--json")
+        run.wait_for(lambda: commits(run) > 5 and load.committed > 20, 60, "some load")
         with away(second_lake):
             run.wait_for(lambda: "an outbox is full" in run.stderr, 60, "the outbox to be full")
         run.wait_for(lambda: "has room again" in run.stderr, 60, "room")
