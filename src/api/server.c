@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "api/api.h"
+#include "api/dispatch.h"
 #include "api/grpc_server.h"
 #include "base/mem.h"
 
@@ -69,10 +70,34 @@ static void fill_api(struct server *server)
 	};
 }
 
+static int open_state(struct server *server, struct duct_error *err)
+{
+	struct state_config config;
+	struct duct_arena arena;
+	duct_arena_init(&arena);
+	int rc = state_config_from_env(&config, &arena, err);
+	rc = rc ? rc : state_open(&server->api.state, &config, err);
+	rc = rc ? rc : checkpoints_open(&server->api.checkpoints, server->api.state, err);
+	duct_arena_done(&arena);
+	return rc;
+}
+
+static int start_dispatch(struct server *server, struct duct_error *err)
+{
+	const struct dispatch_config config = {
+		.state = server->api.state,
+		.log = server->ctx->log,
+		.json_log = server->settings->log_format == SERVICE_LOG_JSON,
+	};
+	return server->api.dispatch == API_DISPATCH_LOCAL ? dispatch_start(&server->api.local, &config, err) : 0;
+}
+
 static int start(struct server *server, struct duct_error *err)
 {
 	fill_api(server);
 	int rc = open_auth(server, err);
+	rc = rc ? rc : open_state(server, err);
+	rc = rc ? rc : start_dispatch(server, err);
 	return rc ? rc : start_grpc(server, err);
 }
 
@@ -91,6 +116,9 @@ static bool stop(struct server *server)
 		log_warn(server->ctx->log, "a method did not end in time, and is cut off");
 		return false;
 	}
+	dispatch_stop(server->api.local);
+	checkpoints_close(server->api.checkpoints);
+	state_close(server->api.state);
 	api_auth_free(server->auth);
 	return true;
 }
