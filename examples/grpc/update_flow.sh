@@ -4,7 +4,5 @@
 . "$(dirname "$0")/common.sh"
 
 need 'FLOW-ID REQUEST.json' "${2:-}"
-request=$(<"$2")
-request=${request/'"flow": {'/'"flow": {"id": "'"$1"'",'}
-request=${request/', "start_immediately": false'/}
-call FlowService/UpdateFlow "$request"
+request=$(sed 's/"id": "[^"]*"/"id": "'"$1"'"/' "$2")
+call FlowService/UpdateFlow "${request%,*}}"

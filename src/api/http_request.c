@@ -12,7 +12,7 @@
 
 enum { INLINE_BODY = 64 << 10, STREAM_BLOCK = 16 << 10 };
 
-static const char json_type[] = "application/json", stream_type[] = "application/x-ndjson";
+static const char json_text[] = "application/json", stream_text[] = "application/x-ndjson";
 
 void *http_request_begin(void *cls, const char *target, struct MHD_Connection *connection)
 {
@@ -308,9 +308,9 @@ static enum MHD_Result give_answer(struct http_request *r)
 	r->phase = HTTP_ANSWERED;
 	if (r->streams)
 		return queue(r, MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, read_stream, r, NULL), MHD_HTTP_OK,
-			     stream_type);
+			     stream_text);
 	size_t n = r->answer.len;
-	const char *type = r->page && r->status == MHD_HTTP_OK ? r->page->content_type : json_type;
+	const char *type = r->page && r->status == MHD_HTTP_OK ? r->page->content_type : json_text;
 	return queue(r, MHD_create_response_from_buffer(n, duct_steal(&r->answer.data), MHD_RESPMEM_MUST_FREE), r->status, type);
 }
 
@@ -341,7 +341,7 @@ static bool has_body(const struct http_request *r)
 static bool is_json(const char *type)
 {
 	size_t n = type ? strcspn(type, "; \t") : 0;
-	return n == sizeof json_type - 1 && strncasecmp(type, json_type, n) == 0;
+	return n == sizeof json_text - 1 && strncasecmp(type, json_text, n) == 0;
 }
 
 /* Page or method; false: there is none, and the answer says so. */

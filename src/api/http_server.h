@@ -3,6 +3,7 @@
 
 #include "api/auth.h"
 #include "api/listen.h"
+#include "base/buf.h"
 
 /*
  * The HTTP listener, on libmicrohttpd: the methods of api_services as JSON (paths: http_routes.h, JSON: json.h), /metrics, /openapi.json,

@@ -3,6 +3,7 @@
 
 #include <jansson.h>
 #include <protobuf-c/protobuf-c.h>
+#include <stdbool.h>
 
 #include "base/arena.h"
 #include "base/buf.h"

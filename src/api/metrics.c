@@ -119,7 +119,8 @@ static void put_reports(struct duct_buf *to, struct state *state)
 	struct reports reports = {0};
 	struct duct_error err;
 	duct_arena_init(&reports.arena);
-	(void)state_reports(state, take_report, &reports, &err); /* without them the names are there, and state_up says why */
+	int rc = state_reports(state, take_report, &reports, &err);
+	(void)rc; /* the names are there all the same, and ductstream_state_up says that the state is not */
 	put_flow_numbers(to, &reports);
 	put_flow_phases(to, &reports);
 	put_flow_positions(to, &reports);

@@ -162,7 +162,7 @@ def test_files_of_every_form_make_the_same_flow(admin, tmp_path):
     for name, text in forms.items():
         path = tmp_path / name
         path.write_text(text)
-        flow = admin.json("flow", "get", "-flow-id", create(admin, path))
+        flow = admin.json("flow", "get", "-flow-id", create(admin, path, "-flow-id", f"form-{name}"))
         made.append((flow["name"], flow["source"]["options"], flow["destinations"]))
     flow = admin.json("flow", "create", "-file", "-", stdin=as_yaml)
     made.append((flow["name"], flow["source"]["options"], flow["destinations"]))

@@ -5,7 +5,6 @@ import os
 import subprocess
 
 import pytest
-import yaml
 
 from lib.api import TOKENS, Server, grpcurl, tokens_file
 from lib.paths import CACHE, ROOT
@@ -41,7 +40,7 @@ def script(service, request):
 
 
 def test_life_of_a_flow(script):
-    flow = script("create_flow")
+    flow = script("create_flow", ID=f"shop-{os.urandom(4).hex()}", START="false")
     assert flow["name"] == "shop" and flow["state"] == "FLOW_STATE_CREATED"
     assert script("get_flow", flow["id"]) == flow
     assert flow["id"] in [one["id"] for one in script("list_flows", 1000)["flows"]]
@@ -58,27 +57,10 @@ def test_life_of_a_flow(script):
 
 @pytest.mark.parametrize("path", FLOWS, ids=lambda path: path.stem)
 def test_every_flow_can_be_created(script, path):
-    flow = script("create_flow", path, ID=f"{path.stem}-{os.urandom(4).hex()}", START="1")
-    assert flow["id"].startswith(path.stem) and flow["state"] == "FLOW_STATE_RUNNING"
+    flow = script("create_flow", path, ID=f"flow-{os.urandom(4).hex()}")
+    assert flow["id"].startswith("flow-") and flow["state"] == "FLOW_STATE_RUNNING"
     script("stop_flow", flow["id"])
     script("delete_flow", flow["id"])
-
-
-def test_the_json_flows_are_the_yaml_flows():
-    """Each case in both forms: the same options of the same connectors."""
-    assert {path.stem for path in FLOWS} >= {path.stem for path in (ROOT / "examples" / "flows").glob("*.yaml")}
-    for path in FLOWS:
-        request = json.loads(path.read_text())
-        assert set(request) == {"flow", "start_immediately"}
-        if not path.with_suffix(".yaml").exists():
-            continue
-        flow, tree = request["flow"], yaml.safe_load(path.with_suffix(".yaml").read_text())
-        ends = [(flow["source"], tree["source"]), *zip(flow["destinations"], tree["destinations"], strict=True)]
-        for sent, written in ends:
-            assert sent["type"] == "ENDPOINT_TYPE_" + written["type"].upper()
-            as_text = {key: ",".join(v) if isinstance(v, list) else str(v).lower() if isinstance(v, bool) else str(v)
-                       for key, v in (written.get("options") or {}).items()}
-            assert sent["options"] == as_text, path
 
 
 def test_other_services(script):
