@@ -43,7 +43,8 @@ void rpc_arm(struct api_grpc *grpc)
 		.stop_fd = -1,
 		.transport = rpc,
 	};
-	if (grpc_server_request_call(grpc->core, &rpc->core, &rpc->details, &rpc->metadata, grpc->cq, grpc->cq, &rpc->tags[RPC_NEW]))
+	if (grpc_server_request_call(grpc->core, &rpc->core, &rpc->details, &rpc->metadata, grpc->cq, grpc->cq,
+				     &rpc->tags[RPC_NEW]))
 		rpc_unref(rpc); /* the server is shutting down */
 }
 
@@ -169,8 +170,8 @@ static enum api_code pack(struct rpc *rpc, const ProtobufCMessage *response, grp
 	size_t n = protobuf_c_message_get_packed_size(response);
 	if (n > rpc->grpc->config.max_response_bytes)
 		return api_fail(&rpc->call, API_RESOURCE_EXHAUSTED,
-				"the answer has %zu bytes, more than the %zu of DUCTSTREAM_GRPC_MAX_RESPONSE: ask for less at once", n,
-				rpc->grpc->config.max_response_bytes);
+				"the answer has %zu bytes, more than the %zu of DUCTSTREAM_GRPC_MAX_RESPONSE: ask for less at once",
+				n, rpc->grpc->config.max_response_bytes);
 	grpc_slice slice = grpc_slice_malloc(n);
 	protobuf_c_message_pack(response, GRPC_SLICE_START_PTR(slice));
 	*ret = buffer_of(slice);
@@ -245,9 +246,10 @@ static enum api_code unpack(struct rpc *rpc, struct api_memory *memory, Protobuf
 	if (!api_strings_valid(input, data, n, where, sizeof where))
 		code = api_fail(&rpc->call, API_INVALID_ARGUMENT, "%s: not valid UTF-8, or with a zero byte", where);
 	else if (!(*ret = protobuf_c_message_unpack(input, &memory->allocator, n, data)))
-		code = memory->over ? api_fail(&rpc->call, API_RESOURCE_EXHAUSTED, "the message needs more than %zu bytes of memory",
-					       memory->limit_bytes)
-				    : api_fail(&rpc->call, API_INVALID_ARGUMENT, "the message is no %s: it cannot be taken apart", input->name);
+		code = memory->over
+			? api_fail(&rpc->call, API_RESOURCE_EXHAUSTED, "the message needs more than %zu bytes of memory",
+				   memory->limit_bytes)
+			: api_fail(&rpc->call, API_INVALID_ARGUMENT, "the message is no %s: it cannot be taken apart", input->name);
 	grpc_slice_unref(slice);
 	return code;
 }
@@ -279,7 +281,8 @@ void rpc_run(struct rpc *rpc)
 		return;
 	if (code == API_OK)
 		rpc->call.message[0] = 0;
-	bool cut_off = code == API_CANCELLED || (code == API_OK && (rpc->route->method->flags & API_STREAM) && atomic_load(&rpc->cancelled));
+	bool cut_off = code == API_CANCELLED ||
+		(code == API_OK && (rpc->route->method->flags & API_STREAM) && atomic_load(&rpc->cancelled));
 	if (cut_off && atomic_load(&rpc->grpc->stopping))
 		code = api_fail(&rpc->call, API_UNAVAILABLE, "the server is shutting down");
 	end_with(rpc, answer, code, rpc->call.message);
@@ -372,8 +375,9 @@ static enum api_code may_call(struct rpc *rpc)
 	enum api_code code = identify(rpc);
 	if (code || rpc->who.role >= needed)
 		return code;
-	return rpc->special ? api_fail(&rpc->call, API_PERMISSION_DENIED, "%s needs the role %s", rpc->special->path + 1, api_role_name(needed))
-			    : api_route_allow(rpc->route, &rpc->call);
+	return rpc->special
+		? api_fail(&rpc->call, API_PERMISSION_DENIED, "%s needs the role %s", rpc->special->path + 1, api_role_name(needed))
+		: api_route_allow(rpc->route, &rpc->call);
 }
 
 static void give_thread(struct rpc *rpc)

@@ -53,7 +53,7 @@ struct rpc {
 
 	int core_cancelled; /* written by the library before RPC_CLOSED */
 	atomic_bool cancelled;
-	atomic_bool over; /* RPC_CLOSED has come because the call ended, by whichever side */
+	atomic_bool over;	     /* RPC_CLOSED has come because the call ended, by whichever side */
 	_Atomic(int64_t) expires_us; /* when the client is given up, INT64_MAX: it is not waited for */
 	struct rpc *newer, *older;   /* all calls that are open */
 

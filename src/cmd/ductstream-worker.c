@@ -68,6 +68,8 @@ static int read_flags(int argc, char **argv, struct flags *f, struct duct_error 
 		{0},
 	};
 	int rc = cli_flags_parse(argc, argv, all, NULL, 0, 0, "", err);
+	cli_unquote(&f->flow_id);
+	cli_unquote(&f->start_lsn);
 	for (const struct cli_flag *flag = all; rc >= 0 && flag->name; flag++) {
 		const char *value = from_environment(flag->name);
 		if (!value)

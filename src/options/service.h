@@ -37,7 +37,7 @@ struct service_settings {
 	char *dbos_app, *dbos_queue, *dbos_schedule;
 	int64_t dbos_max_empty_reads, dbos_max_retries;
 
-	int log_level; /* enum duct_level */
+	int log_level;	/* enum duct_level */
 	int log_format; /* enum service_log_format */
 };
 extern const struct duct_opt service_opts[];
