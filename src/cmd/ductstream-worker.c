@@ -22,7 +22,7 @@ static const char help_text[] =
 	"usage: ductstream-worker -flow-id ID [flags]\n\n"
 	"Runs one flow of the state in a process of its own. One dash or two.\n\n"
 	"  -flow-id ID            the flow\n"
-	"  -max-empty-reads N     end after N polls that brought nothing; 0: never (default)\n"
+	"  -max-empty-reads N     end after N empty polls; 0: never (default)\n"
 	"  -mode cdc|backfill     follow the changes (default), or copy tables and end\n"
 	"  -tables A,B -schemas S what a backfill copies\n"
 	"  -start-lsn LSN         replay from this position\n"
