@@ -288,7 +288,7 @@ enum api_code flow_publication_sync(struct api_call *call, struct flow_source *s
 	if (*mode && !sync && strcmp(mode, "add") != 0)
 		return api_fail(call, API_INVALID_ARGUMENT, "mode: \"%.40s\" is neither add nor sync", mode);
 	enum api_code code = need_publication(call, source, &all);
-	if (!code && all)
+	if (!code && all && sync)
 		code = api_fail(call, API_FAILED_PRECONDITION, "publication \"%.63s\" is FOR ALL TABLES: its tables cannot be chosen",
 				source->publication);
 	for (size_t i = 0; i < n && !code; i++)
@@ -299,6 +299,8 @@ enum api_code flow_publication_sync(struct api_call *call, struct flow_source *s
 		code = members_of(call, source, &members);
 	if (code)
 		return code;
+	for (size_t i = 0; i < wanted.n; i++)
+		wanted.list[i].member |= all;
 	/* A member that is wanted is not an extra one. */
 	for (size_t i = 0; i < members.n; i++)
 		for (size_t k = 0; k < wanted.n; k++)

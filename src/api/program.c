@@ -48,5 +48,5 @@ int api_main(void)
 	if (rc == 0)
 		return 0;
 	cli_print_error(&err);
-	return duct_class_exit_code((enum duct_class)-rc);
+	return duct_class_exit_code((enum duct_class) - rc);
 }

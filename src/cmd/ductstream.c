@@ -17,5 +17,5 @@ static void keep_memory(void)
 int main(int argc, char **argv)
 {
 	keep_memory();
-	return argc == 1 ? api_main() : cli_main(argc, argv);
+	return argc == 1 ? api_main() : cli_main(&cli_ductstream, argc, argv);
 }
