@@ -55,7 +55,7 @@ def create(admin, path, *more):
 
 def commands():
     listed = Admin().ok("completion")
-    return sorted(set(re.findall(r"^\t\t\"([a-z -]+?) ?\"\*?\)", listed, re.MULTILINE)))
+    return sorted(set(re.findall(r"^\t\"([a-z -]+?) ?\"\*?\)", listed, re.MULTILINE)))
 
 
 def test_every_command_has_a_screen_of_help():
