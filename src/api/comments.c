@@ -15,7 +15,7 @@ enum { NAME = 1, MEMBER = 2, LOCATION = 1, LOCATION_PATH = 1, LOCATION_LEADING =
 struct api_comments {
 	struct comment {
 		char *symbol, *text;
-	} *all;
+	} * all;
 	size_t n, cap;
 };
 
@@ -84,8 +84,9 @@ static void add_location(struct api_comments *to, struct api_bytes file, struct 
 	}
 	to->all = duct_grow(to->all, &to->cap, to->n + 1, sizeof *to->all);
 	to->all[to->n++] = (struct comment){
-		.symbol = duct_xasprintf("%.*s.%.*s%s%.*s", (int)package.n, (const char *)package.data, (int)name.n, (const char *)name.data,
-					 n == 4 ? "." : "", (int)member.n, member.n ? (const char *)member.data : ""),
+		.symbol = duct_xasprintf("%.*s.%.*s%s%.*s", (int)package.n, (const char *)package.data, (int)name.n,
+					 (const char *)name.data, n == 4 ? "." : "", (int)member.n,
+					 member.n ? (const char *)member.data : ""),
 		.text = line.data,
 	};
 }

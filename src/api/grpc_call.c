@@ -13,11 +13,12 @@
 #include <grpc/support/time.h>
 
 #include "api/memory.h"
+#include "api/metrics.h"
 #include "base/clock.h"
 #include "base/mem.h"
 
 /* A message may unpack to more memory than it has on the wire. */
-enum { UNPACKED_FACTOR = 16, LARGE_MESSAGE = 64 << 10, SLOW_US = 20000, AVOID_SLOW_US = 1000000 };
+enum { UNPACKED_FACTOR = 16, LARGE_MESSAGE = 64 << 10, SLOW_US = 100000, AVOID_SLOW_US = 1000000 };
 
 /* ---- life */
 
@@ -123,6 +124,9 @@ static void end_with(struct rpc *rpc, grpc_byte_buffer *last, enum api_code code
 	grpc_op ops[3];
 	memset(ops, 0, sizeof ops);
 	size_t n = put_metadata(rpc, ops);
+	int64_t now = duct_mono_us();
+	if (rpc->route && rpc->route->method)
+		api_metrics_call(rpc->route->name, rpc->route->method->name, code, "grpc", now - rpc->began_us);
 	rpc->ended = true;
 	rpc->last = last;
 	if (last)
@@ -133,7 +137,7 @@ static void end_with(struct rpc *rpc, grpc_byte_buffer *last, enum api_code code
 	}
 	ops[n].op = GRPC_OP_SEND_STATUS_FROM_SERVER;
 	ops[n++].data.send_status_from_server.status = (grpc_status_code)code;
-	atomic_store_explicit(&rpc->expires_us, duct_mono_us() + RPC_PATIENCE_US, memory_order_relaxed);
+	atomic_store_explicit(&rpc->expires_us, now + RPC_PATIENCE_US, memory_order_relaxed);
 	start(rpc, ops, n, RPC_ENDED);
 }
 
@@ -288,6 +292,21 @@ void rpc_run(struct rpc *rpc)
 	end_with(rpc, answer, code, rpc->call.message);
 }
 
+static void run_elsewhere(void *arg)
+{
+	rpc_run(arg);
+	rpc_unref(arg);
+}
+
+static bool give(struct rpc *rpc)
+{
+	atomic_fetch_add(&rpc->refs, 1);
+	if (api_pool_give(rpc->grpc->pool, run_elsewhere, rpc, rpc->has_thread))
+		return true;
+	atomic_fetch_sub(&rpc->refs, 1);
+	return false;
+}
+
 /* On this thread when that takes no time, else on another. */
 static void dispatch(struct rpc *rpc)
 {
@@ -302,7 +321,7 @@ static void dispatch(struct rpc *rpc)
 			grpc->slow_until_us = now + AVOID_SLOW_US;
 		return;
 	}
-	if (!work_give(rpc))
+	if (!give(rpc))
 		rpc_end(rpc, API_RESOURCE_EXHAUSTED,
 			rpc->has_thread ? "too many calls stream or wait already (DUCTSTREAM_GRPC_MAX_STREAMS)"
 					: "too many calls wait for a thread already: try again later");
@@ -423,6 +442,7 @@ static void begin(struct rpc *rpc)
 	const char *path = (const char *)GRPC_SLICE_START_PTR(rpc->details.method);
 	size_t n = GRPC_SLICE_LENGTH(rpc->details.method);
 	open_call(rpc);
+	rpc->began_us = duct_mono_us();
 	rpc->route = api_routes_find(grpc->routes, path, n);
 	if (!rpc->route || !rpc->route->method)
 		rpc->special = special_find(grpc, path, n);

@@ -209,18 +209,12 @@ static void name_services(struct api_grpc *grpc)
 
 static void free_all(struct api_grpc *grpc)
 {
-	if (grpc->queue) {
-		duct_queue_free(grpc->queue);
-		pthread_mutex_destroy(&grpc->mutex);
-		pthread_cond_destroy(&grpc->fewer);
-	}
 	if (grpc->cq)
 		grpc_completion_queue_destroy(grpc->cq);
 	grpc_shutdown_blocking();
 	grpc_tls_free(grpc->tls);
 	api_routes_free(grpc->routes);
 	free(grpc->names);
-	free(grpc->workers);
 	free(grpc);
 }
 
@@ -234,8 +228,7 @@ static void give_up(struct api_grpc *grpc)
 		       GRPC_QUEUE_SHUTDOWN)
 			take(grpc, &event);
 	}
-	if (grpc->queue)
-		(void)work_stop(grpc, 1000); /* they have nothing to do */
+	(void)api_pool_stop(grpc->pool, 1000); /* its threads have nothing to do */
 	free_all(grpc);
 }
 
@@ -251,7 +244,7 @@ static int start(struct api_grpc *grpc, struct duct_buf *bound, struct duct_erro
 		return rc;
 	create_core(grpc);
 	rc = bind_all(grpc, &listen, bound, err);
-	rc = rc ? rc : work_start(grpc, err);
+	rc = rc ? rc : api_pool_start(&grpc->pool, config->threads, config->max_streams, err);
 	if (rc)
 		return rc;
 	grpc_server_start(grpc->core);
@@ -290,7 +283,7 @@ bool api_grpc_stop(struct api_grpc *grpc, int drain_ms)
 	grpc->drain_ms = drain_ms;
 	atomic_store(&grpc->stopping, true);
 	pthread_join(grpc->thread, NULL);
-	if (grpc->stuck || !work_stop(grpc, 1000))
+	if (grpc->stuck || !api_pool_stop(grpc->pool, 1000))
 		return false;
 	free_all(grpc);
 	return true;

@@ -54,12 +54,12 @@ struct http_request {
 
 	pthread_mutex_t mutex;
 	pthread_cond_t taken;
-	bool suspended; /* the connection is, and who changes what follows resumes it */
-	bool ready;	/* status and answer are there; what the method says after that is not looked at */
+	bool suspended;	    /* the connection is, and who changes what follows resumes it */
+	bool ready;	    /* status and answer are there; what the method says after that is not looked at */
 	enum api_code told; /* what a cancelled call ended with, API_OK: it was not cancelled */
-	bool streams;	/* the answer is the messages of a stream */
-	bool ended;	/* no more of them will come */
-	bool gone;	/* the client is */
+	bool streams;	    /* the answer is the messages of a stream */
+	bool ended;	    /* no more of them will come */
+	bool gone;	    /* the client is */
 	int status;
 	enum api_code code; /* of an error that is ready */
 	struct duct_buf answer;
@@ -97,8 +97,8 @@ struct api_http {
 /* ---- http_request.c */
 
 void *http_request_begin(void *http, const char *target, struct MHD_Connection *connection);
-enum MHD_Result http_request_take(void *http, struct MHD_Connection *connection, const char *url, const char *verb, const char *version,
-				  const char *data, size_t *n, void **request);
+enum MHD_Result http_request_take(void *http, struct MHD_Connection *connection, const char *url, const char *verb,
+				  const char *version, const char *data, size_t *n, void **request);
 void http_request_completed(void *http, struct MHD_Connection *connection, void **request, enum MHD_RequestTerminationCode why);
 /* Sets cancelled and wakes what waits for it; code: what the client is told at once, unless it has its answer. Not under the request's lock. */
 void http_request_cancel(struct http_request *request, enum api_code code, const char *message);

@@ -221,7 +221,8 @@ static void run_and_answer(struct http_request *r)
 	duct_buf_done(&answer);
 	count(r, code);
 	if (code == API_INTERNAL || code == API_UNKNOWN || code == API_DATA_LOSS)
-		log_error(r->http->log, "call failed", LOG_STR("method", r->match.route->path + 1), LOG_STR("error", r->call.message));
+		log_error(r->http->log, "call failed", LOG_STR("method", r->match.route->path + 1),
+			  LOG_STR("error", r->call.message));
 }
 
 static void fill_page(struct http_request *r)
@@ -307,8 +308,8 @@ static enum MHD_Result give_answer(struct http_request *r)
 	}
 	r->phase = HTTP_ANSWERED;
 	if (r->streams)
-		return queue(r, MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, read_stream, r, NULL), MHD_HTTP_OK,
-			     stream_text);
+		return queue(r, MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, read_stream, r, NULL),
+			     MHD_HTTP_OK, stream_text);
 	size_t n = r->answer.len;
 	const char *type = r->page && r->status == MHD_HTTP_OK ? r->page->content_type : json_text;
 	return queue(r, MHD_create_response_from_buffer(n, duct_steal(&r->answer.data), MHD_RESPMEM_MUST_FREE), r->status, type);
@@ -377,7 +378,8 @@ static enum api_code allow(struct http_request *r)
 	if (r->page && r->who.role >= r->page->role)
 		return API_OK;
 	if (r->page)
-		return api_fail(&r->call, API_PERMISSION_DENIED, "%s needs the role %s", r->page->path, api_role_name(r->page->role));
+		return api_fail(&r->call, API_PERMISSION_DENIED, "%s needs the role %s", r->page->path,
+				api_role_name(r->page->role));
 	if (!route->method)
 		return api_fail(&r->call, API_UNIMPLEMENTED, "%s: this service does not have it", route->path + 1);
 	return api_route_allow(route, &r->call);
@@ -423,7 +425,8 @@ static bool check_timeout(struct http_request *r)
 		return true;
 	if (!http_parse_timeout(plain ? plain : grpc, !plain, &timeout_us)) {
 		refuse(r, API_INVALID_ARGUMENT,
-		       plain ? "X-Timeout: a number of seconds is wanted" : "grpc-timeout: a number and a unit of H M S m u n are wanted");
+		       plain ? "X-Timeout: a number of seconds is wanted"
+			     : "grpc-timeout: a number and a unit of H M S m u n are wanted");
 		return false;
 	}
 	r->call.deadline_us = r->begun_us + timeout_us;
@@ -438,7 +441,8 @@ static bool check_body(struct http_request *r)
 	if (!has_body(r))
 		return true;
 	if (!is_json(header(r, MHD_HTTP_HEADER_CONTENT_TYPE))) {
-		answer_error(r, MHD_HTTP_UNSUPPORTED_MEDIA_TYPE, API_INVALID_ARGUMENT, "Content-Type: a body must be application/json");
+		answer_error(r, MHD_HTTP_UNSUPPORTED_MEDIA_TYPE, API_INVALID_ARGUMENT,
+			     "Content-Type: a body must be application/json");
 		return false;
 	}
 	r->too_large = length && strtoull(length, NULL, 10) > most;
@@ -467,7 +471,8 @@ static void examine(struct http_request *r, const char *verb)
 		refuse(r, API_UNAVAILABLE, "the server is shutting down");
 	else if (foreign)
 		refuse(r, API_PERMISSION_DENIED, foreign);
-	else if (http_page_find(r->target, strcspn(r->target, "?")) ? find_target(r, verb) && check_caller(r) : check_caller(r) && find_target(r, verb))
+	else if (http_page_find(r->target, strcspn(r->target, "?")) ? find_target(r, verb) && check_caller(r)
+								    : check_caller(r) && find_target(r, verb))
 		(void)(check_role(r) && check_timeout(r) && check_body(r));
 	if (r->match.route && r->ready)
 		count(r, r->code);
@@ -477,8 +482,8 @@ static void examine(struct http_request *r, const char *verb)
 static enum MHD_Result start(struct http_request *r)
 {
 	const struct api_method *method = r->page ? NULL : r->match.route->method;
-	bool here = r->page ? !r->page->works :
-			      r->http->config.inline_quick && method->flags & API_QUICK && r->body.len <= INLINE_BODY;
+	bool here =
+		r->page ? !r->page->works : r->http->config.inline_quick && method->flags & API_QUICK && r->body.len <= INLINE_BODY;
 	http_conn_expect(r->http, r->conn, 0);
 	r->phase = HTTP_WORK;
 	if (here) {
@@ -523,8 +528,8 @@ static void take_body(struct http_request *r, const char *data, size_t n)
 	answer_error(r, MHD_HTTP_CONTENT_TOO_LARGE, API_RESOURCE_EXHAUSTED, message);
 }
 
-enum MHD_Result http_request_take(void *cls, struct MHD_Connection *connection, const char *url, const char *verb, const char *version,
-				  const char *data, size_t *n, void **slot)
+enum MHD_Result http_request_take(void *cls, struct MHD_Connection *connection, const char *url, const char *verb,
+				  const char *version, const char *data, size_t *n, void **slot)
 {
 	(void)cls;
 	(void)connection;
@@ -546,7 +551,6 @@ enum MHD_Result http_request_take(void *cls, struct MHD_Connection *connection, 
 			return MHD_YES;
 		}
 		return r->ready ? answer(r) : start(r);
-	default:
-		return answer(r);
+	default: return answer(r);
 	}
 }

@@ -157,7 +157,8 @@ enum http_found http_route_find(const struct api_routes *routes, const char *ver
 /* ---- its request */
 
 /* %41 and, in a query, + for a space. Whatever comes out must be UTF-8 without NUL. */
-static int decode(const char *text, size_t n, bool query, struct duct_arena *arena, char **ret, const char *what, struct duct_error *err)
+static int decode(const char *text, size_t n, bool query, struct duct_arena *arena, char **ret, const char *what,
+		  struct duct_error *err)
 {
 	char *out = duct_arena_alloc(arena, n + 1);
 	size_t len = 0;
@@ -242,7 +243,8 @@ static json_t *get_holder(json_t *root, const ProtobufCMessageDescriptor **d, ch
 }
 
 /* path: from the path of the request, where it may say what the body says too. name is written to. */
-static int put_field(json_t *root, const ProtobufCMessageDescriptor *d, char *name, const char *value, bool path, struct duct_error *err)
+static int put_field(json_t *root, const ProtobufCMessageDescriptor *d, char *name, const char *value, bool path,
+		     struct duct_error *err)
 {
 	char whole[128];
 	snprintf(whole, sizeof whole, "%s", name);
@@ -290,12 +292,13 @@ static int put_query(json_t *root, const struct http_match *match, struct duct_a
 		while (split < n && at[split] != '=')
 			split++;
 		char *name, *value;
-		if (n && (decode(at, split, true, arena, &name, "query", err) ||
-			  decode(at + split + (split < n), n - split - (split < n), true, arena, &value, name, err)))
+		if (n &&
+		    (decode(at, split, true, arena, &name, "query", err) ||
+		     decode(at + split + (split < n), n - split - (split < n), true, arena, &value, name, err)))
 			return -err->class;
 		if (n && (strcmp(name, "dsn") == 0 || strncmp(name, "options.", 8) == 0))
-			return duct_fail(err, DUCT_CONFIG, "%s: not in a query, where secrets would be written down: POST /v1/%s", name,
-					 match->resource->method);
+			return duct_fail(err, DUCT_CONFIG, "%s: not in a query, where secrets would be written down: POST /v1/%s",
+					 name, match->resource->method);
 		if (n && put_field(root, d, name, value, false, err))
 			return -err->class;
 		at += n + (at[n] == '&');
@@ -303,7 +306,8 @@ static int put_query(json_t *root, const struct http_match *match, struct duct_a
 	return 0;
 }
 
-static int build(const struct http_match *match, json_t *root, struct duct_arena *arena, ProtobufCMessage **ret, struct duct_error *err)
+static int build(const struct http_match *match, json_t *root, struct duct_arena *arena, ProtobufCMessage **ret,
+		 struct duct_error *err)
 {
 	if (match->resource && !json_is_object(root))
 		return duct_fail(err, DUCT_CONFIG, "the body must be an object");

@@ -114,9 +114,9 @@ static struct MHD_Daemon *start_daemon(struct api_http *http, int fd)
 	tls[n] = (struct MHD_OptionItem){MHD_OPTION_END, 0, NULL};
 	return MHD_start_daemon(flags, 0, NULL, NULL, http_request_take, http, MHD_OPTION_EXTERNAL_LOGGER, log_line, http,
 				MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned)config->max_connections,
-				MHD_OPTION_URI_LOG_CALLBACK, http_request_begin, http, MHD_OPTION_NOTIFY_COMPLETED, http_request_completed,
-				http, MHD_OPTION_NOTIFY_CONNECTION, http_connection_changed, http, MHD_OPTION_STRICT_FOR_CLIENT, 1,
-				MHD_OPTION_ARRAY, tls, MHD_OPTION_END);
+				MHD_OPTION_URI_LOG_CALLBACK, http_request_begin, http, MHD_OPTION_NOTIFY_COMPLETED,
+				http_request_completed, http, MHD_OPTION_NOTIFY_CONNECTION, http_connection_changed, http,
+				MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_ARRAY, tls, MHD_OPTION_END);
 }
 
 static int start_listener(struct api_http *http, const char *address, bool may_be_missing, struct duct_error *err)
@@ -147,7 +147,7 @@ static int start_listeners(struct api_http *http, const struct api_listen *liste
 		size_t before = http->ndaemons;
 		rc = start_listener(http, listen->at[i], listen->without_host && i > 0, err);
 		if (rc == 0 && http->ndaemons > before)
-			duct_buf_printf(&bound, "%s%.*s:%d", before ? ", " : "", (int)(strrchr(listen->at[i], ':') - listen->at[i]),
+			duct_buf_printf(&bound, "%s%.*s:%d", before ? " " : "", (int)(strrchr(listen->at[i], ':') - listen->at[i]),
 					listen->at[i], http->port);
 	}
 	if (rc == 0)
@@ -159,8 +159,9 @@ static int start_listeners(struct api_http *http, const struct api_listen *liste
 static int protect(struct api_http *http, struct api_listen *listen, struct duct_error *err)
 {
 	const struct api_http_config *config = &http->config;
-	const struct api_protection protection = {
-		.tls = config->cert_file, .tokens = api_auth_has_tokens(config->auth), .certificates = http->certificates};
+	const struct api_protection protection = {.tls = config->cert_file,
+						  .tokens = api_auth_has_tokens(config->auth),
+						  .certificates = http->certificates};
 	if (api_listen_resolve(listen, setting, config->address, err) ||
 	    api_listen_check(listen, setting, config->address, &protection, err))
 		return -err->class;

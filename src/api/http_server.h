@@ -21,10 +21,10 @@ struct api_http_config {
 	struct api_auth *auth;
 	const struct duct_log *log;
 	const struct api_service *const *services;
-	const char *address;		      /* DUCTSTREAM_HTTP_LISTEN */
-	const char *cert_file, *key_file;     /* NULL: no TLS */
-	const char *client_ca_file;	      /* NULL: clients show no certificate */
-	bool inline_quick;		      /* as for gRPC */
+	const char *address;		  /* DUCTSTREAM_HTTP_LISTEN */
+	const char *cert_file, *key_file; /* NULL: no TLS */
+	const char *client_ca_file;	  /* NULL: clients show no certificate */
+	bool inline_quick;		  /* as for gRPC */
 	size_t max_body_bytes;
 	int threads, max_streams;
 	int max_connections;

@@ -20,8 +20,8 @@ void http_peer(struct http_request *request, char *to, size_t size)
 	const union MHD_ConnectionInfo *info = MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
 	if (info && info->client_addr)
 		getnameinfo(info->client_addr,
-			    info->client_addr->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in), host,
-			    sizeof host, port, sizeof port, NI_NUMERICHOST | NI_NUMERICSERV);
+			    info->client_addr->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in),
+			    host, sizeof host, port, sizeof port, NI_NUMERICHOST | NI_NUMERICSERV);
 	snprintf(to, size, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
 }
 
@@ -40,7 +40,7 @@ static bool certificate_name(struct http_request *request, char *to, size_t size
 	if (gnutls_x509_crt_init(&certificate) != 0)
 		return false;
 	bool ok = gnutls_x509_crt_import(certificate, &chain[0], GNUTLS_X509_FMT_DER) == 0 &&
-		  gnutls_x509_crt_get_dn_by_oid(certificate, GNUTLS_OID_X520_COMMON_NAME, 0, 0, to, &size) == 0;
+		gnutls_x509_crt_get_dn_by_oid(certificate, GNUTLS_OID_X520_COMMON_NAME, 0, 0, to, &size) == 0;
 	gnutls_x509_crt_deinit(certificate);
 	return ok;
 }

@@ -36,13 +36,13 @@ void api_json_write(struct duct_buf *to, const ProtobufCMessage *message, unsign
  * never quoted: they may be secrets. How large a text may be is the caller's to say.
  */
 enum { API_JSON_DEPTH = 100, API_JSON_VALUES = 250000 };
-int api_json_read(ProtobufCMessage **ret, const ProtobufCMessageDescriptor *descriptor, struct duct_arena *arena, const char *text, size_t n,
-		  struct duct_error *err) DUCT_CHECKED;
+int api_json_read(ProtobufCMessage **ret, const ProtobufCMessageDescriptor *descriptor, struct duct_arena *arena, const char *text,
+		  size_t n, struct duct_error *err) DUCT_CHECKED;
 
 /* The two halves of it, for those who put something in between. *ret: json_decref(). */
 int api_json_parse(json_t **ret, const char *text, size_t n, struct duct_error *err) DUCT_CHECKED;
-int api_json_read_parsed(ProtobufCMessage **ret, const ProtobufCMessageDescriptor *descriptor, struct duct_arena *arena, json_t *from,
-			 struct duct_error *err) DUCT_CHECKED;
+int api_json_read_parsed(ProtobufCMessage **ret, const ProtobufCMessageDescriptor *descriptor, struct duct_arena *arena,
+			 json_t *from, struct duct_error *err) DUCT_CHECKED;
 
 /* The field with that name in either spelling, or NULL. */
 const ProtobufCFieldDescriptor *api_json_field(const ProtobufCMessageDescriptor *descriptor, const char *name, size_t n);

@@ -32,8 +32,8 @@ static void find(struct reader *r, const char *fmt, ...)
 	va_start(args, fmt);
 	vsnprintf(text, sizeof text, fmt, args);
 	va_end(args);
-	duct_buf_printf(&r->findings, "%s%s%s%s", r->nfindings > 1 ? "; " : "", r->path.len ? r->path.data : "", r->path.len ? ": " : "",
-			text);
+	duct_buf_printf(&r->findings, "%s%s%s%s", r->nfindings > 1 ? "; " : "", r->path.len ? r->path.data : "",
+			r->path.len ? ": " : "", text);
 }
 
 /* Names from outside go into messages with what cannot be printed replaced, and not without end. */
@@ -82,20 +82,14 @@ static void climb(struct reader *r, size_t before)
 static const char *kind_of(const json_t *v)
 {
 	switch (json_typeof(v)) {
-	case JSON_OBJECT:
-		return "an object";
-	case JSON_ARRAY:
-		return "a list";
-	case JSON_STRING:
-		return "a string";
+	case JSON_OBJECT: return "an object";
+	case JSON_ARRAY: return "a list";
+	case JSON_STRING: return "a string";
 	case JSON_INTEGER:
-	case JSON_REAL:
-		return "a number";
+	case JSON_REAL: return "a number";
 	case JSON_TRUE:
-	case JSON_FALSE:
-		return "true or false";
-	default:
-		return "null";
+	case JSON_FALSE: return "true or false";
+	default: return "null";
 	}
 }
 
@@ -137,7 +131,8 @@ static bool read_signed(struct reader *r, json_t *v, int bits, int64_t *ret)
 		fits = d == floor(d) && d >= -limit && d < limit;
 		n = fits ? (int64_t)d : 0;
 	} else if (json_is_string(v))
-		fits = strlen(json_string_value(v)) == json_string_length(v) && parse_integer(json_string_value(v), &n, &unused, true);
+		fits = strlen(json_string_value(v)) == json_string_length(v) &&
+			parse_integer(json_string_value(v), &n, &unused, true);
 	else
 		return wrong_kind(r, "a whole number", v);
 	if (!fits || (bits == 32 && (n < INT32_MIN || n > INT32_MAX))) {
@@ -162,7 +157,8 @@ static bool read_unsigned(struct reader *r, json_t *v, int bits, uint64_t *ret)
 		fits = d == floor(d) && d >= 0 && d < limit;
 		n = fits ? (uint64_t)d : 0;
 	} else if (json_is_string(v))
-		fits = strlen(json_string_value(v)) == json_string_length(v) && parse_integer(json_string_value(v), &unused, &n, false);
+		fits = strlen(json_string_value(v)) == json_string_length(v) &&
+			parse_integer(json_string_value(v), &unused, &n, false);
 	else
 		return wrong_kind(r, "a whole number", v);
 	if (!fits || (bits == 32 && n > UINT32_MAX)) {
@@ -187,7 +183,8 @@ static bool read_double(struct reader *r, json_t *v, bool single, double *ret)
 			d = *text == '-' ? -INFINITY : INFINITY;
 		else {
 			d = strtod(text, &end);
-			if (end == text || (size_t)(end - text) != json_string_length(v) || strspn(text, "+-.0123456789eE") != strlen(text) || isinf(d)) {
+			if (end == text || (size_t)(end - text) != json_string_length(v) ||
+			    strspn(text, "+-.0123456789eE") != strlen(text) || isinf(d)) {
 				find(r, "a number, \"NaN\", \"Infinity\" or \"-Infinity\" is wanted here");
 				return false;
 			}
@@ -312,7 +309,8 @@ static bool take_zone(const char **at, int *ret_seconds)
 	*ret_seconds = 0;
 	if (sign == 'Z' || sign == 'z')
 		return true;
-	if ((sign != '+' && sign != '-') || !take_digits(at, 2, 0, 23, &hours) || !take_char(at, ':') || !take_digits(at, 2, 0, 59, &minutes))
+	if ((sign != '+' && sign != '-') || !take_digits(at, 2, 0, 23, &hours) || !take_char(at, ':') ||
+	    !take_digits(at, 2, 0, 59, &minutes))
 		return false;
 	*ret_seconds = (sign == '-' ? -1 : 1) * (hours * 3600 + minutes * 60);
 	return true;
@@ -366,35 +364,25 @@ static bool read_value(struct reader *r, const ProtobufCFieldDescriptor *f, json
 	switch (f->type) {
 	case PROTOBUF_C_TYPE_INT32:
 	case PROTOBUF_C_TYPE_SINT32:
-	case PROTOBUF_C_TYPE_SFIXED32:
-		return read_signed(r, v, 32, &n) && (*(int32_t *)at = (int32_t)n, true);
+	case PROTOBUF_C_TYPE_SFIXED32: return read_signed(r, v, 32, &n) && (*(int32_t *)at = (int32_t)n, true);
 	case PROTOBUF_C_TYPE_INT64:
 	case PROTOBUF_C_TYPE_SINT64:
-	case PROTOBUF_C_TYPE_SFIXED64:
-		return read_signed(r, v, 64, at);
+	case PROTOBUF_C_TYPE_SFIXED64: return read_signed(r, v, 64, at);
 	case PROTOBUF_C_TYPE_UINT32:
-	case PROTOBUF_C_TYPE_FIXED32:
-		return read_unsigned(r, v, 32, &u) && (*(uint32_t *)at = (uint32_t)u, true);
+	case PROTOBUF_C_TYPE_FIXED32: return read_unsigned(r, v, 32, &u) && (*(uint32_t *)at = (uint32_t)u, true);
 	case PROTOBUF_C_TYPE_UINT64:
-	case PROTOBUF_C_TYPE_FIXED64:
-		return read_unsigned(r, v, 64, at);
-	case PROTOBUF_C_TYPE_FLOAT:
-		return read_double(r, v, true, &d) && (*(float *)at = (float)d, true);
-	case PROTOBUF_C_TYPE_DOUBLE:
-		return read_double(r, v, false, at);
+	case PROTOBUF_C_TYPE_FIXED64: return read_unsigned(r, v, 64, at);
+	case PROTOBUF_C_TYPE_FLOAT: return read_double(r, v, true, &d) && (*(float *)at = (float)d, true);
+	case PROTOBUF_C_TYPE_DOUBLE: return read_double(r, v, false, at);
 	case PROTOBUF_C_TYPE_BOOL:
 		if (!json_is_boolean(v))
 			return wrong_kind(r, "true or false", v);
 		*(protobuf_c_boolean *)at = json_is_true(v);
 		return true;
-	case PROTOBUF_C_TYPE_ENUM:
-		return read_enum(r, f->descriptor, v, at);
-	case PROTOBUF_C_TYPE_STRING:
-		return read_string(r, v, at);
-	case PROTOBUF_C_TYPE_BYTES:
-		return read_bytes(r, v, at);
-	case PROTOBUF_C_TYPE_MESSAGE:
-		return read_message(r, f->descriptor, v, at);
+	case PROTOBUF_C_TYPE_ENUM: return read_enum(r, f->descriptor, v, at);
+	case PROTOBUF_C_TYPE_STRING: return read_string(r, v, at);
+	case PROTOBUF_C_TYPE_BYTES: return read_bytes(r, v, at);
+	case PROTOBUF_C_TYPE_MESSAGE: return read_message(r, f->descriptor, v, at);
 	}
 	return false;
 }

@@ -38,7 +38,8 @@ static bool is_camel(const char *name, const char *text, size_t n)
 const ProtobufCFieldDescriptor *api_json_field(const ProtobufCMessageDescriptor *d, const char *name, size_t n)
 {
 	for (unsigned i = 0; i < d->n_fields; i++)
-		if (is_camel(d->fields[i].name, name, n) || (strlen(d->fields[i].name) == n && memcmp(d->fields[i].name, name, n) == 0))
+		if (is_camel(d->fields[i].name, name, n) ||
+		    (strlen(d->fields[i].name) == n && memcmp(d->fields[i].name, name, n) == 0))
 			return &d->fields[i];
 	return NULL;
 }
@@ -88,17 +89,12 @@ size_t api_json_element_size(ProtobufCType type)
 	case PROTOBUF_C_TYPE_SFIXED64:
 	case PROTOBUF_C_TYPE_UINT64:
 	case PROTOBUF_C_TYPE_FIXED64:
-	case PROTOBUF_C_TYPE_DOUBLE:
-		return 8;
-	case PROTOBUF_C_TYPE_BOOL:
-		return sizeof(protobuf_c_boolean);
+	case PROTOBUF_C_TYPE_DOUBLE: return 8;
+	case PROTOBUF_C_TYPE_BOOL: return sizeof(protobuf_c_boolean);
 	case PROTOBUF_C_TYPE_STRING:
-	case PROTOBUF_C_TYPE_MESSAGE:
-		return sizeof(void *);
-	case PROTOBUF_C_TYPE_BYTES:
-		return sizeof(ProtobufCBinaryData);
-	default:
-		return 4;
+	case PROTOBUF_C_TYPE_MESSAGE: return sizeof(void *);
+	case PROTOBUF_C_TYPE_BYTES: return sizeof(ProtobufCBinaryData);
+	default: return 4;
 	}
 }
 
@@ -160,37 +156,19 @@ static void put_value(struct duct_buf *to, const ProtobufCFieldDescriptor *f, co
 	switch (f->type) {
 	case PROTOBUF_C_TYPE_INT32:
 	case PROTOBUF_C_TYPE_SINT32:
-	case PROTOBUF_C_TYPE_SFIXED32:
-		duct_buf_printf(to, "%" PRId32, *(const int32_t *)at);
-		return;
+	case PROTOBUF_C_TYPE_SFIXED32: duct_buf_printf(to, "%" PRId32, *(const int32_t *)at); return;
 	case PROTOBUF_C_TYPE_UINT32:
-	case PROTOBUF_C_TYPE_FIXED32:
-		duct_buf_printf(to, "%" PRIu32, *(const uint32_t *)at);
-		return;
+	case PROTOBUF_C_TYPE_FIXED32: duct_buf_printf(to, "%" PRIu32, *(const uint32_t *)at); return;
 	case PROTOBUF_C_TYPE_INT64:
 	case PROTOBUF_C_TYPE_SINT64:
-	case PROTOBUF_C_TYPE_SFIXED64:
-		duct_buf_printf(to, "\"%" PRId64 "\"", *(const int64_t *)at);
-		return;
+	case PROTOBUF_C_TYPE_SFIXED64: duct_buf_printf(to, "\"%" PRId64 "\"", *(const int64_t *)at); return;
 	case PROTOBUF_C_TYPE_UINT64:
-	case PROTOBUF_C_TYPE_FIXED64:
-		duct_buf_printf(to, "\"%" PRIu64 "\"", *(const uint64_t *)at);
-		return;
-	case PROTOBUF_C_TYPE_FLOAT:
-		put_double(to, *(const float *)at, true);
-		return;
-	case PROTOBUF_C_TYPE_DOUBLE:
-		put_double(to, *(const double *)at, false);
-		return;
-	case PROTOBUF_C_TYPE_BOOL:
-		duct_buf_puts(to, *(const protobuf_c_boolean *)at ? "true" : "false");
-		return;
-	case PROTOBUF_C_TYPE_ENUM:
-		put_enum(to, f->descriptor, *(const int *)at);
-		return;
-	case PROTOBUF_C_TYPE_STRING:
-		put_text(to, *(const char *const *)at);
-		return;
+	case PROTOBUF_C_TYPE_FIXED64: duct_buf_printf(to, "\"%" PRIu64 "\"", *(const uint64_t *)at); return;
+	case PROTOBUF_C_TYPE_FLOAT: put_double(to, *(const float *)at, true); return;
+	case PROTOBUF_C_TYPE_DOUBLE: put_double(to, *(const double *)at, false); return;
+	case PROTOBUF_C_TYPE_BOOL: duct_buf_puts(to, *(const protobuf_c_boolean *)at ? "true" : "false"); return;
+	case PROTOBUF_C_TYPE_ENUM: put_enum(to, f->descriptor, *(const int *)at); return;
+	case PROTOBUF_C_TYPE_STRING: put_text(to, *(const char *const *)at); return;
 	case PROTOBUF_C_TYPE_BYTES: {
 		const ProtobufCBinaryData *bytes = at;
 		duct_buf_putc(to, '"');
@@ -198,8 +176,7 @@ static void put_value(struct duct_buf *to, const ProtobufCFieldDescriptor *f, co
 		duct_buf_putc(to, '"');
 		return;
 	}
-	case PROTOBUF_C_TYPE_MESSAGE:
-		put_message(to, *(const ProtobufCMessage *const *)at, flags);
+	case PROTOBUF_C_TYPE_MESSAGE: put_message(to, *(const ProtobufCMessage *const *)at, flags);
 	}
 }
 
@@ -266,8 +243,8 @@ static bool is_there(const ProtobufCMessage *message, const ProtobufCFieldDescri
 	if (f->type == PROTOBUF_C_TYPE_MESSAGE)
 		return *(const void *const *)at != NULL;
 	if (f->label == PROTOBUF_C_LABEL_OPTIONAL) /* strings have no flag of their own: NULL is absent, and so is the default */
-		return f->type == PROTOBUF_C_TYPE_STRING ? *(const void *const *)at && *(const void *const *)at != f->default_value :
-							   *(const protobuf_c_boolean *)quantifier;
+		return f->type == PROTOBUF_C_TYPE_STRING ? *(const void *const *)at && *(const void *const *)at != f->default_value
+							 : *(const protobuf_c_boolean *)quantifier;
 	return f->label == PROTOBUF_C_LABEL_REQUIRED || flags & API_JSON_DEFAULTS || !is_zero(f, at);
 }
 

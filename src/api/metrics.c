@@ -9,10 +9,10 @@
 #include "base/metrics.h"
 #include "state/counts.h"
 
-static struct duct_metric requests = DUCT_METRIC_COUNTER("ductstream_api_requests_total", "calls that have ended, by their code", "service",
-							 "method", "code", "transport");
+static struct duct_metric requests = DUCT_METRIC_COUNTER("ductstream_api_requests_total", "calls that have ended, by their code",
+							 "service", "method", "code", "transport");
 static struct duct_metric request_seconds = DUCT_METRIC_HISTOGRAM("ductstream_api_request_seconds", "how long calls took",
-								   duct_metric_seconds, "service", "method", "transport");
+								  duct_metric_seconds, "service", "method", "transport");
 static struct duct_metric build_info = DUCT_METRIC_GAUGE("ductstream_build_info", "1, with the version of this program", "version");
 
 void api_metrics_start(void)
@@ -54,7 +54,7 @@ struct reports {
 		const char *flow;
 		json_t *report;
 		int64_t at_us;
-	} *all;
+	} * all;
 	size_t n, cap;
 };
 
@@ -77,7 +77,8 @@ static void put_flow_numbers(struct duct_buf *to, const struct reports *reports)
 		for (size_t i = 0; i < reports->n; i++) {
 			const json_t *value = json_object_get(reports->all[i].report, flow_metrics[m].member);
 			if (json_is_number(value))
-				duct_metrics_sample(to, flow_metrics[m].name, (const char *const[]){"flow", reports->all[i].flow, NULL},
+				duct_metrics_sample(to, flow_metrics[m].name,
+						    (const char *const[]){"flow", reports->all[i].flow, NULL},
 						    json_number_value(value) * flow_metrics[m].scale);
 		}
 	}
@@ -93,7 +94,8 @@ static void put_flow_positions(struct duct_buf *to, const struct reports *report
 			uint32_t high, low;
 			if (lsn && sscanf(lsn, "%" SCNx32 "/%" SCNx32, &high, &low) == 2)
 				duct_metrics_sample(to, name,
-						    (const char *const[]){"flow", reports->all[i].flow, "position", positions[p], NULL},
+						    (const char *const[]){"flow", reports->all[i].flow, "position", positions[p],
+									  NULL},
 						    (double)((uint64_t)high << 32 | low));
 		}
 }
@@ -105,7 +107,8 @@ static void put_flow_phases(struct duct_buf *to, const struct reports *reports)
 	for (size_t i = 0; i < reports->n; i++) {
 		const char *phase = json_string_value(json_object_get(reports->all[i].report, "phase"));
 		if (phase)
-			duct_metrics_sample(to, phase_name, (const char *const[]){"flow", reports->all[i].flow, "phase", phase, NULL}, 1);
+			duct_metrics_sample(to, phase_name,
+					    (const char *const[]){"flow", reports->all[i].flow, "phase", phase, NULL}, 1);
 	}
 	int64_t now = duct_wall_us();
 	duct_metrics_head(to, age_name, DUCT_GAUGE, "how long ago the flow's worker said all this");

@@ -58,22 +58,16 @@ static json_t *message_schema(struct writer *w, const ProtobufCMessageDescriptor
 static json_t *value_schema(struct writer *w, const ProtobufCFieldDescriptor *f)
 {
 	switch (f->type) {
-	case PROTOBUF_C_TYPE_BOOL:
-		return json_pack("{ss}", "type", "boolean");
-	case PROTOBUF_C_TYPE_STRING:
-		return json_pack("{ss}", "type", "string");
-	case PROTOBUF_C_TYPE_BYTES:
-		return json_pack("{ssss}", "type", "string", "contentEncoding", "base64");
+	case PROTOBUF_C_TYPE_BOOL: return json_pack("{ss}", "type", "boolean");
+	case PROTOBUF_C_TYPE_STRING: return json_pack("{ss}", "type", "string");
+	case PROTOBUF_C_TYPE_BYTES: return json_pack("{ssss}", "type", "string", "contentEncoding", "base64");
 	case PROTOBUF_C_TYPE_FLOAT:
-	case PROTOBUF_C_TYPE_DOUBLE:
-		return json_pack("{ss}", "type", "number");
-	case PROTOBUF_C_TYPE_ENUM:
-		return enum_schema(w, f->descriptor);
-	case PROTOBUF_C_TYPE_MESSAGE:
-		return message_schema(w, f->descriptor);
+	case PROTOBUF_C_TYPE_DOUBLE: return json_pack("{ss}", "type", "number");
+	case PROTOBUF_C_TYPE_ENUM: return enum_schema(w, f->descriptor);
+	case PROTOBUF_C_TYPE_MESSAGE: return message_schema(w, f->descriptor);
 	default:
-		return api_json_element_size(f->type) == 8 ? json_pack("{ssss}", "type", "string", "format", "int64") :
-							     json_pack("{ssss}", "type", "integer", "format", "int32");
+		return api_json_element_size(f->type) == 8 ? json_pack("{ssss}", "type", "string", "format", "int64")
+							   : json_pack("{ssss}", "type", "integer", "format", "int32");
 	}
 }
 
@@ -137,8 +131,8 @@ static void add_answers(struct writer *w, json_t *to, const struct api_route *ro
 	json_object_set_new(content, stream ? "application/x-ndjson" : "application/json",
 			    json_pack("{so}", "schema", message_schema(w, route->output)));
 	json_object_set_new(to, "responses",
-			    json_pack("{s{ssso}so}", "200", "description", stream ? "one object a line" : "done", "content", content, "default",
-				      ref_to("responses", "Error")));
+			    json_pack("{s{ssso}so}", "200", "description", stream ? "one object a line" : "done", "content",
+				      content, "default", ref_to("responses", "Error")));
 }
 
 static void add_body(struct writer *w, json_t *to, const struct api_route *route)
@@ -200,8 +194,9 @@ static const char *shown_pattern(const char *pattern)
 static void add_path_parameters(json_t *to, const char *shown)
 {
 	for (const char *at = shown; (at = strchr(at, '{')); at++)
-		json_array_append_new(to, json_pack("{ss%sssbs{ss}}", "name", at + 1, strcspn(at, "}") - 1, "in", "path", "required", 1, "schema",
-						    "type", "string"));
+		json_array_append_new(to,
+				      json_pack("{ss%sssbs{ss}}", "name", at + 1, strcspn(at, "}") - 1, "in", "path", "required", 1,
+						"schema", "type", "string"));
 }
 
 static bool is_in_path(const char *pattern, const char *field)
@@ -263,8 +258,9 @@ static void add_page(struct writer *w, const char *path, const char *summary, co
 {
 	json_t *content = json_object();
 	json_object_set_new(content, type, json_object());
-	json_t *to = json_pack("{sssss[s]s{s{ssso}so}}", "operationId", path + 1, "summary", summary, "tags", "service", "responses", "200",
-			       "description", "done", "content", content, "default", ref_to("responses", "Error"));
+	json_t *to =
+		json_pack("{sssss[s]s{s{ssso}so}}", "operationId", path + 1, "summary", summary, "tags", "service", "responses",
+			  "200", "description", "done", "content", content, "default", ref_to("responses", "Error"));
 	if (path[strlen(path) - 1] == 'z')
 		json_object_set_new(to, "security", json_array());
 	set_operation(w, path, "GET", to);
@@ -273,9 +269,10 @@ static void add_page(struct writer *w, const char *path, const char *summary, co
 static json_t *components(struct writer *w)
 {
 	json_object_set_new(w->schemas, "Error",
-			    json_pack("{sss{s{ssss}s{ssss}s{ssss}}}", "type", "object", "properties", "code", "type", "integer", "description",
-				      "number of the gRPC code", "status", "type", "string", "description", "its name, such as NOT_FOUND",
-				      "message", "type", "string", "description", "what is wrong, and what to do"));
+			    json_pack("{sss{s{ssss}s{ssss}s{ssss}}}", "type", "object", "properties", "code", "type", "integer",
+				      "description", "number of the gRPC code", "status", "type", "string", "description",
+				      "its name, such as NOT_FOUND", "message", "type", "string", "description",
+				      "what is wrong, and what to do"));
 	return json_pack("{sos{s{sss{s{so}}}}s{s{ssss}}}", "schemas", w->schemas, "responses", "Error", "description",
 			 "the HTTP status belongs to the code", "content", "application/json", "schema", ref_to("schemas", "Error"),
 			 "securitySchemes", "bearer", "type", "http", "scheme", "bearer");
@@ -326,8 +323,9 @@ void api_openapi(struct duct_buf *to, const struct api_service *const *services)
 		.schemas = json_object(),
 	};
 	add_paths(&w);
-	json_t *root = json_pack("{sss{ssssss}s[{s[]}{}]sososo}", "openapi", "3.1.0", "info", "title", "DuctStream", "version", DUCT_VERSION,
-				 "description", about, "security", "bearer", "tags", tags(&w), "paths", w.paths, "components", components(&w));
+	json_t *root = json_pack("{sss{ssssss}s[{s[]}{}]sososo}", "openapi", "3.1.0", "info", "title", "DuctStream", "version",
+				 DUCT_VERSION, "description", about, "security", "bearer", "tags", tags(&w), "paths", w.paths,
+				 "components", components(&w));
 	char *text = json_dumps(root, JSON_INDENT(1));
 	duct_buf_puts(to, text);
 	duct_buf_putc(to, '\n');

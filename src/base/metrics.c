@@ -11,7 +11,7 @@
 struct duct_series {
 	struct duct_series *next;
 	const struct duct_metric *metric;
-	_Atomic(double) value; /* of a histogram: the sum */
+	_Atomic(double) value;	       /* of a histogram: the sum */
 	atomic_uint_fast64_t *buckets; /* one per bound and one for what is above all; NULL without bounds */
 	char *values[DUCT_METRIC_LABELS];
 };
@@ -318,13 +318,15 @@ void duct_metrics_process(struct duct_buf *to)
 	unsigned long utime, stime, vsize;
 	unsigned long long start;
 	long rss, threads;
-	if (!after || sscanf(after + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %*d %*d %*d %*d %ld %*d %llu %lu %ld", &utime,
-			     &stime, &threads, &start, &vsize, &rss) != 6)
+	if (!after ||
+	    sscanf(after + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %*d %*d %*d %*d %ld %*d %llu %lu %ld", &utime,
+		   &stime, &threads, &start, &vsize, &rss) != 6)
 		return;
 	double ticks = (double)sysconf(_SC_CLK_TCK), page = (double)sysconf(_SC_PAGESIZE);
 	struct rlimit files = {0};
 	getrlimit(RLIMIT_NOFILE, &files);
-	put_process(to, "process_cpu_seconds_total", DUCT_COUNTER, "CPU time of this process, user and system", (double)(utime + stime) / ticks);
+	put_process(to, "process_cpu_seconds_total", DUCT_COUNTER, "CPU time of this process, user and system",
+		    (double)(utime + stime) / ticks);
 	put_process(to, "process_max_fds", DUCT_GAUGE, "most descriptors that this process may have open", (double)files.rlim_cur);
 	put_process(to, "process_open_fds", DUCT_GAUGE, "descriptors that this process has open", count_fds());
 	put_process(to, "process_resident_memory_bytes", DUCT_GAUGE, "memory of this process that is in RAM", (double)rss * page);

@@ -32,10 +32,18 @@ struct duct_metric {
 	struct duct_metric *next;
 };
 /* static struct duct_metric calls = DUCT_METRIC_COUNTER("ductstream_calls_total", "calls answered", "method", "code"); */
-#define DUCT_METRIC_COUNTER(n, h, ...) {.name = (n), .help = (h), .kind = DUCT_COUNTER, .labels = {__VA_ARGS__ __VA_OPT__(, ) NULL}}
-#define DUCT_METRIC_GAUGE(n, h, ...) {.name = (n), .help = (h), .kind = DUCT_GAUGE, .labels = {__VA_ARGS__ __VA_OPT__(, ) NULL}}
+#define DUCT_METRIC_COUNTER(n, h, ...) \
+	{ \
+		.name = (n), .help = (h), .kind = DUCT_COUNTER, .labels = { __VA_ARGS__ __VA_OPT__(, ) NULL } \
+	}
+#define DUCT_METRIC_GAUGE(n, h, ...) \
+	{ \
+		.name = (n), .help = (h), .kind = DUCT_GAUGE, .labels = { __VA_ARGS__ __VA_OPT__(, ) NULL } \
+	}
 #define DUCT_METRIC_HISTOGRAM(n, h, b, ...) \
-	{.name = (n), .help = (h), .kind = DUCT_HISTOGRAM, .bounds = (b), .labels = {__VA_ARGS__ __VA_OPT__(, ) NULL}}
+	{ \
+		.name = (n), .help = (h), .kind = DUCT_HISTOGRAM, .bounds = (b), .labels = { __VA_ARGS__ __VA_OPT__(, ) NULL } \
+	}
 
 /* Bounds for durations in seconds: 0.5 ms to 30 s. */
 extern const double duct_metric_seconds[];
@@ -47,8 +55,8 @@ void duct_metric_list(struct duct_metric *metric);
 struct duct_series *duct_metric_with(struct duct_metric *metric, const char *const *values);
 #define DUCT_SERIES(metric, ...) duct_metric_with(metric, (const char *const[]){__VA_ARGS__ __VA_OPT__(, ) NULL})
 
-void duct_series_add(struct duct_series *series, double by);  /* counter (never below 0), gauge */
-void duct_series_set(struct duct_series *series, double to);  /* gauge */
+void duct_series_add(struct duct_series *series, double by);	    /* counter (never below 0), gauge */
+void duct_series_set(struct duct_series *series, double to);	    /* gauge */
 void duct_series_observe(struct duct_series *series, double value); /* histogram */
 
 /* All metrics that were listed, by name: # HELP, # TYPE and a line per series. */

@@ -166,9 +166,9 @@ def test_random_messages_both_ways(driver, Every, seed):
         ours = driver.write(message)
         assert same(ours, expected), message
         again = driver.read(Every, expected)
-        assert json_format.MessageToJson(again, indent=None) == expected
+        assert same(json_format.MessageToJson(again), expected)
         # What we write is what the official reader reads.
-        assert json_format.MessageToJson(json_format.Parse(ours, Every()), indent=None) == expected
+        assert same(json_format.MessageToJson(json_format.Parse(ours, Every())), expected)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -179,7 +179,7 @@ def test_random_messages_with_proto_names_and_defaults(driver, Every, seed):
         fill(rng, message)
         names = json_format.MessageToJson(message, indent=None, preserving_proto_field_name=True)
         assert same(driver.write(message, PROTO_NAMES), names)
-        assert json_format.MessageToJson(driver.read(Every, names), indent=None, preserving_proto_field_name=True) == names
+        assert same(json_format.MessageToJson(driver.read(Every, names), preserving_proto_field_name=True), names)
         defaults = json_format.MessageToJson(message, indent=None, always_print_fields_with_no_presence=True)
         assert same(driver.write(message, DEFAULTS), defaults)
 
@@ -213,7 +213,6 @@ TAKEN = [
 
 REFUSED = [
     "",
-    "[]",
     "1",
     "{",
     '{"anInt32": 1} x',
@@ -226,7 +225,6 @@ REFUSED = [
     '{"aUint32": -1}',
     '{"aUint64": "18446744073709551616"}',
     '{"aFloat": 1e39}',
-    '{"aDouble": "1e400"}',
     '{"aBool": "true"}',
     '{"aBool": 1}',
     '{"aString": 1}',
@@ -239,7 +237,6 @@ REFUSED = [
     '{"at": "2025-01-01T00:00:00"}',
     '{"at": "10000-01-01T00:00:00Z"}',
     '{"at": "2025-01-01T00:00:00.1234567890Z"}',
-    '{"inner": []}',
     '{"someInt32": 1}',
     '{"someInt32": [null]}',
     '{"texts": []}',
@@ -248,9 +245,11 @@ REFUSED = [
     '{"byNumber": {"x": {}}}',
     '{"byTruth": {"1": 1}}',
     '{"chosenInt64": 1, "chosenString": "x"}',
-    '{"anInt32": 1, "an_int32": 2}',
     '{"anInt32": 1, "anInt32": 2}',
 ]
+
+# The specification refuses these as well; Python's reader is laxer.
+REFUSED_BY_US = ["[]", '{"aDouble": "1e400"}', '{"inner": []}', '{"anInt32": 1, "an_int32": 2}']
 
 
 @pytest.mark.parametrize("text", TAKEN)
@@ -258,10 +257,11 @@ def test_texts_that_are_taken(driver, Every, text):
     assert driver.read(Every, text) == json_format.Parse(text, Every())
 
 
-@pytest.mark.parametrize("text", REFUSED)
+@pytest.mark.parametrize("text", REFUSED + REFUSED_BY_US)
 def test_texts_that_are_refused(driver, Every, text):
-    with pytest.raises(json_format.ParseError):
-        json_format.Parse(text, Every())
+    if text not in REFUSED_BY_US:
+        with pytest.raises(json_format.ParseError):
+            json_format.Parse(text, Every())
     with pytest.raises(ValueError):
         driver.read(Every, text)
 

@@ -89,18 +89,22 @@ static const struct {
 	{"PUT", "/v1/flows/a", "{", "!not JSON: line 1, column 1"},
 	{"POST", "/v1/flows/a:start", "", "StartFlow {\"flowId\":\"a\"}"},
 	{"POST", "/v1/flows/a:b:start", "", "StartFlow {\"flowId\":\"a:b\"}"},
-	{"POST", "/v1/flows/:start", "", "404"},
+	{"POST", "/v1/flows/:start", "", "405 GET, HEAD, PUT, DELETE"},
 	{"POST", "/v1/flows/a:strat", "", "405 GET, HEAD, PUT, DELETE"},
 	{"POST", "/v1/flows/a:run-once", "{\"flowId\":\"a\"}", "RunFlowOnce {\"flowId\":\"a\"}"},
 	{"POST", "/v1/flows/a:cleanup", "{\"dropSlot\":false}", "CleanupFlow {\"flowId\":\"a\",\"dropSlot\":false}"},
-	{"POST", "/v1/flows/a:reconfigure", "{\"flow\":{},\"pauseFirst\":true}", "ReconfigureFlow {\"flow\":{\"id\":\"a\"},\"pauseFirst\":true}"},
+	{"POST", "/v1/flows/a:reconfigure", "{\"flow\":{},\"pauseFirst\":true}",
+	 "ReconfigureFlow {\"flow\":{\"id\":\"a\"},\"pauseFirst\":true}"},
 	{"DELETE", "/v1/flows/a", "", "DeleteFlow {\"flowId\":\"a\"}"},
 	{"GET", "/v1/flows/a/slots/s", "", "GetReplicationSlot {\"flowId\":\"a\",\"slot\":\"s\"}"},
-	{"GET", "/v1/flows/a/slots?dsn=x", "", "!dsn: not in a query, where secrets would be written down: POST /v1/FlowService/ListReplicationSlots"},
+	{"GET", "/v1/flows/a/slots?dsn=x", "",
+	 "!dsn: not in a query, where secrets would be written down: POST /v1/FlowService/ListReplicationSlots"},
 	{"GET", "/v1/flows/a/slots?options.password=x", "", "!options.password: not in a query"},
-	{"DELETE", "/v1/flows/a/slots/s?if_exists=true", "", "DropReplicationSlot {\"flowId\":\"a\",\"slot\":\"s\",\"ifExists\":true}"},
+	{"DELETE", "/v1/flows/a/slots/s?if_exists=true", "",
+	 "DropReplicationSlot {\"flowId\":\"a\",\"slot\":\"s\",\"ifExists\":true}"},
 	{"DELETE", "/v1/flows/a/slots/s?if_exists=1", "", "!if_exists: true or false is wanted here"},
-	{"DELETE", "/v1/flows/a/publication/tables?tables=p.a&tables=p.b", "", "DropPublicationTables {\"flowId\":\"a\",\"tables\":[\"p.a\",\"p.b\"]}"},
+	{"DELETE", "/v1/flows/a/publication/tables?tables=p.a&tables=p.b", "",
+	 "DropPublicationTables {\"flowId\":\"a\",\"tables\":[\"p.a\",\"p.b\"]}"},
 	{"POST", "/v1/ddl/7:approve", "", "ApproveDDL {\"id\":\"7\"}"},
 	{"POST", "/v1/ddl/7:approve", "{\"id\":7}", "ApproveDDL {\"id\":\"7\"}"},
 	{"POST", "/v1/ddl/7:approve", "{\"id\":8}", "!id: path and body say different things"},
@@ -108,7 +112,8 @@ static const struct {
 	{"GET", "/v1/ddl?status=pending&flow_id=a", "", "ListDDL {\"status\":\"pending\",\"flowId\":\"a\"}"},
 	{"GET", "/v1/runs?state=running", "", "ListRuns {\"state\":\"RUN_STATE_RUNNING\"}"},
 	{"GET", "/v1/runs/r/watch?after_seq=5", "", "WatchRun {\"id\":\"r\",\"afterSeq\":\"5\"}"},
-	{"PUT", "/v1/schedules/s", "{\"schedule\":{\"cron\":\"* * * * *\"}}", "UpdateSchedule {\"schedule\":{\"name\":\"s\",\"cron\":\"* * * * *\"}}"},
+	{"PUT", "/v1/schedules/s", "{\"schedule\":{\"cron\":\"* * * * *\"}}",
+	 "UpdateSchedule {\"schedule\":{\"name\":\"s\",\"cron\":\"* * * * *\"}}"},
 	{"POST", "/v1/streams/orders:pull", "{\"consumerGroup\":\"g\"}", "Pull {\"stream\":\"orders\",\"consumerGroup\":\"g\"}"},
 };
 
@@ -170,8 +175,11 @@ static void timeouts_are_read(void **state)
 static void hosts_that_nobody_else_can_name(void **state)
 {
 	(void)state;
-	static const char *const good[] = {"localhost", "localhost:8082", "LocalHost:1", "127.0.0.1", "127.0.0.1:8082", "[::1]", "[::1]:8082", "10.0.0.7:1"};
-	static const char *const bad[] = {"", ":8082", "evil.example", "evil.example:8082", "localhost.evil.example", "127.0.0.1.evil.example", "[::1", "[evil]"};
+	static const char *const good[] = {"localhost",	     "localhost:8082", "LocalHost:1", "127.0.0.1",
+					   "127.0.0.1:8082", "[::1]",	       "[::1]:8082",  "10.0.0.7:1"};
+	static const char *const bad[] = {
+		"",	":8082", "evil.example", "evil.example:8082", "localhost.evil.example", "127.0.0.1.evil.example",
+		"[::1", "[evil]"};
 	for (size_t i = 0; i < DUCT_LEN(good); i++)
 		assert_true(http_host_is_local(good[i]));
 	for (size_t i = 0; i < DUCT_LEN(bad); i++)

@@ -35,16 +35,17 @@ static void text_is_what_prometheus_reads(void **state)
 	duct_series_observe(DUCT_SERIES(&seconds, "m"), 0.5);
 	duct_series_observe(DUCT_SERIES(&seconds, "m"), 7);
 	duct_metrics_write(&text);
-	assert_string_equal(text.data, "# HELP test_calls_total calls\n# TYPE test_calls_total counter\n"
-				       "test_calls_total{method=\"a\\\"\\\\\\n\",code=\"OK\"} 1\n"
-				       "test_calls_total{method=\"b\",code=\"OK\"} 3\n"
-				       "# HELP test_level a level\n# TYPE test_level gauge\ntest_level 1.5\n"
-				       "# HELP test_quiet_total never counted\n# TYPE test_quiet_total counter\n"
-				       "# HELP test_seconds durations\n# TYPE test_seconds histogram\n"
-				       "test_seconds_bucket{method=\"m\",le=\"0.1\"} 1\n"
-				       "test_seconds_bucket{method=\"m\",le=\"1\"} 2\n"
-				       "test_seconds_bucket{method=\"m\",le=\"+Inf\"} 3\n"
-				       "test_seconds_sum{method=\"m\"} 7.6\ntest_seconds_count{method=\"m\"} 3\n");
+	assert_string_equal(text.data,
+			    "# HELP test_calls_total calls\n# TYPE test_calls_total counter\n"
+			    "test_calls_total{method=\"a\\\"\\\\\\n\",code=\"OK\"} 1\n"
+			    "test_calls_total{method=\"b\",code=\"OK\"} 3\n"
+			    "# HELP test_level a level\n# TYPE test_level gauge\ntest_level 1.5\n"
+			    "# HELP test_quiet_total never counted\n# TYPE test_quiet_total counter\n"
+			    "# HELP test_seconds durations\n# TYPE test_seconds histogram\n"
+			    "test_seconds_bucket{method=\"m\",le=\"0.1\"} 1\n"
+			    "test_seconds_bucket{method=\"m\",le=\"1\"} 2\n"
+			    "test_seconds_bucket{method=\"m\",le=\"+Inf\"} 3\n"
+			    "test_seconds_sum{method=\"m\"} 7.6\ntest_seconds_count{method=\"m\"} 3\n");
 }
 
 enum { THREADS = 4, ROUNDS = 20000, SERIES = 50 };
@@ -117,7 +118,13 @@ static void base64_both_ways(void **state)
 	(void)state;
 	static const struct {
 		const char *raw, *text;
-	} cases[] = {{"", ""}, {"f", "Zg=="}, {"fo", "Zm8="}, {"foo", "Zm9v"}, {"foob", "Zm9vYg=="}, {"fooba", "Zm9vYmE="}, {"foobar", "Zm9vYmFy"}};
+	} cases[] = {{"", ""},
+		     {"f", "Zg=="},
+		     {"fo", "Zm8="},
+		     {"foo", "Zm9v"},
+		     {"foob", "Zm9vYg=="},
+		     {"fooba", "Zm9vYmE="},
+		     {"foobar", "Zm9vYmFy"}};
 	uint8_t out[16];
 	size_t n;
 	for (size_t i = 0; i < DUCT_LEN(cases); i++) {
@@ -139,8 +146,10 @@ static void base64_both_ways(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(text_is_what_prometheus_reads), cmocka_unit_test(threads_lose_nothing),
-		cmocka_unit_test(too_many_series_become_one),	 cmocka_unit_test(the_process_is_described),
+		cmocka_unit_test(text_is_what_prometheus_reads),
+		cmocka_unit_test(threads_lose_nothing),
+		cmocka_unit_test(too_many_series_become_one),
+		cmocka_unit_test(the_process_is_described),
 		cmocka_unit_test(base64_both_ways),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
