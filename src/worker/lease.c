@@ -93,8 +93,7 @@ static int take(struct lease *l, const char *flow_id, const struct duct_ctx *ctx
 	for (;;) {
 		const char *holder;
 		rc = look(l, &arena, flow_id, &last_us, err);
-		rc = rc < 0 ? rc
-			    : state_lease_take(l->state, &arena, l->name, l->holder, LEASE_TTL_MS, &l->fence, &holder, err);
+		rc = rc < 0 ? rc : state_lease_take(l->state, &arena, l->name, l->holder, LEASE_TTL_MS, &l->fence, &holder, err);
 		if (rc)
 			break;
 		if (!wait_ms(ctx->stop_fd, LOOK_MS)) {

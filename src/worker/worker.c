@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "worker/definition.h"
+#include "worker/gate.h"
 #include "worker/lease.h"
 #include "worker/takeover.h"
 #include "worker/watch.h"
@@ -72,10 +73,11 @@ static int load_definition(struct worker *w, const struct state_flow *flow, stru
 /* Why a flow in that state is not run. */
 static int refuse(const struct state_flow *flow, struct duct_error *err)
 {
-	return duct_fail(err, DUCT_CONFIG,
-			 "flow \"%s\" is %s%s%s%s: a worker runs a flow that is created or running; resume it first (FlowService.ResumeFlow, "
-			 "ductstream-admin flow resume)",
-			 flow->id, state_flow_state_name(flow->state), *flow->reason ? " (" : "", flow->reason, *flow->reason ? ")" : "");
+	return duct_fail(
+		err, DUCT_CONFIG,
+		"flow \"%s\" is %s%s%s%s: a worker runs a flow that is created or running; resume it first (FlowService.ResumeFlow, "
+		"ductstream-admin flow resume)",
+		flow->id, state_flow_state_name(flow->state), *flow->reason ? " (" : "", flow->reason, *flow->reason ? ")" : "");
 }
 
 /* Looks the flow up; with `load` its definition, too. */
@@ -118,10 +120,10 @@ static int lost(struct worker *w, struct duct_error *err)
 	return duct_fail(err, DUCT_RETRY, "the lease of flow \"%s\" was lost: another worker may run it", w->work->flow_id);
 }
 
-enum next { NEXT_END, NEXT_LOAD, NEXT_POLL };
+enum next { NEXT_END, NEXT_LOAD, NEXT_POLL, NEXT_HELD };
 
 /* What the end of a run means: enum next, or -class. */
-static int verdict_of(struct worker *w, enum watch_verdict verdict, int rc, struct duct_error *err)
+static int verdict_of(struct worker *w, enum watch_verdict verdict, int rc, bool held, struct duct_error *err)
 {
 	struct duct_error asked;
 	/* Who took over may be what made the run fail: nothing is said about the flow then. */
@@ -129,6 +131,8 @@ static int verdict_of(struct worker *w, enum watch_verdict verdict, int rc, stru
 		return lost(w, err);
 	if (verdict == WATCH_STOPPED)
 		return rc;
+	if (rc == -DUCT_CANCELLED && held)
+		return NEXT_HELD;
 	if (is_final(rc)) {
 		move(w, STATE_FLOW_RUNNING, STATE_FLOW_FAILED, err->message);
 		return rc;
@@ -162,9 +166,12 @@ static int run_once(struct worker *w, const struct loaded *loaded, uint64_t *ret
 		.mirror = loaded->atomic,
 	};
 	const struct flow_file *file = loaded->file;
-	int rc = watch_start(&watch, err);
+	struct govern_ddl_policy policy;
+	int rc = gate_policy(&file->ddl, &policy, err);
+	rc = rc ? rc : watch_start(&watch, err);
 	if (rc)
 		return rc;
+	struct govern_ddl *govern = govern_ddl_new(w->state, w->work->flow_id, &policy, &w->actor, w->ctx->log);
 	const struct flow_options options = {
 		.until_caught_up = w->work->max_empty_reads > 0,
 		.output = w->work->output,
@@ -172,11 +179,18 @@ static int run_once(struct worker *w, const struct loaded *loaded, uint64_t *ret
 		.give_up_ms = file->config.give_up_ms,
 		.abort = &watch.abort,
 		.abort_fd = watch.abort_fd,
+		.ddl = govern_ddl_hook(govern),
 		.counters = &watch.counters,
 	};
 	rc = flow_run(&file->spec, &options, &watch.ctx, err);
 	*ret_rows = flow_counted(&watch.counters.committed_rows) + flow_counted(&watch.counters.copied_rows);
-	return verdict_of(w, watch_end(&watch), rc, err);
+	rc = verdict_of(w, watch_end(&watch), rc, govern_ddl_held(govern) != 0, err);
+	if (rc == NEXT_HELD) {
+		rc = gate_wait(govern, w->state, w->work->flow_id, &w->actor, &w->lease, w->ctx, !w->work->max_empty_reads, err);
+		rc = rc == 1 ? NEXT_LOAD : rc;
+	}
+	govern_ddl_free(govern);
+	return rc;
 }
 
 static int reload(struct worker *w, struct loaded *loaded, struct duct_error *err)
@@ -226,8 +240,8 @@ static int own(struct worker *w, struct duct_error *err)
 	return rc;
 }
 
-int worker_run_flow(const struct worker_flow *work, struct state *state, struct checkpoints *checkpoints, const struct duct_ctx *ctx,
-		    struct duct_error *err)
+int worker_run_flow(const struct worker_flow *work, struct state *state, struct checkpoints *checkpoints,
+		    const struct duct_ctx *ctx, struct duct_error *err)
 {
 	struct worker w = {.work = work, .state = state, .checkpoints = checkpoints, .ctx = ctx};
 	struct loaded unused = {0};

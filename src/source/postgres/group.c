@@ -64,7 +64,7 @@ bool postgres_group_relation(struct postgres_group *g, struct postgres_table *t,
 {
 	/* A destination cannot commit inside a transaction, so rows of both keys must not come in one hand-over. Where changes of a table may
 	 * be held back, what was committed before them must not be held with them. */
-	bool apart = g->gated || (t->relation && !same_key(t->relation->rel, relation->rel));
+	bool apart = g->apart || (t->relation && !same_key(t->relation->rel, relation->rel));
 	if (apart && g->ncommits && g->open) {
 		if (g->seq != g->first_seq) {
 			g->cut_before = g->commit_lsn;
