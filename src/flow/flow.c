@@ -122,6 +122,29 @@ static int stream_and_copy(struct flow_engine *e, struct duct_error *err)
 	}
 }
 
+/* Copies tables again, at a position of their own: their earlier changes are passed over when the stream comes to them. */
+static int backfill(struct flow_engine *e, bool copied, struct duct_error *err)
+{
+	const struct flow_backfill *wanted = e->options->backfill;
+	struct duct_snapshot *snap = NULL;
+	e->complete = copied; /* the first copy has all of them */
+	if (copied)
+		return 0;
+	if (!e->src->copy_again)
+		return duct_fail(err, DUCT_CONFIG, "source \"%s\" has no backfill", e->src->name);
+	flow_engine_phase(e, FLOW_COPYING);
+	if (flow_stopping(e))
+		return duct_fail(err, DUCT_CANCELLED, "stopped before the backfill");
+	for (size_t i = 0; i < e->nmembers; i++)
+		e->members[i].copying = true;
+	int rc = e->src->copy_again(e->source, wanted->tables, wanted->schemas, err);
+	rc = rc ? rc : e->src->snapshot(e->source, &snap, err);
+	if (!rc && snap)
+		rc = flow_copy(e, snap, false, err);
+	e->complete = !rc;
+	return rc;
+}
+
 static int work(struct flow_engine *e, struct duct_error *err)
 {
 	struct duct_checkpoint from = {0};
@@ -132,7 +155,8 @@ static int work(struct flow_engine *e, struct duct_error *err)
 	rc = e->src->open(&e->source, e->spec->source_config, &e->source_ctx, &from, err);
 	if (rc)
 		return rc;
-	if (!flow_members_all_stream(e)) {
+	bool first = !flow_members_all_stream(e);
+	if (first) {
 		rc = first_copy(e, &from, err);
 		if (rc < 0)
 			return rc;
@@ -143,6 +167,8 @@ static int work(struct flow_engine *e, struct duct_error *err)
 		if (e->complete)
 			return 0;
 	}
+	if (e->options->backfill)
+		return backfill(e, first, err);
 	if (e->options->until_caught_up) { /* anew in each attempt: one may begin with a copy at a position that is reached */
 		rc = e->src->head(e->source, &e->head, err);
 		if (rc)

@@ -34,7 +34,13 @@ enum flow_output {
 	FLOW_OUTPUT_NONE,
 };
 
+/* Tables to be copied again: schema.name or a name in public, and all of a schema. NULL-terminated or NULL. */
+struct flow_backfill {
+	const char *const *tables, *const *schemas;
+};
+
 struct flow_options {
+	const struct flow_backfill *backfill; /* copy these and end; a flow without a copy gets its first one. NULL: no */
 	bool until_caught_up; /* end when everything committed at the source at the start (after a copy) is durable */
 	enum flow_output output;
 	int64_t max_memory_bytes; /* 0: 256 MiB; a quarter of it bounds what waits between source and destination */
