@@ -8,25 +8,19 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from lib.paths import ROOT, program  # noqa: E402
 
-# Path in the project -> the command whose output it is. A word "ductstream" at the front is the program under test, "openapi_writer" is
-# one of the tests'.
+# Path in the project -> the command whose output it is. A word "ductstream" at the front is the program under test.
 GENERATED = {
     f"docs/reference/options/{name}.md": ["ductstream", "options", name, "--markdown"]
     for name in ("postgres", "ducklake", "config")
-} | {"docs/reference/openapi.json": ["openapi_writer"]}
-
-
-def executable(name):
-    if name == "ductstream":
-        return program()
-    built = ROOT / "build-asan" / "tests" / "unit" / name
-    if not built.exists():
-        subprocess.run([ROOT / "tools" / "build", "asan"], check=True)
-    return built
+}
+GENERATED["docs/reference/service.md"] = ["ductstream", "options", "service", "--markdown"]
+GENERATED["docs/reference/roles.md"] = ["ductstream", "roles", "--markdown"]
+GENERATED["docs/reference/openapi.json"] = ["ductstream", "openapi"]
 
 
 def output(command):
-    return subprocess.run([executable(command[0]), *command[1:]], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    first = program() if command[0] == "ductstream" else command[0]
+    return subprocess.run([first, *command[1:]], cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
 
 def stale():

@@ -314,7 +314,7 @@ static void lists_in_pages(void **state)
 	struct engine *e = *state;
 	struct duct_error err;
 	struct state_run page[4];
-	char id[8];
+	char id[16];
 	for (int i = 0; i < 10; i++) {
 		(void)snprintf(id, sizeof id, "r%d", i);
 		submit(e,
