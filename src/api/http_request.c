@@ -437,7 +437,8 @@ static enum MHD_Result count_header(void *cls, enum MHD_ValueKind kind, const ch
 {
 	(void)kind;
 	(void)value;
-	*(int *)cls += strcasecmp(name, MHD_HTTP_HEADER_CONTENT_LENGTH) == 0 || strcasecmp(name, MHD_HTTP_HEADER_TRANSFER_ENCODING) == 0;
+	*(int *)cls +=
+		strcasecmp(name, MHD_HTTP_HEADER_CONTENT_LENGTH) == 0 || strcasecmp(name, MHD_HTTP_HEADER_TRANSFER_ENCODING) == 0;
 	return MHD_YES;
 }
 
