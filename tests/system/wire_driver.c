@@ -1,6 +1,7 @@
 /*
  * Encodes all that a source sends up to its present end: wire_driver FOLDER OPTION=VALUE... (options of the Postgres source). Each batch
- * becomes FOLDER/NNNN.json and FOLDER/NNNN.arrow with the same records.
+ * becomes FOLDER/NNNN.json and FOLDER/NNNN.arrow with the same records. After the copy it says "copied" and waits for a line before it
+ * streams.
  */
 #include "source/source.h"
 #include "wire/wire.h"
@@ -61,6 +62,9 @@ static int copy(const struct duct_source_ops *ops, void *source, struct duct_err
 static int stream(const struct duct_source_ops *ops, void *source, struct duct_error *err)
 {
 	struct duct_pos head, durable = {0}, at = {0};
+	puts("copied");
+	fflush(stdout);
+	(void)getchar();
 	int rc = ops->head(source, &head, err);
 	while (rc == 0 && at.lsn < head.lsn) {
 		struct duct_changes *changes = NULL;
