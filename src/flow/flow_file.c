@@ -309,7 +309,7 @@ static int load_extras(const struct load *l, const struct flow_node *root)
 			return duct_fail(l->err, DUCT_CONFIG,
 					 "%s:%d: wire_format \"%.100s\" is none of arrow, parquet, avro, proto, json", l->file,
 					 n->line, n->text);
-		l->flow->wire_format = n->text;
+		l->flow->wire_format = l->flow->spec.wire_format = n->text;
 	}
 	if (child(root, "parallelism")) {
 		if (!(n = need(l, root, "flow", "parallelism", FLOW_NODE_TEXT)))

@@ -3,7 +3,7 @@
 
 #include "stream/stream_sql.h"
 
-enum { VERSION = (int)DUCT_LEN(stream_sql), MIGRATE_LOCK = 0x64737472 };
+enum { VERSION = (int)DUCT_LEN(migrations), MIGRATE_LOCK = 0x64737472 };
 
 /* 0: there are none. */
 static int read_version(struct pg_session *pg, int *ret, struct duct_error *err)
@@ -41,9 +41,9 @@ static int run_files(struct pg_session *pg, struct duct_error *err)
 	if (rc == 0 && version == 0)
 		rc = make_schema(pg, err);
 	for (int i = version; i < VERSION && rc == 0; i++) {
-		rc = pg_exec(pg, stream_sql[i].text, NULL, err);
+		rc = pg_exec(pg, migrations[i].postgres, NULL, err);
 		if (rc < 0)
-			return duct_wrap(err, "sql/stream/%s", stream_sql[i].file);
+			return duct_wrap(err, "sql/stream: %s", migrations[i].name);
 		rc = pg_execf(pg, NULL, err, "INSERT INTO ductstream.stream_version (version) VALUES (%d)", i + 1);
 	}
 	return rc;

@@ -124,3 +124,15 @@ CREATE FUNCTION ductstream.stream_trim(p_stream_id int, p_most int) RETURNS int8
 		RETURNING 1)
 	SELECT count(*) FROM gone
 $$;
+
+-- For who appends: locks the flow's checkpoint and the end of the stream, in this order, until the transaction ends. at_us: since 1970.
+CREATE FUNCTION ductstream.stream_begin_append(p_flow text, p_stream_id int,
+	OUT epoch int8, OUT seq int8, OUT last_id int8, OUT end_offset int8, OUT at_us int8) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+BEGIN
+	SELECT c.epoch, c.seq INTO stream_begin_append.epoch, stream_begin_append.seq FROM ductstream.stream_checkpoints c
+		WHERE c.flow = p_flow AND c.stream_id = p_stream_id FOR UPDATE;
+	SELECT h.last_id, h.end_offset INTO stream_begin_append.last_id, stream_begin_append.end_offset FROM ductstream.stream_heads h
+		WHERE h.stream_id = p_stream_id FOR UPDATE;
+	at_us := (extract(epoch FROM clock_timestamp()) * 1000000)::int8;
+END $$;
