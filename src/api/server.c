@@ -6,6 +6,7 @@
 
 #include "api/api.h"
 #include "api/grpc_server.h"
+#include "api/streams.h"
 #include "base/mem.h"
 
 enum { DRAIN_MS = 10000 };
@@ -60,6 +61,7 @@ static void fill_api(struct server *server)
 	server->api = (struct api){
 		.log = server->ctx->log,
 		.health = &server->health,
+		.streams = api_streams_new(server->ctx->log),
 		.dispatch = set->dispatch,
 		.wire_format = service_wire_format(set),
 		.wire_enforce = set->wire_enforce,
@@ -91,6 +93,7 @@ static bool stop(struct server *server)
 		log_warn(server->ctx->log, "a method did not end in time, and is cut off");
 		return false;
 	}
+	api_streams_free(server->api.streams);
 	api_auth_free(server->auth);
 	return true;
 }

@@ -1,5 +1,6 @@
 #include "api/call.h"
 
 const struct api_service *const api_services[] = {
+	&api_stream_service,
 	NULL,
 };

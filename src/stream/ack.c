@@ -39,7 +39,8 @@ int stream_ack(struct pg_session *pg, const struct stream_which *which, int64_t 
 	AUTO_PGRESULT PGresult *whole = NULL, *rest = NULL;
 	struct named named = {0};
 	name_them(&named, which);
-	int rc = stream_query(pg, "SELECT ductstream.stream_ack($1, $2, $3, $4)", DUCT_LEN(named.params), named.params, true, &whole, err);
+	int rc = stream_query(pg, "SELECT ductstream.stream_ack($1, $2, $3, $4)", DUCT_LEN(named.params), named.params, true,
+			      &whole, err);
 	duct_buf_done(&named.ids);
 	if (rc < 0)
 		return duct_wrap(err, "ack");

@@ -62,10 +62,13 @@ int stream_configure_group(struct pg_session *pg, const char *stream, const char
 {
 	char attempts[16];
 	(void)snprintf(attempts, sizeof attempts, "%d", change->max_attempts);
-	const char *params[] = {stream, group, change->ordered < 0 ? NULL : change->ordered ? "true" : "false",
+	const char *params[] = {stream, group,
+				change->ordered < 0	  ? NULL
+					: change->ordered ? "true"
+							  : "false",
 				change->max_attempts < 0 ? NULL : attempts, change->at_end ? "end" : "beginning"};
-	return stream_query(pg, "SELECT ductstream.stream_configure_group($1, $2, $3, $4, $5)", DUCT_LEN(params), params, false, NULL,
-			    err);
+	return stream_query(pg, "SELECT ductstream.stream_configure_group($1, $2, $3, $4, $5)", DUCT_LEN(params), params, false,
+			    NULL, err);
 }
 
 int stream_delete_group(struct pg_session *pg, const char *stream, const char *group, struct duct_error *err)
@@ -96,8 +99,8 @@ int stream_describe(struct pg_session *pg, const char *stream, struct stream_inf
 	return 0;
 }
 
-int stream_dead_letters(struct pg_session *pg, const char *stream, const char *group, int64_t after, int most, struct duct_arena *arena,
-			struct stream_dead_letter **ret, size_t *ret_n, struct duct_error *err)
+int stream_dead_letters(struct pg_session *pg, const char *stream, const char *group, int64_t after, int most,
+			struct duct_arena *arena, struct stream_dead_letter **ret, size_t *ret_n, struct duct_error *err)
 {
 	AUTO_PGRESULT PGresult *res = NULL;
 	char from[24], limit[16];

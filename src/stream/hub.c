@@ -114,7 +114,8 @@ static int take_slot(struct stream_hub *hub, int stop_fd, int64_t until_us, stru
 		struct pollfd fds[] = {{.fd = hub->slots_fd, .events = POLLIN}, {.fd = stop_fd, .events = POLLIN}};
 		int64_t left = until_us == INT64_MAX ? 60000000 : until_us - duct_mono_us();
 		if (left <= 0)
-			return duct_fail(err, DUCT_RETRY, "all sessions to the stream's Postgres are busy: try again, or raise the limit");
+			return duct_fail(err, DUCT_RETRY,
+					 "all sessions to the stream's Postgres are busy: try again, or raise the limit");
 		if (poll(fds, 2, (int)(left / 1000) + 1) < 0 && errno != EINTR)
 			return duct_fail(err, DUCT_RETRY, "wait for a session: %s", strerror(errno));
 		if (stop_fd >= 0 && fds[1].revents)
@@ -225,7 +226,8 @@ static void *listener(void *arg)
 		if (rc == -DUCT_CANCELLED)
 			return NULL;
 		if (!told) /* pulls look by themselves meanwhile, and fail with their own error if they must */
-			log_warn(hub->log, "nobody listens for stream messages: waiting pulls ask again and again", LOG_STR("error", err.message));
+			log_warn(hub->log, "nobody listens for stream messages: waiting pulls ask again and again",
+				 LOG_STR("error", err.message));
 		told = true;
 		struct pollfd end = {.fd = hub->end_fd, .events = POLLIN};
 		if (poll(&end, 1, LISTEN_AGAIN_MS) > 0)

@@ -23,8 +23,8 @@ void stream_hub_free(struct stream_hub *hub); /* accepts NULL; nobody may be ins
  * A session for the caller's thread, with its stop_fd; waits for one until `until_us` (monotonic): RETRY then. The tables are there (or
  * STREAM_NONE). Give it back; a session whose last call failed in its connection is closed.
  */
-int stream_hub_borrow(struct stream_hub *hub, int stop_fd, int64_t until_us, struct pg_session **ret, struct duct_error *err)
-	DUCT_CHECKED;
+int stream_hub_borrow(struct stream_hub *hub, int stop_fd, int64_t until_us, struct pg_session **ret,
+		      struct duct_error *err) DUCT_CHECKED;
 void stream_hub_return(struct stream_hub *hub, struct pg_session *pg);
 
 /*

@@ -3,7 +3,6 @@
 
 #include <inttypes.h>
 
-
 enum { DAYS_TO_2000 = 10957 };
 
 static int compare(const void *a, const void *b)

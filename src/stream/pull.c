@@ -9,9 +9,10 @@
 static const char claim_sql[] = "SELECT claim, visible_until, stream_id, first_id, last_id, attempts "
 				"FROM ductstream.stream_pull($1, $2, $3, $4, $5, $6)";
 
-static const char read_sql[] = "SELECT e.*, r.attempts FROM unnest($2::int8[], $3::int8[], $4::int4[]) r (first_id, last_id, attempts) "
-			       "CROSS JOIN LATERAL (SELECT " STREAM_MESSAGE_COLUMNS " FROM ductstream.stream_events e "
-			       "WHERE e.stream_id = $1 AND e.id BETWEEN r.first_id AND r.last_id ORDER BY e.id LIMIT 10000) e";
+static const char read_sql[] =
+	"SELECT e.*, r.attempts FROM unnest($2::int8[], $3::int8[], $4::int4[]) r (first_id, last_id, attempts) "
+	"CROSS JOIN LATERAL (SELECT " STREAM_MESSAGE_COLUMNS " FROM ductstream.stream_events e "
+	"WHERE e.stream_id = $1 AND e.id BETWEEN r.first_id AND r.last_id ORDER BY e.id LIMIT 10000) e";
 
 static int take_claim(struct pg_session *pg, const struct stream_pull *ask, PGresult **ret, struct duct_error *err)
 {

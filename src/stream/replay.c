@@ -20,15 +20,16 @@ static void time_text(char *to, size_t size, int64_t us)
 		       tm.tm_min, tm.tm_sec, (int)rest);
 }
 
-int stream_replay(struct pg_session *pg, const char *stream, const char *group, uint64_t from_lsn, int64_t since_us, int64_t *ret_reset,
-		  struct duct_error *err)
+int stream_replay(struct pg_session *pg, const char *stream, const char *group, uint64_t from_lsn, int64_t since_us,
+		  int64_t *ret_reset, struct duct_error *err)
 {
 	AUTO_PGRESULT PGresult *res = NULL;
 	char lsn[DUCT_LSN_LEN], since[64];
 	/* Years that Postgres has in both directions; what is outside is all or nothing. */
 	const int64_t least = -62135596800000000, most = 253402300799000000;
 	time_text(since, sizeof since, since_us < least ? least : since_us > most ? most : since_us);
-	const char *params[] = {stream, group, from_lsn ? duct_lsn_format(lsn, from_lsn) : NULL, since_us == INT64_MIN ? NULL : since};
+	const char *params[] = {stream, group, from_lsn ? duct_lsn_format(lsn, from_lsn) : NULL,
+				since_us == INT64_MIN ? NULL : since};
 	int rc = stream_query(pg, "SELECT ductstream.stream_replay($1, $2, $3, $4)", DUCT_LEN(params), params, true, &res, err);
 	if (rc < 0)
 		return duct_wrap(err, "replay");

@@ -69,8 +69,9 @@ int stream_schema_ensure(struct pg_session *pg, bool create, struct duct_error *
 	if (rc < 0)
 		return rc;
 	if (version > VERSION)
-		return duct_fail(err, DUCT_CONFIG, "the stream tables on %s have version %d, this program knows up to %d: use a newer one",
-				 pg->where, version, VERSION);
+		return duct_fail(err, DUCT_CONFIG,
+				 "the stream tables on %s have version %d, this program knows up to %d: use a newer one", pg->where,
+				 version, VERSION);
 	if (version == 0 && !create) {
 		duct_fail(err, DUCT_CONFIG, "there are no streams on %s: a flow with a destination pgstream makes them", pg->where);
 		(void)snprintf(err->sqlstate, sizeof err->sqlstate, STREAM_NONE);

@@ -38,9 +38,9 @@ int stream_schema_ensure(struct pg_session *pg, bool create, struct duct_error *
 struct stream_message {
 	int64_t id; /* in its stream, dense, from 1, in commit order */
 	uint64_t lsn;
-	int64_t created_us;	   /* when it was appended */
-	int attempts;		   /* how often it was handed out, with this time */
-	const char *operation;	   /* insert, update, delete, load, ddl */
+	int64_t created_us;	    /* when it was appended */
+	int attempts;		    /* how often it was handed out, with this time */
+	const char *operation;	    /* insert, update, delete, load, ddl */
 	const char *schema, *table; /* of the source */
 	const char *wire_format;
 	const void *payload;
@@ -76,7 +76,7 @@ int stream_pull(struct pg_session *pg, const struct stream_pull *ask, struct duc
  */
 struct stream_which {
 	const char *stream, *group;
-	const char *claim; /* NULL or "": of whoever has them */
+	const char *claim;  /* NULL or "": of whoever has them */
 	const int64_t *ids; /* any order; n 0: all of the claim */
 	size_t n;
 };
@@ -90,12 +90,13 @@ int stream_nack(struct pg_session *pg, const struct stream_which *which, double 
 int stream_extend(struct pg_session *pg, const struct stream_which *which, double visible_s, int64_t *ret_extended,
 		  int64_t *ret_visible_until_us, struct duct_error *err) DUCT_CHECKED;
 /* As if they had never been handed out: neither time nor an attempt is lost. */
-int stream_release(struct pg_session *pg, const struct stream_which *which, int64_t *ret_released, struct duct_error *err) DUCT_CHECKED;
+int stream_release(struct pg_session *pg, const struct stream_which *which, int64_t *ret_released,
+		   struct duct_error *err) DUCT_CHECKED;
 
 /* Settled messages whose LSN is from_lsn or later (0: any) and that were appended at since_us or later (INT64_MIN: any) become available to
  * the group again. What somebody holds stays with them and is not counted. */
-int stream_replay(struct pg_session *pg, const char *stream, const char *group, uint64_t from_lsn, int64_t since_us, int64_t *ret_reset,
-		  struct duct_error *err) DUCT_CHECKED;
+int stream_replay(struct pg_session *pg, const char *stream, const char *group, uint64_t from_lsn, int64_t since_us,
+		  int64_t *ret_reset, struct duct_error *err) DUCT_CHECKED;
 
 /* --- groups --- */
 
@@ -139,8 +140,9 @@ struct stream_dead_letter {
 	const char *reason;
 };
 /* By id, those after `after`; at most `most`. In the arena. */
-int stream_dead_letters(struct pg_session *pg, const char *stream, const char *group, int64_t after, int most, struct duct_arena *arena,
-			struct stream_dead_letter **ret, size_t *ret_n, struct duct_error *err) DUCT_CHECKED;
+int stream_dead_letters(struct pg_session *pg, const char *stream, const char *group, int64_t after, int most,
+			struct duct_arena *arena, struct stream_dead_letter **ret, size_t *ret_n,
+			struct duct_error *err) DUCT_CHECKED;
 /* Back to the group with their attempts counted anew (again), or dropped. n 0: all. */
 int stream_redrive(struct pg_session *pg, const char *stream, const char *group, const int64_t *ids, size_t n, bool again,
 		   int64_t *ret_n, struct duct_error *err) DUCT_CHECKED;

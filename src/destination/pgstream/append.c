@@ -88,9 +88,10 @@ static int lock(struct pgstream *d, struct duct_error *err)
 {
 	AUTO_PGRESULT PGresult *res = NULL;
 	AUTO_BUF struct duct_buf sql = {0};
-	duct_buf_puts(&sql, "BEGIN; SELECT pg_catalog.set_config('synchronous_commit', 'on', true) "
-			    "WHERE pg_catalog.current_setting('synchronous_commit') <> 'remote_apply'; "
-			    "SELECT * FROM ductstream.stream_begin_append(");
+	duct_buf_puts(&sql,
+		      "BEGIN; SELECT pg_catalog.set_config('synchronous_commit', 'on', true) "
+		      "WHERE pg_catalog.current_setting('synchronous_commit') <> 'remote_apply'; "
+		      "SELECT * FROM ductstream.stream_begin_append(");
 	duct_buf_sql_literal(&sql, d->ctx->flow);
 	duct_buf_printf(&sql, ", %d)", d->stream_id);
 	int rc = pg_exec(d->pg, sql.data, &res, err);
@@ -99,7 +100,8 @@ static int lock(struct pgstream *d, struct duct_error *err)
 	if (PQgetisnull(res, 0, 0) || pg_get_i64(res, 0, 0) != d->epoch)
 		return pgstream_fenced(d, pg_get_i64(res, 0, 0), err);
 	if (pg_get_i64(res, 0, 1) != d->seq)
-		return duct_fail(err, DUCT_FATAL, "flow \"%s\": its row in ductstream.stream_checkpoints was changed by hand", d->ctx->flow);
+		return duct_fail(err, DUCT_FATAL, "flow \"%s\": its row in ductstream.stream_checkpoints was changed by hand",
+				 d->ctx->flow);
 	d->base_id = d->last_id = pg_get_i64(res, 0, 2);
 	d->end_offset = pg_get_i64(res, 0, 3);
 	d->at_us = pg_get_i64(res, 0, 4);
@@ -133,7 +135,8 @@ int pgstream_send(struct pgstream *d, struct pgstream_rows *rows, struct duct_er
 
 static void finish_sql(const struct pgstream *d, const char *set, const char *more, struct duct_buf *to)
 {
-	duct_buf_printf(to, "UPDATE ductstream.stream_heads SET last_id = %" PRId64 ", end_offset = %" PRId64 " WHERE stream_id = %d; ",
+	duct_buf_printf(to,
+			"UPDATE ductstream.stream_heads SET last_id = %" PRId64 ", end_offset = %" PRId64 " WHERE stream_id = %d; ",
 			d->last_id, d->end_offset, d->stream_id);
 	duct_buf_printf(to, "UPDATE ductstream.stream_checkpoints SET seq = seq + 1%s WHERE ", set);
 	pgstream_put_key(d, to);

@@ -8,7 +8,8 @@
 
 int pgstream_fenced(const struct pgstream *d, int64_t epoch, struct duct_error *err)
 {
-	return duct_fail(err, DUCT_FATAL, "flow \"%s\" was taken over by another process (fenced: epoch %" PRId64 ", ours %" PRId64 ")",
+	return duct_fail(err, DUCT_FATAL,
+			 "flow \"%s\" was taken over by another process (fenced: epoch %" PRId64 ", ours %" PRId64 ")",
 			 d->ctx->flow, epoch, d->epoch);
 }
 
@@ -71,19 +72,22 @@ static int join_stream(struct pgstream *d, struct duct_error *err)
 	const struct pgstream_config *c = d->config;
 	AUTO_PGRESULT PGresult *res = NULL;
 	AUTO_BUF struct duct_buf sql = {0};
-	duct_buf_puts(&sql, "INSERT INTO ductstream.streams AS s (name, ordered, max_attempts, drop_unacked, retention_bytes, "
-			    "retention_age, group_expiry) VALUES (");
+	duct_buf_puts(&sql,
+		      "INSERT INTO ductstream.streams AS s (name, ordered, max_attempts, drop_unacked, retention_bytes, "
+		      "retention_age, group_expiry) VALUES (");
 	duct_buf_sql_literal(&sql, d->stream);
-	duct_buf_printf(&sql, ", %s, %" PRId64 ", %s", c->ordered ? "true" : "false", c->max_attempts, c->drop_unacked ? "true" : "false");
+	duct_buf_printf(&sql, ", %s, %" PRId64 ", %s", c->ordered ? "true" : "false", c->max_attempts,
+			c->drop_unacked ? "true" : "false");
 	if (c->retention_bytes)
 		duct_buf_printf(&sql, ", %" PRId64, c->retention_bytes);
 	else
 		duct_buf_puts(&sql, ", NULL");
 	put_interval(&sql, c->retention_age_ms);
 	put_interval(&sql, c->group_expiry_ms);
-	duct_buf_puts(&sql, ") ON CONFLICT (name) DO UPDATE SET ordered = excluded.ordered, max_attempts = excluded.max_attempts, "
-			    "drop_unacked = excluded.drop_unacked, retention_bytes = excluded.retention_bytes, "
-			    "retention_age = excluded.retention_age, group_expiry = excluded.group_expiry RETURNING s.stream_id");
+	duct_buf_puts(&sql,
+		      ") ON CONFLICT (name) DO UPDATE SET ordered = excluded.ordered, max_attempts = excluded.max_attempts, "
+		      "drop_unacked = excluded.drop_unacked, retention_bytes = excluded.retention_bytes, "
+		      "retention_age = excluded.retention_age, group_expiry = excluded.group_expiry RETURNING s.stream_id");
 	int rc = pg_exec(d->pg, sql.data, &res, err);
 	if (rc < 0)
 		return rc;
@@ -96,18 +100,19 @@ static int join_stream(struct pgstream *d, struct duct_error *err)
 static int end_old_owner(struct pgstream *d, struct duct_error *err)
 {
 	AUTO_BUF struct duct_buf sql = {0};
-	duct_buf_puts(&sql, "SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity a "
-			    "JOIN ductstream.stream_checkpoints c ON a.pid = c.owner_pid AND a.backend_start = c.owner_start "
-			    "WHERE a.pid <> pg_catalog.pg_backend_pid() AND a.usename = current_user AND c.");
+	duct_buf_puts(&sql,
+		      "SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity a "
+		      "JOIN ductstream.stream_checkpoints c ON a.pid = c.owner_pid AND a.backend_start = c.owner_start "
+		      "WHERE a.pid <> pg_catalog.pg_backend_pid() AND a.usename = current_user AND c.");
 	pgstream_put_key(d, &sql);
 	return pg_exec(d->pg, sql.data, NULL, err);
 }
 
 static enum duct_flow_state state_from(const char *name)
 {
-	return strcmp(name, "streaming") == 0 ? DUCT_STATE_STREAMING
-	       : strcmp(name, "copying") == 0 ? DUCT_STATE_COPYING
-					      : DUCT_STATE_NONE;
+	return strcmp(name, "streaming") == 0  ? DUCT_STATE_STREAMING
+		: strcmp(name, "copying") == 0 ? DUCT_STATE_COPYING
+					       : DUCT_STATE_NONE;
 }
 
 /* Another owner's epoch and token; epoch 0: there is none yet. */
@@ -130,13 +135,17 @@ static int raise_epoch(struct pgstream *d, int64_t seen, struct duct_error *err)
 {
 	AUTO_PGRESULT PGresult *res = NULL;
 	AUTO_BUF struct duct_buf sql = {0};
-	duct_buf_puts(&sql, "INSERT INTO ductstream.stream_checkpoints AS c (flow, stream_id, epoch, owner, owner_pid, owner_start) VALUES (");
+	duct_buf_puts(
+		&sql,
+		"INSERT INTO ductstream.stream_checkpoints AS c (flow, stream_id, epoch, owner, owner_pid, owner_start) VALUES (");
 	duct_buf_sql_literal(&sql, d->ctx->flow);
-	duct_buf_printf(&sql, ", %d, 1, '%s', pg_catalog.pg_backend_pid(), (SELECT a.backend_start FROM pg_catalog.pg_stat_activity a "
-			      "WHERE a.pid = pg_catalog.pg_backend_pid())) ON CONFLICT (flow, stream_id) DO UPDATE SET epoch = c.epoch + 1, "
-			      "owner = excluded.owner, owner_pid = excluded.owner_pid, owner_start = excluded.owner_start "
-			      "WHERE c.epoch = %" PRId64 " RETURNING epoch, seq, state, lsn, commit_us, source_identity",
-			d->stream_id, d->owner, seen);
+	duct_buf_printf(
+		&sql,
+		", %d, 1, '%s', pg_catalog.pg_backend_pid(), (SELECT a.backend_start FROM pg_catalog.pg_stat_activity a "
+		"WHERE a.pid = pg_catalog.pg_backend_pid())) ON CONFLICT (flow, stream_id) DO UPDATE SET epoch = c.epoch + 1, "
+		"owner = excluded.owner, owner_pid = excluded.owner_pid, owner_start = excluded.owner_start "
+		"WHERE c.epoch = %" PRId64 " RETURNING epoch, seq, state, lsn, commit_us, source_identity",
+		d->stream_id, d->owner, seen);
 	int rc = pg_exec(d->pg, sql.data, &res, err);
 	if (rc < 0)
 		return rc;

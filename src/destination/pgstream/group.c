@@ -44,9 +44,10 @@ static void settle_open(struct pgstream *d, uint64_t lsn)
 		pgstream_rows_set_lsn(&d->rows, (size_t)(i - sent), lsn);
 	if (d->open_from < sent)
 		duct_buf_printf(&d->fixes,
-				"UPDATE ductstream.stream_events SET lsn = '%s' WHERE stream_id = %d AND id > %" PRId64 " AND id <= %" PRId64
-				"; ",
-				duct_lsn_format(text, lsn), d->stream_id, d->base_id + (int64_t)d->open_from, d->base_id + (int64_t)sent);
+				"UPDATE ductstream.stream_events SET lsn = '%s' WHERE stream_id = %d AND id > %" PRId64
+				" AND id <= %" PRId64 "; ",
+				duct_lsn_format(text, lsn), d->stream_id, d->base_id + (int64_t)d->open_from,
+				d->base_id + (int64_t)sent);
 	d->open_from = UINT64_MAX;
 }
 

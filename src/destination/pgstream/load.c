@@ -49,7 +49,8 @@ static int send_rows(struct loader *l, struct duct_error *err)
 	struct pgstream_load *load = d->load;
 	uint64_t n = l->rows.n;
 	pthread_mutex_lock(&load->lock);
-	int rc = load->failed ? duct_fail(err, DUCT_RETRY, "another worker of the copy has failed") : pgstream_send(d, &l->rows, err);
+	int rc = load->failed ? duct_fail(err, DUCT_RETRY, "another worker of the copy has failed")
+			      : pgstream_send(d, &l->rows, err);
 	load->failed |= rc < 0;
 	load->rows += rc < 0 ? 0 : n;
 	pthread_mutex_unlock(&load->lock);
@@ -112,7 +113,8 @@ static void state_sql(struct duct_buf *to, const struct duct_pos *pos, const cha
 	duct_buf_printf(to, ", state = 'streaming'");
 	if (!pos)
 		return;
-	duct_buf_printf(to, ", lsn = '%s', commit_us = %" PRId64 ", source_identity = ", duct_lsn_format(lsn, pos->lsn), pos->commit_us);
+	duct_buf_printf(to, ", lsn = '%s', commit_us = %" PRId64 ", source_identity = ", duct_lsn_format(lsn, pos->lsn),
+			pos->commit_us);
 	duct_buf_sql_literal(to, source_identity ? source_identity : "");
 }
 
@@ -133,7 +135,8 @@ int pgstream_load_publish(void *dest, const struct duct_pos *pos, const char *so
 	d->stored.state = DUCT_STATE_STREAMING;
 	if (set_position) {
 		d->stored.pos = d->upto = *pos;
-		(void)snprintf(d->stored.source_identity, sizeof d->stored.source_identity, "%s", source_identity ? source_identity : "");
+		(void)snprintf(d->stored.source_identity, sizeof d->stored.source_identity, "%s",
+			       source_identity ? source_identity : "");
 	}
 	load_free(d);
 	return 0;

@@ -67,7 +67,7 @@ struct pgstream {
 	bool open, partial;
 	int64_t opened_us, last_commit_us;
 	/* Of a transaction that goes on: which of its rows have no LSN yet, by their number in the group. */
-	uint64_t open_from; /* UINT64_MAX: none */
+	uint64_t open_from;    /* UINT64_MAX: none */
 	struct duct_buf fixes; /* SQL that gives sent rows their LSN */
 
 	/* The transaction that is under way. */

@@ -26,16 +26,18 @@ int pgstream_format(const struct pgstream_config *config, const struct duct_ctx 
 static int probe_server(struct pg_session *pg, duct_report_fn *report, void *arg, struct duct_error *err)
 {
 	AUTO_PGRESULT PGresult *res = NULL;
-	int rc = pg_query(pg,
-			  "SELECT to_regclass('ductstream.stream_version') IS NOT NULL, "
-			  "CASE WHEN to_regnamespace('ductstream') IS NULL THEN has_database_privilege(current_database(), 'CREATE') "
-			  "ELSE has_schema_privilege('ductstream', 'CREATE') END",
-			  0, NULL, &res, err);
+	int rc = pg_query(
+		pg,
+		"SELECT to_regclass('ductstream.stream_version') IS NOT NULL, "
+		"CASE WHEN to_regnamespace('ductstream') IS NULL THEN has_database_privilege(current_database(), 'CREATE') "
+		"ELSE has_schema_privilege('ductstream', 'CREATE') END",
+		0, NULL, &res, err);
 	if (rc < 0)
 		return rc;
 	if (pg_get_bool(res, 0, 0)) {
 		rc = stream_schema_ensure(pg, false, err);
-		report(arg, rc < 0 ? DUCT_FINDING_ERROR : DUCT_FINDING_OK, rc < 0 ? err->message : "the tables of streams are there", NULL);
+		report(arg, rc < 0 ? DUCT_FINDING_ERROR : DUCT_FINDING_OK,
+		       rc < 0 ? err->message : "the tables of streams are there", NULL);
 	} else if (pg_get_bool(res, 0, 1)) {
 		report(arg, DUCT_FINDING_OK, "there are no streams yet: their tables will be made in schema ductstream", NULL);
 	} else {

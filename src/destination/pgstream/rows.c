@@ -51,7 +51,8 @@ static void put_text(struct duct_buf *to, const char *s)
 }
 
 /* Of the key in these columns and its table: the same for all that happens to one row. */
-static uint64_t hash_key(struct pgstream_rows *rows, const struct duct_relation *rel, const struct duct_vector *columns, uint32_t row)
+static uint64_t hash_key(struct pgstream_rows *rows, const struct duct_relation *rel, const struct duct_vector *columns,
+			 uint32_t row)
 {
 	rows->hasher.seed = rel->oid;
 	rows->hasher.keys = rel->keys;
@@ -92,7 +93,8 @@ int pgstream_rows_add(struct pgstream_rows *rows, const struct wire_format *form
 	if (rc < 0)
 		return rc;
 	if (rows->payload.len > (size_t)INT32_MAX / 2)
-		return duct_fail(err, DUCT_DATA, "a row of \"%s\".\"%s\" has %zu bytes as %s: more than Postgres takes in one value",
+		return duct_fail(err, DUCT_DATA,
+				 "a row of \"%s\".\"%s\" has %zu bytes as %s: more than Postgres takes in one value",
 				 batch->relation->schema, batch->relation->name, rows->payload.len, format->name);
 	rows->rows = duct_grow(rows->rows, &rows->cap, rows->n + 1, sizeof *rows->rows);
 	rows->rows[rows->n++] = (struct pgstream_row){to->len, (uint32_t)rows->payload.len};
