@@ -18,14 +18,16 @@ struct state_ddl_event {
 	/* The change itself: the same change met again (after a restart) is the same event. */
 	const char *fingerprint;
 	enum state_ddl_status status;
-	int64_t created_us, decided_us, applied_us;
+	const char *decided_by;			    /* "" nobody yet; who recorded it when it was recorded as approved or applied */
+	int64_t created_us, decided_us, applied_us; /* 0: not yet */
 };
 
-/* Writes the event down unless the flow has one with its fingerprint at its position; *event (status, id, times) is then the stored one. */
+/* Writes the event down unless the flow has one with its fingerprint at its position: 1. 0: *event is the stored one. Status 0 is
+ * pending; id and times are given by the store. */
 int state_ddl_record(struct state *state, struct duct_arena *arena, struct state_ddl_event *event, const struct state_actor *actor,
 		     struct duct_error *err) DUCT_CHECKED;
-int state_ddl_get(struct state *state, struct duct_arena *arena, int64_t id, struct state_ddl_event *ret, struct duct_error *err)
-	DUCT_CHECKED; /* 1, or 0: there is none */
+int state_ddl_get(struct state *state, struct duct_arena *arena, int64_t id, struct state_ddl_event *ret,
+		  struct duct_error *err) DUCT_CHECKED; /* 1, or 0: there is none */
 /* Oldest first; status 0: any, flow_id NULL: any. Returns how many, at most `most`. */
 int state_ddl_list(struct state *state, struct duct_arena *arena, const char *flow_id, enum state_ddl_status status, int most,
 		   struct state_ddl_event *ret, struct duct_error *err) DUCT_CHECKED;

@@ -4,12 +4,12 @@
 #include "state/state.h"
 
 enum state_flow_state { /* numbers of ductstream.v1.FlowState */
-	STATE_FLOW_CREATED = 1,
-	STATE_FLOW_RUNNING,
-	STATE_FLOW_PAUSED,
-	STATE_FLOW_STOPPING,
-	STATE_FLOW_FAILED,
-	STATE_FLOW_STOPPED,
+			STATE_FLOW_CREATED = 1,
+			STATE_FLOW_RUNNING,
+			STATE_FLOW_PAUSED,
+			STATE_FLOW_STOPPING,
+			STATE_FLOW_FAILED,
+			STATE_FLOW_STOPPED,
 };
 const char *state_flow_state_name(enum state_flow_state state); /* "running" */
 
@@ -29,13 +29,13 @@ struct state_flow {
 };
 
 /* All strings given back live in the arena. NOT FOUND is 0 rows: functions return 1 when the flow is there, 0 when it is not. */
-int state_flow_create(struct state *state, const struct state_flow *flow, const struct state_actor *actor, struct duct_error *err)
-	DUCT_CHECKED; /* 0: the id is taken */
-int state_flow_get(struct state *state, struct duct_arena *arena, const char *id, struct state_flow *ret, struct duct_error *err)
-	DUCT_CHECKED;
+int state_flow_create(struct state *state, const struct state_flow *flow, const struct state_actor *actor,
+		      struct duct_error *err) DUCT_CHECKED; /* 0: the id is taken */
+int state_flow_get(struct state *state, struct duct_arena *arena, const char *id, struct state_flow *ret,
+		   struct duct_error *err) DUCT_CHECKED;
 /* Name and definition only; the state stays. expected_revision 0: whatever it is; otherwise RETRY when it is another. */
-int state_flow_update(struct state *state, const struct state_flow *flow, int64_t expected_revision, const struct state_actor *actor,
-		      struct duct_error *err) DUCT_CHECKED;
+int state_flow_update(struct state *state, const struct state_flow *flow, int64_t expected_revision,
+		      const struct state_actor *actor, struct duct_error *err) DUCT_CHECKED;
 int state_flow_delete(struct state *state, const char *id, const struct state_actor *actor, struct duct_error *err) DUCT_CHECKED;
 
 /* By id, those after `after` ("" : from the first); state 0: any. Returns how many, at most `most`. */
@@ -43,7 +43,8 @@ int state_flow_list(struct state *state, struct duct_arena *arena, const char *a
 		    struct state_flow *ret, struct duct_error *err) DUCT_CHECKED;
 
 /*
- * Moves the flow to another state and writes the transition down with its reason. The same state again succeeds and changes nothing.
+ * Moves the flow to another state and writes the transition down with its reason. The same state again succeeds and changes nothing,
+ * whatever `from` is: 1 with *ret_refused false.
  * Which moves there are: created -> running, stopped; running -> paused, stopping, stopped, failed; paused, failed, stopped -> running;
  * paused, failed -> stopped; stopping -> stopped, paused, failed. Others: 1 with *ret_refused true, nothing changed.
  * from: when not 0, only from that state (2 is returned when the flow is in another).
@@ -61,21 +62,34 @@ int state_flow_transitions(struct state *state, struct duct_arena *arena, const 
 
 /*
  * Who runs a flow: one owner at a time. A lease lasts ttl from its last renewal; the fencing number grows with every new owner and
- * never goes back, so a late owner is known by its lower one.
+ * never goes back, so a late owner is known by its lower one. The lease of a flow is named "flow/ID".
  */
 struct state_lease {
-	const char *holder; /* "HOST:PID:UUID" */
+	const char *holder; /* "HOST:PID:UUID"; "" nobody */
 	int64_t fence, expires_us;
+	bool held; /* by the store's clock */
 };
-/* 1: *ret_fence is ours. 0: somebody else's lasts; *ret_holder (arena) says whose. Renewing: with the fence that one has; 0 then means
- * that it was lost. Time is the store's own (Postgres: of the server), not the callers'. */
+/* 1: *ret_fence is ours; a holder that has it already keeps its number. 0: somebody else's lasts; *ret_holder (arena, may be NULL)
+ * says whose. Time is the store's own (Postgres: of the server), not the callers'. */
 int state_lease_take(struct state *state, struct duct_arena *arena, const char *name, const char *holder, int64_t ttl_ms,
 		     int64_t *ret_fence, const char **ret_holder, struct duct_error *err) DUCT_CHECKED;
-int state_lease_renew(struct state *state, const char *name, const char *holder, int64_t fence, int64_t ttl_ms, struct duct_error *err)
-	DUCT_CHECKED;
-int state_lease_release(struct state *state, const char *name, const char *holder, int64_t fence, struct duct_error *err) DUCT_CHECKED;
+/* 1: it lasts ttl from now, also when it had run out and nobody else had come. 0: it was lost. */
+int state_lease_renew(struct state *state, const char *name, const char *holder, int64_t fence, int64_t ttl_ms,
+		      struct duct_error *err) DUCT_CHECKED;
+int state_lease_release(struct state *state, const char *name, const char *holder, int64_t fence,
+			struct duct_error *err) DUCT_CHECKED; /* 0: it was lost before */
+int state_lease_get(struct state *state, struct duct_arena *arena, const char *name, struct state_lease *ret,
+		    struct duct_error *err) DUCT_CHECKED; /* 1, or 0: nobody ever had it */
 
-/* What the workers report about a flow, for people and metrics: a JSON object (phase, positions, counters). */
+/* What the workers report about a flow, for people and metrics: a JSON object (phase, positions, counters). 1; 0: there is no such flow, or
+ * the fence is not its lease's any more. */
 int state_flow_report(struct state *state, const char *id, int64_t fence, const char *report, struct duct_error *err) DUCT_CHECKED;
+
+struct state_flow_report {
+	const char *report;
+	int64_t fence, at_us;
+};
+int state_flow_reported(struct state *state, struct duct_arena *arena, const char *id, struct state_flow_report *ret,
+			struct duct_error *err) DUCT_CHECKED; /* the last one: 1, or 0: there is none */
 
 #endif

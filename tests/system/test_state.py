@@ -1,0 +1,56 @@
+"""The state on Postgres: the unit programs of src/state, which run their list on SQLite by themselves, on a server (issue 5, point 3)."""
+
+import os
+import re
+import subprocess
+
+import pytest
+from lib.paths import ROOT
+from lib.proxy import CommitProxy
+
+FOLDER = ROOT / "build-asan" / "tests" / "unit"
+PROGRAMS = sorted(path.stem for path in (ROOT / "tests" / "unit").glob("test_state_*.c"))
+
+
+def run(program, dsn):
+    """Runs a program on both engines; returns the names of its tests that passed."""
+    if not (FOLDER / program).exists():
+        subprocess.run([ROOT / "tools" / "build", "asan"], check=True)
+    done = subprocess.run(
+        [FOLDER / program],
+        cwd=ROOT,
+        env={**os.environ, "DUCTSTREAM_TEST_POSTGRES_DSN": dsn},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    return re.findall(r"^\[ +OK +\] (\w+)$", done.stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_both_engines_pass_the_same_list(program, database):
+    passed = run(program, database.dsn)
+    on_sqlite = [name.removeprefix("sqlite_") for name in passed if name.startswith("sqlite_")]
+    on_postgres = [name.removeprefix("postgres_") for name in passed if name.startswith("postgres_")]
+    assert on_sqlite and on_sqlite == on_postgres
+
+
+@pytest.mark.parametrize("mode", CommitProxy.MODES)
+@pytest.mark.parametrize("program", ["test_state_ddl", "test_state_flows"])
+def test_a_commit_whose_answer_is_lost_counts_once(program, mode, server, database):
+    """Every third commit loses its connection before, in or after it: the tests see what they see without that."""
+    with CommitProxy(server, table=b"COMMIT") as proxy:
+        proxy.plan(mode, *range(3, 1000, 3))
+        assert run(program, proxy.dsn(database.name))
+        assert proxy.cuts > 5
+
+
+def test_it_leaves_the_tables_of_users_alone(database):
+    """Tables of users with the names of ours are not touched: ours are in a schema of their own."""
+    database.sql("CREATE TABLE flows (mine int); CREATE TABLE checkpoints (mine int)")
+    run("test_state_flows", database.dsn)
+    assert database.query("SELECT count(*) FROM public.flows") == [(0,)]
+    tables = {name for (name,) in database.query("SELECT tablename FROM pg_tables WHERE schemaname = 'ductstream'")}
+    assert {"flows", "checkpoints", "leases", "ddl_events", "ductstream_migrations"} <= tables
+    assert {name for (name,) in database.query("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")} == {"flows", "checkpoints"}
