@@ -21,7 +21,7 @@ LAYERS = [
     ["lake", "state", "stream"],
     ["source", "destination"],
     ["flow"],
-    ["run", "govern", "platform"],
+    ["run", "govern", "platform", "worker"],
     ["cli"],
     ["api"],
     ["admin"],

@@ -14,6 +14,7 @@ struct api {
 	struct api_streams *streams; /* streams.h */
 	struct api_health *health;
 	enum { API_DISPATCH_NONE, API_DISPATCH_LOCAL, API_DISPATCH_DBOS } dispatch;
+	struct dispatch *local; /* what keeps the workers of API_DISPATCH_LOCAL; NULL: nothing does */
 	/* Service-wide defaults. */
 	const char *wire_format; /* DUCTSTREAM_WIRE_FORMAT, NULL when not given */
 	bool wire_enforce;

@@ -64,7 +64,8 @@ void cli_json_field(struct duct_buf *to, const char *key, const char *value);
 
 /* ---- load.c */
 
-/* The flow file with the connectors of this program. accept_gap: the operator accepts lost changes (source option). */
+/* The flow file with the connectors of this program. accept_gap: the operator accepts lost changes (source option). Returns 0, -class, or
+ * the exit code above 0 when there were several findings, all of which are printed then. */
 int cli_load_flow(struct flow_file **ret, const char *path, bool accept_gap, struct duct_error *err) DUCT_CHECKED;
 
 static inline void cli_auto_flow(struct flow_file **flow)

@@ -41,7 +41,7 @@ void cli_print_error(const struct duct_error *err)
 		cli_json_field(&line, "message", err->message);
 		duct_buf_puts(&line, "}\n");
 	} else {
-		duct_buf_printf(&line, "ductstream: error: %s\n", err->message);
+		duct_buf_printf(&line, "%s: error: %s\n", program_invocation_short_name, err->message);
 	}
 	fwrite(line.data, 1, line.len, stderr);
 }

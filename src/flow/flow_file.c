@@ -2,19 +2,30 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
+#include <jansson.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <unistd.h>
 
 #include "options/text.h"
 
 static const char *const ack_policies[] = {"all", NULL};
+static const char *const failure_modes[] = {"hold_slot", NULL};
+static const char *const give_up_policies[] = {"never", "on_retry_exhaustion", NULL};
 static const char *const wire_formats[] = {"arrow", "parquet", "avro", "proto", "json", NULL};
+
+enum { MOST_DESTINATIONS = 64, EXHAUSTED_MS = 5 * 60 * 1000 };
 
 #define C struct flow_file_config
 const struct duct_opt flow_file_config_opts[] = {
 	OPT(C, ack_policy, "ack_policy", DUCT_OPT_ENUM, "all", "a change is done when every destination has it",
 	    .values = ack_policies),
+	OPT(C, primary_destination, "primary_destination", DUCT_OPT_STR, NULL, "the destination that counts most"),
+	OPT(C, failure_mode, "failure_mode", DUCT_OPT_ENUM, "hold_slot", "after a failure the slot keeps what was not moved",
+	    .values = failure_modes),
+	OPT(C, give_up_policy, "give_up_policy", DUCT_OPT_ENUM, "never",
+	    "try for ever, or end after give_up_after (5m when that is 0)", .values = give_up_policies),
+	OPT(C, ddl, "ddl", DUCT_OPT_MAP, NULL, "gate, auto_approve, auto_apply: changes of schema, where not as the service does"),
 	OPT(C, max_memory_bytes, "max_memory", DUCT_OPT_SIZE, "256MiB", "memory of the flow outside its connectors",
 	    .min = 16 << 20, .max = INT64_C(1) << 40),
 	OPT(C, give_up_ms, "give_up_after", DUCT_OPT_DURATION, "0",
@@ -24,18 +35,47 @@ const struct duct_opt flow_file_config_opts[] = {
 };
 #undef C
 
-/* What one load works on. */
+/* What one load works on. Its functions go on after a finding, so that all are found; `failed` says that there is one. */
 struct load {
 	struct flow_file *flow;
 	const char *file;
 	const struct flow_load_options *options;
-	struct duct_error *err;
+	struct duct_findings *findings;
+	bool failed;
 };
+
+/* A place in the file: how people call it ("": needs no name), and its path from the root. */
+struct place {
+	char where[192], path[64];
+};
+static const struct place root_place = {"flow", "flow"}, bare_place = {"", "flow"};
 
 bool flow_name_valid(const char *name)
 {
 	size_t n = strlen(name);
 	return n >= 1 && n <= 63 && strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-") == n;
+}
+
+static void found(struct load *l, const struct place *at, const char *key, int line, const char *fmt, ...) DUCT_PRINTF(5, 6);
+
+/* Writes a finding down. key: of the value at that place, NULL: the place itself. */
+static void found(struct load *l, const struct place *at, const char *key, int line, const char *fmt, ...)
+{
+	struct duct_error err;
+	char text[sizeof err.message];
+	va_list args;
+	va_start(args, fmt);
+	vsnprintf(text, sizeof text, fmt, args);
+	va_end(args);
+	(void)duct_fail(&err, DUCT_CONFIG, "%s", text);
+	if (l->options->by_path)
+		(void)duct_wrap(&err, "%s%s%.100s", at->path, key ? "." : "", key ? key : "");
+	else if (*at->where)
+		(void)duct_wrap(&err, "%s:%d: %s", l->file, line, at->where);
+	else
+		(void)duct_wrap(&err, "%s:%d", l->file, line);
+	duct_findings_add(l->findings, &err);
+	l->failed = true;
 }
 
 static const char *kind_name(const struct flow_node *node)
@@ -45,7 +85,7 @@ static const char *kind_name(const struct flow_node *node)
 }
 
 /* Keys that the file may have at one place. */
-static int check_keys(const struct load *l, const struct flow_node *map, const char *where, const char *const *known)
+static void check_keys(struct load *l, const struct flow_node *map, const struct place *at, const char *const *known)
 {
 	for (const struct flow_node *n = map->first; n; n = n->next) {
 		size_t i = 0;
@@ -59,10 +99,8 @@ static int check_keys(const struct load *l, const struct flow_node *map, const c
 			duct_buf_printf(&hint, "did you mean \"%s\"?", near);
 		for (i = 0; !near && known[i]; i++)
 			duct_buf_printf(&hint, "%s%s", i ? ", " : "known are ", known[i]);
-		return duct_fail(l->err, DUCT_CONFIG, "%s:%d: %s: unknown key \"%.100s\": %s", l->file, n->line, where, n->key,
-				 hint.data);
+		found(l, at, NULL, n->line, "unknown key \"%.100s\": %s", n->key, hint.data);
 	}
-	return 0;
 }
 
 static const struct flow_node *child(const struct flow_node *map, const char *key)
@@ -73,297 +111,369 @@ static const struct flow_node *child(const struct flow_node *map, const char *ke
 	return NULL;
 }
 
-/* The child of that kind; NULL with an error when it is missing or of another kind. */
-static const struct flow_node *need(const struct load *l, const struct flow_node *map, const char *where, const char *key,
+/* See flow_yaml.h; inside of JSON text it is escaped. */
+static bool is_later(const char *text)
+{
+	return strstr(text, FLOW_ENV_LATER) || strstr(text, "\\u001a");
+}
+
+/* The child of that kind; NULL when it is missing or of another kind, which is a finding. */
+static const struct flow_node *need(struct load *l, const struct flow_node *map, const struct place *at, const char *key,
 				    enum flow_node_kind kind)
 {
 	const struct flow_node *n = child(map, key);
 	struct flow_node wanted = {.kind = kind};
 	if (!n)
-		(void)duct_fail(l->err, DUCT_CONFIG, "%s:%d: %s: key \"%s\" is missing", l->file, map->line, where, key);
+		found(l, at, key, map->line, "key \"%s\" is missing", key);
 	else if (n->kind != kind)
-		(void)duct_fail(l->err, DUCT_CONFIG, "%s:%d: %s: \"%s\" must be %s, not %s", l->file, n->line, where, key,
-				kind_name(&wanted), kind_name(n));
+		found(l, at, key, n->line, "\"%s\" must be %s, not %s", key, kind_name(&wanted), kind_name(n));
+	else if (kind == FLOW_NODE_TEXT && is_later(n->text) && l->options->by_path)
+		found(l, at, key, n->line, "a reference to the environment is taken in options only");
+	else if (kind == FLOW_NODE_TEXT && is_later(n->text))
+		return NULL; /* the reference is a finding already */
 	else
 		return n;
 	return NULL;
 }
 
-static int need_name(const struct load *l, const struct flow_node *map, const char *where, const char **ret)
+/* The name there, NULL: none that is valid. */
+static const char *need_name(struct load *l, const struct flow_node *map, const struct place *at)
 {
-	const struct flow_node *n = need(l, map, where, "name", FLOW_NODE_TEXT);
-	if (!n)
-		return -DUCT_CONFIG;
-	if (!flow_name_valid(n->text))
-		return duct_fail(l->err, DUCT_CONFIG,
-				 "%s:%d: %s: name \"%.100s\" is no valid name: use 1 to 63 letters, digits, \"_\" and "
-				 "\"-\"",
-				 l->file, n->line, where, n->text);
-	*ret = n->text;
-	return 0;
+	const struct flow_node *n = need(l, map, at, "name", FLOW_NODE_TEXT);
+	if (!n || flow_name_valid(n->text))
+		return n ? n->text : NULL;
+	found(l, at, "name", n->line, "name \"%.100s\" is no valid name: use 1 to 63 letters, digits, \"_\" and \"-\"", n->text);
+	return NULL;
 }
 
 /* An unknown connector: names the nearest one, or all. */
-static int unknown_type(const struct load *l, const struct flow_node *type, const char *where, const char *const *names)
+static void unknown_type(struct load *l, const struct flow_node *type, const struct place *at, const char *const *names)
 {
-	const char *near = duct_nearest(type->text, names);
+	const char *near = l->options->by_path ? NULL : duct_nearest(type->text, names);
 	AUTO_BUF struct duct_buf hint = {0};
 	if (near)
 		duct_buf_printf(&hint, "did you mean \"%s\"?", near);
 	for (size_t i = 0; !near && names[i]; i++)
 		duct_buf_printf(&hint, "%s%s", i ? ", " : "this program knows ", names[i]);
-	return duct_fail(l->err, DUCT_CONFIG, "%s:%d: %s: type \"%.100s\" is unknown: %s", l->file, type->line, where, type->text,
-			 hint.data ? hint.data : "");
+	found(l, at, "type", type->line, "type \"%.100s\" is unknown: %s", type->text, hint.data ? hint.data : "");
 }
 
-/* The pairs of an options map as the option tables want them, in the arena. */
-static int option_values(const struct load *l, const struct flow_node *map, const char *where, struct duct_opt_value **ret,
-			 size_t *ret_n)
+/* The pairs of an options map as the option tables want them, in the arena. *ret_later: one is known only where the flow runs. */
+static struct duct_opt_value *option_values(struct load *l, const struct flow_node *map, const struct place *at, size_t *ret_n,
+					    bool *ret_later)
 {
 	size_t n = 0;
 	for (const struct flow_node *o = map ? map->first : NULL; o; o = o->next)
 		n++;
+	/* One place more, for an option of the command line. */
 	struct duct_opt_value *values = duct_arena_zalloc(&l->flow->arena, (n + 1) * sizeof *values);
 	n = 0;
+	*ret_later = false;
 	for (const struct flow_node *o = map ? map->first : NULL; o; o = o->next) {
-		struct duct_opt_value *v = &values[n++];
-		*v = (struct duct_opt_value){.name = o->key, .text = o->text, .form = DUCT_OPT_TEXT, .line = o->line};
-		if (o->kind == FLOW_NODE_NULL)
-			return duct_fail(l->err, DUCT_CONFIG,
-					 "%s:%d: %s: option \"%.100s\" has no value: remove the line, or write \"\"", l->file,
-					 o->line, where, o->key);
-		if (o->kind != FLOW_NODE_TEXT) {
+		struct duct_opt_value v = {.name = o->key, .text = o->text, .form = DUCT_OPT_TEXT, .line = o->line};
+		if (o->kind == FLOW_NODE_NULL) {
+			found(l, at, NULL, o->line, "option \"%.100s\" has no value: remove the line, or write \"\"", o->key);
+			v.form = DUCT_OPT_LATER;
+			v.text = "";
+		} else if (o->kind != FLOW_NODE_TEXT) {
 			AUTO_BUF struct duct_buf json = {0};
 			flow_node_json(&json, o);
-			v->text = duct_arena_strdup(&l->flow->arena, json.data);
-			v->form = DUCT_OPT_JSON;
+			v.text = duct_arena_strdup(&l->flow->arena, json.data);
+			v.form = DUCT_OPT_JSON;
 		}
+		if (is_later(v.text)) {
+			v.form = DUCT_OPT_LATER;
+			*ret_later = true;
+		}
+		values[n++] = v;
 	}
-	*ret = values;
 	*ret_n = n;
-	return 0;
+	return values;
 }
 
-/* type and options of a source or destination, which may also have the keys in `known`. */
-static int connector_parts(const struct load *l, const struct flow_node *map, const char *where, const char *const *known,
-			   const struct flow_node **ret_type, const struct flow_node **ret_options)
+/* A config from the options there, NULL after a finding. */
+static void *load_options(struct load *l, const struct duct_opt *opts, size_t size, struct duct_opt_value *values, size_t n,
+			  const struct place *at)
 {
-	int rc = check_keys(l, map, where, known);
-	if (rc)
-		return rc;
-	*ret_type = need(l, map, where, "type", FLOW_NODE_TEXT);
-	if (!*ret_type)
-		return -DUCT_CONFIG;
-	*ret_options = NULL;
-	if (child(map, "options") && child(map, "options")->kind != FLOW_NODE_NULL) {
-		*ret_options = need(l, map, where, "options", FLOW_NODE_MAP);
-		if (!*ret_options)
-			return -DUCT_CONFIG;
-	}
-	return 0;
-}
-
-static int load_options(const struct load *l, const struct duct_opt *opts, size_t size, struct duct_opt_value *values, size_t n,
-			const char *where, void **ret)
-{
+	char path[sizeof at->path + 16];
+	snprintf(path, sizeof path, "%s.options", at->path);
+	const struct duct_opt_place place = {.file = l->file, .where = at->where, .path = l->options->by_path ? path : NULL};
 	void *config = duct_xcalloc(1, size ? size : 1);
-	int rc = duct_opts_load_file(config, size, opts, values, n, l->file, where, l->err);
-	if (rc)
+	if (duct_opts_load_all(config, size, opts, values, n, &place, l->findings)) {
+		l->failed = true;
 		free(config);
-	else
-		*ret = config;
-	return rc;
+		return NULL;
+	}
+	return config;
 }
 
-static bool is_option(const struct duct_opt *opts, const char *name)
+static bool is_option(const struct duct_opt *opts, const char *name, size_t n)
 {
 	for (; opts->name; opts++)
-		if (strcmp(opts->name, name) == 0)
+		if (strlen(opts->name) == n && strncmp(opts->name, name, n) == 0)
 			return true;
 	return false;
 }
 
+/* What a connector's own rules say; such a message begins with the option it is about. */
+static void check_config(struct load *l, int (*check)(const void *, struct duct_error *), const struct duct_opt *opts,
+			 const void *config, const struct place *at, int line)
+{
+	struct duct_error err = {0};
+	if (!check || !check(config, &err))
+		return;
+	char key[128] = "options";
+	size_t n = strcspn(err.message, ": ");
+	bool named = l->options->by_path && n < 100 && err.message[n] == ':' && is_option(opts, err.message, n);
+	if (named)
+		snprintf(key, sizeof key, "options.%.*s", (int)n, err.message);
+	found(l, at, key, line, "%s", err.message + (named ? n + 2 : 0));
+}
+
 /* The option of the command line takes the place of the file's. */
-static int override_value(const struct load *l, const struct duct_source_ops *ops, struct duct_opt_value *values, size_t *n)
+static void override_value(struct load *l, const struct duct_source_ops *ops, struct duct_opt_value *values, size_t *n)
 {
 	const char *name = l->options->source_option;
 	if (!name)
-		return 0;
-	if (!is_option(ops->opts, name))
-		return duct_fail(l->err, DUCT_CONFIG, "%s: source \"%s\" has no option \"%s\"", l->file, ops->name, name);
+		return;
+	if (!is_option(ops->opts, name, strlen(name))) {
+		struct duct_error err;
+		(void)duct_fail(&err, DUCT_CONFIG, "%s: source \"%s\" has no option \"%s\"", l->file, ops->name, name);
+		duct_findings_add(l->findings, &err);
+		l->failed = true;
+		return;
+	}
 	size_t i = 0;
 	while (i < *n && strcmp(values[i].name, name) != 0)
 		i++;
 	values[i] = (struct duct_opt_value){.name = name, .text = l->options->source_value};
 	*n += i == *n;
-	return 0;
 }
 
-static int load_source(const struct load *l, const struct flow_node *map)
+/* The options map of a connector, NULL when it has none. */
+static const struct flow_node *options_of(struct load *l, const struct flow_node *map, const struct place *at)
 {
-	static const char *const known[] = {"type", "options", NULL};
-	const struct flow_node *type, *options;
+	const struct flow_node *options = child(map, "options");
+	return options && options->kind != FLOW_NODE_NULL ? need(l, map, at, "options", FLOW_NODE_MAP) : NULL;
+}
+
+static void load_source(struct load *l, const struct flow_node *map)
+{
+	static const char *const known[] = {"name", "type", "options", NULL};
+	struct place at = {"source", "flow.source"};
 	const char *names[64] = {0};
-	int rc = connector_parts(l, map, "source", known, &type, &options);
-	if (rc)
-		return rc;
 	const struct duct_source_ops *ops = NULL;
-	for (size_t i = 0; l->options->sources[i] && i + 1 < DUCT_LEN(names); i++) {
+	check_keys(l, map, &at, known);
+	const struct flow_node *type = need(l, map, &at, "type", FLOW_NODE_TEXT);
+	for (size_t i = 0; type && l->options->sources[i] && i + 1 < DUCT_LEN(names); i++) {
 		names[i] = l->options->sources[i]->name;
 		if (strcmp(names[i], type->text) == 0)
 			ops = l->options->sources[i];
 	}
+	if (type && !ops)
+		unknown_type(l, type, &at, names);
+	const struct flow_node *options = options_of(l, map, &at);
 	if (!ops)
-		return unknown_type(l, type, "source", names);
+		return;
 
-	char where[96];
-	snprintf(where, sizeof where, "source \"%s\"", ops->name);
-	struct duct_opt_value *values;
 	size_t n;
-	rc = option_values(l, options, where, &values, &n);
-	rc = rc ? rc : override_value(l, ops, values, &n);
-	rc = rc ? rc : load_options(l, ops->opts, ops->config_size, values, n, where, &l->flow->source_config);
-	if (rc)
-		return rc;
+	bool later;
+	snprintf(at.where, sizeof at.where, "source \"%s\"", ops->name);
+	struct duct_opt_value *values = option_values(l, options, &at, &n, &later);
+	override_value(l, ops, values, &n);
 	l->flow->spec.source = ops;
+	l->flow->source_config = load_options(l, ops->opts, ops->config_size, values, n, &at);
 	l->flow->spec.source_config = l->flow->source_config;
-	if (ops->check && ops->check(l->flow->source_config, l->err))
-		return duct_wrap(l->err, "%s:%d: %s", l->file, map->line, where);
-	return 0;
+	if (l->flow->source_config && !later)
+		check_config(l, ops->check, ops->opts, l->flow->source_config, &at, map->line);
 }
 
-/* Fills the next place of flow->destinations, which counts as soon as it owns a config. */
-static int load_destination(const struct load *l, const struct flow_node *map)
+static const struct duct_destination_ops *destination_type(struct load *l, const struct flow_node *type, const struct place *at)
 {
-	static const char *const known[] = {"name", "type", "options", NULL};
-	const struct flow_node *type, *options;
 	const char *names[64] = {0};
-	struct flow_destination *to = &l->flow->destinations[l->flow->spec.ndestinations];
-	if (map->kind != FLOW_NODE_MAP)
-		return duct_fail(l->err, DUCT_CONFIG, "%s:%d: a destination must be a map, not %s", l->file, map->line,
-				 kind_name(map));
-	int rc = connector_parts(l, map, "destination", known, &type, &options);
-	rc = rc ? rc : need_name(l, map, "destination", &to->name);
-	if (rc)
-		return rc;
-	for (size_t i = 0; i < l->flow->spec.ndestinations; i++)
-		if (strcmp(l->flow->destinations[i].name, to->name) == 0)
-			return duct_fail(l->err, DUCT_CONFIG, "%s:%d: two destinations have the name \"%s\"", l->file, map->line,
-					 to->name);
 	for (size_t i = 0; l->options->destinations[i] && i + 1 < DUCT_LEN(names); i++) {
 		names[i] = l->options->destinations[i]->name;
 		if (strcmp(names[i], type->text) == 0)
-			to->ops = l->options->destinations[i];
+			return l->options->destinations[i];
 	}
-	char where[192];
-	snprintf(where, sizeof where, "destination \"%s\"", to->name);
-	if (!to->ops)
-		return unknown_type(l, type, where, names);
-
-	struct duct_opt_value *values;
-	size_t n;
-	void *config = NULL;
-	rc = option_values(l, options, where, &values, &n);
-	rc = rc ? rc : load_options(l, to->ops->opts, to->ops->config_size, values, n, where, &config);
-	if (rc)
-		return rc;
-	to->config = config;
-	l->flow->spec.ndestinations++;
-	if (to->ops->check && to->ops->check(config, l->err))
-		return duct_wrap(l->err, "%s:%d: %s", l->file, map->line, where);
-	return 0;
+	unknown_type(l, type, at, names);
+	return NULL;
 }
 
-static int load_destinations(const struct load *l, const struct flow_node *root)
+static void check_twice(struct load *l, const struct flow_destination *to, const struct place *at, int line)
 {
-	enum { MOST_DESTINATIONS = 64 };
+	for (const struct flow_destination *d = l->flow->destinations; d < to; d++)
+		if (d->name && strcmp(d->name, to->name) == 0) {
+			struct place bare = *at;
+			bare.where[0] = 0;
+			found(l, &bare, "name", line, "two destinations have the name \"%s\"", to->name);
+			return;
+		}
+}
+
+/* Fills the next place of flow->destinations; it has a config when nothing is wrong with it. */
+static void load_destination(struct load *l, const struct flow_node *map)
+{
+	static const char *const known[] = {"name", "type", "options", NULL};
+	size_t number = l->flow->spec.ndestinations++;
+	struct flow_destination *to = &l->flow->destinations[number];
+	struct place at = {"destination", ""};
+	snprintf(at.path, sizeof at.path, "flow.destinations[%zu]", number);
+	if (map->kind != FLOW_NODE_MAP) {
+		at.where[0] = 0;
+		found(l, &at, NULL, map->line, "a destination must be a map, not %s", kind_name(map));
+		return;
+	}
+	check_keys(l, map, &at, known);
+	const struct flow_node *type = need(l, map, &at, "type", FLOW_NODE_TEXT);
+	const struct flow_node *options = options_of(l, map, &at);
+	to->name = need_name(l, map, &at);
+	if (to->name) {
+		check_twice(l, to, &at, map->line);
+		snprintf(at.where, sizeof at.where, "destination \"%s\"", to->name);
+	}
+	const struct duct_destination_ops *ops = type ? destination_type(l, type, &at) : NULL;
+	if (ops) {
+		size_t n;
+		bool later;
+		struct duct_opt_value *values = option_values(l, options, &at, &n, &later);
+		to->ops = ops;
+		to->config = load_options(l, ops->opts, ops->config_size, values, n, &at);
+		if (to->config && !later)
+			check_config(l, ops->check, ops->opts, to->config, &at, map->line);
+	}
+}
+
+static void load_destinations(struct load *l, const struct flow_node *root)
+{
 	size_t n = 0;
-	const struct flow_node *list = need(l, root, "flow", "destinations", FLOW_NODE_LIST);
-	if (!list)
-		return -DUCT_CONFIG;
-	for (const struct flow_node *d = list->first; d; d = d->next)
+	const struct flow_node *list = need(l, root, &root_place, "destinations", FLOW_NODE_LIST);
+	for (const struct flow_node *d = list ? list->first : NULL; d; d = d->next)
 		n++;
-	if (n == 0 || n > MOST_DESTINATIONS)
-		return duct_fail(l->err, DUCT_CONFIG, "%s:%d: %zu destinations: a flow has 1 to %d", l->file, list->line, n,
-				 MOST_DESTINATIONS);
+	if (list && (n == 0 || n > MOST_DESTINATIONS)) {
+		found(l, &bare_place, "destinations", list->line, "%zu destinations: a flow has 1 to %d", n, MOST_DESTINATIONS);
+		return;
+	}
 	l->flow->destinations = duct_arena_zalloc(&l->flow->arena, n * sizeof *l->flow->destinations);
 	l->flow->spec.destinations = l->flow->destinations;
-	int rc = 0;
-	for (const struct flow_node *d = list->first; d && !rc; d = d->next)
-		rc = load_destination(l, d);
-	return rc;
+	for (const struct flow_node *d = list ? list->first : NULL; d; d = d->next)
+		load_destination(l, d);
 }
 
-/* wire_format, parallelism, config. */
-static int load_extras(const struct load *l, const struct flow_node *root)
+/* One member of config.ddl; -1: it is not there. */
+static int ddl_member(struct load *l, json_t *ddl, const char *name, int line)
 {
-	const struct flow_node *n = child(root, "wire_format");
+	static const struct place at = {"config", "flow.config.ddl"};
+	json_t *value = json_object_get(ddl, name);
+	bool on = json_is_true(value);
+	if (!value)
+		return -1;
+	if (!json_is_boolean(value) && !(json_is_string(value) && duct_parse_bool(json_string_value(value), &on)))
+		found(l, &at, name, line, "ddl: \"%s\" is neither true nor false", name);
+	json_object_del(ddl, name);
+	return on;
+}
+
+static void load_ddl_policy(struct load *l, int line)
+{
+	static const struct place at = {"config", "flow.config"};
+	struct flow_ddl_policy *policy = &l->flow->ddl;
+	json_t *ddl = l->flow->config.ddl ? json_loads(l->flow->config.ddl, 0, NULL) : json_object();
+	policy->gate = ddl_member(l, ddl, "gate", line);
+	policy->auto_approve = ddl_member(l, ddl, "auto_approve", line);
+	policy->auto_apply = ddl_member(l, ddl, "auto_apply", line);
+	const char *other = json_object_iter_key(json_object_iter(ddl));
+	if (other)
+		found(l, &at, "ddl", line, "ddl: unknown key \"%.100s\": known are gate, auto_approve, auto_apply", other);
+	json_decref(ddl);
+}
+
+static void load_config(struct load *l, const struct flow_node *root)
+{
+	struct place at = {"config", "flow.config"};
+	struct flow_file_config *config = &l->flow->config;
+	const struct flow_node *n = child(root, "config");
+	size_t nvalues, i = 0;
+	bool later;
+	if (n && n->kind != FLOW_NODE_NULL && !(n = need(l, root, &root_place, "config", FLOW_NODE_MAP)))
+		return;
+	struct duct_opt_value *values = option_values(l, n, &at, &nvalues, &later);
+	const struct duct_opt_place place = {.file = l->file, .where = at.where, .path = l->options->by_path ? at.path : NULL};
+	if (duct_opts_load_all(config, sizeof *config, flow_file_config_opts, values, nvalues, &place, l->findings)) {
+		l->failed = true;
+		return;
+	}
+	load_ddl_policy(l, n ? n->line : root->line);
+	if (config->give_up_policy == FLOW_GIVE_UP_ON_RETRY_EXHAUSTION && !config->give_up_ms)
+		config->give_up_ms = EXHAUSTED_MS;
+	const char *primary = config->primary_destination;
+	while (primary && i < l->flow->spec.ndestinations &&
+	       !(l->flow->destinations[i].name && strcmp(l->flow->destinations[i].name, primary) == 0))
+		i++;
+	if (primary && i == l->flow->spec.ndestinations)
+		found(l, &at, "primary_destination", n->line, "primary_destination: there is no destination \"%.100s\"", primary);
+}
+
+/* wire_format, parallelism. */
+static void load_extras(struct load *l, const struct flow_node *root)
+{
+	const struct flow_node *n;
 	l->flow->parallelism = 1;
-	if (n) {
+	if (child(root, "wire_format") && (n = need(l, root, &root_place, "wire_format", FLOW_NODE_TEXT))) {
 		const char *const *known = wire_formats;
-		if (!(n = need(l, root, "flow", "wire_format", FLOW_NODE_TEXT)))
-			return -DUCT_CONFIG;
 		while (*known && strcmp(*known, n->text) != 0)
 			known++;
-		if (!*known)
-			return duct_fail(l->err, DUCT_CONFIG,
-					 "%s:%d: wire_format \"%.100s\" is none of arrow, parquet, avro, proto, json", l->file,
-					 n->line, n->text);
 		l->flow->wire_format = l->flow->spec.wire_format = n->text;
+		if (!*known)
+			found(l, &bare_place, "wire_format", n->line,
+			      "wire_format \"%.100s\" is none of arrow, parquet, avro, proto, json", n->text);
 	}
-	if (child(root, "parallelism")) {
-		if (!(n = need(l, root, "flow", "parallelism", FLOW_NODE_TEXT)))
-			return -DUCT_CONFIG;
-		if (!duct_parse_int(n->text, &l->flow->parallelism) || l->flow->parallelism < 1 || l->flow->parallelism > 256)
-			return duct_fail(l->err, DUCT_CONFIG, "%s:%d: parallelism \"%.100s\" is outside 1..256", l->file, n->line,
-					 n->text);
-	}
-	n = child(root, "config");
-	if (n && n->kind != FLOW_NODE_NULL && !(n = need(l, root, "flow", "config", FLOW_NODE_MAP)))
-		return -DUCT_CONFIG;
-	struct duct_opt_value *values;
-	size_t nvalues;
-	int rc = option_values(l, n, "config", &values, &nvalues);
-	return rc ? rc
-		  : duct_opts_load_file(&l->flow->config, sizeof l->flow->config, flow_file_config_opts, values, nvalues, l->file,
-					"config", l->err);
+	if (child(root, "parallelism") && (n = need(l, root, &root_place, "parallelism", FLOW_NODE_TEXT)) &&
+	    (!duct_parse_int(n->text, &l->flow->parallelism) || l->flow->parallelism < 1 || l->flow->parallelism > 256))
+		found(l, &bare_place, "parallelism", n->line, "parallelism \"%.100s\" is outside 1..256", n->text);
 }
 
-static int load_tree(const struct load *l, const struct flow_node *root)
+static void load_tree(struct load *l, const struct flow_node *root)
 {
 	static const char *const known[] = {"name", "source", "destinations", "wire_format", "parallelism", "config", NULL};
-	if (root->kind != FLOW_NODE_MAP)
-		return duct_fail(l->err, DUCT_CONFIG,
-				 "%s:%d: a flow file is a map with name, source and destinations, "
-				 "not %s",
-				 l->file, root->line, kind_name(root));
-	int rc = check_keys(l, root, "flow", known);
-	rc = rc ? rc : need_name(l, root, "flow", &l->flow->spec.name);
-	if (rc)
-		return rc;
-	const struct flow_node *source = need(l, root, "flow", "source", FLOW_NODE_MAP);
-	if (!source)
-		return -DUCT_CONFIG;
-	rc = load_source(l, source);
-	rc = rc ? rc : load_destinations(l, root);
-	return rc ? rc : load_extras(l, root);
+	if (root->kind != FLOW_NODE_MAP) {
+		found(l, &bare_place, NULL, root->line, "a flow file is a map with name, source and destinations, not %s",
+		      kind_name(root));
+		return;
+	}
+	check_keys(l, root, &root_place, known);
+	l->flow->spec.name = need_name(l, root, &root_place);
+	const struct flow_node *source = need(l, root, &root_place, "source", FLOW_NODE_MAP);
+	if (source)
+		load_source(l, source);
+	load_destinations(l, root);
+	load_extras(l, root);
+	load_config(l, root);
 }
 
 int flow_file_parse(struct flow_file **ret, const char *data, size_t n, const char *file, const struct flow_load_options *options,
 		    struct duct_error *err)
 {
-	struct duct_error own;
+	AUTO_FINDINGS struct duct_findings own = {0};
+	struct duct_error unused;
 	struct flow_file *flow = duct_xcalloc(1, sizeof *flow);
-	struct load l = {flow, file, options, err ? err : &own};
+	struct load l = {.flow = flow, .file = file, .options = options, .findings = options->findings ? options->findings : &own};
 	struct flow_node *root;
+	err = err ? err : &unused;
 	duct_arena_init(&flow->arena);
-	int rc = flow_yaml_parse(&root, &flow->arena, data, n, file, options->env, l.err);
-	rc = rc ? rc : load_tree(&l, root);
+	int rc = flow_yaml_parse(&root, &flow->arena, data, n, file, options->env, l.findings, err);
+	l.failed = l.findings->n > 0;
 	if (rc)
-		flow_file_free(flow);
+		duct_findings_add(l.findings, err);
 	else
-		*ret = flow;
-	return rc;
+		load_tree(&l, root);
+	if (rc || l.failed) {
+		flow_file_free(flow);
+		*err = l.findings->list[0];
+		return -(int)err->class;
+	}
+	*ret = flow;
+	return 0;
 }
 
 /* The whole file, at most one byte more than is allowed: the parser then refuses it. */
@@ -395,13 +505,15 @@ void flow_file_free(struct flow_file *flow)
 {
 	if (!flow)
 		return;
-	/* A config exists once its connector is known; the source's only then has ops. */
+	/* A config exists only where its connector is known. */
 	if (flow->source_config) {
 		duct_opts_done(flow->source_config, flow->spec.source->config_size, flow->spec.source->opts);
 		free(flow->source_config);
 	}
 	for (size_t i = 0; i < flow->spec.ndestinations; i++) {
 		struct flow_destination *d = &flow->destinations[i];
+		if (!d->config)
+			continue;
 		duct_opts_done((void *)d->config, d->ops->config_size, d->ops->opts);
 		free((void *)d->config);
 	}

@@ -2,6 +2,7 @@
 #define FLOW_FLOW_FILE_H
 
 #include "base/arena.h"
+#include "base/findings.h"
 #include "flow/flow.h"
 #include "flow/flow_yaml.h"
 
@@ -10,7 +11,7 @@
  * `spec` borrows.
  *
  *   name: shop
- *   source: {type: postgres, options: {...}}
+ *   source: {type: postgres, options: {...}}    # name: optional
  *   destinations:
  *     - {name: lake, type: ducklake, options: {...}}
  *   wire_format: arrow     # optional
@@ -20,16 +21,24 @@
 
 /* The rows of `config`. */
 struct flow_file_config {
-	int ack_policy;
+	int ack_policy, failure_mode, give_up_policy;
+	char *primary_destination, *ddl;
 	int64_t max_memory_bytes, give_up_ms;
 };
+enum flow_give_up { FLOW_GIVE_UP_NEVER, FLOW_GIVE_UP_ON_RETRY_EXHAUSTION };
 extern const struct duct_opt flow_file_config_opts[];
+
+/* config.ddl; -1: what the service says (DUCTSTREAM_DDL_GATE, ...). */
+struct flow_ddl_policy {
+	int gate, auto_approve, auto_apply;
+};
 
 struct flow_file {
 	struct flow_spec spec;
 	int64_t parallelism;
 	const char *wire_format; /* NULL when not given */
 	struct flow_file_config config;
+	struct flow_ddl_policy ddl;
 
 	struct duct_arena arena;
 	void *source_config;
@@ -43,6 +52,9 @@ struct flow_load_options {
 	flow_getenv_fn *env; /* usually getenv */
 	/* One more option of the source, which wins over the file ("accept_gap"); NULL: none. */
 	const char *source_option, *source_value;
+	/* Everything that is wrong, in the order of the file; the error is the first of them. NULL: only that one is wanted. */
+	struct duct_findings *findings;
+	bool by_path; /* findings begin with "flow.destinations[0].options.data_path: " instead of "path:line: " */
 };
 
 /* Reads and checks `path`. CONFIG errors begin with "path:line: "; secrets do not appear in them. */

@@ -11,6 +11,7 @@ struct parse {
 	struct duct_arena *arena;
 	const char *file;
 	flow_getenv_fn *env;
+	struct duct_findings *findings;
 	struct duct_error *err;
 	int depth;
 };
@@ -73,8 +74,11 @@ static int scalar_node(struct parse *p, const yaml_event_t *event, struct flow_n
 	struct flow_node *node = new_node(p, plain && is_null(text) ? FLOW_NODE_NULL : FLOW_NODE_TEXT, event);
 	node->plain = plain;
 	rc = flow_env_expand(&node->text, p->arena, text, p->env, p->err);
-	if (rc)
-		return duct_wrap(p->err, "%s:%d", p->file, node->line);
+	if (rc) {
+		(void)duct_wrap(p->err, "%s:%d", p->file, node->line);
+		duct_findings_add(p->findings, p->err);
+		node->text = FLOW_ENV_LATER;
+	}
 	*ret = node;
 	return 0;
 }
@@ -199,9 +203,9 @@ static int whole_stream(struct parse *p, struct flow_node **ret)
 }
 
 int flow_yaml_parse(struct flow_node **ret, struct duct_arena *arena, const char *data, size_t n, const char *file,
-		    flow_getenv_fn *env, struct duct_error *err)
+		    flow_getenv_fn *env, struct duct_findings *findings, struct duct_error *err)
 {
-	struct parse p = {.arena = arena, .file = file, .env = env, .err = err};
+	struct parse p = {.arena = arena, .file = file, .env = env, .findings = findings, .err = err};
 	if (n > FLOW_YAML_MAX_BYTES)
 		return duct_fail(err, DUCT_CONFIG, "%s: larger than 1 MiB: not a flow file", file);
 	if (!yaml_parser_initialize(&p.yaml))

@@ -7,6 +7,7 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/error.h"
+#include "base/findings.h"
 
 /*
  * The text of a flow file as a tree: YAML 1.1, of which JSON is a part. Everything lives in the caller's arena. Refused
@@ -30,8 +31,13 @@ struct flow_node {
 /* Looks a variable up like getenv; NULL: there is none. */
 typedef const char *flow_getenv_fn(const char *name);
 
+/* What `env` gives for a variable that is known only where the flow will run, and the text of a value whose reference is a finding:
+ * nothing is said about such a value. */
+#define FLOW_ENV_LATER "\x1a"
+
+/* References that cannot be replaced are findings, everything else ends the parse. */
 int flow_yaml_parse(struct flow_node **ret, struct duct_arena *arena, const char *data, size_t n, const char *file,
-		    flow_getenv_fn *env, struct duct_error *err) DUCT_CHECKED;
+		    flow_getenv_fn *env, struct duct_findings *findings, struct duct_error *err) DUCT_CHECKED;
 
 /* A value as JSON: plain numbers and booleans keep their type, everything else is a string. */
 void flow_node_json(struct duct_buf *to, const struct flow_node *node);

@@ -13,8 +13,10 @@
 struct load {
 	char *config;
 	const struct duct_opt *opts;
-	const char *file, *where;
-	struct duct_error *err;
+	const struct duct_opt_place *place;
+	struct duct_findings *findings;
+	struct duct_error err; /* of the finding that is being made */
+	bool failed;
 };
 
 static void *field(const struct load *load, const struct duct_opt *opt)
@@ -22,16 +24,34 @@ static void *field(const struct load *load, const struct duct_opt *opt)
 	return load->config + opt->offset;
 }
 
-/* "flow.yaml:7: source "postgres": " in front of a message. */
-static int located(const struct load *load, int line)
+/* The path names the option, so the message need not. */
+static void locate_by_path(struct load *load, const char *option)
 {
-	if (load->file && line > 0)
-		return duct_wrap(load->err, "%s:%d: %s", load->file, line, load->where);
-	if (load->file)
-		return duct_wrap(load->err, "%s: %s", load->file, load->where);
-	if (line > 0)
-		return duct_wrap(load->err, "%s, line %d", load->where, line);
-	return duct_wrap(load->err, "%s", load->where);
+	char prefix[160];
+	int n = snprintf(prefix, sizeof prefix, "option \"%.100s\": ", option);
+	char *message = load->err.message;
+	if (strncmp(message, prefix, (size_t)n) == 0)
+		memmove(message, message + n, strlen(message + n) + 1);
+	(void)duct_wrap(&load->err, "%s.%.100s", load->place->path, option);
+}
+
+/* "flow.yaml:7: source "postgres": " in front of the message, which is then written down. */
+static int located(struct load *load, const char *option, int line)
+{
+	const struct duct_opt_place *at = load->place;
+	if (at->path)
+		locate_by_path(load, option);
+	else if (at->file && line > 0)
+		(void)duct_wrap(&load->err, "%s:%d: %s", at->file, line, at->where);
+	else if (at->file)
+		(void)duct_wrap(&load->err, "%s: %s", at->file, at->where);
+	else if (line > 0)
+		(void)duct_wrap(&load->err, "%s, line %d", at->where, line);
+	else
+		(void)duct_wrap(&load->err, "%s", at->where);
+	duct_findings_add(load->findings, &load->err);
+	load->failed = true;
+	return -(int)load->err.class;
 }
 
 /* Also a connection string that stands in the wrong place. */
@@ -41,7 +61,7 @@ static bool may_be_shown(const struct duct_opt *opt, const char *text)
 }
 
 /* A refusal of a value: shows it unless it is a secret. */
-static DUCT_PRINTF(4, 5) int refuse(const struct load *load, const struct duct_opt *opt, const struct duct_opt_value *value,
+static DUCT_PRINTF(4, 5) int refuse(struct load *load, const struct duct_opt *opt, const struct duct_opt_value *value,
 				    const char *fmt, ...)
 {
 	char rule[512];
@@ -50,10 +70,10 @@ static DUCT_PRINTF(4, 5) int refuse(const struct load *load, const struct duct_o
 	vsnprintf(rule, sizeof rule, fmt, ap);
 	va_end(ap);
 	if (!may_be_shown(opt, value->text))
-		(void)duct_fail(load->err, DUCT_CONFIG, "option \"%s\": the value (hidden) %s", opt->name, rule);
+		(void)duct_fail(&load->err, DUCT_CONFIG, "option \"%s\": the value (hidden) %s", opt->name, rule);
 	else
-		(void)duct_fail(load->err, DUCT_CONFIG, "option \"%s\": \"%.100s\" %s", opt->name, value->text, rule);
-	return located(load, value->line);
+		(void)duct_fail(&load->err, DUCT_CONFIG, "option \"%s\": \"%.100s\" %s", opt->name, value->text, rule);
+	return located(load, value->name, value->line);
 }
 
 static const struct duct_opt *find(const struct duct_opt *opts, const char *name)
@@ -64,7 +84,7 @@ static const struct duct_opt *find(const struct duct_opt *opts, const char *name
 	return NULL;
 }
 
-static int unknown_option(const struct load *load, const struct duct_opt_value *value)
+static int unknown_option(struct load *load, const struct duct_opt_value *value)
 {
 	const char *names[256];
 	size_t n = 0;
@@ -74,14 +94,14 @@ static int unknown_option(const struct load *load, const struct duct_opt_value *
 	names[n] = NULL;
 	const char *near = duct_nearest(value->name, names);
 	if (near)
-		(void)duct_fail(load->err, DUCT_CONFIG, "unknown option \"%.100s\": did you mean \"%s\"?", value->name, near);
+		(void)duct_fail(&load->err, DUCT_CONFIG, "unknown option \"%.100s\": did you mean \"%s\"?", value->name, near);
 	else
-		(void)duct_fail(load->err, DUCT_CONFIG, "unknown option \"%.100s\": `ductstream options` lists the valid ones",
+		(void)duct_fail(&load->err, DUCT_CONFIG, "unknown option \"%.100s\": `ductstream options` lists the valid ones",
 				value->name);
-	return located(load, value->line);
+	return located(load, value->name, value->line);
 }
 
-static int parse_number(const struct load *load, const struct duct_opt *opt, const struct duct_opt_value *value)
+static int parse_number(struct load *load, const struct duct_opt *opt, const struct duct_opt_value *value)
 {
 	static const char *const forms[] = {
 		[DUCT_OPT_INT] = "is not a whole number",
@@ -113,7 +133,7 @@ static int parse_number(const struct load *load, const struct duct_opt *opt, con
 	return 0;
 }
 
-static int parse_enum(const struct load *load, const struct duct_opt *opt, const struct duct_opt_value *value)
+static int parse_enum(struct load *load, const struct duct_opt *opt, const struct duct_opt_value *value)
 {
 	AUTO_BUF struct duct_buf all = {0};
 	for (int i = 0; opt->values[i]; i++) {
@@ -190,7 +210,7 @@ static const char *list_from_json(struct list *list, const char *text)
 	return wrong;
 }
 
-static int parse_list(const struct load *load, const struct duct_opt *opt, const struct duct_opt_value *value)
+static int parse_list(struct load *load, const struct duct_opt *opt, const struct duct_opt_value *value)
 {
 	struct list list = {0};
 	list.items = duct_grow(NULL, &list.cap, 1, sizeof *list.items);
@@ -204,7 +224,7 @@ static int parse_list(const struct load *load, const struct duct_opt *opt, const
 	return 0;
 }
 
-static int parse_map(const struct load *load, const struct duct_opt *opt, const struct duct_opt_value *value)
+static int parse_map(struct load *load, const struct duct_opt *opt, const struct duct_opt_value *value)
 {
 	json_t *object = json_loads(value->text, JSON_REJECT_DUPLICATES, NULL);
 	bool ok = json_is_object(object);
@@ -214,7 +234,7 @@ static int parse_map(const struct load *load, const struct duct_opt *opt, const 
 	return ok ? 0 : refuse(load, opt, value, "must be a map of names to values");
 }
 
-static int parse_value(const struct load *load, const struct duct_opt *opt, const struct duct_opt_value *value)
+static int parse_value(struct load *load, const struct duct_opt *opt, const struct duct_opt_value *value)
 {
 	if (value->form == DUCT_OPT_JSON && opt->type != DUCT_OPT_LIST && opt->type != DUCT_OPT_MAP)
 		return refuse(load, opt, value, "must be one value, not a list or a map");
@@ -231,83 +251,86 @@ static int parse_value(const struct load *load, const struct duct_opt *opt, cons
 	case DUCT_OPT_LIST: return parse_list(load, opt, value);
 	case DUCT_OPT_MAP: return parse_map(load, opt, value);
 	}
-	return duct_fail(load->err, DUCT_FATAL, "option \"%s\" has no type", opt->name);
+	(void)duct_fail(&load->err, DUCT_FATAL, "option \"%s\" has no type", opt->name);
+	return located(load, opt->name, value->line);
 }
 
-static int given_twice(const struct load *load, const struct duct_opt_value *value, const struct duct_opt_value *before)
+static int given_twice(struct load *load, const struct duct_opt_value *value, const struct duct_opt_value *before)
 {
 	if (strcmp(value->name, before->name) == 0)
-		(void)duct_fail(load->err, DUCT_CONFIG, "option \"%s\" is given twice", value->name);
+		(void)duct_fail(&load->err, DUCT_CONFIG, "option \"%s\" is given twice", value->name);
 	else
-		(void)duct_fail(load->err, DUCT_CONFIG, "option \"%s\" is given twice: it is the same as \"%s\"", value->name,
+		(void)duct_fail(&load->err, DUCT_CONFIG, "option \"%s\" is given twice: it is the same as \"%s\"", value->name,
 				before->name);
 	if (before->line > 0) {
-		size_t n = strlen(load->err->message);
-		snprintf(load->err->message + n, sizeof load->err->message - n, " (line %d)", before->line);
+		size_t n = strlen(load->err.message);
+		snprintf(load->err.message + n, sizeof load->err.message - n, " (line %d)", before->line);
 	}
-	return located(load, value->line);
+	return located(load, value->name, value->line);
 }
 
-/* Every given value into its field; given[i] remembers which value filled opts[i]. */
-static int load_values(const struct load *load, const struct duct_opt_value *values, size_t nvalues,
-		       const struct duct_opt_value **given)
+/* One given value into its field; given[i] remembers which value filled opts[i]. */
+static void load_value(struct load *load, const struct duct_opt_value *value, const struct duct_opt_value **given)
 {
-	for (size_t i = 0; i < nvalues; i++) {
-		const struct duct_opt *opt = find(load->opts, values[i].name);
-		if (opt && opt->alias_of)
-			opt = find(load->opts, opt->alias_of);
-		if (!opt)
-			return unknown_option(load, &values[i]);
-		size_t at = (size_t)(opt - load->opts);
-		if (given[at])
-			return given_twice(load, &values[i], given[at]);
-		given[at] = &values[i];
-		int rc = parse_value(load, opt, &values[i]);
-		if (rc)
-			return rc;
-		if ((opt->flags & DUCT_OPT_REQUIRED) && !*values[i].text)
-			return refuse(load, opt, &values[i], "is empty, but the option is required");
+	const struct duct_opt *opt = find(load->opts, value->name);
+	if (opt && opt->alias_of)
+		opt = find(load->opts, opt->alias_of);
+	if (!opt) {
+		(void)unknown_option(load, value);
+		return;
 	}
-	return 0;
+	size_t at = (size_t)(opt - load->opts);
+	if (given[at]) {
+		(void)given_twice(load, value, given[at]);
+		return;
+	}
+	given[at] = value;
+	if (value->form == DUCT_OPT_LATER)
+		return;
+	if (parse_value(load, opt, value) == 0 && (opt->flags & DUCT_OPT_REQUIRED) && !*value->text)
+		(void)refuse(load, opt, value, "is empty, but the option is required");
 }
 
-static int load_defaults(const struct load *load, const struct duct_opt_value *const *given)
+static void load_default(struct load *load, const struct duct_opt *opt)
 {
-	for (const struct duct_opt *opt = load->opts; opt->name; opt++) {
-		if (opt->alias_of || given[opt - load->opts])
-			continue;
-		if (opt->flags & DUCT_OPT_REQUIRED) {
-			(void)duct_fail(load->err, DUCT_CONFIG, "option \"%s\" is required: %s", opt->name,
-					opt->summary ? opt->summary : "");
-			return located(load, 0);
-		}
-		if (opt->default_text) {
-			struct duct_opt_value value = {.name = opt->name, .text = opt->default_text};
-			int rc = parse_value(load, opt, &value);
-			if (rc)
-				return rc;
-		}
+	if (opt->flags & DUCT_OPT_REQUIRED) {
+		(void)duct_fail(&load->err, DUCT_CONFIG, "option \"%s\" is required: %s", opt->name, opt->summary ? opt->summary : "");
+		(void)located(load, opt->name, 0);
+	} else if (opt->default_text) {
+		struct duct_opt_value value = {.name = opt->name, .text = opt->default_text};
+		(void)parse_value(load, opt, &value); /* a default that is refused is a finding of its own */
 	}
-	return 0;
 }
 
-int duct_opts_load_file(void *config, size_t config_size, const struct duct_opt *opts, const struct duct_opt_value *values,
-			size_t nvalues, const char *file, const char *where, struct duct_error *err)
+int duct_opts_load_all(void *config, size_t config_size, const struct duct_opt *opts, const struct duct_opt_value *values,
+		       size_t nvalues, const struct duct_opt_place *place, struct duct_findings *findings)
 {
-	struct duct_error own;
-	struct load load = {config, opts, file, where, err ? err : &own};
+	struct load load = {.config = config, .opts = opts, .place = place, .findings = findings};
 	size_t nopts = 0;
 	while (opts[nopts].name)
 		nopts++;
 	AUTO_FREE const struct duct_opt_value **given = duct_xcalloc(nopts + 1, sizeof *given);
 
 	memset(config, 0, config_size);
-	int rc = load_values(&load, values, nvalues, given);
-	if (!rc)
-		rc = load_defaults(&load, given);
-	if (rc)
+	for (size_t i = 0; i < nvalues; i++)
+		load_value(&load, &values[i], given);
+	for (const struct duct_opt *opt = opts; opt->name; opt++)
+		if (!opt->alias_of && !given[opt - opts])
+			load_default(&load, opt);
+	if (load.failed)
 		duct_opts_done(config, config_size, opts);
-	return rc;
+	return load.failed ? -DUCT_CONFIG : 0;
+}
+
+int duct_opts_load_file(void *config, size_t config_size, const struct duct_opt *opts, const struct duct_opt_value *values,
+			size_t nvalues, const char *file, const char *where, struct duct_error *err)
+{
+	AUTO_FINDINGS struct duct_findings findings = {0};
+	const struct duct_opt_place place = {.file = file, .where = where};
+	int rc = duct_opts_load_all(config, config_size, opts, values, nvalues, &place, &findings);
+	if (rc && err)
+		*err = findings.list[0];
+	return rc ? -(int)findings.list[0].class : 0;
 }
 
 int duct_opts_load(void *config, size_t config_size, const struct duct_opt *opts, const struct duct_opt_value *values,

@@ -7,6 +7,7 @@
 
 #include "base/buf.h"
 #include "base/error.h"
+#include "base/findings.h"
 
 /*
  * One table per connector: a row is an option. Loading, checking, help, reference documentation and JSON schema all
@@ -68,7 +69,8 @@ struct duct_opt {
 struct duct_opt_value {
 	const char *name;
 	const char *text;
-	enum { DUCT_OPT_TEXT, DUCT_OPT_JSON } form; /* JSON: an array or object written as JSON text */
+	/* JSON: an array or object written as JSON text. LATER: its text is known only where the flow runs; it counts as given. */
+	enum { DUCT_OPT_TEXT, DUCT_OPT_JSON, DUCT_OPT_LATER } form;
 	int line;				    /* in the file, 0 when unknown */
 };
 
@@ -82,6 +84,15 @@ int duct_opts_load(void *config, size_t config_size, const struct duct_opt *opts
 /* The same for values of a file: messages begin with "FILE:LINE: where: ". file NULL is duct_opts_load. */
 int duct_opts_load_file(void *config, size_t config_size, const struct duct_opt *opts, const struct duct_opt_value *values,
 			size_t nvalues, const char *file, const char *where, struct duct_error *err) DUCT_CHECKED;
+
+
+/* Where values stand, for messages. path given ("flow.source.options"): "PATH.OPTION: ..."; else as above. */
+struct duct_opt_place {
+	const char *file, *where, *path;
+};
+/* The same, but every finding is written down, not only the first. -CONFIG when there is one. */
+int duct_opts_load_all(void *config, size_t config_size, const struct duct_opt *opts, const struct duct_opt_value *values,
+		       size_t nvalues, const struct duct_opt_place *place, struct duct_findings *findings) DUCT_CHECKED;
 
 void duct_opts_done(void *config, size_t config_size, const struct duct_opt *opts);
 

@@ -1,0 +1,362 @@
+/* FlowService: what is in a publication, and what should be. */
+#include <ctype.h>
+#include <string.h>
+
+#include "api/flow_internal.h"
+#include "base/buf.h"
+
+/* Tables by their names in the catalog. */
+struct tables {
+	struct table {
+		const char *schema, *name;
+		uint32_t oid;
+		bool member; /* of the publication, named in it */
+	} *list;
+	size_t n, cap;
+};
+
+static void tables_done(struct tables *tables)
+{
+	free(tables->list);
+	*tables = (struct tables){0};
+}
+#define AUTO_TABLES __attribute__((cleanup(tables_done)))
+
+/* Rows of schema, name, oid, member; each table once. */
+static void add_tables(struct api_call *call, struct tables *to, const PGresult *res)
+{
+	for (int i = 0; i < PQntuples(res); i++) {
+		struct table table = {.oid = pg_get_oid(res, i, 2), .member = pg_get_bool(res, i, 3)};
+		bool known = false;
+		for (size_t k = 0; k < to->n; k++)
+			known |= to->list[k].oid == table.oid;
+		if (known)
+			continue;
+		table.schema = duct_arena_strdup(call->arena, pg_get(res, i, 0));
+		table.name = duct_arena_strdup(call->arena, pg_get(res, i, 1));
+		to->list = duct_grow(to->list, &to->cap, to->n + 1, sizeof *to->list);
+		to->list[to->n++] = table;
+	}
+}
+
+/* "schema.table" of those that are (members) or are not. */
+static char **names_of(struct api_call *call, const struct tables *tables, const bool *only_members, size_t *ret_n)
+{
+	char **names = duct_arena_zalloc(call->arena, (tables->n + 1) * sizeof *names);
+	size_t n = 0;
+	for (size_t i = 0; i < tables->n; i++) {
+		if (only_members && tables->list[i].member != *only_members)
+			continue;
+		AUTO_FREE char *name = duct_xasprintf("%s.%s", tables->list[i].schema, tables->list[i].name);
+		names[n++] = duct_arena_strdup(call->arena, name);
+	}
+	*ret_n = n;
+	return names;
+}
+
+/* $1: the publication. */
+#define MEMBER \
+	"exists (select from pg_catalog.pg_publication_rel x join pg_catalog.pg_publication p on p.oid = x.prpubid " \
+	"where p.pubname = $1 and x.prrelid = c.oid)"
+#define TABLES \
+	"select n.nspname, c.relname, c.oid, " MEMBER \
+	" from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.relkind in ('r', 'p') "
+
+/* What is in the publication by its name, the publication itself being there; *ret_all: it is FOR ALL TABLES. */
+static enum api_code need_publication(struct api_call *call, struct flow_source *source, bool *ret_all)
+{
+	AUTO_PGRESULT PGresult *res = NULL;
+	const char *const params[] = {source->publication};
+	struct duct_error err;
+	if (!*source->publication)
+		return api_fail(call, API_INVALID_ARGUMENT, "publication: is missing");
+	if (pg_query(source->session, "select puballtables from pg_catalog.pg_publication where pubname = $1", 1, params, &res, &err))
+		return flow_source_failed(call, &err);
+	if (!PQntuples(res))
+		return api_fail(call, API_NOT_FOUND, "publication \"%.63s\": there is none on %s", source->publication,
+				source->session->where);
+	*ret_all = pg_get_bool(res, 0, 0);
+	return API_OK;
+}
+
+static enum api_code open_publication(struct api_call *call, const struct flow_source_request *request, struct flow_source *ret, bool change)
+{
+	bool all = false;
+	enum api_code code = flow_source_open(call, request, ret);
+	code = code ? code : need_publication(call, ret, &all);
+	if (!code && all && change)
+		code = api_fail(call, API_FAILED_PRECONDITION, "publication \"%.63s\" is FOR ALL TABLES: its tables cannot be chosen",
+				ret->publication);
+	return code;
+}
+
+/* The table by its name as it stands in the catalog, else as SQL would read it (quotes, case). */
+static enum api_code resolve(struct api_call *call, struct flow_source *source, const char *text, size_t number, struct tables *to)
+{
+	static const char *const ways[] = {TABLES "and n.nspname || '.' || c.relname = $2",
+					   TABLES "and c.oid = pg_catalog.to_regclass($2)"};
+	AUTO_FREE char *name = strchr(text, '.') ? duct_xstrdup(text) : duct_xasprintf("public.%s", text);
+	const char *const params[] = {source->publication, name};
+	for (size_t i = 0; i < DUCT_LEN(ways); i++) {
+		AUTO_PGRESULT PGresult *res = NULL;
+		struct duct_error err;
+		if (pg_query(source->session, ways[i], 2, params, &res, &err) && err.class != DUCT_CONFIG)
+			return flow_source_failed(call, &err);
+		if (res && PQntuples(res) == 1) {
+			add_tables(call, to, res);
+			return API_OK;
+		}
+	}
+	return api_fail(call, API_INVALID_ARGUMENT, "tables[%zu]: there is no table \"%.100s\" on %s (write schema.table)", number, text,
+			source->session->where);
+}
+
+/* Permanent tables of a schema that are no partitions; not the table in which the source keeps its own state. */
+static enum api_code add_schema(struct api_call *call, struct flow_source *source, const char *schema, struct tables *to)
+{
+	AUTO_PGRESULT PGresult *res = NULL;
+	const char *own_schema = source->stored.definition ? flow_source_option(call, &source->stored, "state_schema") : "";
+	const char *own = source->stored.definition ? flow_source_option(call, &source->stored, "state_table") : "";
+	const char *const params[] = {source->publication, schema, *own_schema ? own_schema : "ductstream", *own ? own : "source_state"};
+	struct duct_error err;
+	if (pg_query(source->session,
+		     TABLES "and c.relpersistence = 'p' and not c.relispartition and n.nspname = $2 and not (n.nspname = $3 and c.relname = $4) "
+			    "order by 1, 2",
+		     4, params, &res, &err))
+		return flow_source_failed(call, &err);
+	add_tables(call, to, res);
+	return API_OK;
+}
+
+/* Calls fn with each item of "a, b". */
+typedef enum api_code item_fn(struct api_call *call, struct flow_source *source, const char *item, size_t number, struct tables *to);
+static enum api_code each_item(struct api_call *call, struct flow_source *source, const char *list, item_fn *fn, struct tables *to)
+{
+	enum api_code code = API_OK;
+	for (size_t number = 0; *list && !code; number++) {
+		size_t n = strcspn(list, ","), skip = strspn(list, " \t");
+		size_t end = n;
+		while (end > skip && isspace((unsigned char)list[end - 1]))
+			end--;
+		AUTO_FREE char *item = duct_xstrndup(list + (skip < end ? skip : end), skip < end ? end - skip : 0);
+		if (*item)
+			code = fn(call, source, item, number, to);
+		list += n + (list[n] == ',');
+	}
+	return code;
+}
+
+static enum api_code add_schema_item(struct api_call *call, struct flow_source *source, const char *item, size_t number, struct tables *to)
+{
+	(void)number;
+	return add_schema(call, source, item, to);
+}
+
+/* What the flow's options want in the publication. */
+static enum api_code wanted_by_flow(struct api_call *call, struct flow_source *source, struct tables *to)
+{
+	if (!source->stored.definition)
+		return api_fail(call, API_INVALID_ARGUMENT, "tables: are missing");
+	enum api_code code =
+		each_item(call, source, flow_source_option(call, &source->stored, "publication_tables"), resolve, to);
+	code = code ? code
+		    : each_item(call, source, flow_source_option(call, &source->stored, "publication_schemas"), add_schema_item, to);
+	if (!code && !to->n)
+		code = api_fail(call, API_INVALID_ARGUMENT,
+				"tables: are missing, and publication_tables and publication_schemas of flow \"%s\" name none", source->flow_id);
+	return code;
+}
+
+static enum api_code members_of(struct api_call *call, struct flow_source *source, struct tables *to)
+{
+	AUTO_PGRESULT PGresult *res = NULL;
+	const char *const params[] = {source->publication};
+	struct duct_error err;
+	if (pg_query(source->session, TABLES "and " MEMBER " order by 1, 2", 1, params, &res, &err))
+		return flow_source_failed(call, &err);
+	add_tables(call, to, res);
+	return API_OK;
+}
+
+/* "alter publication p add table ...;" of those whose membership is `member`. */
+static void put_alter(struct duct_buf *sql, const struct flow_source *source, const char *verb, const struct tables *tables, bool member)
+{
+	size_t n = 0;
+	for (size_t i = 0; i < tables->n; i++) {
+		if (tables->list[i].member != member)
+			continue;
+		if (n++ == 0) {
+			duct_buf_puts(sql, "alter publication ");
+			duct_buf_sql_ident(sql, source->publication);
+			duct_buf_printf(sql, " %s table ", verb);
+		} else {
+			duct_buf_puts(sql, ", ");
+		}
+		duct_buf_sql_ident(sql, tables->list[i].schema);
+		duct_buf_putc(sql, '.');
+		duct_buf_sql_ident(sql, tables->list[i].name);
+	}
+	if (n)
+		duct_buf_puts(sql, "; ");
+}
+
+/* Runs what was put, in one transaction, and writes down who did it. */
+static enum api_code alter(struct api_call *call, struct flow_source *source, const struct duct_buf *sql, const char *action)
+{
+	const struct state_actor actor = api_actor(call);
+	AUTO_BUF struct duct_buf detail = {0};
+	struct duct_error err;
+	if (!sql->len)
+		return API_OK;
+	if (pg_exec(source->session, sql->data, NULL, &err))
+		return flow_source_failed(call, &err);
+	duct_buf_puts(&detail, "{\"sql\":");
+	duct_buf_json_string(&detail, sql->data, sql->len);
+	duct_buf_putc(&detail, '}');
+	const char *object = *source->flow_id ? source->flow_id : source->publication;
+	return state_audit(call->api->state, NULL, &actor, action, object, detail.data, &err) < 0 ? api_failed(call, &err) : API_OK;
+}
+
+/* --- methods */
+
+enum api_code flow_list_publication(struct api_call *call, const void *data, void *response)
+{
+	const Ductstream__V1__ListPublicationTablesRequest *in = data;
+	Ductstream__V1__ListPublicationTablesResponse *to = response;
+	const struct flow_source_request request = {in->flow_id, in->dsn, in->publication, "", in->n_options};
+	AUTO_SOURCE struct flow_source source;
+	AUTO_PGRESULT PGresult *res = NULL;
+	struct duct_error err;
+	enum api_code code = open_publication(call, &request, &source, false);
+	if (code)
+		return code;
+	const char *const params[] = {source.publication};
+	if (pg_query(source.session,
+		     "select schemaname || '.' || tablename from pg_catalog.pg_publication_tables where pubname = $1 order by 1", 1, params,
+		     &res, &err))
+		return flow_source_failed(call, &err);
+	to->tables = duct_arena_zalloc(call->arena, ((size_t)PQntuples(res) + 1) * sizeof *to->tables);
+	for (int i = 0; i < PQntuples(res); i++)
+		to->tables[to->n_tables++] = duct_arena_strdup(call->arena, pg_get(res, i, 0));
+	to->publication = duct_arena_strdup(call->arena, source.publication);
+	to->flow_id = duct_arena_strdup(call->arena, in->flow_id);
+	return API_OK;
+}
+
+/* Adds or drops the named tables; what is so already stays so. */
+static enum api_code mutate(struct api_call *call, const struct flow_source_request *request, size_t n, char **names, bool add,
+			    Ductstream__V1__PublicationTablesMutationResponse *to)
+{
+	AUTO_SOURCE struct flow_source source;
+	AUTO_TABLES struct tables tables = {0};
+	AUTO_BUF struct duct_buf sql = {0};
+	if (!n)
+		return api_fail(call, API_INVALID_ARGUMENT, "tables: are missing");
+	enum api_code code = open_publication(call, request, &source, true);
+	for (size_t i = 0; i < n && !code; i++)
+		code = resolve(call, &source, names[i], i, &tables);
+	if (code)
+		return code;
+	put_alter(&sql, &source, add ? "add" : "drop", &tables, !add);
+	code = alter(call, &source, &sql, add ? "publication.add" : "publication.drop");
+	to->tables = names_of(call, &tables, NULL, &to->n_tables);
+	to->publication = duct_arena_strdup(call->arena, source.publication);
+	return code;
+}
+
+enum api_code flow_add_publication(struct api_call *call, const void *data, void *response)
+{
+	const Ductstream__V1__AddPublicationTablesRequest *in = data;
+	const struct flow_source_request request = {in->flow_id, in->dsn, in->publication, "", in->n_options};
+	return mutate(call, &request, in->n_tables, in->tables, true, response);
+}
+
+enum api_code flow_drop_publication(struct api_call *call, const void *data, void *response)
+{
+	const Ductstream__V1__DropPublicationTablesRequest *in = data;
+	const struct flow_source_request request = {in->flow_id, in->dsn, in->publication, "", in->n_options};
+	return mutate(call, &request, in->n_tables, in->tables, false, response);
+}
+
+enum api_code flow_publication_sync(struct api_call *call, struct flow_source *source, size_t n, char **names, const char *mode,
+				    Ductstream__V1__SyncPublicationTablesResponse *to)
+{
+	AUTO_TABLES struct tables wanted = {0}, members = {0};
+	AUTO_BUF struct duct_buf sql = {0};
+	bool sync = strcmp(mode, "sync") == 0, all = false;
+	const bool missing = false, extra = true;
+	if (*mode && !sync && strcmp(mode, "add") != 0)
+		return api_fail(call, API_INVALID_ARGUMENT, "mode: \"%.40s\" is neither add nor sync", mode);
+	enum api_code code = need_publication(call, source, &all);
+	if (!code && all)
+		code = api_fail(call, API_FAILED_PRECONDITION, "publication \"%.63s\" is FOR ALL TABLES: its tables cannot be chosen",
+				source->publication);
+	for (size_t i = 0; i < n && !code; i++)
+		code = resolve(call, source, names[i], i, &wanted);
+	if (!code && !n)
+		code = wanted_by_flow(call, source, &wanted);
+	if (!code && sync)
+		code = members_of(call, source, &members);
+	if (code)
+		return code;
+	/* A member that is wanted is not an extra one. */
+	for (size_t i = 0; i < members.n; i++)
+		for (size_t k = 0; k < wanted.n; k++)
+			members.list[i].member &= members.list[i].oid != wanted.list[k].oid;
+	put_alter(&sql, source, "add", &wanted, missing);
+	put_alter(&sql, source, "drop", &members, extra);
+	code = alter(call, source, &sql, "publication.sync");
+	to->added = names_of(call, &wanted, &missing, &to->n_added);
+	to->removed = names_of(call, &members, &extra, &to->n_removed);
+	to->publication = duct_arena_strdup(call->arena, source->publication);
+	to->flow_id = duct_arena_strdup(call->arena, source->flow_id);
+	return code;
+}
+
+enum api_code flow_sync_publication(struct api_call *call, const void *data, void *response)
+{
+	const Ductstream__V1__SyncPublicationTablesRequest *in = data;
+	const struct flow_source_request request = {in->flow_id, in->dsn, in->publication, "", in->n_options};
+	AUTO_SOURCE struct flow_source source;
+	enum api_code code = flow_source_open(call, &request, &source);
+	return code ? code : flow_publication_sync(call, &source, in->n_tables, in->tables, in->mode, response);
+}
+
+static enum api_code discover(struct api_call *call, struct flow_source *source,
+			      const Ductstream__V1__ScrapePublicationTablesRequest *in, struct tables *to)
+{
+	enum api_code code = API_OK;
+	for (size_t i = 0; i < in->n_schemas && !code; i++)
+		code = add_schema(call, source, in->schemas[i], to);
+	if (in->n_schemas)
+		return code;
+	const char *schemas = source->stored.definition ? flow_source_option(call, &source->stored, "publication_schemas") : "";
+	return each_item(call, source, *schemas ? schemas : "public", add_schema_item, to);
+}
+
+enum api_code flow_scrape_publication(struct api_call *call, const void *data, void *response)
+{
+	const Ductstream__V1__ScrapePublicationTablesRequest *in = data;
+	Ductstream__V1__ScrapePublicationTablesResponse *to = response;
+	const struct flow_source_request request = {in->flow_id, in->dsn, in->publication, "", in->n_options};
+	AUTO_SOURCE struct flow_source source;
+	AUTO_TABLES struct tables found = {0};
+	AUTO_BUF struct duct_buf sql = {0};
+	bool all = false;
+	const bool missing = false;
+	enum api_code code = flow_source_open(call, &request, &source);
+	code = code ? code : need_publication(call, &source, &all);
+	code = code ? code : discover(call, &source, in, &found);
+	if (code)
+		return code;
+	for (size_t i = 0; i < found.n; i++)
+		found.list[i].member |= all;
+	to->discovered_tables = names_of(call, &found, NULL, &to->n_discovered_tables);
+	to->missing_tables = names_of(call, &found, &missing, &to->n_missing_tables);
+	to->flow_id = duct_arena_strdup(call->arena, in->flow_id);
+	if (!in->apply)
+		return API_OK;
+	put_alter(&sql, &source, "add", &found, missing);
+	to->applied = true;
+	return alter(call, &source, &sql, "publication.scrape");
+}

@@ -1,0 +1,23 @@
+#ifndef DUCT_FINDINGS_H
+#define DUCT_FINDINGS_H
+
+#include <stddef.h>
+
+#include "base/error.h"
+
+/*
+ * What is wrong with something that is checked as a whole: every finding is written down, in the order in which they were met, at most
+ * DUCT_FINDINGS_MOST of them. Zero-initialise it.
+ */
+enum { DUCT_FINDINGS_MOST = 200 };
+
+struct duct_findings {
+	struct duct_error *list;
+	size_t n, cap;
+};
+
+void duct_findings_add(struct duct_findings *findings, const struct duct_error *finding);
+void duct_findings_done(struct duct_findings *findings);
+#define AUTO_FINDINGS __attribute__((cleanup(duct_findings_done)))
+
+#endif

@@ -1,0 +1,38 @@
+#ifndef WORKER_LEASE_H
+#define WORKER_LEASE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/ctx.h"
+#include "base/error.h"
+#include "base/uuid.h"
+#include "state/flows.h"
+
+/*
+ * The right to run a flow, kept by a thread of its own: taken for LEASE_TTL_MS, renewed every quarter of that. When it was lost (somebody
+ * else has it, or the state could not be reached for as long as it lasts) `lost` is set and lost_fd becomes readable: the flow must end at
+ * once. Until then nobody else runs the flow; after it the destination's own epoch keeps a late commit out.
+ */
+enum { LEASE_TTL_MS = 10000 };
+
+struct lease {
+	struct state *state;
+	char name[80], holder[256 + DUCT_UUID_LEN];
+	int64_t fence;
+	bool taken_over; /* from an owner that did not release it: what that one holds elsewhere may be held still */
+	atomic_bool lost;
+	int lost_fd, end_fd;
+	pthread_t thread;
+};
+
+/* Takes the lease of a flow and begins to renew it. While another owner is alive: RETRY with its name, within some three seconds. One
+ * that is dead is waited for, at most LEASE_TTL_MS. CANCELLED with ctx->stop. */
+int lease_take(struct lease *lease, struct state *state, const char *flow_id, const struct duct_ctx *ctx, struct duct_error *err)
+	DUCT_CHECKED;
+/* 1: it is ours now. 0: it was lost. */
+int lease_is_ours(struct lease *lease, struct duct_error *err) DUCT_CHECKED;
+/* Ends the thread and gives the lease back. */
+void lease_give_back(struct lease *lease);
+
+#endif

@@ -1,0 +1,245 @@
+#include "worker/worker.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "worker/definition.h"
+#include "worker/lease.h"
+#include "worker/slot.h"
+#include "worker/watch.h"
+
+struct worker {
+	const struct worker_flow *work;
+	struct state *state;
+	struct checkpoints *checkpoints;
+	const struct duct_ctx *ctx;
+	struct state_actor actor;
+	char actor_name[192];
+	struct lease lease;
+};
+
+/* One definition of the flow, ready to run. */
+struct loaded {
+	struct flow_file *file;
+	int64_t revision;
+	enum state_flow_state state;
+	bool atomic;
+	char slot[64], *dsn;
+};
+
+static void loaded_done(struct loaded *loaded)
+{
+	flow_file_free(loaded->file);
+	free(loaded->dsn);
+	*loaded = (struct loaded){0};
+}
+
+static const char *option_text(json_t *options, const char *name)
+{
+	const char *text = json_string_value(json_object_get(options, name));
+	return text ? text : "";
+}
+
+/* What the command line says wins, for this run only. */
+static void override_options(const struct worker_flow *work, json_t *definition)
+{
+	json_t *options = definition_source_options(definition);
+	char text[32];
+	if (!work->snapshot_workers)
+		return;
+	snprintf(text, sizeof text, "%" PRId64, work->snapshot_workers);
+	json_object_del(options, "parallel_tables");
+	json_object_set_new(options, "snapshot_workers", json_string(text));
+}
+
+static int load_definition(struct worker *w, const struct state_flow *flow, struct loaded *to, struct duct_error *err)
+{
+	AUTO_JSON json_t *definition = definition_parse(flow->definition, err);
+	if (!definition)
+		return -DUCT_FATAL;
+	int rc = definition_reveal(definition, flow->id, w->state, err);
+	if (rc)
+		return rc;
+	override_options(w->work, definition);
+	to->atomic = definition_is_atomic(definition);
+	to->dsn = duct_xstrdup(option_text(definition_source_options(definition), "dsn"));
+	snprintf(to->slot, sizeof to->slot, "%s", option_text(definition_source_options(definition), "slot"));
+	return definition_load(&to->file, definition, flow->id, err);
+}
+
+/* Why a flow in that state is not run. */
+static int refuse(const struct state_flow *flow, struct duct_error *err)
+{
+	return duct_fail(err, DUCT_CONFIG,
+			 "flow \"%s\" is %s%s%s%s: a worker runs a flow that is created or running; resume it first (FlowService.ResumeFlow, "
+			 "ductstream-admin flow resume)",
+			 flow->id, state_flow_state_name(flow->state), *flow->reason ? " (" : "", flow->reason, *flow->reason ? ")" : "");
+}
+
+/* Looks the flow up; with `load` its definition, too. */
+static int look_up(struct worker *w, bool load, struct loaded *to, struct duct_error *err)
+{
+	struct duct_arena arena;
+	struct state_flow flow;
+	duct_arena_init(&arena);
+	int rc = state_flow_get(w->state, &arena, w->work->flow_id, &flow, err);
+	if (rc == 0)
+		rc = duct_fail(err, DUCT_CONFIG, "flow \"%s\": there is none in %s", w->work->flow_id, state_describe(w->state));
+	else if (rc > 0 && flow.state != STATE_FLOW_CREATED && flow.state != STATE_FLOW_RUNNING)
+		rc = refuse(&flow, err);
+	else if (rc > 0) {
+		to->revision = flow.revision;
+		to->state = flow.state;
+		rc = load ? load_definition(w, &flow, to, err) : 0;
+	}
+	duct_arena_done(&arena);
+	return rc;
+}
+
+/* Moves the flow on, when it is still ours and in that state. A failure to do so is only told: the run's own end counts. */
+static void move(struct worker *w, enum state_flow_state from, enum state_flow_state to, const char *reason)
+{
+	struct duct_error err;
+	bool refused = false;
+	if (state_flow_move(w->state, w->work->flow_id, from, to, reason, &w->actor, &refused, &err) < 0)
+		log_warn(w->ctx->log, "the state of the flow was not changed", LOG_STR("to", state_flow_state_name(to)),
+			 LOG_STR("error", err.message));
+}
+
+static bool is_final(int rc)
+{
+	return rc == -DUCT_FATAL || rc == -DUCT_CONFIG || rc == -DUCT_DATA;
+}
+
+static int lost(struct worker *w, struct duct_error *err)
+{
+	return duct_fail(err, DUCT_RETRY, "the lease of flow \"%s\" was lost: another worker may run it", w->work->flow_id);
+}
+
+enum next { NEXT_END, NEXT_LOAD, NEXT_POLL };
+
+/* What the end of a run means: enum next, or -class. */
+static int verdict_of(struct worker *w, enum watch_verdict verdict, int rc, struct duct_error *err)
+{
+	struct duct_error asked;
+	/* Who took over may be what made the run fail: nothing is said about the flow then. */
+	if (verdict == WATCH_LOST || (rc && lease_is_ours(&w->lease, &asked) == 0))
+		return lost(w, err);
+	if (verdict == WATCH_STOPPED)
+		return rc;
+	if (is_final(rc)) {
+		move(w, STATE_FLOW_RUNNING, STATE_FLOW_FAILED, err->message);
+		return rc;
+	}
+	if (verdict == WATCH_CHANGED) {
+		log_info(w->ctx->log, "the flow was changed: going on with its new definition");
+		return NEXT_LOAD;
+	}
+	if (verdict == WATCH_LEFT) {
+		move(w, STATE_FLOW_STOPPING, STATE_FLOW_STOPPED, "its worker has ended");
+		log_info(w->ctx->log, "the flow is not running any more");
+		return NEXT_END;
+	}
+	if (rc == 0 && w->work->max_empty_reads)
+		return NEXT_POLL;
+	if (rc == 0)
+		move(w, STATE_FLOW_RUNNING, STATE_FLOW_STOPPED, "the copy is done: the source's option snapshot is \"only\"");
+	return rc;
+}
+
+/* One run of one definition. */
+static int run_once(struct worker *w, const struct loaded *loaded, uint64_t *ret_rows, struct duct_error *err)
+{
+	struct watch watch = {
+		.work = w->work,
+		.state = w->state,
+		.checkpoints = w->checkpoints,
+		.lease = &w->lease,
+		.user = w->ctx,
+		.revision = loaded->revision,
+		.mirror = loaded->atomic,
+	};
+	const struct flow_file *file = loaded->file;
+	int rc = watch_start(&watch, err);
+	if (rc)
+		return rc;
+	const struct flow_options options = {
+		.until_caught_up = w->work->max_empty_reads > 0,
+		.output = w->work->output,
+		.max_memory_bytes = file->config.max_memory_bytes,
+		.give_up_ms = file->config.give_up_ms,
+		.abort = &watch.abort,
+		.abort_fd = watch.abort_fd,
+		.counters = &watch.counters,
+	};
+	rc = flow_run(&file->spec, &options, &watch.ctx, err);
+	*ret_rows = flow_counted(&watch.counters.committed_rows) + flow_counted(&watch.counters.copied_rows);
+	return verdict_of(w, watch_end(&watch), rc, err);
+}
+
+static int reload(struct worker *w, struct loaded *loaded, struct duct_error *err)
+{
+	loaded_done(loaded);
+	int rc = look_up(w, true, loaded, err);
+	if (is_final(rc))
+		move(w, STATE_FLOW_RUNNING, STATE_FLOW_FAILED, err->message);
+	return rc;
+}
+
+/* Runs the flow, anew with each new definition, until it ends. */
+static int run(struct worker *w, struct loaded *loaded, struct duct_error *err)
+{
+	for (int64_t empty = 0;;) {
+		uint64_t rows = 0;
+		int rc = run_once(w, loaded, &rows, err);
+		if (rc == NEXT_LOAD)
+			rc = reload(w, loaded, err);
+		else if (rc != NEXT_POLL)
+			return rc;
+		else
+			/* The end of the first run is an empty poll, and of each that met nothing new. */
+			empty = rows && empty ? 1 : empty + 1;
+		if (rc < 0)
+			return rc;
+		if (empty && (empty >= w->work->max_empty_reads || duct_ctx_stopped(w->ctx)))
+			return 0;
+	}
+}
+
+/* With the lease in hand. */
+static int own(struct worker *w, struct duct_error *err)
+{
+	struct loaded loaded = {0};
+	int rc = look_up(w, true, &loaded, err);
+	if (is_final(rc) && loaded.state == STATE_FLOW_RUNNING)
+		move(w, STATE_FLOW_RUNNING, STATE_FLOW_FAILED, err->message);
+	if (!rc && loaded.state == STATE_FLOW_CREATED)
+		move(w, STATE_FLOW_CREATED, STATE_FLOW_RUNNING, "started by its worker");
+	if (!rc && w->lease.taken_over)
+		rc = slot_take_back(loaded.dsn, loaded.slot, w->ctx, err);
+	rc = rc ? rc : run(w, &loaded, err);
+	loaded_done(&loaded);
+	return rc;
+}
+
+int worker_run_flow(const struct worker_flow *work, struct state *state, struct checkpoints *checkpoints, const struct duct_ctx *ctx,
+		    struct duct_error *err)
+{
+	struct worker w = {.work = work, .state = state, .checkpoints = checkpoints, .ctx = ctx};
+	struct loaded unused = {0};
+	char host[128] = "";
+	(void)gethostname(host, sizeof host - 1); /* without a name the pid still says which */
+	snprintf(w.actor_name, sizeof w.actor_name, "worker:%s:%d", host, (int)getpid());
+	w.actor = (struct state_actor){.name = w.actor_name, .via = "worker"};
+	/* Before the lease: who asks for a flow that is paused is told so at once. */
+	int rc = look_up(&w, false, &unused, err);
+	rc = rc ? rc : lease_take(&w.lease, state, work->flow_id, ctx, err);
+	if (rc)
+		return rc;
+	w.actor.fence = w.lease.fence; /* from now on nothing is changed once another owner has come */
+	rc = own(&w, err);
+	lease_give_back(&w.lease);
+	return rc;
+}
