@@ -14,6 +14,7 @@
 #include <grpc/support/log.h>
 #include <grpc/support/time.h>
 
+#include "base/buf.h"
 #include "base/clock.h"
 #include "base/mem.h"
 

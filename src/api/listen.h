@@ -1,6 +1,9 @@
 #ifndef API_LISTEN_H
 #define API_LISTEN_H
 
+#include <stdbool.h>
+#include <stddef.h>
+
 #include "base/error.h"
 #include "base/log.h"
 

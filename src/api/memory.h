@@ -2,6 +2,7 @@
 #define API_MEMORY_H
 
 #include <protobuf-c/protobuf-c.h>
+#include <stdbool.h>
 
 #include "base/arena.h"
 

@@ -34,7 +34,7 @@ static inline bool api_wire_varint(struct api_wire *wire, uint64_t *ret)
 static inline bool api_wire_next(struct api_wire *wire, struct api_wire_field *ret)
 {
 	const uint8_t *start = wire->at;
-	uint64_t tag, n = 0;
+	uint64_t tag = 0, n = 0;
 	if (wire->at == wire->end)
 		return false;
 	bool ok = api_wire_varint(wire, &tag);
