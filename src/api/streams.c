@@ -107,12 +107,17 @@ static struct stream_hub *remember(struct api_streams *s, const char *stream, co
 
 /* --- flows --- */
 
+static const char *environment(const char *name)
+{
+	return getenv(name);
+}
+
 /* An option as the flow's worker would have it; NULL when it is not there. */
 static int option(const json_t *destination, const char *name, struct duct_arena *arena, const char **ret, struct duct_error *err)
 {
 	const char *text = json_string_value(json_object_get(json_object_get(destination, "options"), name));
 	*ret = NULL;
-	return text ? flow_env_expand(ret, arena, text, getenv, err) : 0;
+	return text ? flow_env_expand(ret, arena, text, environment, err) : 0;
 }
 
 /* The DSN of the definition's destination that writes the stream; *ret stays when none does. */

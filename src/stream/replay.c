@@ -2,6 +2,7 @@
 #include "stream/internal.h"
 
 #include <inttypes.h>
+#include <time.h>
 
 #include "record/position.h"
 
