@@ -113,13 +113,16 @@ static void drop_statement(void *prepared)
 	free(statement);
 }
 
-static int prepare(struct sqlite_db *db, const char *sql, struct sqlite_statement **ret, struct duct_error *err)
+/* NULL: err is filled. */
+static struct sqlite_statement *prepare(struct sqlite_db *db, const char *sql, struct duct_error *err)
 {
 	struct state_statement *slot = state_statements_find(&db->base.statements, sql);
 	if (!slot->prepared) {
 		sqlite3_stmt *stmt;
-		if (sqlite3_prepare_v3(db->handle, sql, -1, SQLITE_PREPARE_PERSISTENT, &stmt, NULL) != SQLITE_OK)
-			return failed(db, err);
+		if (sqlite3_prepare_v3(db->handle, sql, -1, SQLITE_PREPARE_PERSISTENT, &stmt, NULL) != SQLITE_OK) {
+			(void)failed(db, err);
+			return NULL;
+		}
 		struct sqlite_statement *statement = duct_xcalloc(1, sizeof *statement);
 		statement->stmt = stmt;
 		for (int i = 0; i < MOST_PARAMETERS; i++) {
@@ -129,11 +132,10 @@ static int prepare(struct sqlite_db *db, const char *sql, struct sqlite_statemen
 		}
 		slot->prepared = statement;
 	}
-	*ret = slot->prepared;
-	return 0;
+	return slot->prepared;
 }
 
-static void bind(const struct sqlite_statement *statement, const struct state_value *values, size_t n)
+static void bind_values(const struct sqlite_statement *statement, const struct state_value *values, size_t n)
 {
 	for (size_t i = 0; i < n && i < MOST_PARAMETERS; i++) {
 		int at = statement->parameters[i];
@@ -157,14 +159,14 @@ static int64_t run(struct state_db *base, const char *sql, const struct state_va
 		   void *arg, struct duct_error *err)
 {
 	struct sqlite_db *db = of(base);
-	struct sqlite_statement *statement;
-	int64_t rc = prepare(db, sql, &statement, err);
-	if (rc < 0)
-		return rc;
-	bind(statement, values, n);
+	struct duct_error own;
+	struct sqlite_statement *statement = prepare(db, sql, err = err ? err : &own);
+	if (!statement)
+		return -(int)err->class;
+	bind_values(statement, values, n);
 	struct sqlite_row row = {{base->ops}, statement->stmt};
-	int64_t rows = 0;
-	int code;
+	int64_t rc = 0, rows = 0;
+	int code = SQLITE_DONE;
 	while (rc == 0 && (code = sqlite3_step(statement->stmt)) == SQLITE_ROW) {
 		rows++;
 		rc = take ? take(arg, &row.base, err) : 0;

@@ -54,3 +54,18 @@ def test_it_leaves_the_tables_of_users_alone(database):
     tables = {name for (name,) in database.query("SELECT tablename FROM pg_tables WHERE schemaname = 'ductstream'")}
     assert {"flows", "checkpoints", "leases", "ddl_events", "ductstream_migrations"} <= tables
     assert {name for (name,) in database.query("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")} == {"flows", "checkpoints"}
+
+
+def test_the_page_names_every_variable_and_its_queries_run(database):
+    """docs/state.md (issue 5, point 3)."""
+    page = (ROOT / "docs" / "state.md").read_text()
+    read = set()
+    for path in (ROOT / "src" / "state").glob("*.c"):
+        read |= set(re.findall(r'state_env\("(\w+)"\)', path.read_text())) - {"HOME"}
+    assert len(read) == 7
+    assert read == set(re.findall(r"^\| `(DUCTSTREAM_\w+)`", page, re.MULTILINE))
+    run("test_state_flows", database.dsn)
+    queries = [query for block in re.findall(r"```sql\n(.*?)```", page, re.DOTALL) for query in block.split(";\n") if query.strip()]
+    assert len(queries) == 4
+    for query in queries:
+        database.query(query)

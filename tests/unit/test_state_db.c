@@ -342,8 +342,8 @@ static void die_in_a_transaction(void *arg)
 	struct duct_error err;
 	struct engine *e = arg;
 	struct state_db *db;
-	if (state_db_open(&db, &e->config.db, &err) == 0)
-		(void)state_db_transact(db, insert_and_die, NULL, &err);
+	if (state_db_open(&db, &e->config.db, &err) == 0 && state_db_transact(db, insert_and_die, NULL, &err) < 0)
+		print_error("%s\n", err.message);
 }
 
 static void a_killed_process_leaves_the_former_state(void **state)

@@ -239,9 +239,9 @@ static void programs_that_start_together_take_turns(void **state)
 	struct state_flow flows[20];
 	for (int round = 0; round < 3; round++) {
 		pid_t pids[6];
-		engine_close(e);
+		bool postgres = e->postgres;
 		engine_free(e);
-		*state = e = engine_new(e->postgres);
+		*state = e = engine_new(postgres);
 		for (size_t i = 0; i < DUCT_LEN(pids); i++) {
 			pids[i] = fork();
 			if (pids[i] == 0)
