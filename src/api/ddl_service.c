@@ -1,5 +1,6 @@
 /* DDLService: changes of schema that flows met, and what is decided about them. */
 #include <ductstream/v1/ddl.pb-c.h>
+#include <string.h>
 
 #include "api/api.h"
 #include "record/position.h"

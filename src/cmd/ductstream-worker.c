@@ -84,7 +84,7 @@ static int read_flags(int argc, char **argv, struct flags *f, struct duct_error 
 static int number(const char *flag, const char *text, int64_t least, int64_t most, int64_t *ret, struct duct_error *err)
 {
 	if (text && (!duct_parse_int(text, ret) || *ret < least || *ret > most))
-		return duct_fail(err, DUCT_CONFIG, "flag \"--%s\": \"%.40s\" is not a number from %" PRId64 " to %" PRId64, flag, text,
+		return duct_fail(err, DUCT_CONFIG, "flag \"-%s\": \"%.40s\" is not a number from %" PRId64 " to %" PRId64, flag, text,
 				 least, most);
 	return 0;
 }
@@ -97,7 +97,7 @@ static int log_level(const char *text, enum duct_level *ret, struct duct_error *
 			*ret = (enum duct_level)i;
 			return 0;
 		}
-	return text ? duct_fail(err, DUCT_CONFIG, "flag \"--log-level\": \"%.40s\" is none of debug, info, warn, error", text) : 0;
+	return text ? duct_fail(err, DUCT_CONFIG, "flag \"-log-level\": \"%.40s\" is none of debug, info, warn, error", text) : 0;
 }
 
 /* Flags whose work this build does not do yet. */
@@ -115,7 +115,7 @@ static int not_yet(const struct flags *f, struct duct_error *err)
 	};
 	for (size_t i = 0; i < DUCT_LEN(later); i++)
 		if (later[i].given)
-			return duct_fail(err, DUCT_CONFIG, "flag \"--%s\" is not in this build yet", later[i].flag);
+			return duct_fail(err, DUCT_CONFIG, "flag \"-%s\" is not in this build yet", later[i].flag);
 	return 0;
 }
 
@@ -130,20 +130,20 @@ static int check_flags(const struct flags *f, struct worker_flow *work, enum duc
 	rc = rc ? rc : number("snapshot-workers", f->snapshot_workers, 0, 256, &work->snapshot_workers, err);
 	rc = rc ? rc : number("partition-count", f->partition_count, 0, 100000, &partitions, err);
 	if (!rc && f->start_lsn && duct_lsn_parse(f->start_lsn, &lsn, err))
-		rc = duct_wrap(err, "flag \"--start-lsn\"");
+		rc = duct_wrap(err, "flag \"-start-lsn\"");
 	if (rc)
 		return rc;
 	if (!f->flow_id)
-		return duct_fail(err, DUCT_CONFIG, "flag \"--flow-id\" is missing: which flow is to run?");
+		return duct_fail(err, DUCT_CONFIG, "flag \"-flow-id\" is missing: which flow is to run?");
 	if (!flow_name_valid(f->flow_id))
-		return duct_fail(err, DUCT_CONFIG, "flag \"--flow-id\": \"%.100s\" is no id of a flow", f->flow_id);
+		return duct_fail(err, DUCT_CONFIG, "flag \"-flow-id\": \"%.100s\" is no id of a flow", f->flow_id);
 	if (f->mode && !backfill && strcmp(f->mode, "cdc") != 0)
-		return duct_fail(err, DUCT_CONFIG, "flag \"--mode\": \"%.40s\" is neither cdc nor backfill", f->mode);
+		return duct_fail(err, DUCT_CONFIG, "flag \"-mode\": \"%.40s\" is neither cdc nor backfill", f->mode);
 	if (!backfill && (f->tables || f->schemas))
-		return duct_fail(err, DUCT_CONFIG, "flag \"--%s\" needs --mode backfill: a flow follows the tables of its publication",
+		return duct_fail(err, DUCT_CONFIG, "flag \"-%s\" needs -mode backfill: a flow follows the tables of its publication",
 				 f->tables ? "tables" : "schemas");
 	if (backfill && !f->tables && !f->schemas)
-		return duct_fail(err, DUCT_CONFIG, "flag \"--mode\": a backfill needs --tables or --schemas");
+		return duct_fail(err, DUCT_CONFIG, "flag \"-mode\": a backfill needs -tables or -schemas");
 	work->flow_id = f->flow_id;
 	work->output = f->quiet ? FLOW_OUTPUT_NONE : cli_json ? FLOW_OUTPUT_JSON : FLOW_OUTPUT_AUTO;
 	return not_yet(f, err);

@@ -291,6 +291,111 @@ static void refuses_what_is_too_large(void **state)
 	assert_string_equal(err.message, "/: cannot be read: Is a directory");
 }
 
+/* Several things are wrong: all of them are said, in the order of the file; the error is the first. */
+static void finds_everything(void **state)
+{
+	(void)state;
+	static const char text[] = "name: a b\n"
+				   "source:\n"
+				   "  type: postgres\n"
+				   "  options: {batch_size: 0, slto: x, slot: '${MISSING}'}\n"
+				   "destinations:\n"
+				   "- {name: l, type: kafka}\n"
+				   "- {name: l, type: ducklake, options: {catlog: c}}\n"
+				   "parallelism: 0\n"
+				   "config: {ack_policy: primary, ddl: {gate: maybe, gaet: true}}\n";
+	static const char *const by_line[] = {
+		"flow.yaml:4: environment variable \"MISSING\" is not set: set it, or write ${MISSING:-default}",
+		"flow.yaml:1: flow: name \"a b\" is no valid name: use 1 to 63 letters, digits, \"_\" and \"-\"",
+		"flow.yaml:4: source \"postgres\": option \"batch_size\": \"0\" is outside 1..1000",
+		"flow.yaml:4: source \"postgres\": unknown option \"slto\": did you mean \"slot\"?",
+		"flow.yaml: source \"postgres\": option \"dsn\" is required: connection",
+		"flow.yaml:6: destination \"l\": type \"kafka\" is unknown: this program knows ducklake",
+		"flow.yaml:7: two destinations have the name \"l\"",
+		"flow.yaml:7: destination \"l\": unknown option \"catlog\": did you mean \"catalog\"?",
+		"flow.yaml: destination \"l\": option \"catalog\" is required: catalog",
+		"flow.yaml:8: parallelism \"0\" is outside 1..256",
+		"flow.yaml:9: config: option \"ack_policy\": \"primary\" is not one of all",
+	};
+	static const char *const by_path[] = {
+		NULL,
+		"flow.name: name \"a b\" is no valid name: use 1 to 63 letters, digits, \"_\" and \"-\"",
+		"flow.source.options.batch_size: \"0\" is outside 1..1000",
+		"flow.source.options.slto: unknown option \"slto\": did you mean \"slot\"?",
+		"flow.source.options.dsn: option \"dsn\" is required: connection",
+		"flow.destinations[0].type: type \"kafka\" is unknown: this program knows ducklake",
+		"flow.destinations[1].name: two destinations have the name \"l\"",
+		"flow.destinations[1].options.catlog: unknown option \"catlog\": did you mean \"catalog\"?",
+		"flow.destinations[1].options.catalog: option \"catalog\" is required: catalog",
+		"flow.parallelism: parallelism \"0\" is outside 1..256",
+		"flow.config.ack_policy: \"primary\" is not one of all",
+	};
+	for (int paths = 0; paths < 2; paths++) {
+		AUTO_FINDINGS struct duct_findings findings = {0};
+		struct flow_file *flow = NULL;
+		struct duct_error err = {0};
+		options.findings = &findings;
+		options.by_path = paths;
+		assert_int_equal(parse(&flow, text, &err), -DUCT_CONFIG);
+		assert_null(flow);
+		assert_string_equal(err.message, by_line[0]);
+		assert_int_equal(findings.n, DUCT_LEN(by_line));
+		for (size_t i = paths; i < findings.n; i++)
+			assert_string_equal(findings.list[i].message, paths ? by_path[i] : by_line[i]);
+	}
+	options.findings = NULL;
+	options.by_path = false;
+}
+
+static const char *later(const char *name)
+{
+	(void)name;
+	return FLOW_ENV_LATER;
+}
+
+/* Where the environment of the run is not known, a reference counts as given and nothing is said about its value. */
+static void takes_references_as_they_are(void **state)
+{
+	(void)state;
+	struct flow_file *flow = NULL;
+	struct duct_error err = {0};
+	options.env = later;
+	options.by_path = true;
+	assert_int_equal(parse(&flow,
+			       "{name: s, source: {type: postgres, options: {dsn: '${DSN}', batch_size: '${N}0', slot: bad, tables: ['${T}']}}, "
+			       "destinations: [{name: l, type: ducklake, options: {catalog: 'x${C}'}}]}",
+			       &err),
+			 0);
+	flow_file_free(flow);
+	flow = NULL;
+	assert_int_equal(parse(&flow,
+			       "{name: s, source: {type: postgres, options: {dsn: d, slot: bad}}, "
+			       "destinations: [{name: '${N}', type: ducklake, options: {catalog: x}}]}",
+			       &err),
+			 -DUCT_CONFIG);
+	assert_string_equal(err.message, "flow.source.options: slot is bad");
+	options.env = environment;
+	options.by_path = false;
+}
+
+static void reads_the_policies(void **state)
+{
+	(void)state;
+	struct flow_file *flow = NULL;
+	struct duct_error err = {0};
+	assert_int_equal(parse(&flow, HEAD TAIL "config: {give_up_policy: on_retry_exhaustion, primary_destination: l, ddl: {gate: true, auto_apply: 'false'}}\n", &err), 0);
+	assert_int_equal(flow->config.give_up_ms, 300000);
+	assert_int_equal(flow->ddl.gate, 1);
+	assert_int_equal(flow->ddl.auto_approve, -1);
+	assert_int_equal(flow->ddl.auto_apply, 0);
+	flow_file_free(flow);
+	flow = NULL;
+	assert_int_equal(parse(&flow, HEAD TAIL "config: {primary_destination: m}\n", &err), -DUCT_CONFIG);
+	assert_string_equal(err.message, "flow.yaml:8: config: primary_destination: there is no destination \"m\"");
+	assert_int_equal(parse(&flow, HEAD TAIL "config: {ddl: {gaet: true}}\n", &err), -DUCT_CONFIG);
+	assert_string_equal(err.message, "flow.yaml:8: config: ddl: unknown key \"gaet\": known are gate, auto_approve, auto_apply");
+}
+
 /* Levels are counted, not brackets: many maps beside each other are fine. */
 static void counts_levels(void **state)
 {
@@ -324,7 +429,8 @@ int main(void)
 		cmocka_unit_test(loads_everything),	     cmocka_unit_test(loads_json),
 		cmocka_unit_test(command_line_wins),	     cmocka_unit_test(refuses_with_the_whole_sentence),
 		cmocka_unit_test(refuses_what_is_too_large), cmocka_unit_test(counts_levels),
-		cmocka_unit_test(knows_valid_names),
+		cmocka_unit_test(knows_valid_names),	     cmocka_unit_test(finds_everything),
+		cmocka_unit_test(takes_references_as_they_are), cmocka_unit_test(reads_the_policies),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

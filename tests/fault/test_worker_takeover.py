@@ -1,0 +1,147 @@
+"""Workers that die or stand still: another one takes over in seconds, and nothing is lost or doubled (issue 5, point 4)."""
+
+import signal
+import sqlite3
+import time
+from contextlib import closing
+
+import pytest
+
+from lib.service import Lake, Service, flow_message
+from lib.wait import wait_until
+
+
+@pytest.fixture
+def service(tmp_path):
+    with Service(tmp_path / "service") as running:
+        yield running
+
+
+@pytest.fixture
+def lake(database, sqlite_lake, service):
+    database.sql("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' FROM generate_series(1, 10) i")
+    service.call("CreateFlow", flow=flow_message(database, sqlite_lake, destination={"flush_interval": "20ms"}))
+    opened = Lake(database, sqlite_lake)
+    yield opened
+    opened.close()
+
+
+def fence(service):
+    with closing(sqlite3.connect(service.state, timeout=10)) as connection:
+        return connection.execute("SELECT fence FROM leases WHERE name = 'flow/shop'").fetchone()[0]
+
+
+def catalog_is_free(home):
+    connection = sqlite3.connect(str(home.catalog).partition(":")[2], timeout=0, isolation_level=None)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("ROLLBACK")
+    except sqlite3.OperationalError:
+        return False
+    finally:
+        connection.close()
+    return True
+
+
+def state_is_free(service):
+    connection = sqlite3.connect(service.state, timeout=0, isolation_level=None)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("ROLLBACK")
+    except sqlite3.OperationalError:
+        return False
+    finally:
+        connection.close()
+    return True
+
+
+def freeze(worker, service, home):
+    """SIGSTOP at a moment when it locks neither database: nobody could take over from such an owner."""
+    for _ in range(200):
+        worker.signal(signal.SIGSTOP)
+        if catalog_is_free(home) and state_is_free(service):
+            return
+        worker.signal(signal.SIGCONT)
+    raise AssertionError("it is inside a transaction whenever it is stopped")
+
+
+def test_killed(service, database, lake):
+    first = service.worker("shop")
+    lake.wait_count(10, of=first)
+    owner = fence(service)
+    database.sql("INSERT INTO t SELECT i, 'v' FROM generate_series(11, 500) i")
+    first.kill()
+    started = time.monotonic()
+    second = service.worker("shop")
+    second.wait_for(lambda: fence(service) > owner, 30, "the second worker to take over")
+    assert time.monotonic() - started < 13
+    database.sql("INSERT INTO t VALUES (501, 'v')")
+    lake.wait_count(501, of=second)
+    lake.same()
+    assert second.terminate() == 0
+
+
+def test_frozen_and_woken(service, database, lake, sqlite_lake):
+    first = service.worker("shop")
+    lake.wait_count(10, of=first)
+    owner = fence(service)
+    freeze(first, service, sqlite_lake)
+    database.sql("INSERT INTO t SELECT i, 'while it stood still' FROM generate_series(11, 20) i")
+    second = service.worker("shop")
+    second.wait_for(lambda: fence(service) > owner, 30, "the second worker to take over")
+    lake.wait_count(20, of=second)
+    first.signal(signal.SIGCONT)
+    database.sql("UPDATE t SET v = 'after it woke'")
+    message = first.expect(4, 30)
+    assert "was lost: another worker may run it" in message
+    database.sql("INSERT INTO t VALUES (21, 'v')")
+    lake.wait_count(21, of=second)
+    lake.same()
+    assert service.state_of("shop") == "running", "the late owner said something about the flow"
+    assert second.terminate() == 0
+
+
+def test_dispatch_restarts_a_killed_worker(tmp_path, database, sqlite_lake):
+    """DUCTSTREAM_DISPATCH=local: the server keeps one worker per running flow."""
+    database.sql("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' FROM generate_series(1, 10) i")
+    opened = Lake(database, sqlite_lake)
+    with Service(tmp_path / "service", DISPATCH="local") as service:
+        service.call("CreateFlow", flow=flow_message(database, sqlite_lake), start_immediately=True)
+        opened.wait_count(10)
+
+        def pids():
+            return [line["pid"] for line in service.server.events("worker started")]
+
+        assert len(pids()) == 1
+        assert service.call("RunFlowOnce", flow_id="shop").dispatched
+        import os
+
+        os.kill(pids()[0], signal.SIGKILL)
+        wait_until(lambda: len(pids()) > 1, 30, "another worker")
+        database.sql("INSERT INTO t VALUES (11, 'v')")
+        opened.wait_count(11)
+        opened.same()
+        # Paused: it ends, and none is started.
+        service.call("PauseFlow", flow_id="shop")
+        wait_until(lambda: len(service.server.events("worker ended")) == len(pids()), 30, "the worker to end")
+        assert service.fails("RunFlowOnce", flow_id="shop")[0] == "FAILED_PRECONDITION"
+        count = len(pids())
+        service.call("ResumeFlow", flow_id="shop")
+        wait_until(lambda: len(pids()) > count, 10, "a worker again")
+        database.sql("INSERT INTO t VALUES (12, 'v')")
+        opened.wait_count(12)
+        # The server ends: its workers with it, in order, and the flow stays running for the next server.
+        assert service.server.stop(timeout_s=40) == 0
+        last = pids()[-1]
+        with pytest.raises(ProcessLookupError):
+            os.kill(last, 0)
+        assert service.server.events("worker ended")[-1]["code"] == 0
+        service.server = None
+        service.start()
+        database.sql("INSERT INTO t VALUES (13, 'v')")
+        opened.wait_count(13)
+        # The server is killed: its workers do not stay behind.
+        last = pids()[-1]
+        service.server.kill()
+        wait_until(lambda: not os.path.exists(f"/proc/{last}"), 30, "the worker to end with the server")
+    opened.close()
