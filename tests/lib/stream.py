@@ -12,17 +12,17 @@ from .paths import ROOT
 FILES = sorted((ROOT / "sql" / "stream").glob("*.sql"))
 FILL = """
 WITH stream AS (SELECT stream_id FROM ductstream.streams WHERE name = %(stream)s),
-head AS (SELECT h.* FROM ductstream.stream_heads h JOIN stream USING (stream_id) FOR UPDATE),
+head AS (SELECT h.* FROM ductstream.stream_heads h JOIN stream USING (stream_id)),
 event AS (
     SELECT h.stream_id, h.last_id + i AS id, ('0/0'::pg_lsn + ((h.last_id + i) * 16)::numeric) AS lsn,
-        decode(rpad(to_hex(h.last_id + i), %(bytes)s * 2, '0'), 'hex') AS payload,
-        CASE WHEN %(keys)s > 0 THEN (h.last_id + i) %% %(keys)s END AS key, h.end_offset + i * %(bytes)s AS end_offset
-    FROM head h, generate_series(1, %(n)s) i),
+        decode(rpad(to_hex(h.last_id + i), %(bytes)s::int * 2, '0'), 'hex') AS payload,
+        CASE WHEN %(keys)s::int8 > 0 THEN (h.last_id + i) %% %(keys)s::int8 END AS key, h.end_offset + i * %(bytes)s::int8 AS end_offset
+    FROM head h, generate_series(1, %(n)s::int8) i),
 added AS (
     INSERT INTO ductstream.stream_events (id, lsn, created_at, end_offset, key_hash, stream_id, operation, namespace, table_name,
         wire_format, payload)
     SELECT id, lsn, clock_timestamp(), end_offset, key, stream_id, 'insert', 'public', 't', 'json', payload FROM event RETURNING 1)
-UPDATE ductstream.stream_heads h SET last_id = h.last_id + %(n)s, end_offset = h.end_offset + %(n)s * %(bytes)s
+UPDATE ductstream.stream_heads h SET last_id = h.last_id + %(n)s::int8, end_offset = h.end_offset + %(n)s::int8 * %(bytes)s::int8
 FROM stream WHERE h.stream_id = stream.stream_id
 """
 
