@@ -15,12 +15,12 @@ from lib.workload import SCHEMA, TABLES, Workload, touch_all
 KILLED = -signal.SIGKILL
 
 
-def flow_to_stream(tmp_path, database, **options):
+def flow_to_stream(tmp_path, database, sink, **options):
     return Flow(
         tmp_path / "flow",
         "shop",
         {"dsn": database.dsn, "slot": database.name, "publication": "shop", "status_interval": "200ms"},
-        [{"name": "orders", "type": "pgstream", "options": {"dsn": database.dsn, **options}}],
+        [{"name": "orders", "type": "pgstream", "options": {"dsn": sink.dsn, **options}}],
     )
 
 
@@ -52,11 +52,11 @@ def replayed(rows):
     return tables
 
 
-def assert_whole(database, flow):
+def assert_whole(database, sink, flow):
     flow.run_until_caught_up()
     touch_all(database)
     flow.run_until_caught_up()
-    rows = events(database)
+    rows = events(sink)
     tables = replayed(rows)
     for table in TABLES:
         (found,) = database.query(f"SELECT coalesce(json_object_agg(id, row_to_json(t)), '{{}}') FROM {table} t")
@@ -68,46 +68,52 @@ def assert_whole(database, flow):
 
 
 @pytest.fixture
-def streaming(tmp_path, database):
+def sink(server, database):
+    """The database that the stream is in."""
+    return server.database("stream_" + database.name)
+
+
+@pytest.fixture
+def streaming(tmp_path, database, sink):
     database.sql(SCHEMA)
-    flow = flow_to_stream(tmp_path, database)
+    flow = flow_to_stream(tmp_path, database, sink)
     flow.run_until_caught_up()
-    yield database, flow
+    yield database, sink, flow
     flow.close()
 
 
 @pytest.mark.parametrize("point", ["commit-begin", "rows-sent", "commit-sent", "commit-done", "epoch-raised"])
 def test_kill_at_commit_boundary(streaming, point):
-    database, flow = streaming
+    database, sink, flow = streaming
     for n in (1,) if point == "epoch-raised" else (1, 2, 5):
         with Workload(database, seed=n):
             run = flow.start(env={"DUCT_KILL_POINT": f"{point}:{n}"})
             assert run.wait(30) == KILLED, run.describe()
-    assert_whole(database, flow)
+    assert_whole(database, sink, flow)
 
 
 @pytest.mark.parametrize("point", ["commit-begin", "rows-sent", "commit-sent", "commit-done"])
-def test_kill_in_the_first_copy(tmp_path, database, point):
+def test_kill_in_the_first_copy(tmp_path, database, sink, point):
     database.sql(SCHEMA)
-    flow = flow_to_stream(tmp_path, database)
+    flow = flow_to_stream(tmp_path, database, sink)
     run = flow.start(env={"DUCT_KILL_POINT": f"{point}:1"})
     assert run.wait(30) == KILLED, run.describe()
-    assert_whole(database, flow)
+    assert_whole(database, sink, flow)
     flow.close()
 
 
 def test_kill_inside_a_large_transaction(streaming):
     """Parts of it were sent; all of it comes, once."""
-    database, flow = streaming
+    database, sink, flow = streaming
     database.sql("INSERT INTO side (body, n) SELECT repeat(md5(i::text), 20), i FROM generate_series(1, 30000) i")
     for n in (1, 3):
         run = flow.start(env={"DUCT_KILL_POINT": f"group-sent:{n}"})
         assert run.wait(60) == KILLED, run.describe()
-    assert_whole(database, flow)
+    assert_whole(database, sink, flow)
 
 
 def test_kill_at_random_moments(streaming):
-    database, flow = streaming
+    database, sink, flow = streaming
     seed = random.randrange(10**6)
     pick = random.Random(seed)
     with Workload(database, seed=seed) as load:
@@ -121,23 +127,24 @@ def test_kill_at_random_moments(streaming):
             assert run.running, f"seed {seed}: ended by itself\n{run.describe()}"
             run.kill()
             wait_until(lambda: load.committed > before, 10, "the workload to go on")
-    assert_whole(database, flow)
+    assert_whole(database, sink, flow)
 
 
 def test_a_frozen_owner_commits_nothing_more(streaming, tmp_path):
     """SIGSTOP inside its transaction: another takes over at once, and the old one ends when it wakes."""
-    database, flow = streaming
+    database, sink, flow = streaming
     gate = tmp_path / "gate"
     frozen = flow.start(env={"DUCT_PAUSE_POINT": f"rows-sent:1:{gate}"})
     database.sql("UPDATE left_account SET amount = amount + 1")
     frozen.wait_for(lambda: (tmp_path / "gate.reached").exists(), 30, "the pause")
     frozen.signal(signal.SIGSTOP)
+    database.query("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE database = current_database()")
     flow.run_until_caught_up(timeout_s=30)
     gate.touch()
     frozen.signal(signal.SIGCONT)
     assert frozen.wait(60) == 1, frozen.describe()
     assert "taken over by another process" in frozen.stderr
-    assert_whole(database, flow)
+    assert_whole(database, sink, flow)
 
 
 def test_kill_of_consumers(database, tmp_path):

@@ -81,6 +81,9 @@ static int add_rows(struct pgstream *d, const struct duct_changes *changes, stru
 		settle_open(d, changes->commits[0].end_lsn);
 	for (size_t b = 0; b < changes->nbatches; b++) {
 		const struct duct_batch *batch = changes->batches[b];
+		int rc = pgstream_check_relation(batch->relation, err);
+		if (rc < 0)
+			return rc;
 		if (n + batch->rows > cap)
 			refs = duct_grow(refs, &cap, n + batch->rows, sizeof *refs);
 		for (uint32_t r = 0; r < batch->rows; r++)

@@ -25,6 +25,11 @@ int pgstream_load_begin(void *dest, struct duct_relation *const *relations, size
 {
 	(void)flags; /* without rows there are no loaders */
 	struct pgstream *d = dest;
+	for (size_t i = 0; i < n; i++) {
+		int rc = pgstream_check_relation(relations[i], err);
+		if (rc < 0)
+			return rc;
+	}
 	struct pgstream_load *load = duct_xcalloc(1, sizeof *load);
 	pthread_mutex_init(&load->lock, NULL);
 	load->oids = duct_xcalloc(n + 1, sizeof *load->oids);

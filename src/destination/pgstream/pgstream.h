@@ -38,6 +38,8 @@ struct pgstream_rows {
 void pgstream_rows_reset(struct pgstream_rows *rows);
 void pgstream_rows_done(struct pgstream_rows *rows);
 
+/* A stream does not carry its own tables. */
+int pgstream_check_relation(const struct duct_relation *rel, struct duct_error *err) DUCT_CHECKED;
 /* Adds one row of a batch; from.count is 1. lsn 0: not known yet. rows.c */
 int pgstream_rows_add(struct pgstream_rows *rows, const struct wire_format *format, const struct wire_rows *from, uint64_t lsn,
 		      struct duct_error *err) DUCT_CHECKED;

@@ -83,6 +83,16 @@ static void put_keys(struct pgstream_rows *rows, const struct duct_batch *batch,
 		duct_buf_be32(to, UINT32_MAX);
 }
 
+int pgstream_check_relation(const struct duct_relation *rel, struct duct_error *err)
+{
+	if (strcmp(rel->schema, "ductstream") != 0 || strncmp(rel->name, "stream_", 7) != 0)
+		return 0;
+	return duct_fail(err, DUCT_CONFIG,
+			 "the source publishes \"%s\".\"%s\", a table of the stream itself: every message would make more of them; "
+			 "set publication_tables or publication_schemas, or put the stream into another database",
+			 rel->schema, rel->name);
+}
+
 int pgstream_rows_add(struct pgstream_rows *rows, const struct wire_format *format, const struct wire_rows *from, uint64_t lsn,
 		      struct duct_error *err)
 {
