@@ -1,8 +1,9 @@
 #ifndef DUCKLAKE_H
 #define DUCKLAKE_H
 
+#include "destination/bind.h"
 #include "destination/destination.h"
-#include "destination/ducklake/fold.h"
+#include "destination/fold.h"
 #include "lake/positions.h"
 #include "duck/duck.h"
 #include "lake/catalog.h"
@@ -170,13 +171,8 @@ struct ducklake {
 	struct ducklake_load *load; /* a copy under way, else NULL */
 };
 
-/* bind.c: for each column of the relation its place in m->columns (-1: new) and the source's number of it (0: not
- * known). types: lake columns of m->columns, by place, NULL when the lake has one no longer. */
-void mirror_bind(const struct mirror *m, const struct duct_relation *rel, const struct lake_column *const *types, int *ret_columns,
-		 int16_t *ret_attnums);
-
 /* columns.c */
-/* Lake column ids of the relation's columns, -1 where it is new; malloc. Numbers (may be NULL) as in mirror_bind. */
+/* Lake column ids of the relation's columns, -1 where it is new; malloc. Numbers (may be NULL) as in destination_bind. */
 int64_t *mirror_column_ids(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, int16_t **ret_attnums);
 /* Plans what makes the lake's columns those of the relation; ids gets those of new ones. */
 int mirror_follow_columns(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, int64_t *ids,

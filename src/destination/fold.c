@@ -1,5 +1,5 @@
 /* Folding of changes per key: see fold.h. */
-#include "destination/ducklake/fold.h"
+#include "destination/fold.h"
 
 #include "base/mem.h"
 

@@ -1,5 +1,5 @@
-#ifndef DUCKLAKE_FOLD_H
-#define DUCKLAKE_FOLD_H
+#ifndef DESTINATION_FOLD_H
+#define DESTINATION_FOLD_H
 
 #include "lake/index.h"
 #include "record/batch.h"
