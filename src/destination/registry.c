@@ -3,10 +3,12 @@
 
 #include <string.h>
 
+extern const struct duct_destination_ops duct_destination_duckdb;
 extern const struct duct_destination_ops duct_destination_ducklake;
 
 const struct duct_destination_ops *const duct_destinations[] = {
 	&duct_destination_ducklake,
+	&duct_destination_duckdb,
 	NULL,
 };
 
