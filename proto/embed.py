@@ -16,7 +16,14 @@ args = parser.parse_args()
 with tempfile.TemporaryDirectory() as folder:
     out = Path(folder) / "set"
     subprocess.run(
-        [args.protoc, f"-I{args.root}", "--include_imports", "--include_source_info", f"--descriptor_set_out={out}", *args.files],
+        [
+            args.protoc,
+            f"-I{args.root}",
+            "--include_imports",
+            "--include_source_info",
+            f"--descriptor_set_out={out}",
+            *(Path(file).resolve() for file in args.files),
+        ],
         check=True,
     )
     data = out.read_bytes()

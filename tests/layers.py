@@ -22,7 +22,8 @@ LAYERS = [
     ["source", "destination"],
     ["flow"],
     ["run", "govern", "platform"],
-    ["api", "cli"],
+    ["cli"],
+    ["api"],
     ["admin"],
     ["cmd"],
 ]

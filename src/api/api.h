@@ -2,6 +2,7 @@
 #define API_API_H
 
 #include "api/call.h"
+#include "api/health.h"
 #include "state/checkpoints.h"
 #include "state/state.h"
 
@@ -10,6 +11,7 @@ struct api {
 	const struct duct_log *log;
 	struct state *state;
 	struct checkpoints *checkpoints;
+	struct api_health *health;
 	enum { API_DISPATCH_NONE, API_DISPATCH_LOCAL, API_DISPATCH_DBOS } dispatch;
 	/* Service-wide defaults. */
 	const char *wire_format; /* DUCTSTREAM_WIRE_FORMAT, NULL when not given */

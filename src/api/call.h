@@ -2,7 +2,9 @@
 #define API_CALL_H
 
 #include <protobuf-c/protobuf-c.h>
+#include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/arena.h"
 #include "base/error.h"
@@ -32,14 +34,15 @@ enum api_code { /* numbers of gRPC */
 	API_DATA_LOSS = 15,
 	API_UNAUTHENTICATED = 16,
 };
-const char *api_code_name(enum api_code code);	/* "NOT_FOUND" */
-int api_code_http_status(enum api_code code);	/* 404 */
+const char *api_code_name(enum api_code code);	  /* "NOT_FOUND" */
+int api_code_http_status(enum api_code code);	  /* 404 */
 enum api_code api_code_of(enum duct_class class); /* CONFIG: INVALID_ARGUMENT, RETRY: UNAVAILABLE, DATA: FAILED_PRECONDITION, ... */
 
 enum api_role { API_NOBODY, API_VIEWER, API_OPERATOR, API_ADMIN };
+const char *api_role_name(enum api_role role); /* "viewer" */
 
 struct api_identity {
-	char name[64]; /* of the token or the certificate; "local" without authentication */
+	char name[64]; /* "token:NAME", "cert:CN"; "local" where nobody is asked who he is */
 	enum api_role role;
 };
 
@@ -49,8 +52,8 @@ struct api_call {
 	const struct api_identity *who;
 	const char *via; /* "grpc" or "http", for the audit */
 	int64_t deadline_us; /* monotonic; INT64_MAX: none */
-	/* Set by the transport when the caller went away or the deadline passed; stop_fd becomes readable with it. A method that waits looks
-	 * at them. */
+	/* Set by the transport when the caller went away, the deadline passed or the server is shutting down; stop_fd becomes readable with it.
+	 * A method that waits looks at them. stop_fd is -1 (which poll() passes over) in methods that are API_QUICK. */
 	const atomic_bool *cancelled;
 	int stop_fd;
 	char message[1024]; /* of a failure */
@@ -60,17 +63,19 @@ struct api_call {
 	void *transport; /* of the two lines above */
 };
 
-/* Fills the message and gives the code back: `return api_fail(call, API_NOT_FOUND, "flow \"%s\": there is none", id);` Class of error: as for
- * struct duct_error; no secret, no newline. */
+/* Fills the message and gives the code back: `return api_fail(call, API_NOT_FOUND, "flow \"%s\": there is none", id);` Message: as for
+ * struct duct_error; no secret. api_failed: of an error that something below gave. */
 enum api_code api_fail(struct api_call *call, enum api_code code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 enum api_code api_failed(struct api_call *call, const struct duct_error *err);
 
 /* request: unpacked, unknown fields ignored. response: initialised; the method fills it from the call's arena. */
 typedef enum api_code api_method_fn(struct api_call *call, const void *request, void *response);
 
+/* None of them: runs on one of a few threads, so it may do work, and wait for databases, but not for things to happen. */
 enum api_method_flags {
 	API_QUICK = 1 << 0,  /* never waits longer than a look at the state: may run on the thread that takes the calls */
-	API_STREAM = 1 << 1, /* answers with any number of messages by call->send */
+	API_STREAM = 1 << 1, /* answers with any number of messages by call->send; has a thread of its own */
+	API_WAITS = 1 << 2,  /* one answer, but waits for something to happen (a long poll): has a thread of its own */
 };
 
 struct api_method {

@@ -1,5 +1,6 @@
 #include <malloc.h>
 
+#include "api/program.h"
 #include "cli/cli.h"
 
 /*
@@ -16,5 +17,5 @@ static void keep_memory(void)
 int main(int argc, char **argv)
 {
 	keep_memory();
-	return cli_main(argc, argv);
+	return argc == 1 ? api_main() : cli_main(argc, argv);
 }

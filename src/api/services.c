@@ -1,0 +1,5 @@
+#include "api/call.h"
+
+const struct api_service *const api_services[] = {
+	NULL,
+};
