@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "duck/types.h"
+#include "lake/parquet_internal.h"
 #include "record/format.h"
 #include "random_values.h"
 
