@@ -321,6 +321,7 @@ static int apply_plan(struct duckdb_dest *d, struct dd_table *t, struct plan *p,
 	int rc = p->lacking.n ? complete(d, &p->lacking, err) : 0;
 	if (rc == 0 && p->dead.n)
 		rc = t->mode == DD_KEYED ? delete_keyed(d, &p->dead, &deleted, err) : delete_bag(d, &p->dead, &deleted, err);
+	t->modified |= deleted > 0;
 	duct_kill_point("duckdb-statement");
 	if (rc == 0 && deleted != p->bases && !repair)
 		rc = drifted(d, t, p->bases, deleted, err);

@@ -10,8 +10,9 @@ struct following {
 	struct duckdb_dest *d;
 	struct dd_table *t;
 	struct duct_relation *rel;
-	int *places;	  /* column of rel -> of t, -1: new */
-	int16_t *attnums; /* the source's numbers of rel's columns */
+	int *places;		/* column of rel -> of t, -1: new */
+	int16_t *attnums;	/* the source's numbers of rel's columns */
+	struct duct_buf values; /* of new columns in rows that are there, as in UPDATE ... SET */
 };
 
 static int alter(struct following *f, struct duct_buf *sql, struct duct_error *err)
@@ -171,32 +172,64 @@ static int add_column(struct following *f, int column, struct duct_error *err)
 	duct_buf_putc(&sql, ' ');
 	duck_sql_type(&sql, &c->type);
 	int rc = alter(f, &sql, err);
-	if (rc == 0 && value) {
-		duct_buf_puts(&sql, "UPDATE ");
-		dd_name(&sql, f->t->schema, f->t->name);
-		duct_buf_puts(&sql, " SET ");
-		duct_buf_sql_ident(&sql, c->name);
-		duct_buf_puts(&sql, " = CAST(");
-		duct_buf_sql_literal(&sql, value);
-		duct_buf_puts(&sql, " AS ");
-		duck_sql_type(&sql, &c->type);
-		duct_buf_putc(&sql, ')');
-		rc = duck_exec(f->d->conn, sql.data, err);
-	}
 	if (rc)
 		return rc;
+	if (value) {
+		duct_buf_puts(&f->values, f->values.len ? ", " : "");
+		duct_buf_sql_ident(&f->values, c->name);
+		duct_buf_puts(&f->values, " = CAST(");
+		duct_buf_sql_literal(&f->values, value);
+		duct_buf_puts(&f->values, " AS ");
+		duck_sql_type(&f->values, &c->type);
+		duct_buf_putc(&f->values, ')');
+	}
 	log_info(f->d->ctx->log, "column added", LOG_STR("table", f->t->name), LOG_STR("column", c->name));
 	dd_table_add_column(f->t, c->name, &c->type, f->attnums[column] ? f->attnums[column] : c->attnum, c->key);
 	return 0;
+}
+
+static int set_values(struct following *f, struct duct_error *err)
+{
+	if (!f->values.len)
+		return 0;
+	AUTO_BUF struct duct_buf sql = {0};
+	duct_buf_puts(&sql, "UPDATE ");
+	dd_name(&sql, f->t->schema, f->t->name);
+	duct_buf_puts(&sql, " SET ");
+	duct_buf_append(&sql, f->values.data, f->values.len);
+	f->t->modified = true;
+	return duck_exec(f->d->conn, sql.data, err);
+}
+
+/* A table that DuckDB will not alter any more in this transaction is replaced by a copy of itself. */
+static int renew(struct following *f, struct duct_error *err)
+{
+	static const char passing[] = "ductstream table that is altered";
+	struct dd_table *t = f->t;
+	AUTO_BUF struct duct_buf sql = {0};
+	duct_buf_puts(&sql, "CREATE TABLE ");
+	dd_name(&sql, t->schema, passing);
+	duct_buf_puts(&sql, " AS FROM ");
+	dd_name(&sql, t->schema, t->name);
+	duct_buf_puts(&sql, "; DROP TABLE ");
+	dd_name(&sql, t->schema, t->name);
+	duct_buf_puts(&sql, "; ALTER TABLE ");
+	dd_name(&sql, t->schema, passing);
+	duct_buf_puts(&sql, " RENAME TO ");
+	duct_buf_sql_ident(&sql, t->name);
+	t->modified = false;
+	return duck_exec(f->d->conn, sql.data, err);
 }
 
 int dd_follow_columns(struct duckdb_dest *d, struct dd_table *t, struct duct_relation *rel, struct duct_error *err)
 {
 	AUTO_FREE int *places = duct_xcalloc((size_t)rel->ncolumns + 1, sizeof *places);
 	AUTO_FREE int16_t *attnums = duct_xcalloc((size_t)rel->ncolumns + 1, sizeof *attnums);
-	struct following f = {d, t, rel, places, attnums};
+	struct following f = {d, t, rel, places, attnums, {0}};
 	bind(&f);
 	int rc = check(&f, err);
+	if (rc == 0 && t->modified)
+		rc = renew(&f, err);
 	if (rc == 0)
 		rc = drop_gone(&f, err);
 	if (rc == 0)
@@ -211,6 +244,9 @@ int dd_follow_columns(struct duckdb_dest *d, struct dd_table *t, struct duct_rel
 	for (int i = 0; i < rel->ncolumns && rc == 0; i++)
 		if (places[i] < 0)
 			rc = add_column(&f, i, err);
+	if (rc == 0)
+		rc = set_values(&f, err);
+	duct_buf_done(&f.values);
 	t->changed = true;
 	return rc;
 }

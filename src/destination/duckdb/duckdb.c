@@ -1,7 +1,6 @@
 /* The DuckDB destination: the connector. See duckdb.h for how it works inside. */
 #include "destination/duckdb/duckdb.h"
 
-#include "base/clock.h"
 #include "base/uuid.h"
 
 #include <errno.h>
@@ -156,13 +155,8 @@ static int destination_commit(void *dest, bool last, struct duct_commit_result *
 	if (d->partial)
 		return duct_fail(err, DUCT_FATAL, "commit in the middle of a source transaction");
 	uint64_t rows = d->source_rows;
-	int rc = dd_group_apply(d, err);
-	if (rc == 0)
-		rc = dd_commit(d, DUCT_STATE_STREAMING, &d->upto, d->checkpoint.source_identity, err);
-	if (rc)
+	if (dd_group_commit(d, err))
 		return give_up(d, err);
-	dd_group_reset(d);
-	d->last_commit_us = duct_mono_us();
 	*ret = (struct duct_commit_result){.snapshot_id = -1, .rows = rows};
 	return 0;
 }

@@ -76,7 +76,8 @@ struct dd_table {
 	struct fold *fold; /* the open group's rows since they were last applied */
 	struct dd_slot *slots;
 	size_t slots_cap;
-	bool folded; /* something is in it */
+	bool folded;   /* something is in it */
+	bool modified; /* rows of before were deleted or changed in the open transaction: DuckDB does not alter it then */
 };
 
 struct duckdb_dest {
@@ -124,6 +125,8 @@ int dd_store_copy_again(struct duckdb_dest *d, uint32_t oid, struct duct_error *
 struct dd_table *dd_table_find(struct duckdb_dest *d, uint32_t oid);
 /* The table of the relation, brought to this version inside the transaction. */
 int dd_table_get(struct duckdb_dest *d, struct duct_relation *rel, struct dd_table **ret, struct duct_error *err);
+/* Whether the table must change for this version of the relation. */
+bool dd_table_differs(const struct dd_table *t, const struct duct_relation *rel);
 /* The same with no row in it, for a copy. */
 int dd_table_create(struct duckdb_dest *d, struct duct_relation *rel, struct dd_table **ret, struct duct_error *err);
 void dd_tables_free(struct duckdb_dest *d);
@@ -144,7 +147,8 @@ int dd_follow_columns(struct duckdb_dest *d, struct dd_table *t, struct duct_rel
 int dd_group_write(struct duckdb_dest *d, struct duct_changes *changes, struct duct_error *err);
 bool dd_group_is_full(const struct duckdb_dest *d);
 int dd_group_apply(struct duckdb_dest *d, struct duct_error *err); /* all that is folded */
-void dd_group_reset(struct duckdb_dest *d);			   /* forget it */
+int dd_group_commit(struct duckdb_dest *d, struct duct_error *err);
+void dd_group_reset(struct duckdb_dest *d); /* forget it */
 int dd_truncate(struct duckdb_dest *d, struct dd_table *t, uint64_t lsn, struct duct_error *err);
 
 /* apply.c: what is folded of a table goes into it. */

@@ -185,6 +185,7 @@ int dd_truncate(struct duckdb_dest *d, struct dd_table *t, uint64_t lsn, struct 
 {
 	AUTO_BUF struct duct_buf sql = {0};
 	fold_truncate(t->fold);
+	t->modified = true;
 	duct_buf_puts(&sql, "DELETE FROM ");
 	dd_name(&sql, t->schema, t->name);
 	int rc = duck_exec(d->conn, sql.data, err);
@@ -225,11 +226,36 @@ static int fold_batch(struct duckdb_dest *d, const struct duct_changes *changes,
 	return rc;
 }
 
+int dd_group_commit(struct duckdb_dest *d, struct duct_error *err)
+{
+	int rc = dd_group_apply(d, err);
+	if (rc == 0)
+		rc = dd_commit(d, DUCT_STATE_STREAMING, &d->upto, d->checkpoint.source_identity, err);
+	if (rc)
+		return rc;
+	dd_group_reset(d);
+	d->last_commit_us = duct_mono_us();
+	return 0;
+}
+
+/* DuckDB does not alter a table whose rows the transaction has changed: what is whole is committed before. */
+static int commit_before_new_shape(struct duckdb_dest *d, const struct duct_changes *changes, struct duct_error *err)
+{
+	for (size_t i = 0; i < changes->nbatches && d->opened_us && !d->partial; i++) {
+		const struct dd_table *t = dd_table_find(d, changes->batches[i]->relation->oid);
+		if (t && (t->folded || t->modified) && dd_table_differs(t, changes->batches[i]->relation))
+			return dd_group_commit(d, err);
+	}
+	return 0;
+}
+
 int dd_group_write(struct duckdb_dest *d, struct duct_changes *changes, struct duct_error *err)
 {
-	int rc = changes->nbatches ? dd_begin(d, err) : 0;
-	if (rc == 0 && d->sink)
-		rc = tablesink_changes(d->sink, &changes, err);
+	int rc = d->sink ? tablesink_changes(d->sink, &changes, err) : 0;
+	if (rc == 0)
+		rc = commit_before_new_shape(d, changes, err);
+	if (rc == 0 && changes->nbatches)
+		rc = dd_begin(d, err);
 	d->held = duct_grow(d->held, &d->held_cap, d->nheld + 1, sizeof *d->held);
 	d->held[d->nheld++] = changes;
 	for (size_t i = 0; i < changes->nbatches && rc == 0; i++)

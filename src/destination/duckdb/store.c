@@ -367,7 +367,7 @@ int dd_commit(struct duckdb_dest *d, enum duct_flow_state state, const struct du
 	if (source_identity != d->checkpoint.source_identity)
 		snprintf(d->checkpoint.source_identity, sizeof d->checkpoint.source_identity, "%s", source_identity);
 	for (size_t i = 0; i < d->ntables; i++)
-		d->tables[i]->changed = false;
+		d->tables[i]->changed = d->tables[i]->modified = false;
 	return 0;
 }
 

@@ -313,13 +313,13 @@ out:
 	return rc;
 }
 
-/* Nothing that the table or its rows are made of has changed. */
-static bool same_version(const struct dd_table *t, const struct duct_relation *rel)
+bool dd_table_differs(const struct dd_table *t, const struct duct_relation *rel)
 {
-	return t->rel &&
-		(t->rel == rel ||
-		 (duct_relation_equal(t->rel, rel) && strcmp(t->rel->name, rel->name) == 0 &&
-		  strcmp(t->rel->schema, rel->schema) == 0 && t->rel->unseen == rel->unseen));
+	if (!t->rel)
+		return true;
+	return t->rel != rel &&
+		(!duct_relation_equal(t->rel, rel) || strcmp(t->rel->name, rel->name) != 0 ||
+		 strcmp(t->rel->schema, rel->schema) != 0 || t->rel->unseen != rel->unseen);
 }
 
 int dd_table_get(struct duckdb_dest *d, struct duct_relation *rel, struct dd_table **ret, struct duct_error *err)
@@ -330,7 +330,7 @@ int dd_table_get(struct duckdb_dest *d, struct duct_relation *rel, struct dd_tab
 		return dd_table_create(d, rel, ret, err);
 	if (t->gone)
 		return 0;
-	if (same_version(t, rel)) {
+	if (!dd_table_differs(t, rel)) {
 		if (t->rel != rel)
 			take_version(t, rel);
 		return 0;

@@ -4,6 +4,7 @@
 #include "destination/bind.h"
 #include "destination/destination.h"
 #include "destination/fold.h"
+#include "destination/tablesink.h"
 #include "lake/positions.h"
 #include "duck/duck.h"
 #include "lake/catalog.h"
@@ -26,6 +27,7 @@ struct ducklake_config {
 	int64_t flush_interval_ms, flush_rows, flush_bytes, busy_timeout_ms, delete_file_rows, compression_level;
 	int64_t inline_rows, inline_flush_rows, inline_flush_bytes, inline_flush_age_ms;
 	int no_key, foreign_changes, on_drift;
+	struct tablesink_options sink;
 };
 extern const struct duct_opt ducklake_opts[];
 enum { NO_KEY_APPEND, NO_KEY_REFUSE };
@@ -134,6 +136,7 @@ struct ducklake {
 	struct duck_conn *conn;
 	struct lake_points *points; /* unsent values are read back with it */
 	struct lake_index_set *indexes;
+	struct tablesink *sink; /* NULL: tables are as at the source */
 	struct mirror *mirrors[MIRROR_BUCKETS], *resting[MIRROR_BUCKETS];
 	bool inlined_read;    /* what the catalog held of inlined rows when the flow opened is known */
 	uint32_t *known_oids; /* handed out by resume */
