@@ -284,8 +284,8 @@ static void make_plan(struct plan *p, struct dd_table *t, const int *keys, int n
 	for (uint32_t i = 0; i < n; i++) {
 		const struct fold_slot *s = &t->fold->slots[i];
 		p->bases += s->base_present;
-		/* The key of an inserted row goes, too: an earlier row under it would stand twice. */
-		if (s->base_present || (s->live && t->mode == DD_KEYED))
+		/* Under the key of an inserted row there may be one that it takes the place of, also when it went again. */
+		if (s->base_present || t->mode == DD_KEYED)
 			p->dead.at[p->dead.n++] = i;
 		if (!s->batch)
 			continue;
