@@ -70,13 +70,18 @@ static int *sorted_keys(const struct duct_relation *rel, int *ret_n)
 	return places;
 }
 
+void wire_json_key_of(struct duct_buf *to, const struct duct_relation *rel, const struct duct_vector *columns, uint32_t row)
+{
+	int n;
+	AUTO_FREE int *places = sorted_keys(rel, &n);
+	put_row(to, rel, columns, row, places, n);
+}
+
 void wire_json_key(struct duct_buf *to, const struct duct_batch *b, uint32_t row)
 {
-	if (b->op[row] == DUCT_TRUNCATE)
-		return;
-	int n, old = b->old_row[row];
-	AUTO_FREE int *places = sorted_keys(b->relation, &n);
-	put_row(to, b->relation, old < 0 ? b->columns : b->old, old < 0 ? row : (uint32_t)old, places, n);
+	int32_t old = b->old_row[row];
+	if (b->op[row] != DUCT_TRUNCATE)
+		wire_json_key_of(to, b->relation, old < 0 ? b->columns : b->old, old < 0 ? row : (uint32_t)old);
 }
 
 bool wire_json_before(struct duct_buf *to, const struct duct_batch *b, uint32_t row)

@@ -71,6 +71,9 @@ void wire_json_value(struct duct_buf *to, const struct duct_column *column, stru
  */
 void wire_json_key(struct duct_buf *to, const struct duct_batch *batch, uint32_t row);
 
+/* The same of key columns at a row of columns that are the relation's. */
+void wire_json_key_of(struct duct_buf *to, const struct duct_relation *rel, const struct duct_vector *columns, uint32_t row);
+
 /* The old row as far as the source sent it, a JSON object; nothing is appended (false) when it sent none. */
 bool wire_json_before(struct duct_buf *to, const struct duct_batch *batch, uint32_t row);
 
