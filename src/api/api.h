@@ -12,6 +12,7 @@ struct api {
 	struct state *state;
 	struct checkpoints *checkpoints;
 	struct api_streams *streams; /* streams.h */
+	struct run_service *runs; /* executor, scheduler: run/service.h; NULL: not started */
 	struct api_health *health;
 	enum { API_DISPATCH_NONE, API_DISPATCH_LOCAL, API_DISPATCH_DBOS } dispatch;
 	struct dispatch *local; /* what keeps the workers of API_DISPATCH_LOCAL; NULL: nothing does */

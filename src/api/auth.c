@@ -125,7 +125,8 @@ static const char *parse_line(struct api_token *to, const char *at, const char *
 	const char *problem = token_problem(token, ntoken);
 	if (!problem)
 		digest_of(to->digest, token, ntoken);
-	return problem ? "the token is shorter than 16 characters, longer than 1,024, or has one that is not printable ASCII" : NULL;
+	return problem ? "the token is shorter than 16 characters, longer than 1,024, or has one that is not printable ASCII"
+		       : NULL;
 }
 
 int api_tokens_parse(struct api_token **ret, size_t *ret_n, const char *text, size_t n, const char *where, struct duct_error *err)
@@ -204,9 +205,10 @@ static int read_tokens(const char *path, struct api_token **ret, size_t *ret_n, 
 	if (fstat(fd, ret_stat) < 0 || !S_ISREG(ret_stat->st_mode))
 		rc = duct_fail(err, DUCT_CONFIG, "DUCTSTREAM_TOKENS_FILE \"%s\" is not a file", path);
 	else if (ret_stat->st_mode & 077)
-		rc = duct_fail(err, DUCT_CONFIG,
-			       "DUCTSTREAM_TOKENS_FILE \"%s\" may be read by others (mode %04o): run `chmod 600` on it, and replace the tokens",
-			       path, (unsigned)ret_stat->st_mode & 07777);
+		rc = duct_fail(
+			err, DUCT_CONFIG,
+			"DUCTSTREAM_TOKENS_FILE \"%s\" may be read by others (mode %04o): run `chmod 600` on it, and replace the tokens",
+			path, (unsigned)ret_stat->st_mode & 07777);
 	else
 		rc = read_whole(fd, &text, path, err);
 	close(fd);
@@ -259,7 +261,8 @@ static int parse_mtls_roles(struct api_auth *auth, const char *text, struct duct
 		enum api_role role;
 		if (!equals || equals == text || !role_named(equals + 1, (size_t)(text + n - equals - 1), &role))
 			return duct_fail(err, DUCT_CONFIG,
-					 "DUCTSTREAM_MTLS_ROLES: \"%.*s\" is not CN=ROLE with a role of viewer, operator, admin", (int)n, text);
+					 "DUCTSTREAM_MTLS_ROLES: \"%.*s\" is not CN=ROLE with a role of viewer, operator, admin",
+					 (int)n, text);
 		auth->by_cn = duct_grow(auth->by_cn, &cap, auth->nby_cn + 1, sizeof *auth->by_cn);
 		auth->by_cn[auth->nby_cn++] = (struct role_of){duct_xstrndup(text, (size_t)(equals - text)), role};
 		text += n;
@@ -289,7 +292,9 @@ static int fill(struct api_auth *auth, const struct api_auth_config *config, str
 		digest_of(auth->env.digest, config->token, strlen(config->token));
 	}
 	if (config->mtls_roles && !config->certificates)
-		return duct_fail(err, DUCT_CONFIG, "DUCTSTREAM_MTLS_ROLES is set without DUCTSTREAM_TLS_CLIENT_CA_FILE: no client shows a certificate");
+		return duct_fail(
+			err, DUCT_CONFIG,
+			"DUCTSTREAM_MTLS_ROLES is set without DUCTSTREAM_TLS_CLIENT_CA_FILE: no client shows a certificate");
 	int rc = parse_mtls_roles(auth, config->mtls_roles, err);
 	if (rc == 0 && auth->path)
 		rc = read_tokens(auth->path, &auth->tokens, &auth->ntokens, &auth->seen, err);
@@ -404,6 +409,6 @@ void api_auth_log_refusal(struct api_auth *auth, const char *via, const char *pe
 	}
 	pthread_mutex_unlock(&auth->mutex);
 	if (shown)
-		log_warn(auth->log, "call refused", LOG_STR("code", api_code_name(code)), LOG_STR("method", method), LOG_STR("via", via),
-			 LOG_STR("peer", peer), LOG_I64("left_out", left_out));
+		log_warn(auth->log, "call refused", LOG_STR("code", api_code_name(code)), LOG_STR("method", method),
+			 LOG_STR("via", via), LOG_STR("peer", peer), LOG_I64("left_out", left_out));
 }

@@ -22,8 +22,8 @@ struct api_auth_config {
 };
 
 /* CONFIG when a file cannot be read, may be read by others, or has a line that is no token. Messages never hold a token. */
-int api_auth_open(struct api_auth **ret, const struct api_auth_config *config, const struct duct_log *log, struct duct_error *err)
-	DUCT_CHECKED;
+int api_auth_open(struct api_auth **ret, const struct api_auth_config *config, const struct duct_log *log,
+		  struct duct_error *err) DUCT_CHECKED;
 void api_auth_free(struct api_auth *auth); /* accepts NULL */
 
 bool api_auth_has_tokens(const struct api_auth *auth);
@@ -46,8 +46,8 @@ struct api_token {
 	uint8_t digest[32]; /* SHA-256 of the token */
 };
 /* The tokens of a file's text; CONFIG names the line ("tokens:3: ..."). *ret is freed with free(). */
-int api_tokens_parse(struct api_token **ret, size_t *ret_n, const char *text, size_t n, const char *where, struct duct_error *err)
-	DUCT_CHECKED;
+int api_tokens_parse(struct api_token **ret, size_t *ret_n, const char *text, size_t n, const char *where,
+		     struct duct_error *err) DUCT_CHECKED;
 /* The token behind "Bearer ", not copied; NULL: the header is none of that form. */
 const char *api_bearer_token(const char *header, size_t n, size_t *ret_n);
 

@@ -17,22 +17,22 @@
 struct api;
 
 enum api_code { /* numbers of gRPC */
-	API_OK = 0,
-	API_CANCELLED = 1,
-	API_UNKNOWN = 2,
-	API_INVALID_ARGUMENT = 3,
-	API_DEADLINE_EXCEEDED = 4,
-	API_NOT_FOUND = 5,
-	API_ALREADY_EXISTS = 6,
-	API_PERMISSION_DENIED = 7,
-	API_RESOURCE_EXHAUSTED = 8,
-	API_FAILED_PRECONDITION = 9,
-	API_ABORTED = 10,
-	API_UNIMPLEMENTED = 12,
-	API_INTERNAL = 13,
-	API_UNAVAILABLE = 14,
-	API_DATA_LOSS = 15,
-	API_UNAUTHENTICATED = 16,
+		API_OK = 0,
+		API_CANCELLED = 1,
+		API_UNKNOWN = 2,
+		API_INVALID_ARGUMENT = 3,
+		API_DEADLINE_EXCEEDED = 4,
+		API_NOT_FOUND = 5,
+		API_ALREADY_EXISTS = 6,
+		API_PERMISSION_DENIED = 7,
+		API_RESOURCE_EXHAUSTED = 8,
+		API_FAILED_PRECONDITION = 9,
+		API_ABORTED = 10,
+		API_UNIMPLEMENTED = 12,
+		API_INTERNAL = 13,
+		API_UNAVAILABLE = 14,
+		API_DATA_LOSS = 15,
+		API_UNAUTHENTICATED = 16,
 };
 const char *api_code_name(enum api_code code);	  /* "NOT_FOUND" */
 int api_code_http_status(enum api_code code);	  /* 404 */
@@ -50,7 +50,7 @@ struct api_call {
 	struct api *api; /* the service behind it: api.h */
 	struct duct_arena *arena;
 	const struct api_identity *who;
-	const char *via; /* "grpc" or "http", for the audit */
+	const char *via;     /* "grpc" or "http", for the audit */
 	int64_t deadline_us; /* monotonic; INT64_MAX: none */
 	/* Set by the transport when the caller went away, the deadline passed or the server is shutting down; stop_fd becomes readable with it.
 	 * A method that waits looks at them. stop_fd is -1 (which poll() passes over) in methods that are API_QUICK. */
@@ -79,7 +79,7 @@ enum api_method_flags {
 };
 
 struct api_method {
-	const char *name; /* "GetFlow" */
+	const char *name;   /* "GetFlow" */
 	enum api_role role; /* the least that may call it; API_NOBODY: everybody, without a token */
 	unsigned flags;
 	api_method_fn *run;

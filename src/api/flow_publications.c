@@ -224,7 +224,7 @@ enum api_code flow_list_publication(struct api_call *call, const void *data, voi
 	const Ductstream__V1__ListPublicationTablesRequest *in = data;
 	Ductstream__V1__ListPublicationTablesResponse *to = response;
 	const struct flow_source_request request = {in->flow_id, in->dsn, in->publication, "", in->n_options};
-	AUTO_SOURCE struct flow_source source;
+	AUTO_SOURCE struct flow_source source = {0};
 	AUTO_PGRESULT PGresult *res = NULL;
 	struct duct_error err;
 	enum api_code code = open_publication(call, &request, &source, false);
@@ -247,7 +247,7 @@ enum api_code flow_list_publication(struct api_call *call, const void *data, voi
 static enum api_code mutate(struct api_call *call, const struct flow_source_request *request, size_t n, char **names, bool add,
 			    Ductstream__V1__PublicationTablesMutationResponse *to)
 {
-	AUTO_SOURCE struct flow_source source;
+	AUTO_SOURCE struct flow_source source = {0};
 	AUTO_TABLES struct tables tables = {0};
 	AUTO_BUF struct duct_buf sql = {0};
 	if (!n)
@@ -288,7 +288,7 @@ enum api_code flow_publication_sync(struct api_call *call, struct flow_source *s
 	if (*mode && !sync && strcmp(mode, "add") != 0)
 		return api_fail(call, API_INVALID_ARGUMENT, "mode: \"%.40s\" is neither add nor sync", mode);
 	enum api_code code = need_publication(call, source, &all);
-	if (!code && all)
+	if (!code && all && sync)
 		code = api_fail(call, API_FAILED_PRECONDITION, "publication \"%.63s\" is FOR ALL TABLES: its tables cannot be chosen",
 				source->publication);
 	for (size_t i = 0; i < n && !code; i++)
@@ -299,6 +299,8 @@ enum api_code flow_publication_sync(struct api_call *call, struct flow_source *s
 		code = members_of(call, source, &members);
 	if (code)
 		return code;
+	for (size_t i = 0; i < wanted.n; i++)
+		wanted.list[i].member |= all;
 	/* A member that is wanted is not an extra one. */
 	for (size_t i = 0; i < members.n; i++)
 		for (size_t k = 0; k < wanted.n; k++)
@@ -317,7 +319,7 @@ enum api_code flow_sync_publication(struct api_call *call, const void *data, voi
 {
 	const Ductstream__V1__SyncPublicationTablesRequest *in = data;
 	const struct flow_source_request request = {in->flow_id, in->dsn, in->publication, "", in->n_options};
-	AUTO_SOURCE struct flow_source source;
+	AUTO_SOURCE struct flow_source source = {0};
 	enum api_code code = flow_source_open(call, &request, &source);
 	return code ? code : flow_publication_sync(call, &source, in->n_tables, in->tables, in->mode, response);
 }
@@ -339,7 +341,7 @@ enum api_code flow_scrape_publication(struct api_call *call, const void *data, v
 	const Ductstream__V1__ScrapePublicationTablesRequest *in = data;
 	Ductstream__V1__ScrapePublicationTablesResponse *to = response;
 	const struct flow_source_request request = {in->flow_id, in->dsn, in->publication, "", in->n_options};
-	AUTO_SOURCE struct flow_source source;
+	AUTO_SOURCE struct flow_source source = {0};
 	AUTO_TABLES struct tables found = {0};
 	AUTO_BUF struct duct_buf sql = {0};
 	bool all = false;

@@ -92,6 +92,8 @@ static json_t *from_config(const Ductstream__V1__FlowConfig *config, struct duct
 	put_text(to, "schema_registry_subject", config->schema_registry_subject);
 	put_text(to, "schema_registry_proto_types_subject", config->schema_registry_proto_types_subject);
 	put_text(to, "schema_registry_subject_mode", config->schema_registry_subject_mode);
+	put_text(to, "max_memory", config->max_memory);
+	put_text(to, "give_up_after", config->give_up_after);
 	return to;
 }
 
@@ -170,6 +172,8 @@ static Ductstream__V1__FlowConfig *to_config(const json_t *config, struct duct_a
 	to->schema_registry_subject = text_in(arena, config, "schema_registry_subject");
 	to->schema_registry_proto_types_subject = text_in(arena, config, "schema_registry_proto_types_subject");
 	to->schema_registry_subject_mode = text_in(arena, config, "schema_registry_subject_mode");
+	to->max_memory = text_in(arena, config, "max_memory");
+	to->give_up_after = text_in(arena, config, "give_up_after");
 	if (policy) {
 		Ductstream__V1__DDLPolicy *ddl = duct_arena_alloc(arena, sizeof *ddl);
 		ductstream__v1__ddlpolicy__init(ddl);

@@ -13,11 +13,12 @@
 #include <grpc/support/time.h>
 
 #include "api/memory.h"
+#include "api/metrics.h"
 #include "base/clock.h"
 #include "base/mem.h"
 
 /* A message may unpack to more memory than it has on the wire. */
-enum { UNPACKED_FACTOR = 16, LARGE_MESSAGE = 64 << 10, SLOW_US = 20000, AVOID_SLOW_US = 1000000 };
+enum { UNPACKED_FACTOR = 16, LARGE_MESSAGE = 64 << 10, SLOW_US = 100000, AVOID_SLOW_US = 1000000 };
 
 /* ---- life */
 
@@ -43,7 +44,8 @@ void rpc_arm(struct api_grpc *grpc)
 		.stop_fd = -1,
 		.transport = rpc,
 	};
-	if (grpc_server_request_call(grpc->core, &rpc->core, &rpc->details, &rpc->metadata, grpc->cq, grpc->cq, &rpc->tags[RPC_NEW]))
+	if (grpc_server_request_call(grpc->core, &rpc->core, &rpc->details, &rpc->metadata, grpc->cq, grpc->cq,
+				     &rpc->tags[RPC_NEW]))
 		rpc_unref(rpc); /* the server is shutting down */
 }
 
@@ -122,6 +124,9 @@ static void end_with(struct rpc *rpc, grpc_byte_buffer *last, enum api_code code
 	grpc_op ops[3];
 	memset(ops, 0, sizeof ops);
 	size_t n = put_metadata(rpc, ops);
+	int64_t now = duct_mono_us();
+	if (rpc->route && rpc->route->method)
+		api_metrics_call(rpc->route->name, rpc->route->method->name, code, "grpc", now - rpc->began_us);
 	rpc->ended = true;
 	rpc->last = last;
 	if (last)
@@ -132,7 +137,7 @@ static void end_with(struct rpc *rpc, grpc_byte_buffer *last, enum api_code code
 	}
 	ops[n].op = GRPC_OP_SEND_STATUS_FROM_SERVER;
 	ops[n++].data.send_status_from_server.status = (grpc_status_code)code;
-	atomic_store_explicit(&rpc->expires_us, duct_mono_us() + RPC_PATIENCE_US, memory_order_relaxed);
+	atomic_store_explicit(&rpc->expires_us, now + RPC_PATIENCE_US, memory_order_relaxed);
 	start(rpc, ops, n, RPC_ENDED);
 }
 
@@ -169,8 +174,8 @@ static enum api_code pack(struct rpc *rpc, const ProtobufCMessage *response, grp
 	size_t n = protobuf_c_message_get_packed_size(response);
 	if (n > rpc->grpc->config.max_response_bytes)
 		return api_fail(&rpc->call, API_RESOURCE_EXHAUSTED,
-				"the answer has %zu bytes, more than the %zu of DUCTSTREAM_GRPC_MAX_RESPONSE: ask for less at once", n,
-				rpc->grpc->config.max_response_bytes);
+				"the answer has %zu bytes, more than the %zu of DUCTSTREAM_GRPC_MAX_RESPONSE: ask for less at once",
+				n, rpc->grpc->config.max_response_bytes);
 	grpc_slice slice = grpc_slice_malloc(n);
 	protobuf_c_message_pack(response, GRPC_SLICE_START_PTR(slice));
 	*ret = buffer_of(slice);
@@ -245,9 +250,10 @@ static enum api_code unpack(struct rpc *rpc, struct api_memory *memory, Protobuf
 	if (!api_strings_valid(input, data, n, where, sizeof where))
 		code = api_fail(&rpc->call, API_INVALID_ARGUMENT, "%s: not valid UTF-8, or with a zero byte", where);
 	else if (!(*ret = protobuf_c_message_unpack(input, &memory->allocator, n, data)))
-		code = memory->over ? api_fail(&rpc->call, API_RESOURCE_EXHAUSTED, "the message needs more than %zu bytes of memory",
-					       memory->limit_bytes)
-				    : api_fail(&rpc->call, API_INVALID_ARGUMENT, "the message is no %s: it cannot be taken apart", input->name);
+		code = memory->over
+			? api_fail(&rpc->call, API_RESOURCE_EXHAUSTED, "the message needs more than %zu bytes of memory",
+				   memory->limit_bytes)
+			: api_fail(&rpc->call, API_INVALID_ARGUMENT, "the message is no %s: it cannot be taken apart", input->name);
 	grpc_slice_unref(slice);
 	return code;
 }
@@ -279,10 +285,26 @@ void rpc_run(struct rpc *rpc)
 		return;
 	if (code == API_OK)
 		rpc->call.message[0] = 0;
-	bool cut_off = code == API_CANCELLED || (code == API_OK && (rpc->route->method->flags & API_STREAM) && atomic_load(&rpc->cancelled));
+	bool cut_off = code == API_CANCELLED ||
+		(code == API_OK && (rpc->route->method->flags & API_STREAM) && atomic_load(&rpc->cancelled));
 	if (cut_off && atomic_load(&rpc->grpc->stopping))
 		code = api_fail(&rpc->call, API_UNAVAILABLE, "the server is shutting down");
 	end_with(rpc, answer, code, rpc->call.message);
+}
+
+static void run_elsewhere(void *arg)
+{
+	rpc_run(arg);
+	rpc_unref(arg);
+}
+
+static bool give(struct rpc *rpc)
+{
+	atomic_fetch_add(&rpc->refs, 1);
+	if (api_pool_give(rpc->grpc->pool, run_elsewhere, rpc, rpc->has_thread))
+		return true;
+	atomic_fetch_sub(&rpc->refs, 1);
+	return false;
 }
 
 /* On this thread when that takes no time, else on another. */
@@ -299,7 +321,7 @@ static void dispatch(struct rpc *rpc)
 			grpc->slow_until_us = now + AVOID_SLOW_US;
 		return;
 	}
-	if (!work_give(rpc))
+	if (!give(rpc))
 		rpc_end(rpc, API_RESOURCE_EXHAUSTED,
 			rpc->has_thread ? "too many calls stream or wait already (DUCTSTREAM_GRPC_MAX_STREAMS)"
 					: "too many calls wait for a thread already: try again later");
@@ -372,8 +394,9 @@ static enum api_code may_call(struct rpc *rpc)
 	enum api_code code = identify(rpc);
 	if (code || rpc->who.role >= needed)
 		return code;
-	return rpc->special ? api_fail(&rpc->call, API_PERMISSION_DENIED, "%s needs the role %s", rpc->special->path + 1, api_role_name(needed))
-			    : api_route_allow(rpc->route, &rpc->call);
+	return rpc->special
+		? api_fail(&rpc->call, API_PERMISSION_DENIED, "%s needs the role %s", rpc->special->path + 1, api_role_name(needed))
+		: api_route_allow(rpc->route, &rpc->call);
 }
 
 static void give_thread(struct rpc *rpc)
@@ -419,6 +442,7 @@ static void begin(struct rpc *rpc)
 	const char *path = (const char *)GRPC_SLICE_START_PTR(rpc->details.method);
 	size_t n = GRPC_SLICE_LENGTH(rpc->details.method);
 	open_call(rpc);
+	rpc->began_us = duct_mono_us();
 	rpc->route = api_routes_find(grpc->routes, path, n);
 	if (!rpc->route || !rpc->route->method)
 		rpc->special = special_find(grpc, path, n);

@@ -8,9 +8,9 @@
 
 #include "api/api.h"
 #include "api/grpc_server.h"
+#include "api/pool.h"
 #include "api/reflection.h"
 #include "api/routes.h"
-#include "base/queue.h"
 
 /*
  * A call (struct rpc) is owned by the thread that takes events until it is handed to a worker, which then answers it. Each batch that is
@@ -46,6 +46,7 @@ struct rpc {
 	const struct api_route *route;
 	const struct rpc_special *special;
 	struct api_identity who;
+	int64_t began_us;
 	struct duct_arena arena;
 	grpc_byte_buffer *in, *out, *last;
 	grpc_slice details_sent;
@@ -53,7 +54,7 @@ struct rpc {
 
 	int core_cancelled; /* written by the library before RPC_CLOSED */
 	atomic_bool cancelled;
-	atomic_bool over; /* RPC_CLOSED has come because the call ended, by whichever side */
+	atomic_bool over;	     /* RPC_CLOSED has come because the call ended, by whichever side */
 	_Atomic(int64_t) expires_us; /* when the client is given up, INT64_MAX: it is not waited for */
 	struct rpc *newer, *older;   /* all calls that are open */
 
@@ -93,13 +94,7 @@ struct api_grpc {
 	atomic_bool stopping, woken;
 	int drain_ms;
 
-	/* Workers. */
-	struct duct_queue *queue;
-	pthread_t *workers;
-	int nworkers;
-	pthread_mutex_t mutex; /* of running */
-	pthread_cond_t fewer;
-	int running; /* threads of methods that stream or wait */
+	struct api_pool *pool;
 };
 
 enum { RPC_PATIENCE_US = 60 * 1000000 };
@@ -120,14 +115,6 @@ void rpc_put(struct rpc *rpc, struct api_bytes message);
 void rpc_want(struct rpc *rpc);
 /* Sets cancelled, and wakes what waits for it. */
 void rpc_interrupt(struct rpc *rpc);
-
-/* ---- grpc_work.c */
-
-int work_start(struct api_grpc *grpc, struct duct_error *err) DUCT_CHECKED;
-/* Hands the call to a worker, or a thread of its own; false: there are too many. */
-bool work_give(struct rpc *rpc);
-/* Waits until all have returned; false: not in time. */
-bool work_stop(struct api_grpc *grpc, int timeout_ms);
 
 /* ---- grpc_special.c */
 

@@ -7,20 +7,20 @@
 #include <netdb.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <grpc/support/log.h>
 #include <grpc/support/time.h>
 
+#include "api/accept.h"
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/mem.h"
 
 #define SETTING "DUCTSTREAM_GRPC_LISTEN"
 
-enum { ARMED = 64, TICK_US = 100000, LOOK_US = 1000000, STUCK_US = 2000000, MOST_DESCRIPTORS = 65536, MEMORY_QUOTA = 256 << 20 };
+enum { ARMED = 64, TICK_US = 100000, LOOK_US = 1000000, STUCK_US = 2000000, MEMORY_QUOTA = 256 << 20 };
 
 /* ---- the thread */
 
@@ -129,7 +129,8 @@ static int try_bind(const char *at, bool optional, const struct api_grpc_config 
 /* Binds all addresses; `bound` gets them as text. */
 static int bind_all(struct api_grpc *grpc, struct api_listen *listen, struct duct_buf *bound, struct duct_error *err)
 {
-	grpc_server_credentials *credentials = grpc->tls ? grpc_tls_credentials(grpc->tls) : grpc_insecure_server_credentials_create();
+	grpc_server_credentials *credentials =
+		grpc->tls ? grpc_tls_credentials(grpc->tls) : grpc_insecure_server_credentials_create();
 	int rc = 0;
 	for (size_t i = 0; i < listen->n && rc == 0; i++) {
 		char *last_colon = strrchr(listen->at[i], ':');
@@ -139,7 +140,9 @@ static int bind_all(struct api_grpc *grpc, struct api_listen *listen, struct duc
 		if (rc <= 0)
 			continue;
 		int port = grpc_server_add_http2_port(grpc->core, listen->at[i], credentials);
-		rc = port > 0 ? 0 : duct_fail(err, DUCT_CONFIG, SETTING "=\"%s\": %s cannot be bound", grpc->config.address, listen->at[i]);
+		rc = port > 0
+			? 0
+			: duct_fail(err, DUCT_CONFIG, SETTING "=\"%s\": %s cannot be bound", grpc->config.address, listen->at[i]);
 		listen->port = port;
 		duct_buf_printf(bound, "%s%.*s%d", i ? " " : "", (int)(last_colon + 1 - listen->at[i]), listen->at[i], port);
 	}
@@ -153,15 +156,6 @@ static int bind_all(struct api_grpc *grpc, struct api_listen *listen, struct duc
 static void library_line(gpr_log_func_args *args)
 {
 	log_debug(NULL, "grpc", LOG_STR("message", args->message));
-}
-
-static void raise_descriptor_limit(void)
-{
-	struct rlimit limit;
-	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < MOST_DESCRIPTORS) {
-		limit.rlim_cur = limit.rlim_max < MOST_DESCRIPTORS ? limit.rlim_max : MOST_DESCRIPTORS;
-		(void)setrlimit(RLIMIT_NOFILE, &limit); /* stays as it was then */
-	}
 }
 
 static grpc_arg number(const char *key, int value)
@@ -215,18 +209,12 @@ static void name_services(struct api_grpc *grpc)
 
 static void free_all(struct api_grpc *grpc)
 {
-	if (grpc->queue) {
-		duct_queue_free(grpc->queue);
-		pthread_mutex_destroy(&grpc->mutex);
-		pthread_cond_destroy(&grpc->fewer);
-	}
 	if (grpc->cq)
 		grpc_completion_queue_destroy(grpc->cq);
 	grpc_shutdown_blocking();
 	grpc_tls_free(grpc->tls);
 	api_routes_free(grpc->routes);
 	free(grpc->names);
-	free(grpc->workers);
 	free(grpc);
 }
 
@@ -236,11 +224,11 @@ static void give_up(struct api_grpc *grpc)
 	if (grpc->core) {
 		grpc_event event;
 		grpc_server_shutdown_and_notify(grpc->core, grpc->cq, &grpc->down);
-		while ((event = grpc_completion_queue_next(grpc->cq, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL)).type != GRPC_QUEUE_SHUTDOWN)
+		while ((event = grpc_completion_queue_next(grpc->cq, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL)).type !=
+		       GRPC_QUEUE_SHUTDOWN)
 			take(grpc, &event);
 	}
-	if (grpc->queue)
-		(void)work_stop(grpc, 1000); /* they have nothing to do */
+	(void)api_pool_stop(grpc->pool, 1000); /* its threads have nothing to do */
 	free_all(grpc);
 }
 
@@ -256,7 +244,7 @@ static int start(struct api_grpc *grpc, struct duct_buf *bound, struct duct_erro
 		return rc;
 	create_core(grpc);
 	rc = bind_all(grpc, &listen, bound, err);
-	rc = rc ? rc : work_start(grpc, err);
+	rc = rc ? rc : api_pool_start(&grpc->pool, config->threads, config->max_streams, err);
 	if (rc)
 		return rc;
 	grpc_server_start(grpc->core);
@@ -277,7 +265,7 @@ int api_grpc_start(struct api_grpc **ret, const struct api_grpc_config *config, 
 	grpc->config = *config;
 	grpc->log = config->log;
 	grpc->certificates = config->client_ca_file != NULL;
-	raise_descriptor_limit();
+	api_accept_prepare();
 	gpr_set_log_function(library_line);
 	grpc_init();
 	name_services(grpc);
@@ -295,7 +283,7 @@ bool api_grpc_stop(struct api_grpc *grpc, int drain_ms)
 	grpc->drain_ms = drain_ms;
 	atomic_store(&grpc->stopping, true);
 	pthread_join(grpc->thread, NULL);
-	if (grpc->stuck || !work_stop(grpc, 1000))
+	if (grpc->stuck || !api_pool_stop(grpc->pool, 1000))
 		return false;
 	free_all(grpc);
 	return true;

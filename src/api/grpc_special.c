@@ -96,8 +96,10 @@ static void reflect_half_closed(struct rpc *rpc)
 
 static const struct rpc_special specials[] = {
 	{"/grpc.health.v1.Health/Watch", API_NOBODY, watch_received, watch_half_closed, tell, watch_closed},
-	{"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", API_VIEWER, reflect_received, reflect_half_closed, rpc_want, NULL},
-	{"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", API_VIEWER, reflect_received, reflect_half_closed, rpc_want, NULL},
+	{"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", API_VIEWER, reflect_received, reflect_half_closed, rpc_want,
+	 NULL},
+	{"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", API_VIEWER, reflect_received, reflect_half_closed,
+	 rpc_want, NULL},
 };
 
 const struct rpc_special *special_find(const struct api_grpc *grpc, const char *path, size_t n)

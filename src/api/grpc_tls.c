@@ -104,8 +104,8 @@ static int check_pair(const struct grpc_tls *tls, struct duct_error *err)
 		rc = duct_fail(err, DUCT_CONFIG, "%s \"%s\" has no private key in PEM form without a passphrase", key_file->setting,
 			       key_file->path);
 	else if (X509_check_private_key(cert, key) != 1)
-		rc = duct_fail(err, DUCT_CONFIG, "%s \"%s\" is not the key of the certificate in \"%s\"", key_file->setting, key_file->path,
-			       cert_file->path);
+		rc = duct_fail(err, DUCT_CONFIG, "%s \"%s\" is not the key of the certificate in \"%s\"", key_file->setting,
+			       key_file->path, cert_file->path);
 	else if (X509_cmp_current_time(X509_get0_notAfter(cert)) < 0)
 		rc = duct_fail(err, DUCT_CONFIG, "%s \"%s\": the certificate has expired", cert_file->setting, cert_file->path);
 	X509_free(cert);
@@ -162,7 +162,8 @@ static grpc_ssl_certificate_config_reload_status fetch(void *arg, grpc_ssl_serve
 int grpc_tls_open(struct grpc_tls **ret, const struct api_grpc_config *config, struct duct_error *err)
 {
 	if (!config->cert_file != !config->key_file)
-		return duct_fail(err, DUCT_CONFIG, "DUCTSTREAM_TLS_CERT_FILE and DUCTSTREAM_TLS_KEY_FILE are set together: %s is missing",
+		return duct_fail(err, DUCT_CONFIG,
+				 "DUCTSTREAM_TLS_CERT_FILE and DUCTSTREAM_TLS_KEY_FILE are set together: %s is missing",
 				 config->cert_file ? "the key" : "the certificate");
 	if (config->client_ca_file && !config->cert_file)
 		return duct_fail(err, DUCT_CONFIG,
@@ -189,7 +190,8 @@ int grpc_tls_open(struct grpc_tls **ret, const struct api_grpc_config *config, s
 grpc_server_credentials *grpc_tls_credentials(struct grpc_tls *tls)
 {
 	return grpc_ssl_server_credentials_create_with_options(grpc_ssl_server_credentials_create_options_using_config_fetcher(
-		tls->files[CA].path ? GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY : GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE,
+		tls->files[CA].path ? GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY
+				    : GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE,
 		fetch, tls));
 }
 

@@ -60,7 +60,8 @@ int api_listen_resolve(struct api_listen *ret, const char *setting, const char *
 {
 	struct api_address parsed;
 	if (!api_address_parse(&parsed, address))
-		return duct_fail(err, DUCT_CONFIG, "%s: \"%.100s\" is not an address: write HOST:PORT, [IPV6]:PORT, or :PORT for this machine only",
+		return duct_fail(err, DUCT_CONFIG,
+				 "%s: \"%.100s\" is not an address: write HOST:PORT, [IPV6]:PORT, or :PORT for this machine only",
 				 setting, address);
 	*ret = (struct api_listen){.port = parsed.port, .local = true};
 	if (!*parsed.host) {
@@ -85,8 +86,8 @@ int api_listen_resolve(struct api_listen *ret, const char *setting, const char *
 	return ret->n ? 0 : duct_fail(err, DUCT_CONFIG, "%s: host \"%.100s\" has no address", setting, parsed.host);
 }
 
-int api_listen_check(const struct api_listen *listen, const char *setting, const char *address, const struct api_protection *protection,
-		     struct duct_error *err)
+int api_listen_check(const struct api_listen *listen, const char *setting, const char *address,
+		     const struct api_protection *protection, struct duct_error *err)
 {
 	if (listen->local || protection->certificates || (protection->tls && protection->tokens))
 		return 0;
@@ -94,7 +95,10 @@ int api_listen_check(const struct api_listen *listen, const char *setting, const
 			 "%s=\"%s\" is reached by other machines, and has no %s: set DUCTSTREAM_TLS_CERT_FILE and "
 			 "DUCTSTREAM_TLS_KEY_FILE, and DUCTSTREAM_TOKENS_FILE (or DUCTSTREAM_TLS_CLIENT_CA_FILE for client "
 			 "certificates); or listen on 127.0.0.1",
-			 setting, address, protection->tls ? "tokens" : protection->tokens ? "TLS" : "TLS and no tokens");
+			 setting, address,
+			 protection->tls	      ? "tokens"
+				 : protection->tokens ? "TLS"
+						      : "TLS and no tokens");
 }
 
 void api_listen_log(const struct duct_log *log, const char *protocol, const struct api_listen *listen, const char *bound)

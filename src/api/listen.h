@@ -28,8 +28,8 @@ struct api_protection {
 	bool tls, tokens, certificates; /* the last: clients must show one */
 };
 /* CONFIG when other machines reach the listener and it has neither TLS with tokens nor client certificates; the message says what to set. */
-int api_listen_check(const struct api_listen *listen, const char *setting, const char *address, const struct api_protection *protection,
-		     struct duct_error *err) DUCT_CHECKED;
+int api_listen_check(const struct api_listen *listen, const char *setting, const char *address,
+		     const struct api_protection *protection, struct duct_error *err) DUCT_CHECKED;
 
 /* One line: the protocol, where it is bound (as text, after it was), and that only this machine reaches it. */
 void api_listen_log(const struct duct_log *log, const char *protocol, const struct api_listen *listen, const char *bound);

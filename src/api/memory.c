@@ -32,7 +32,8 @@ void api_memory_init(struct api_memory *memory, struct duct_arena *arena, size_t
 }
 
 /* Messages lie inside each other as deep as the descriptors say, which is a few. */
-static bool walk(const ProtobufCMessageDescriptor *descriptor, const uint8_t *data, size_t n, char *where, size_t size, size_t at, int depth)
+static bool walk(const ProtobufCMessageDescriptor *descriptor, const uint8_t *data, size_t n, char *where, size_t size, size_t at,
+		 int depth)
 {
 	struct api_wire wire = {data, data + n};
 	struct api_wire_field field;

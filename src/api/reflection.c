@@ -12,7 +12,13 @@
 
 /* Field numbers of descriptor.proto. */
 enum { SET_FILE = 1, FILE_NAME = 1, FILE_PACKAGE = 2, FILE_MESSAGE = 4, FILE_ENUM = 5, FILE_SERVICE = 6 };
-enum { NAME = 1, MEMBER = 2 /* field of a message, value of an enum, method of a service */, NESTED = 3, NESTED_ENUM = 4, ONEOF = 8 };
+enum {
+	NAME = 1,
+	MEMBER = 2 /* field of a message, value of an enum, method of a service */,
+	NESTED = 3,
+	NESTED_ENUM = 4,
+	ONEOF = 8
+};
 
 struct api_bytes api_descriptors(void)
 {
@@ -72,7 +78,8 @@ static bool defines(struct api_bytes of, bool message, const char *symbol)
 			continue;
 		if ((field.number == MEMBER || (message && field.number == ONEOF)) && member_is(in, symbol))
 			return true;
-		if (message && (field.number == NESTED || field.number == NESTED_ENUM) && defines(in, field.number == NESTED, symbol))
+		if (message && (field.number == NESTED || field.number == NESTED_ENUM) &&
+		    defines(in, field.number == NESTED, symbol))
 			return true;
 		if (message && field.number == NESTED_ENUM && has_member(in, symbol))
 			return true;
@@ -159,7 +166,8 @@ static void put_file(struct duct_arena *arena, Grpc__Reflection__V1__ServerRefle
 	to->message_response_case = GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_FILE_DESCRIPTOR_RESPONSE;
 }
 
-static void put_error(struct duct_arena *arena, Grpc__Reflection__V1__ServerReflectionResponse *to, enum api_code code, const char *message)
+static void put_error(struct duct_arena *arena, Grpc__Reflection__V1__ServerReflectionResponse *to, enum api_code code,
+		      const char *message)
 {
 	Grpc__Reflection__V1__ErrorResponse *error = duct_arena_alloc(arena, sizeof *error);
 	grpc__reflection__v1__error_response__init(error);
@@ -169,11 +177,14 @@ static void put_error(struct duct_arena *arena, Grpc__Reflection__V1__ServerRefl
 	to->message_response_case = GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_ERROR_RESPONSE;
 }
 
-static void answer(struct duct_arena *arena, const Grpc__Reflection__V1__ServerReflectionRequest *request, const char *const *services, Grpc__Reflection__V1__ServerReflectionResponse *to)
+static void answer(struct duct_arena *arena, const Grpc__Reflection__V1__ServerReflectionRequest *request,
+		   const char *const *services, Grpc__Reflection__V1__ServerReflectionResponse *to)
 {
 	struct api_bytes file;
 	switch (request->message_request_case) {
-	case GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_LIST_SERVICES: put_services(arena, to, services); return;
+	case GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_LIST_SERVICES:
+		put_services(arena, to, services);
+		return;
 	case GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_FILE_BY_FILENAME:
 		if (api_descriptor_of_file(request->file_by_filename, &file))
 			put_file(arena, to, file);
@@ -198,7 +209,8 @@ bool api_reflect(struct duct_arena *arena, struct api_bytes request, const char 
 {
 	struct api_memory memory;
 	api_memory_init(&memory, arena, 4 << 20);
-	Grpc__Reflection__V1__ServerReflectionRequest *in = grpc__reflection__v1__server_reflection_request__unpack(&memory.allocator, request.n, request.data);
+	Grpc__Reflection__V1__ServerReflectionRequest *in =
+		grpc__reflection__v1__server_reflection_request__unpack(&memory.allocator, request.n, request.data);
 	if (!in)
 		return false;
 	Grpc__Reflection__V1__ServerReflectionResponse out = GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__INIT;

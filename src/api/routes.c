@@ -24,10 +24,12 @@ static const struct api_method *find_method(const struct api_service *service, c
 static void add_service(struct api_routes *to, const struct api_service *service, size_t *cap)
 {
 	const ProtobufCServiceDescriptor *d = service->descriptor;
+	const char *dot = strrchr(d->name, '.');
 	for (unsigned i = 0; i < d->n_methods; i++) {
 		to->all = duct_grow(to->all, cap, to->n + 1, sizeof *to->all);
 		to->all[to->n++] = (struct api_route){
 			.path = duct_xasprintf("/%s/%s", d->name, d->methods[i].name),
+			.name = dot ? dot + 1 : d->name,
 			.service = service,
 			.method = find_method(service, d->methods[i].name),
 			.input = d->methods[i].input,

@@ -5,7 +5,8 @@
 
 /* The methods of some services by their gRPC path. Read only after it was made, so any thread may look. */
 struct api_route {
-	char *path; /* "/ductstream.v1.FlowService/GetFlow" */
+	char *path;	  /* "/ductstream.v1.FlowService/GetFlow" */
+	const char *name; /* of the service, in its package: "FlowService" */
 	const struct api_service *service;
 	const struct api_method *method; /* NULL: in the descriptor, but not served */
 	const ProtobufCMessageDescriptor *input, *output;

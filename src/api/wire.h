@@ -11,7 +11,7 @@ struct api_wire {
 };
 struct api_wire_field {
 	uint32_t number;
-	unsigned type; /* 0 varint, 1 eight bytes, 2 bytes, 5 four bytes */
+	unsigned type;	     /* 0 varint, 1 eight bytes, 2 bytes, 5 four bytes */
 	const uint8_t *data; /* types 1, 2, 5 */
 	size_t n;
 };

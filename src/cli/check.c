@@ -115,6 +115,18 @@ static int print_summary(struct report *r, const char *flow, struct duct_error *
 	return cli_print(&r->out, err);
 }
 
+int cli_check_flow(const struct flow_file *flow, const char *name, const struct duct_ctx *ctx, struct duct_error *err)
+{
+	struct report report = {.utf8 = cli_utf8()};
+	int rc = look_at_file(&report, flow, name, err);
+	rc = rc ? rc : probe_all(&report, &flow->spec, ctx, err);
+	rc = rc ? rc : print_summary(&report, flow->spec.name, err);
+	duct_buf_done(&report.out);
+	if (rc)
+		return rc;
+	return report.counts[DUCT_FINDING_ERROR] ? duct_class_exit_code(DUCT_CONFIG) : 0;
+}
+
 static int run(int argc, char **argv, struct duct_error *err)
 {
 	const char *path;
@@ -130,15 +142,9 @@ static int run(int argc, char **argv, struct duct_error *err)
 	rc = cli_signals_start(&signals, DUCT_WARN, flow->spec.name, err);
 	if (rc)
 		return rc;
-	struct report report = {.utf8 = cli_utf8()};
-	rc = look_at_file(&report, flow, path, err);
-	rc = rc ? rc : probe_all(&report, &flow->spec, &signals.ctx, err);
-	rc = rc ? rc : print_summary(&report, flow->spec.name, err);
-	duct_buf_done(&report.out);
+	rc = cli_check_flow(flow, path, &signals.ctx, err);
 	cli_signals_end(&signals);
-	if (rc)
-		return rc;
-	return report.counts[DUCT_FINDING_ERROR] ? duct_class_exit_code(DUCT_CONFIG) : 0;
+	return rc;
 }
 
 const struct cli_command cli_check = {

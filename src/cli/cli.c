@@ -5,30 +5,28 @@
 #include <stdio.h>
 #include <string.h>
 
-const struct cli_command *const cli_commands[] = {
-	&cli_run,	  &cli_check,	&cli_options, &cli_health, &cli_lake_copy_again, &cli_lake_orphans, &cli_lake_snapshots,
-	&cli_lake_verify, &cli_version, &cli_help,    NULL,
-};
+const struct cli_program *cli_program;
 
 static void unknown_command(const char *one, const char *two, struct duct_error *err)
 {
-	const char *names[32] = {0};
-	for (size_t i = 0; cli_commands[i] && i + 1 < DUCT_LEN(names); i++)
-		names[i] = cli_commands[i]->name;
+	const char *names[128] = {0};
+	for (size_t i = 0; cli_program->commands[i] && i + 1 < DUCT_LEN(names); i++)
+		names[i] = cli_program->commands[i]->name;
 	const char *near = duct_nearest(two, names), *shown = near ? two : one;
 	near = near ? near : duct_nearest(one, names);
 	if (near)
 		(void)duct_fail(err, DUCT_CONFIG, "unknown command \"%.60s\": did you mean \"%s\"?", shown, near);
 	else
-		(void)duct_fail(err, DUCT_CONFIG, "unknown command \"%.60s\": `ductstream help` lists the commands", shown);
+		(void)duct_fail(err, DUCT_CONFIG, "unknown command \"%.60s\": `%s help` lists the commands", shown,
+				cli_program->name);
 }
 
 /* "lake" alone, or with a second word that does not exist. */
 static bool is_group(const char *word, struct duct_buf *ret_members)
 {
 	size_t n = strlen(word);
-	for (size_t i = 0; cli_commands[i]; i++) {
-		const char *name = cli_commands[i]->name;
+	for (size_t i = 0; cli_program->commands[i]; i++) {
+		const char *name = cli_program->commands[i]->name;
 		if (strncmp(name, word, n) == 0 && name[n] == ' ')
 			duct_buf_printf(ret_members, "%s\"%s\"", ret_members->len ? " or " : "", name);
 	}
@@ -40,12 +38,12 @@ const struct cli_command *cli_find(int argc, char **argv, int *ret_used, struct 
 	AUTO_BUF struct duct_buf two = {0}, members = {0};
 	bool has_second = argc > 1 && argv[1][0] != '-';
 	duct_buf_printf(&two, "%s%s%s", argv[0], has_second ? " " : "", has_second ? argv[1] : "");
-	for (size_t i = 0; cli_commands[i]; i++) {
-		const char *name = cli_commands[i]->name;
+	for (size_t i = 0; cli_program->commands[i]; i++) {
+		const char *name = cli_program->commands[i]->name;
 		bool of_two = strchr(name, ' ') != NULL;
 		if (strcmp(name, of_two ? two.data : argv[0]) == 0) {
 			*ret_used = of_two ? 2 : 1;
-			return cli_commands[i];
+			return cli_program->commands[i];
 		}
 	}
 	if (is_group(argv[0], &members) && !has_second)
@@ -72,8 +70,30 @@ static bool asks_for(int argc, char **argv, const char *name)
 	return false;
 }
 
+/* Common flags before the command: moved behind it. Returns how many words were. */
+static int common_flags_first(int argc, char **argv)
+{
+	int n = 0;
+	while (n < argc && argv[n][0] == '-') {
+		const struct cli_flag *flag = cli_program->common;
+		const char *name = argv[n] + strspn(argv[n], "-"), *equals = strchrnul(name, '=');
+		while (flag && flag->name &&
+		       (strlen(flag->name) != (size_t)(equals - name) || memcmp(flag->name, name, (size_t)(equals - name))))
+			flag++;
+		if (!flag || !flag->name)
+			break;
+		n += !flag->on && !*equals && n + 1 < argc ? 2 : 1;
+	}
+	return n;
+}
+
 static int dispatch(int argc, char **argv, struct duct_error *err)
 {
+	int first = common_flags_first(argc, argv);
+	AUTO_FREE char **words = duct_xcalloc((size_t)argc + 1, sizeof *words);
+	memcpy(words, argv + first, (size_t)(argc - first) * sizeof *words);
+	memcpy(words + argc - first, argv, (size_t)first * sizeof *words);
+	argv = words;
 	if (argc == 0 || is_flag(argv[0], "help") || is_flag(argv[0], "h"))
 		return cli_help.run(0, NULL, err);
 	if (is_flag(argv[0], "version"))
@@ -88,14 +108,15 @@ static int dispatch(int argc, char **argv, struct duct_error *err)
 		cli_print_help(command);
 		return 0;
 	}
-	if (command != &cli_run)
+	if (!cli_program->watches_signals(command))
 		cli_signals_let_go();
-	return command->run(argc, argv, err);
+	return command->run ? command->run(argc, argv, err) : command->run_with(command->detail, argc, argv, err);
 }
 
-int cli_main(int argc, char **argv)
+int cli_main(const struct cli_program *program, int argc, char **argv)
 {
 	struct duct_error err = {0};
+	cli_program = program;
 	cli_signals_hold();
 	/* A reader that went away is an error of write(2), not the end of a process in the middle of a commit. */
 	signal(SIGPIPE, SIG_IGN);

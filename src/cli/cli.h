@@ -5,11 +5,12 @@
 #include <stddef.h>
 
 #include "base/buf.h"
+#include "base/ctx.h"
 #include "base/error.h"
 #include "flow/flow_file.h"
 
 /*
- * The command line: one const struct cli_command per command, one file each, listed in cli.c. A command gets its
+ * The command line: one const struct cli_command per command, listed by its program. A command gets its
  * arguments without its own name, reads them with cli_flags_parse(), writes its results to stdout, and returns 0, an
  * exit code above 0 that it has explained itself, or -class with *err filled: cli_main() prints that, once.
  */
@@ -18,13 +19,27 @@ struct cli_command {
 	const char *usage, *summary;
 	const char *help; /* below the usage; the screen has at most 24 lines of 80 columns */
 	int (*run)(int argc, char **argv, struct duct_error *err);
+	/* Instead of run, for commands that are rows of a table; put_flags adds the flags of the table to the help. */
+	int (*run_with)(const void *detail, int argc, char **argv, struct duct_error *err);
+	void (*put_flags)(const void *detail, struct duct_buf *to);
+	const void *detail;
 };
 extern const struct cli_command cli_run, cli_check, cli_options, cli_health, cli_lake_copy_again, cli_lake_orphans,
 	cli_lake_snapshots, cli_lake_verify, cli_version, cli_help;
-extern const struct cli_command *const cli_commands[]; /* NULL-terminated */
+
+/* A program of several commands; help and version are among them. */
+struct cli_program {
+	const char *name;			   /* "ductstream" */
+	const struct cli_command *const *commands; /* NULL-terminated */
+	const struct cli_flag *common;		   /* that every command takes, also before its name; may be NULL */
+	void (*put_overview)(struct duct_buf *to); /* `help` without a command */
+	bool (*watches_signals)(const struct cli_command *command); /* the others end by a signal the usual way */
+};
+extern const struct cli_program *cli_program; /* the one that runs */
+extern const struct cli_program cli_ductstream;
 
 /* The whole program; returns the exit code. */
-int cli_main(int argc, char **argv);
+int cli_main(const struct cli_program *program, int argc, char **argv);
 
 /* The command with that name among the words; *ret_used says how many words it took. NULL with *err filled. */
 const struct cli_command *cli_find(int argc, char **argv, int *ret_used, struct duct_error *err);
@@ -32,7 +47,8 @@ void cli_print_help(const struct cli_command *command);
 
 /* ---- flags.c */
 
-/* A long option, written with one or two dashes. Exactly one of on and text is set: text takes a value. */
+/* A long option, written with one or two dashes. on: a switch; text: it takes a value; both: a switch that can be turned off
+ * (--x, --x=true, --x=false), whose text is "true" or "false" when it is given. */
 struct cli_flag {
 	const char *name;
 	bool *on;
@@ -47,6 +63,9 @@ struct cli_flag {
 int cli_flags_parse(int argc, char **argv, const struct cli_flag *flags, const char **positional, int least, int most,
 		    const char *what, struct duct_error *err) DUCT_CHECKED;
 extern bool cli_json; /* machine-readable output was asked for */
+
+/* Takes a pair of double quotes around the value away, as a command copied with \" leaves them. In place. */
+void cli_unquote(const char **value);
 
 /* ---- output.c */
 
@@ -67,6 +86,12 @@ void cli_json_field(struct duct_buf *to, const char *key, const char *value);
 /* The flow file with the connectors of this program. accept_gap: the operator accepts lost changes (source option). Returns 0, -class, or
  * the exit code above 0 when there were several findings, all of which are printed then. */
 int cli_load_flow(struct flow_file **ret, const char *path, bool accept_gap, struct duct_error *err) DUCT_CHECKED;
+
+/* ---- check.c */
+
+/* What `check` does with a loaded flow: prints findings and summary. 0, the exit code of a flow that will not run, -class. name: where it
+ * comes from, for people. */
+int cli_check_flow(const struct flow_file *flow, const char *name, const struct duct_ctx *ctx, struct duct_error *err) DUCT_CHECKED;
 
 static inline void cli_auto_flow(struct flow_file **flow)
 {

@@ -2,9 +2,17 @@
 
 #include <string.h>
 
+#include "options/text.h"
+
 bool cli_json;
 
 static const struct cli_flag common[] = {{"json", &cli_json, NULL}, {0}};
+
+/* A program without commands has none. */
+static const struct cli_flag *common_of_program(void)
+{
+	return cli_program ? cli_program->common : NULL;
+}
 
 static const struct cli_flag *find_in(const struct cli_flag *flags, const char *name, size_t n)
 {
@@ -16,9 +24,11 @@ static const struct cli_flag *find_in(const struct cli_flag *flags, const char *
 
 static int unknown_flag(const char *arg, const char *name, size_t n, const struct cli_flag *flags, struct duct_error *err)
 {
-	const char *names[32] = {0};
+	const char *names[48] = {0};
 	size_t count = 0;
 	for (const struct cli_flag *f = flags; f && f->name && count < 28; f++)
+		names[count++] = f->name;
+	for (const struct cli_flag *f = common_of_program(); f && f->name && count < 44; f++)
 		names[count++] = f->name;
 	names[count++] = "json";
 	names[count] = "help";
@@ -32,6 +42,14 @@ static int unknown_flag(const char *arg, const char *name, size_t n, const struc
 			 (int)(name - arg) + (int)n, arg);
 }
 
+static int set_switch(const struct cli_flag *flag, const char *value, struct duct_error *err)
+{
+	if (!duct_parse_bool(value, flag->on))
+		return duct_fail(err, DUCT_CONFIG, "flag \"--%s\": \"%.40s\" is neither true nor false", flag->name, value);
+	*flag->text = *flag->on ? "true" : "false";
+	return 0;
+}
+
 /* The flag in argv[*at]; moves *at over a value of its own. */
 static int parse_flag(int argc, char **argv, int *at, const struct cli_flag *flags, struct duct_error *err)
 {
@@ -41,16 +59,20 @@ static int parse_flag(int argc, char **argv, int *at, const struct cli_flag *fla
 	const struct cli_flag *flag = name - arg <= 2 ? find_in(flags, name, n) : NULL;
 	if (!flag && name - arg <= 2)
 		flag = find_in(common, name, n);
+	if (!flag && name - arg <= 2)
+		flag = find_in(common_of_program(), name, n);
 	if (!flag)
 		return unknown_flag(arg, name, n, flags, err);
-	if (flag->on && equals)
+	if (flag->on && !flag->text && equals)
 		return duct_fail(err, DUCT_CONFIG, "flag \"--%s\" takes no value", flag->name);
-	if (flag->on) {
+	if (!flag->text) {
 		*flag->on = true;
 		return 0;
 	}
 	if (*flag->text)
 		return duct_fail(err, DUCT_CONFIG, "flag \"--%s\" is given twice", flag->name);
+	if (flag->on)
+		return set_switch(flag, equals ? equals + 1 : "true", err);
 	if (!equals && *at + 1 >= argc)
 		return duct_fail(err, DUCT_CONFIG, "flag \"--%s\" needs a value", flag->name);
 	*flag->text = equals ? equals + 1 : argv[++*at];
@@ -79,4 +101,14 @@ int cli_flags_parse(int argc, char **argv, const struct cli_flag *flags, const c
 	if (n < least)
 		return duct_fail(err, DUCT_CONFIG, "an argument is missing: %s expected", what);
 	return n;
+}
+
+void cli_unquote(const char **value)
+{
+	size_t n = *value ? strlen(*value) : 0;
+	if (n < 2 || (*value)[0] != '"' || (*value)[n - 1] != '"')
+		return;
+	/* Words of the command line are the process's own. */
+	((char *)(uintptr_t)*value)[n - 1] = 0;
+	++*value;
 }

@@ -3,26 +3,26 @@
 
 #include "cli/cli.h"
 
-static int print_overview(struct duct_error *err)
-{
-	AUTO_BUF struct duct_buf to = {0};
-	duct_buf_puts(&to,
-		      "DuctStream moves the changes of a Postgres into a lake: exactly once, at once.\n\n"
-		      "usage: ductstream COMMAND [ARGUMENTS] [--json]\n\n");
-	for (size_t i = 0; cli_commands[i]; i++)
-		duct_buf_printf(&to, "  %-17s %s\n", cli_commands[i]->name, cli_commands[i]->summary);
-	duct_buf_puts(&to,
-		      "\nA flow is a YAML or JSON file: begin with one of examples/flows/. Explained by\n"
-		      "`ductstream help COMMAND`, and `ductstream options CONNECTOR` for what a flow\n"
-		      "can say.\n\n"
-		      "Exit codes: 0 done, 1 fatal, 2 configuration, 3 data, 4 try again later,\n"
-		      "130 stopped by a signal before the work was done.\n");
-	return cli_print(&to, err);
-}
-
 void cli_print_help(const struct cli_command *command)
 {
-	printf("usage: ductstream %s\n\n%s\n", command->usage, command->help);
+	AUTO_BUF struct duct_buf flags = {0};
+	if (command->put_flags)
+		command->put_flags(command->detail, &flags);
+	printf("usage: %s %s\n\n%s\n%s", cli_program->name, command->usage, command->help, flags.len ? flags.data : "");
+}
+
+/* Commands of two words that begin with this one. False: there are none. */
+static bool put_group(const char *word, struct duct_buf *to)
+{
+	size_t n = strlen(word);
+	for (size_t i = 0; cli_program->commands[i]; i++) {
+		const struct cli_command *c = cli_program->commands[i];
+		if (strncmp(c->name, word, n) == 0 && c->name[n] == ' ')
+			duct_buf_printf(to, "  %-22s %s\n", c->name, c->summary);
+		else if (strcmp(c->name, word) == 0)
+			return false;
+	}
+	return to->len > 0;
 }
 
 static int run(int argc, char **argv, struct duct_error *err)
@@ -31,8 +31,13 @@ static int run(int argc, char **argv, struct duct_error *err)
 	int n = cli_flags_parse(argc, argv, NULL, words, 0, 2, "a command", err);
 	if (n < 0)
 		return n;
-	if (n == 0)
-		return print_overview(err);
+	AUTO_BUF struct duct_buf to = {0};
+	if (n == 0) {
+		cli_program->put_overview(&to);
+		return cli_print(&to, err);
+	}
+	if (n == 1 && put_group(words[0], &to))
+		return cli_print(&to, err);
 	int used;
 	const struct cli_command *command = cli_find(n, (char **)words, &used, err);
 	if (!command)

@@ -6,7 +6,10 @@ static int run(int argc, char **argv, struct duct_error *err)
 	int rc = cli_flags_parse(argc, argv, NULL, NULL, 0, 0, "", err);
 	if (rc < 0)
 		return rc;
-	duct_buf_puts(&to, cli_json ? "{\"version\":\"" DUCT_VERSION "\"}\n" : "ductstream " DUCT_VERSION "\n");
+	if (cli_json)
+		duct_buf_puts(&to, "{\"version\":\"" DUCT_VERSION "\"}\n");
+	else
+		duct_buf_printf(&to, "%s " DUCT_VERSION "\n", cli_program->name);
 	return cli_print(&to, err);
 }
 

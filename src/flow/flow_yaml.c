@@ -73,7 +73,11 @@ static int scalar_node(struct parse *p, const yaml_event_t *event, struct flow_n
 	bool plain = event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
 	struct flow_node *node = new_node(p, plain && is_null(text) ? FLOW_NODE_NULL : FLOW_NODE_TEXT, event);
 	node->plain = plain;
-	rc = flow_env_expand(&node->text, p->arena, text, p->env, p->err);
+	rc = 0;
+	if (p->env)
+		rc = flow_env_expand(&node->text, p->arena, text, p->env, p->err);
+	else
+		node->text = duct_arena_strdup(p->arena, text);
 	if (rc) {
 		(void)duct_wrap(p->err, "%s:%d", p->file, node->line);
 		duct_findings_add(p->findings, p->err);

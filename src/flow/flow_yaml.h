@@ -35,7 +35,7 @@ typedef const char *flow_getenv_fn(const char *name);
  * nothing is said about such a value. */
 #define FLOW_ENV_LATER "\x1a"
 
-/* References that cannot be replaced are findings, everything else ends the parse. */
+/* env NULL: references stay as they are. Those that cannot be replaced are findings, everything else ends the parse. */
 int flow_yaml_parse(struct flow_node **ret, struct duct_arena *arena, const char *data, size_t n, const char *file,
 		    flow_getenv_fn *env, struct duct_findings *findings, struct duct_error *err) DUCT_CHECKED;
 

@@ -5,6 +5,7 @@
  */
 #include "flow/verify_internal.h"
 
+#include <inttypes.h>
 #include <poll.h>
 #include <string.h>
 
@@ -12,6 +13,7 @@ enum { MAX_LOOKS = 20, MAX_KEYS = 1000000, MAX_ATTEMPTS = 5, AGAIN_MS = 300, DEF
 
 struct outcome {
 	uint64_t source_rows, lake_rows, dead_rows;
+	struct verify_sum source_sum, lake_sum; /* over all rows, of the last look */
 	size_t undecided;
 	bool capped; /* more differs than was looked at */
 	struct verify_suspects suspects;
@@ -62,8 +64,20 @@ static size_t choose(const struct verify_digest *source, const struct verify_dig
 	return different;
 }
 
+static struct verify_sum sum_of(const struct verify_digest *d)
+{
+	struct verify_sum all = {0};
+	for (size_t i = 0; i < VERIFY_BUCKETS; i++) {
+		all.a += d->buckets[i].a;
+		all.b += d->buckets[i].b;
+	}
+	return all;
+}
+
 static void count_rows(struct outcome *to, const struct verify_digest *source, const struct verify_digest *lake)
 {
+	to->source_sum = sum_of(source);
+	to->lake_sum = sum_of(lake);
 	to->dead_rows = source->dead;
 	to->source_rows = source->rows;
 	to->lake_rows = lake->rows;
@@ -137,10 +151,13 @@ static void print_json(struct verify *v, const char *name, const struct outcome 
 	duct_buf_json_string(&to, name, strlen(name));
 	duct_buf_printf(&to,
 			",\"identical\":%s,\"source_rows\":%llu,\"lake_rows\":%llu,\"dead_rows\":%llu,\"different_keys\":%zu,"
-			"\"undecided_keys\":%zu,\"complete\":%s,\"differences\":[",
+			"\"undecided_keys\":%zu,\"complete\":%s,",
 			o->suspects.n || o->capped ? "false" : "true", (unsigned long long)o->source_rows,
 			(unsigned long long)o->lake_rows, (unsigned long long)o->dead_rows, real, o->undecided,
 			o->capped ? "false" : "true");
+	duct_buf_printf(&to, "\"source_hash\":\"%016" PRIx64 "%016" PRIx64 "\",\"lake_hash\":\"%016" PRIx64 "%016" PRIx64 "\",",
+			o->source_sum.a, o->source_sum.b, o->lake_sum.a, o->lake_sum.b);
+	duct_buf_puts(&to, "\"differences\":[");
 	for (size_t i = 0; i < shown_keys(v, o); i++) {
 		const struct verify_suspect *s = &o->suspects.list[i];
 		duct_buf_puts(&to, i ? ",{\"key\":" : "{\"key\":");
@@ -171,6 +188,9 @@ static void print_text(struct verify *v, const char *name, const struct outcome 
 		flow_format_count(&to, o->dead_rows);
 		duct_buf_puts(&to, " dead rows, which cannot be stored");
 	}
+	if (v->options->hashes)
+		duct_buf_printf(&to, "; hash %016" PRIx64 "%016" PRIx64 " at the source, %016" PRIx64 "%016" PRIx64 " in the lake",
+				o->source_sum.a, o->source_sum.b, o->lake_sum.a, o->lake_sum.b);
 	duct_buf_putc(&to, '\n');
 	size_t shown = shown_keys(v, o);
 	for (size_t i = 0; i < shown; i++)

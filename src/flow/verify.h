@@ -12,7 +12,8 @@ struct flow_verify_options {
 	const char *const *tables; /* "schema.name", NULL-terminated; NULL: all */
 	int64_t timeout_ms;	   /* how long the lake may take to pass a mark; 0: 60 s */
 	int max_shown;		   /* differing keys named per table; 0: 10 */
-	bool json;		   /* findings as JSON lines */
+	bool json;		   /* findings as JSON lines, with a hash over the rows of each side */
+	bool hashes;		   /* the hashes in text, too; of tables that change they are of different moments */
 	int fd;			   /* where findings are written, usually 1 */
 };
 

@@ -16,26 +16,35 @@ static const char *const log_formats[] = {"text", "json", NULL};
 	OPT(struct service_settings, field, PREFIX name, DUCT_OPT_##type, default_, summary, ##__VA_ARGS__)
 
 const struct duct_opt service_opts[] = {
-	SET(grpc_listen, "GRPC_LISTEN", STR, ":8080", "address of the gRPC API: HOST:PORT; without a host only this machine reaches it"),
+	SET(grpc_listen, "GRPC_LISTEN", STR, ":8080",
+	    "address of the gRPC API: HOST:PORT; without a host only this machine reaches it"),
 	SET(http_listen, "HTTP_LISTEN", STR, ":8082", "address of the HTTP API, /metrics, /healthz and /readyz; `off`: none"),
+	SET(http_max_body_bytes, "HTTP_MAX_BODY", SIZE, "4MiB", "largest body of a request that is taken", .min = 1024, .max = 1 << 30),
+	SET(http_max_connections, "HTTP_MAX_CONNECTIONS", INT, "512", "most connections of the HTTP API; others wait", .min = 1, .max = 65536),
+	SET(http_request_timeout_ms, "HTTP_REQUEST_TIMEOUT", DURATION, "30s",
+	    "longest time for a request to come in, for its answer to be taken, and between two requests", .min = 100, .max = 3600000),
 	SET(grpc_reflection, "GRPC_REFLECTION", BOOL, "false", "clients may ask for the descriptors of the API"),
 	SET(grpc_max_message_bytes, "GRPC_MAX_MESSAGE", SIZE, "4MiB", "largest request that is taken", .min = 1024, .max = 1 << 30),
-	SET(grpc_max_response_bytes, "GRPC_MAX_RESPONSE", SIZE, "16MiB", "largest response that is sent", .min = 1024, .max = 1 << 30),
+	SET(grpc_max_response_bytes, "GRPC_MAX_RESPONSE", SIZE, "16MiB", "largest response that is sent", .min = 1024,
+	    .max = 1 << 30),
 	SET(grpc_threads, "GRPC_THREADS", INT, "8", "calls that work at the same time; 256 more wait, others are refused", .min = 1,
 	    .max = 256),
 	SET(grpc_max_streams, "GRPC_MAX_STREAMS", INT, "64",
 	    "calls that watch or wait at the same time, of all clients; others are refused", .min = 1, .max = 1024),
 
-	SET(tls_cert_file, "TLS_CERT_FILE", STR, NULL, "certificate of the server and those it was signed with (PEM); read again when it changes"),
+	SET(tls_cert_file, "TLS_CERT_FILE", STR, NULL,
+	    "certificate of the server and those it was signed with (PEM); read again when it changes"),
 	SET(tls_key_file, "TLS_KEY_FILE", STR, NULL, "its private key (PEM)"),
 	SET(tls_client_ca_file, "TLS_CLIENT_CA_FILE", STR, NULL, "clients must show a certificate signed by one of these (PEM)"),
-	SET(tokens_file, "TOKENS_FILE", STR, NULL, "file of tokens, one a line: NAME ROLE TOKEN, or NAME ROLE sha256:HEX; mode 0600",
+	SET(tokens_file, "TOKENS_FILE", STR, NULL,
+	    "file of tokens, one a line: NAME ROLE TOKEN, or NAME ROLE sha256:HEX; mode 0600",
 	    .doc = "Lines that are empty or begin with `#` are left out. A token has at least 16 printable characters; `sha256:` and 64 "
 		   "hexadecimal digits stand for the token with that hash. The file is read again when it changes; one that is wrong is "
 		   "reported, and the tokens stay as they were."),
 	SET(token, "TOKEN", STR, NULL, "one more token, named `env`", .flags = DUCT_OPT_SECRET),
 	SET(token_role, "TOKEN_ROLE", ENUM, "admin", "the role of that token", .values = roles),
-	SET(mtls_roles, "MTLS_ROLES", STR, NULL, "roles of client certificates by their common name: CN=ROLE,CN=ROLE; others are viewers"),
+	SET(mtls_roles, "MTLS_ROLES", STR, NULL,
+	    "roles of client certificates by their common name: CN=ROLE,CN=ROLE; others are viewers"),
 
 	SET(postgres_dsn, "POSTGRES_DSN", STR, NULL, "Postgres that holds the service's state; without it a SQLite file does",
 	    .flags = DUCT_OPT_SECRET),
@@ -50,7 +59,8 @@ const struct duct_opt service_opts[] = {
 	SET(checkpoint_dsn, "CHECKPOINT_DSN", STR, NULL, "Postgres of the checkpoints, or the whole DSN of their SQLite file",
 	    .flags = DUCT_OPT_SECRET),
 
-	SET(wire_format, "WIRE_FORMAT", ENUM, "none", "format of what destinations are sent, for flows that name none", .values = wire_formats),
+	SET(wire_format, "WIRE_FORMAT", ENUM, "none", "format of what destinations are sent, for flows that name none",
+	    .values = wire_formats),
 	SET(wire_enforce, "WIRE_ENFORCE", BOOL, "true", "a connector's own format must be the flow's"),
 	SET(ddl_gate, "DDL_GATE", BOOL, "false", "changes of schema wait for approval"),
 	SET(ddl_auto_approve, "DDL_AUTO_APPROVE", BOOL, "false", "with the gate: they are approved at once"),
@@ -63,9 +73,10 @@ const struct duct_opt service_opts[] = {
 	SET(dbos_app, "DBOS_APP", STR, "ductstream", "application name in DBOS"),
 	SET(dbos_queue, "DBOS_QUEUE", STR, "ductstream", "queue in DBOS"),
 	SET(dbos_schedule, "DBOS_SCHEDULE", STR, NULL, "cron with six fields, seconds first: one run per running flow each time"),
-	SET(dbos_max_empty_reads, "DBOS_MAX_EMPTY_READS", INT, "1", "empty polls after which such a run ends", .min = 0, .max = 1000000),
-	SET(dbos_max_retries, "DBOS_MAX_RETRIES", INT, "0", "attempts of such a run after the first; 0: as many as DBOS allows", .min = 0,
-	    .max = 1000),
+	SET(dbos_max_empty_reads, "DBOS_MAX_EMPTY_READS", INT, "1", "empty polls after which such a run ends", .min = 0,
+	    .max = 1000000),
+	SET(dbos_max_retries, "DBOS_MAX_RETRIES", INT, "0", "attempts of such a run after the first; 0: as many as DBOS allows",
+	    .min = 0, .max = 1000),
 
 	SET(log_level, "LOG_LEVEL", ENUM, "info", "least important lines that are logged", .values = log_levels),
 	SET(log_format, "LOG_FORMAT", ENUM, "text", "form of the log on stderr", .values = log_formats),
@@ -97,7 +108,8 @@ int service_settings_from_env(struct service_settings *ret, struct duct_error *e
 	for (const struct duct_opt *opt = service_opts; opt->name; opt++) {
 		const char *text = getenv(opt->name);
 		if (text && *text)
-			values[n++] = (struct duct_opt_value){.name = opt->name, .text = opt->type == DUCT_OPT_BOOL ? plain_bool(text) : text};
+			values[n++] = (struct duct_opt_value){.name = opt->name,
+							      .text = opt->type == DUCT_OPT_BOOL ? plain_bool(text) : text};
 	}
 	return duct_opts_load(ret, sizeof *ret, service_opts, values, n, "environment", err);
 }

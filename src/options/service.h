@@ -14,6 +14,7 @@ enum service_dispatch { SERVICE_DISPATCH_NONE, SERVICE_DISPATCH_LOCAL, SERVICE_D
 
 struct service_settings {
 	char *grpc_listen, *http_listen;
+	int64_t http_max_body_bytes, http_max_connections, http_request_timeout_ms;
 	bool grpc_reflection;
 	int64_t grpc_max_message_bytes, grpc_max_response_bytes;
 	int64_t grpc_threads, grpc_max_streams;
@@ -36,7 +37,7 @@ struct service_settings {
 	char *dbos_app, *dbos_queue, *dbos_schedule;
 	int64_t dbos_max_empty_reads, dbos_max_retries;
 
-	int log_level; /* enum duct_level */
+	int log_level;	/* enum duct_level */
 	int log_format; /* enum service_log_format */
 };
 extern const struct duct_opt service_opts[];

@@ -25,7 +25,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		abort();
 	AUTO_FREE char *text = duct_xstrndup((const char *)data, size);
 	struct api_address address;
-	if (api_address_parse(&address, text) && (address.port < 0 || address.port > 65535 || strlen(address.host) >= sizeof address.host))
+	if (api_address_parse(&address, text) &&
+	    (address.port < 0 || address.port > 65535 || strlen(address.host) >= sizeof address.host))
 		abort();
 	return 0;
 }

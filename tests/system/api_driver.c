@@ -8,7 +8,7 @@
  *   StreamService.Pull         waits max_messages ms for messages that never come, operators only
  *   RunService.WatchRun        a run every 10 ms, after_seq of them (0: for ever); id "big": of 1 MB each
  *
- * What ended because it was cancelled is logged as "cancelled" with the method.
+ * What waits is logged as "waiting" with the method, and as "cancelled" when it ended because of that.
  */
 #include <poll.h>
 #include <stdio.h>
@@ -23,8 +23,9 @@
 #include "api/program.h"
 #include "base/clock.h"
 
-static bool wait_ms(struct api_call *call, int ms)
+static bool wait_ms(struct api_call *call, const char *method, int ms)
 {
+	log_info(call->api->log, "waiting", LOG_STR("method", method));
 	struct pollfd fd = {.fd = call->stop_fd, .events = POLLIN};
 	return poll(&fd, 1, ms) == 0;
 }
@@ -66,7 +67,7 @@ static enum api_code list_flows(struct api_call *call, const void *request, void
 {
 	const Ductstream__V1__ListFlowsRequest *in = request;
 	Ductstream__V1__ListFlowsResponse *out = response;
-	if (strncmp(in->page_token, "wait:", 5) == 0 && !wait_ms(call, atoi(in->page_token + 5)))
+	if (strncmp(in->page_token, "wait:", 5) == 0 && !wait_ms(call, "ListFlows", atoi(in->page_token + 5)))
 		return was_cancelled(call, "ListFlows");
 	char left[32];
 	bool none = call->deadline_us == INT64_MAX;
@@ -96,7 +97,7 @@ static enum api_code pull(struct api_call *call, const void *request, void *resp
 {
 	const Ductstream__V1__StreamPullRequest *in = request;
 	(void)response;
-	return wait_ms(call, in->max_messages) ? API_OK : was_cancelled(call, "Pull");
+	return wait_ms(call, "Pull", in->max_messages) ? API_OK : was_cancelled(call, "Pull");
 }
 
 static const struct api_method stream_methods[] = {
@@ -117,7 +118,7 @@ static enum api_code watch_run(struct api_call *call, const void *request, void 
 	event.run = &run;
 	for (int64_t i = 0; in->after_seq == 0 || i < in->after_seq; i++) {
 		run.fence = i;
-		if (!call->send(call, &event.base) || (!big && !wait_ms(call, 10)))
+		if (!call->send(call, &event.base) || (!big && !wait_ms(call, "WatchRun", 10)))
 			return was_cancelled(call, "WatchRun");
 	}
 	return API_OK;
@@ -133,5 +134,5 @@ const struct api_service *const api_services[] = {&flow_service, &stream_service
 
 int main(void)
 {
-	return api_main();
+	return api_main(1, NULL);
 }

@@ -182,10 +182,14 @@ static void addresses(void **state)
 		const char *text, *host;
 		int port;
 	} good[] = {
-		{":8080", "", 8080},	      {"127.0.0.1:0", "127.0.0.1", 0}, {"[::1]:65535", "::1", 65535},
-		{"localhost:1", "localhost", 1}, {"0.0.0.0:08080", "0.0.0.0", 8080},
+		{":8080", "", 8080},
+		{"127.0.0.1:0", "127.0.0.1", 0},
+		{"[::1]:65535", "::1", 65535},
+		{"localhost:1", "localhost", 1},
+		{"0.0.0.0:08080", "0.0.0.0", 8080},
 	};
-	static const char *const bad[] = {"", "8080", ":", "host:", "::1:80", "[::1]", "[]:80", "h:65536", "h:-1", "h:+1", "h:80 ", " h:80", "h/x:1"};
+	static const char *const bad[] = {"",	     "8080", ":",    "host:", "::1:80", "[::1]", "[]:80",
+					  "h:65536", "h:-1", "h:+1", "h:80 ", " h:80",	"h/x:1"};
 	struct api_address address;
 	for (size_t i = 0; i < DUCT_LEN(good); i++) {
 		assert_true(api_address_parse(&address, good[i].text));
@@ -203,8 +207,16 @@ static void only_loopback_is_open(void **state)
 		const char *address;
 		bool local;
 	} cases[] = {
-		{":1", true},	       {"127.0.0.1:1", true}, {"127.9.9.9:1", true},	    {"[::1]:1", true},	  {"localhost:1", true},
-		{"0.0.0.0:1", false}, {"[::]:1", false},     {"192.0.2.1:1", false}, {"[2001:db8::1]:1", false}, {"[::ffff:192.0.2.1]:1", false},
+		{":1", true},
+		{"127.0.0.1:1", true},
+		{"127.9.9.9:1", true},
+		{"[::1]:1", true},
+		{"localhost:1", true},
+		{"0.0.0.0:1", false},
+		{"[::]:1", false},
+		{"192.0.2.1:1", false},
+		{"[2001:db8::1]:1", false},
+		{"[::ffff:192.0.2.1]:1", false},
 	};
 	struct api_listen listen;
 	struct duct_error err;
@@ -217,7 +229,8 @@ static void only_loopback_is_open(void **state)
 			int rc = api_listen_check(&listen, "X", cases[i].address, &with, &err);
 			assert_int_equal(rc, allowed ? 0 : -DUCT_CONFIG);
 			if (!allowed)
-				assert_non_null(strstr(err.message, "set DUCTSTREAM_TLS_CERT_FILE and DUCTSTREAM_TLS_KEY_FILE, and"));
+				assert_non_null(
+					strstr(err.message, "set DUCTSTREAM_TLS_CERT_FILE and DUCTSTREAM_TLS_KEY_FILE, and"));
 		}
 	}
 	assert_int_equal(api_listen_resolve(&listen, "X", ":8080", &err), 0);
@@ -297,7 +310,8 @@ static void symbols_are_found(void **state)
 		"grpc.reflection.v1.ServerReflection",
 		"google.protobuf.Timestamp",
 	};
-	static const char *const unknown[] = {"", ".", "ductstream", "ductstream.v1", "ductstream.v1.", "ductstream.v1.Flow.nothing", "Flow"};
+	static const char *const unknown[] = {
+		"", ".", "ductstream", "ductstream.v1", "ductstream.v1.", "ductstream.v1.Flow.nothing", "Flow"};
 	struct api_bytes file;
 	for (size_t i = 0; i < DUCT_LEN(known); i++)
 		if (!api_descriptor_of_symbol(known[i], &file))

@@ -1,0 +1,155 @@
+#include <ductstream/v1/flow.pb-c.h>
+#include <string.h>
+
+#include "admin/admin.h"
+
+#define SERVICE &ductstream__v1__flow_service__descriptor
+
+static const struct admin_column list_columns[] = {{"publication", "publication"}, {"tables", "tables"}, {0}};
+static const struct admin_column sync_columns[] = {{"publication", "publication"}, {"added", "added"}, {"removed", "removed"}, {0}};
+static const struct admin_column scrape_columns[] = {{"discovered", "discoveredTables"},
+						     {"missing", "missingTables"},
+						     {"applied", "applied"},
+						     {0}};
+static const struct admin_view list_view = {NULL, false, NULL, list_columns};
+static const struct admin_view sync_view = {NULL, false, NULL, sync_columns};
+static const struct admin_view scrape_view = {NULL, false, NULL, scrape_columns};
+
+/* How the new tables are copied, where that is said: a flow copies tables that join it by itself. */
+static json_t *copy_options(const struct admin *admin)
+{
+	static const char *const flags[][2] = {{"snapshot-workers", "snapshot_workers"},
+					       {"partition-column", "partition_column"},
+					       {"partition-count", "partition_count"},
+					       {"snapshot-state-backend", "snapshot_state_backend"},
+					       {"snapshot-state-path", "snapshot_state_path"}};
+	json_t *options = json_object();
+	for (size_t i = 0; i < DUCT_LEN(flags); i++)
+		if (admin_value(admin, flags[i][0]))
+			json_object_set_new(options, flags[i][1], json_string(admin_value(admin, flags[i][0])));
+	return options;
+}
+
+/* "-schemas": the tables that are found there. The answer of a scrape that applies nothing. */
+static int tables_of_schemas(struct admin *admin, json_t *request, struct duct_error *err)
+{
+	json_t *scrape = json_deep_copy(request), *answer = NULL, *schemas = json_array();
+	AUTO_FREE char *copy = duct_xstrdup(admin_value(admin, "schemas"));
+	for (char *rest = copy, *word; (word = strsep(&rest, ","));)
+		json_array_append_new(schemas, json_string(word + strspn(word, " ")));
+	json_object_del(scrape, "tables");
+	json_object_del(scrape, "mode");
+	json_object_set_new(scrape, "schemas", schemas);
+	int rc = admin_call(admin, SERVICE, "ScrapePublicationTables", scrape, &answer, err);
+	if (rc)
+		return rc;
+	json_t *tables = json_object_get(request, "tables");
+	if (!tables)
+		json_object_set_new(request, "tables", tables = json_array());
+	json_array_extend(tables, json_object_get(answer, "discoveredTables"));
+	json_decref(answer);
+	/* Without tables a sync would take the flow's own. */
+	return json_array_size(tables) ? 0
+				       : duct_fail(err, DUCT_CONFIG, "there is no table in %.100s", admin_value(admin, "schemas"));
+}
+
+static int call_sync(struct admin *admin, json_t *request, json_t **ret, struct duct_error *err)
+{
+	int rc = admin_value(admin, "schemas") ? tables_of_schemas(admin, request, err) : 0;
+	return rc ? rc : admin_call(admin, SERVICE, "SyncPublicationTables", json_incref(request), ret, err);
+}
+
+static int check_sync(struct admin *admin, struct duct_error *err)
+{
+	const char *mode = admin_value(admin, "mode");
+	int rc = admin_source_named(admin, err);
+	if (rc)
+		return rc;
+	if (strcmp(mode, "add") != 0 && strcmp(mode, "sync") != 0)
+		return duct_fail(err, DUCT_CONFIG, "flag \"--mode\": \"%.40s\" is neither add nor sync", mode);
+	if (admin_is(admin, "snapshot") && !admin_value(admin, "flow-id"))
+		return duct_fail(err, DUCT_CONFIG,
+				 "flag \"--snapshot\" needs a flow that copies the tables: name it with --flow-id");
+	return 0;
+}
+
+/* Pause, change, resume: what the flow was before it is again, whatever happens in between. */
+static int sync(struct admin *admin, struct duct_error *err)
+{
+	const char *id = admin_value(admin, "flow-id");
+	int rc = check_sync(admin, err);
+	json_t *request = rc ? NULL : admin_request(admin, &ductstream__v1__sync_publication_tables_request__descriptor, err);
+	json_t *answer = NULL;
+	if (!request)
+		return -(int)err->class;
+	json_object_set_new(request, "options", copy_options(admin));
+	bool was_running = false;
+	rc = id && admin_is(admin, "pause") ? admin_pause_flow(admin, id, &was_running, err) : 0;
+	rc = rc ? rc : call_sync(admin, request, &answer, err);
+	if (was_running && admin_is(admin, "resume"))
+		rc = admin_resume_flow(admin, id, rc, err);
+	rc = rc ? rc : admin_show(&sync_view, answer, err);
+	json_decref(answer);
+	json_decref(request);
+	return rc;
+}
+
+static int call(struct admin *admin, struct duct_error *err)
+{
+	return admin_source_named(admin, err) ? -(int)err->class : admin_plain(admin, err);
+}
+
+#define SOURCE \
+	{"flow-id", "flow_id", "ID", "the flow whose source it is", NULL, false}, \
+		{"dsn", "dsn", "DSN", "the source itself, instead of a flow", NULL, false}, \
+	{ \
+		"publication", "publication", "NAME", "default: the flow's", NULL, false \
+	}
+#define TABLES(required) \
+	{ \
+		"tables", "tables", "A.B,C.D", "the tables", NULL, required \
+	}
+static const struct admin_flag list_flags[] = {SOURCE, {0}};
+static const struct admin_flag tables_flags[] = {SOURCE, TABLES(true), {0}};
+static const struct admin_flag scrape_flags[] = {SOURCE,
+						 {"schemas", "schemas", "A,B", "where to look", "public", false},
+						 {"apply", "apply", NULL, "add what is missing", "false", false},
+						 {0}};
+static const struct admin_flag sync_flags[] = {
+	SOURCE,
+	TABLES(false),
+	{"schemas", NULL, "A,B", "all tables in them", NULL, false},
+	{"mode", "mode", "MODE", "add, or sync: tables not named leave", "add", false},
+	{"pause", NULL, NULL, "pause a running flow first", "true", false},
+	{"resume", NULL, NULL, "let it go on afterwards", "true", false},
+	{"snapshot", NULL, NULL, "copy the new tables", "false", false},
+	{"snapshot-workers", NULL, "N", "with so many at once", NULL, false},
+	{"partition-column", NULL, "NAME", "cut tables by it", NULL, false},
+	{"partition-count", NULL, "N", "into so many parts", NULL, false},
+	{"snapshot-state-backend", NULL, "B", "postgres, file, none", NULL, false},
+	{"snapshot-state-path", NULL, "FILE", "of the backend file", NULL, false},
+	{0},
+};
+
+static const struct admin_command list_command = {list_flags, SERVICE, "ListPublicationTables", &list_view, false, call};
+static const struct admin_command add_command = {tables_flags, SERVICE, "AddPublicationTables", &list_view, false, call};
+static const struct admin_command remove_command = {tables_flags, SERVICE, "DropPublicationTables", &list_view, false, call};
+static const struct admin_command scrape_command = {scrape_flags, SERVICE, "ScrapePublicationTables", &scrape_view, false, call};
+static const struct admin_command sync_command = {sync_flags, SERVICE, "SyncPublicationTables", &sync_view, false, sync};
+
+const struct cli_command *const admin_publication_commands[] = {
+	ADMIN_COMMAND("publication list", " (--flow-id ID | --dsn DSN ...)", "tables of a publication",
+		      "Lists the tables of a publication.", &list_command),
+	ADMIN_COMMAND("publication add", " --tables A.B,C.D ...", "put tables in", "Adds tables to a publication.", &add_command),
+	ADMIN_COMMAND("publication remove", " --tables A.B,C.D ...", "take tables out",
+		      "Takes tables out of a publication. They stay at the destination as they are.", &remove_command),
+	ADMIN_COMMAND("publication sync", " --flow-id ID ...", "bring it in line with tables or schemas",
+		      "Adds tables to a publication, or makes it have just these. With --snapshot the\n"
+		      "new ones are copied and joined to the stream; the flow goes on.",
+		      &sync_command),
+	ADMIN_COMMAND("publication scrape", " (--flow-id ID | --dsn DSN) ...", "find tables that are not in it",
+		      "Looks for tables in schemas, says which are not published, and with --apply adds\n"
+		      "them.",
+		      &scrape_command),
+	NULL,
+};

@@ -1,0 +1,169 @@
+#include <ductstream/v1/run.pb-c.h>
+#include <string.h>
+
+#include "admin/admin.h"
+
+#define SERVICE &ductstream__v1__run_service__descriptor
+
+static const struct admin_column columns[] = {{"ID", "id"},
+					      {"KIND", "kind"},
+					      {"STATE", "state"},
+					      {"FLOW", "flowId"},
+					      {"ATTEMPT", "attempt"},
+					      {"QUEUE", "queue"},
+					      {"CREATED", "createdAt"},
+					      {"FINISHED", "finishedAt"},
+					      {0}};
+static const struct admin_column one_columns[] = {
+	{"id", "id"},
+	{"kind", "kind"},
+	{"state", "state"},
+	{"key", "key"},
+	{"queue", "queue"},
+	{"flow", "flowId"},
+	{"parent", "parentId"},
+	{"schedule", "schedule"},
+	{"attempt", "attempt"},
+	{"of", "maxAttempts"},
+	{"worker", "worker"},
+	{"progress", "progress.done"},
+	{"of", "progress.total"},
+	{"step", "progress.step"},
+	{"created", "createdAt"},
+	{"due", "dueAt"},
+	{"started", "startedAt"},
+	{"finished", "finishedAt"},
+	{"input", "inputJson"},
+	{"result", "resultJson"},
+	{"error", "error"},
+	{0},
+};
+static const struct admin_view list_view = {"runs", true, "no runs", columns};
+const struct admin_view admin_run_view = {NULL, false, NULL, one_columns};
+
+static int put_lines(const json_t *lines, struct duct_error *err)
+{
+	AUTO_BUF struct duct_buf to = {0};
+	json_t *line;
+	size_t i;
+	json_array_foreach((json_t *)(uintptr_t)lines, i, line)
+	{
+		admin_put_path(&to, line, "at");
+		duct_buf_putc(&to, ' ');
+		admin_put_path(&to, line, "level");
+		duct_buf_putc(&to, ' ');
+		admin_put_path(&to, line, "text");
+		duct_buf_putc(&to, '\n');
+	}
+	return cli_print(&to, err);
+}
+
+static int logs(struct admin *admin, struct duct_error *err)
+{
+	json_t *answer = NULL;
+	int rc = admin_fetch(admin, &answer, err);
+	if (!rc)
+		rc = cli_json ? admin_put_json(answer, err) : put_lines(json_object_get(answer, "lines"), err);
+	json_decref(answer);
+	return rc;
+}
+
+struct watching {
+	char state[64];
+};
+
+static int show_event(void *arg, const json_t *event, struct duct_error *err)
+{
+	struct watching *w = arg;
+	const json_t *run = json_object_get(event, "run");
+	AUTO_BUF struct duct_buf state = {0}, line = {0};
+	admin_put_path(&state, run, "state");
+	snprintf(w->state, sizeof w->state, "%s", state.data ? state.data : "");
+	if (cli_json)
+		return admin_put_json(event, err);
+	int rc = put_lines(json_object_get(event, "lines"), err);
+	duct_buf_printf(&line, "%s", w->state);
+	if (json_object_get(run, "progress")) {
+		duct_buf_puts(&line, ": ");
+		admin_put_path(&line, run, "progress.done");
+		duct_buf_puts(&line, " of ");
+		admin_put_path(&line, run, "progress.total");
+		duct_buf_putc(&line, ' ');
+		admin_put_path(&line, run, "progress.unit");
+	}
+	duct_buf_putc(&line, '\n');
+	return rc ? rc : cli_print(&line, err);
+}
+
+/* Ends as the run does. */
+static int watch(struct admin *admin, struct duct_error *err)
+{
+	struct watching w = {""};
+	json_t *request = admin_request(admin, &ductstream__v1__watch_run_request__descriptor, err);
+	int rc = request ? admin_watch(admin, SERVICE, "WatchRun", request, show_event, &w, err) : -(int)err->class;
+	if (!rc && strcmp(w.state, "failed") == 0)
+		admin->exit_code = duct_class_exit_code(DUCT_DATA);
+	if (!rc && strcmp(w.state, "cancelled") == 0)
+		admin->exit_code = duct_class_exit_code(DUCT_CANCELLED);
+	return rc;
+}
+
+#define ID \
+	{ \
+		"id", "id", "ID", "the run", NULL, true \
+	}
+static const struct admin_flag id_flags[] = {ID, {0}};
+static const struct admin_flag submit_flags[] = {
+	{"kind", "kind", "KIND", "what is to be done: flow-once, backfill, ...", NULL, true},
+	{"id", "id", "ID", "its id; the same again is the same run", NULL, false},
+	{"flow-id", "flow_id", "ID", "the flow it works on", NULL, false},
+	{"key", "key", "KEY", "one run with it at a time", NULL, false},
+	{"queue", "queue", "NAME", "who takes it", NULL, false},
+	{"parent-id", "parent_id", "ID", "the run it belongs to", NULL, false},
+	{"input", "input_json", "JSON", "an object", NULL, false},
+	{"max-attempts", "max_attempts", "N", "how often it is tried", NULL, false},
+	{"concurrency-key", "concurrency_key", "KEY", "runs that share a limit", NULL, false},
+	{"concurrency-limit", "concurrency_limit", "N", "the limit", NULL, false},
+	{"tags", "tags", "K=V[,K=V...]", "for people", NULL, false},
+	{"due-at", "due_at", "TIME", "not before, as 2026-01-01T00:00:00Z", NULL, false},
+	{0},
+};
+static const struct admin_flag list_flags[] = {
+	{"state", "state", "STATE", "queued, running, succeeded, failed, ...", NULL, false},
+	{"flow-id", "flow_id", "ID", "of this flow", NULL, false},
+	{"parent-id", "parent_id", "ID", "of this run", NULL, false},
+	{"key", "key", "KEY", "with this key", NULL, false},
+	{"kind", "kind", "KIND", "of this kind", NULL, false},
+	{"queue", "queue", "NAME", "of this queue", NULL, false},
+	{"schedule", "schedule", "NAME", "of this schedule", NULL, false},
+	{"page-size", "page_size", "N", "one page of so many", "100", false},
+	{"page-token", "page_token", "TOKEN", "the page after another one", NULL, false},
+	{0},
+};
+static const struct admin_flag logs_flags[] = {ID,
+					       {"after", "after_seq", "N", "lines after this one", NULL, false},
+					       {"max", "max_lines", "N", "so many", NULL, false},
+					       {0}};
+static const struct admin_flag watch_flags[] = {ID, {"after", "after_seq", "N", "lines after this one", NULL, false}, {0}};
+
+static const struct admin_command submit_command = {submit_flags, SERVICE, "SubmitRun", &admin_run_view, false, NULL};
+static const struct admin_command get_command = {id_flags, SERVICE, "GetRun", &admin_run_view, false, NULL};
+static const struct admin_command list_command = {list_flags, SERVICE, "ListRuns", &list_view, false, NULL};
+static const struct admin_command cancel_command = {id_flags, SERVICE, "CancelRun", &admin_run_view, false, NULL};
+static const struct admin_command retry_command = {id_flags, SERVICE, "RetryRun", &admin_run_view, false, NULL};
+static const struct admin_command logs_command = {logs_flags, SERVICE, "GetRunLogs", NULL, false, logs};
+static const struct admin_command watch_command = {watch_flags, SERVICE, "WatchRun", NULL, false, watch};
+
+const struct cli_command *const admin_run_commands[] = {
+	ADMIN_COMMAND("run submit", " --kind KIND ...", "have something done", "Puts a run into its queue.", &submit_command),
+	ADMIN_COMMAND("run get", " --id ID", "one of them", "Shows a run.", &get_command),
+	ADMIN_COMMAND("run list", " [--state STATE] ...", "runs, newest first", "Lists runs.", &list_command),
+	ADMIN_COMMAND("run cancel", " --id ID", "end it", "Cancels a queued run, asks a running one to end.", &cancel_command),
+	ADMIN_COMMAND("run retry", " --id ID", "once more", "Puts a failed or cancelled run back into its queue.", &retry_command),
+	ADMIN_COMMAND("run logs", " --id ID", "what it said", "Shows the log of a run.", &logs_command),
+	ADMIN_COMMAND("run watch", " --id ID", "until it is over",
+		      "Shows a run, its progress and its log until it is over. Exit codes: 0 done,\n"
+		      "3 failed, 130 cancelled.",
+		      &watch_command),
+	NULL,
+};

@@ -1,0 +1,123 @@
+/* The kinds of runs, and what their jobs share. */
+#include "run/jobs.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/mem.h"
+
+const struct run_job *const run_jobs[] = {&run_job_flow_once, &run_job_sql, &run_job_command, NULL};
+
+const struct run_job *run_job_find(const char *kind)
+{
+	for (const struct run_job *const *job = run_jobs; *job; job++)
+		if (strcmp((*job)->kind, kind) == 0)
+			return *job;
+	return NULL;
+}
+
+static int unknown_kind(const char *kind, struct duct_error *err)
+{
+	AUTO_BUF struct duct_buf names = {0};
+	for (const struct run_job *const *job = run_jobs; *job; job++)
+		duct_buf_printf(&names, "%s%s", names.len ? ", " : "", (*job)->kind);
+	return duct_fail(err, DUCT_CONFIG, "kind: \"%.60s\" is none; there are %s", kind, names.data);
+}
+
+int run_job_check(const char *kind, const char *flow_id, const char *input_json, struct duct_error *err)
+{
+	json_error_t why;
+	const struct run_job *job = run_job_find(kind ? kind : "");
+	if (!job)
+		return unknown_kind(kind ? kind : "", err);
+	if (job->needs_flow && (!flow_id || !*flow_id))
+		return duct_fail(err, DUCT_CONFIG, "flow_id: a run of kind \"%s\" needs one", kind);
+	json_t *input = json_loads(input_json && *input_json ? input_json : "{}", JSON_REJECT_DUPLICATES, &why);
+	if (!input)
+		return duct_fail(err, DUCT_CONFIG, "input_json: line %d: %.200s", why.line, why.text);
+	int rc = json_is_object(input) ? job->check(input, err) : duct_fail(err, DUCT_CONFIG, "input_json: not an object");
+	json_decref(input);
+	return rc;
+}
+
+/* --- log and progress --- */
+
+void run_work_log(struct run_work *work, const char *level, const char *fmt, ...)
+{
+	char text[2048];
+	va_list args;
+	va_start(args, fmt);
+	(void)vsnprintf(text, sizeof text, fmt, args);
+	va_end(args);
+	struct state_run_line line = {.level = level, .text = text};
+	struct duct_error ignored;
+	int rc = state_run_log(work->state, work->run->id, work->run->fence, &line, 1, &ignored);
+	(void)rc; /* see the header */
+}
+
+int run_work_report(struct run_work *work, const struct state_progress *progress, const char *checkpoint, struct duct_error *err)
+{
+	int rc = state_run_report(work->state, work->run->id, work->run->fence, progress, checkpoint, err);
+	if (rc == 0)
+		return duct_fail(err, DUCT_CANCELLED, "run \"%s\": somebody else has it now", work->run->id);
+	return rc < 0 ? rc : 0;
+}
+
+/* --- input --- */
+
+int run_input_only(const json_t *input, const char *const *names, struct duct_error *err)
+{
+	const char *key;
+	json_t *value;
+	json_object_foreach((json_t *)input, key, value)
+	{
+		const char *const *name = names;
+		while (*name && strcmp(*name, key) != 0)
+			name++;
+		if (!*name)
+			return duct_fail(err, DUCT_CONFIG, "input_json.%.60s: there is no such field", key);
+	}
+	return 0;
+}
+
+int run_input_int(const json_t *input, const char *name, int64_t least, int64_t most, int64_t *io, struct duct_error *err)
+{
+	const json_t *value = json_object_get(input, name);
+	if (!value)
+		return 0;
+	if (!json_is_integer(value) || json_integer_value(value) < least || json_integer_value(value) > most)
+		return duct_fail(err, DUCT_CONFIG, "input_json.%s: must be a whole number, %lld to %lld", name, (long long)least,
+				 (long long)most);
+	*io = json_integer_value(value);
+	return 0;
+}
+
+int run_input_bool(const json_t *input, const char *name, bool *io, struct duct_error *err)
+{
+	const json_t *value = json_object_get(input, name);
+	if (value && !json_is_boolean(value))
+		return duct_fail(err, DUCT_CONFIG, "input_json.%s: must be true or false", name);
+	*io = value ? json_is_true(value) : *io;
+	return 0;
+}
+
+int run_input_text(const json_t *input, const char *name, const char **ret, struct duct_error *err)
+{
+	const json_t *value = json_object_get(input, name);
+	if (!json_is_string(value) || !*json_string_value(value))
+		return duct_fail(err, DUCT_CONFIG, "input_json.%s: a text is needed", name);
+	*ret = json_string_value(value);
+	return 0;
+}
+
+int run_input_texts(const json_t *input, const char *name, size_t *ret_n, struct duct_error *err)
+{
+	const json_t *list = json_object_get(input, name);
+	*ret_n = json_is_array(list) ? json_array_size(list) : 0;
+	for (size_t i = 0; i < *ret_n; i++)
+		if (!json_is_string(json_array_get(list, i)) || !*json_string_value(json_array_get(list, i)))
+			return duct_fail(err, DUCT_CONFIG, "input_json.%s[%zu]: a text is needed", name, i);
+	return *ret_n ? 0 : duct_fail(err, DUCT_CONFIG, "input_json.%s: a list of texts is needed", name);
+}

@@ -1,0 +1,90 @@
+#ifndef RUN_JOBS_H
+#define RUN_JOBS_H
+
+#include <jansson.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "state/runs.h"
+
+/*
+ * What a run can be. A job is one const struct, listed in jobs.c: its kind, a check of the input before anything is enqueued, and the work.
+ *
+ * A job's work may be done again: whoever had the run may die at any moment and another begins it anew. What must happen once is
+ * written in one transaction with a look at run->fence, or with the run's id as its key; see command.c and sql.c for both.
+ */
+
+/* Why a run is to end before it is done. */
+enum run_stop {
+	RUN_GOES_ON,
+	RUN_STOP_CANCEL,   /* somebody asked for it */
+	RUN_STOP_SHUTDOWN, /* this process ends: the run goes back into the queue */
+	RUN_STOP_LOST,	   /* somebody else has it: end at once and change nothing */
+};
+
+/* One attempt, for the thread that does it. */
+struct run_work {
+	struct state *state;
+	const struct state_run *run;
+	const json_t *input; /* an object; borrowed */
+	struct duct_arena *arena;
+	const atomic_int *stop; /* enum run_stop */
+	int stop_fd;		/* readable when it is not RUN_GOES_ON */
+
+	/* Set by the job: */
+	bool skipped;	    /* there was nothing to do; the result says why */
+	const char *result; /* JSON object in the arena, or NULL */
+};
+
+struct run_job {
+	const char *kind, *summary;
+	bool admin;	 /* only an admin may enqueue it */
+	bool needs_flow; /* flow_id must be given */
+	/* CONFIG names the field ("input_json.dsn: ..."). No I/O. */
+	int (*check)(const json_t *input, struct duct_error *err);
+	/* 0: done. RETRY: again, if there are attempts left. CANCELLED: it saw *stop. Other classes: failed. */
+	int (*work)(struct run_work *work, struct duct_error *err);
+};
+extern const struct run_job run_job_flow_once, run_job_command, run_job_sql;
+
+extern const struct run_job *const run_jobs[];	      /* NULL-terminated */
+const struct run_job *run_job_find(const char *kind); /* NULL: there is none */
+
+/* Is it something that may be enqueued? NULL input: {}. Names the field. */
+int run_job_check(const char *kind, const char *flow_id, const char *input_json, struct duct_error *err) DUCT_CHECKED;
+
+/* A line of the run's log. It is dropped when the claim was lost or the state cannot be reached: a job does not stop for its log. */
+void run_work_log(struct run_work *work, const char *level, const char *fmt, ...) DUCT_PRINTF(3, 4);
+/* What people see, and where the next attempt goes on (JSON, or NULL: as before). -CANCELLED when the claim was lost. */
+int run_work_report(struct run_work *work, const struct state_progress *progress, const char *checkpoint,
+		    struct duct_error *err) DUCT_CHECKED;
+
+/* --- for jobs: members of an input, with the field's name in the error --- */
+int run_input_only(const json_t *input, const char *const *names, struct duct_error *err) DUCT_CHECKED; /* NULL-terminated */
+int run_input_int(const json_t *input, const char *name, int64_t least, int64_t most, int64_t *io,
+		  struct duct_error *err) DUCT_CHECKED;
+int run_input_bool(const json_t *input, const char *name, bool *io, struct duct_error *err) DUCT_CHECKED;
+int run_input_text(const json_t *input, const char *name, const char **ret,
+		   struct duct_error *err) DUCT_CHECKED; /* must be there */
+/* A list of at least one text. */
+int run_input_texts(const json_t *input, const char *name, size_t *ret_n, struct duct_error *err) DUCT_CHECKED;
+
+/* --- for jobs: a child process --- */
+struct run_child {
+	char *const *argv, *const *envp; /* argv[0] is a path */
+	int64_t timeout_ms;		 /* 0: none */
+	int exit_code;			 /* -1: it ended by a signal, */
+	int signal;			 /* by this one */
+	const char *last_error;		 /* the last line it wrote to stderr, or NULL */
+	const char *result;		 /* the last line of stdout when it is a JSON object, or NULL */
+};
+/*
+ * Runs it in a process group of its own; its lines go to the run's log. A stop is told to the group by SIGTERM and, after some seconds, by
+ * SIGKILL (at once when the claim was lost); it does not outlive this process. 0: it ended (also by a signal); -CANCELLED; -RETRY:
+ * it could not be started, or took too long.
+ */
+int run_child_run(struct run_work *work, struct run_child *child, struct duct_error *err) DUCT_CHECKED;
+/* The environment of this process with DUCTSTREAM_RUN_ID, _FENCE and _ATTEMPT; only: NULL, or names that are taken over. In the arena. */
+char **run_child_environment(struct run_work *work, const char *const *only);
+
+#endif

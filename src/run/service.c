@@ -1,0 +1,128 @@
+/* The parts of the server that make and do runs, in the order in which they begin and, backwards, end. */
+#include "run/service.h"
+
+#include <stdlib.h>
+
+#include "base/mem.h"
+#include "base/uuid.h"
+#include "run/dbos.h"
+#include "run/executor.h"
+#include "run/scheduler.h"
+
+struct run_service {
+	struct dbos_config dbos;
+	struct run_executor *executor;
+	struct run_scheduler *scheduler;
+	struct dbos_bridge *bridge;
+};
+
+/* The schedule that DUCTSTREAM_DBOS_SCHEDULE asks for is made, changed or removed. */
+static int set_dbos_schedule(struct run_service *s, struct state *state, struct duct_error *err)
+{
+	static const struct state_actor actor = {.name = "environment", .via = "server"};
+	struct state_schedule was,
+		schedule = {
+			.name = DBOS_SCHEDULE,
+			.cron = s->dbos.schedule,
+			.kind = "flow-once",
+			.each_running_flow = true,
+			.max_attempts = s->dbos.max_retries + 1,
+		};
+	struct duct_arena arena;
+	duct_arena_init(&arena);
+	bool wanted = s->dbos.enabled && s->dbos.schedule;
+	int rc = wanted ? run_schedule_check(&schedule, state_now_us(), err) : 0;
+	if (rc < 0)
+		(void)duct_wrap(err, "DUCTSTREAM_DBOS_SCHEDULE");
+	else
+		rc = state_schedule_get(state, &arena, DBOS_SCHEDULE, &was, err);
+	if (rc == 0 && wanted)
+		rc = state_schedule_create(state, &schedule, &actor, err);
+	else if (rc > 0 && wanted)
+		rc = state_schedule_update(state, &schedule, &actor, err);
+	else if (rc > 0)
+		rc = state_schedule_delete(state, DBOS_SCHEDULE, &actor, err);
+	duct_arena_done(&arena);
+	return rc < 0 ? rc : 0;
+}
+
+static int start(struct run_service *s, struct state *state, const struct duct_log *log, struct duct_error *err)
+{
+	struct run_executor_config executor = {.state = state, .log = log};
+	struct run_scheduler_config scheduler = {.state = state, .log = log, .dbos = &s->dbos};
+	int rc = dbos_config_from_env(&s->dbos, err);
+	rc = rc ? rc : run_executor_config_from_env(&executor, err);
+	rc = rc ? rc : run_scheduler_config_from_env(&scheduler, err);
+	rc = rc ? rc : set_dbos_schedule(s, state, err);
+	if (rc == 0 && executor.workers > 0)
+		rc = run_executor_start(&s->executor, &executor, err);
+	scheduler.executor = s->executor;
+	rc = rc ? rc : run_scheduler_start(&s->scheduler, &scheduler, err);
+	if (rc == 0 && s->dbos.enabled)
+		rc = dbos_bridge_start(&s->bridge, &s->dbos, state, log, s->executor, err);
+	if (rc == 0 && !s->dbos.enabled && s->dbos.schedule)
+		log_warn(log, "DUCTSTREAM_DBOS_SCHEDULE does nothing without DUCTSTREAM_DBOS_ENABLED=true");
+	return rc;
+}
+
+int run_service_start(struct run_service **ret, struct state *state, const struct duct_log *log, struct duct_error *err)
+{
+	struct run_service *s = duct_xcalloc(1, sizeof *s);
+	int rc = start(s, state, log, err);
+	if (rc < 0)
+		run_service_stop(s);
+	else
+		*ret = s;
+	return rc;
+}
+
+void run_service_stop(struct run_service *s)
+{
+	if (!s)
+		return;
+	dbos_bridge_stop(s->bridge);
+	run_scheduler_stop(s->scheduler);
+	run_executor_stop(s->executor);
+	free(s);
+}
+
+void run_service_wake(struct run_service *s)
+{
+	if (!s)
+		return;
+	run_executor_wake(s->executor);
+	run_scheduler_wake(s->scheduler);
+}
+
+int run_service_tick(struct run_service *s, struct state *state, struct duct_arena *arena, const char *name, struct run_ticked *ret,
+		     struct duct_error *err)
+{
+	int rc = run_tick(state, arena, name, s ? &s->dbos : NULL, ret, err);
+	run_service_wake(s);
+	return rc;
+}
+
+static int flow_once_natively(struct state *state, struct duct_arena *arena, const char *flow_id, const struct state_actor *actor,
+			      struct duct_error *err)
+{
+	AUTO_FREE char *key = duct_xasprintf("flow/%s", flow_id);
+	const struct state_run run = {.kind = "flow-once", .key = key, .flow_id = flow_id};
+	struct state_run made;
+	return state_run_submit(state, arena, &run, actor, &made, err);
+}
+
+int run_service_flow_once(struct run_service *s, struct state *state, const char *flow_id, const struct state_actor *actor,
+			  struct duct_error *err)
+{
+	struct duct_arena arena;
+	char uuid[DUCT_UUID_LEN];
+	int rc;
+	duct_arena_init(&arena);
+	if (s && s->dbos.enabled)
+		rc = dbos_enqueue_flow(&s->dbos, duct_uuid_v7(uuid), flow_id, err);
+	else
+		rc = flow_once_natively(state, &arena, flow_id, actor, err);
+	duct_arena_done(&arena);
+	run_service_wake(s);
+	return rc;
+}

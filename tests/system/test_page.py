@@ -1,0 +1,272 @@
+"""The commands of docs/usage.md, in their order, with nothing filled in but DSN, flow id and LSN (issue 5, "Shows it")."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from lib.api import grpcurl
+from lib.child import popen
+from lib.compare import assert_same
+from lib.lake import OfficialLake
+from lib.paths import CACHE, ROOT, program
+from lib.wait import wait_until
+
+PAGE = ROOT / "docs" / "usage.md"
+DSN = "postgres://user:pass@localhost:5432/ductstream?sslmode=disable"
+LSN = "0/16B6C50"
+
+# Blocks that this build cannot run, by their first command, and why. An entry whose command succeeds fails the test.
+LATER = {
+    'stream pull -stream orders': "no destination pgstream yet",
+    'stream ack -stream orders': "no destination pgstream yet",
+    'stream replay -stream orders': "no destination pgstream yet",
+    'ddl list -status pending': "no gate yet",
+    '-mode backfill -tables public.users,public.orders': "no backfill yet",
+    '-mode backfill -tables public.users -snapshot-workers': "no backfill yet",
+    '-start-lsn': "no replay yet",
+}
+
+pytestmark = pytest.mark.skipif(grpcurl() is None, reason="no grpcurl: tools/setup --servers fetches it")
+
+
+def blocks():
+    return re.findall(r"^```bash\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+
+
+# The page that ours has to follow, command by command; what is in it is a fact of another program's interface.
+COMMANDS = """\
+export DUCTSTREAM_POSTGRES_DSN="postgres://user:pass@localhost:5432/ductstream?sslmode=disable"
+export DUCTSTREAM_GRPC_LISTEN=":8080"
+export DUCTSTREAM_WIRE_FORMAT="arrow"
+export DUCTSTREAM_WIRE_ENFORCE="true"
+./bin/ductstream
+examples/grpc/create_flow.sh
+./bin/ductstream-worker -flow-id "<flow-id>"
+export DUCTSTREAM_DBOS_ENABLED="true"
+export DUCTSTREAM_DBOS_APP="ductstream"
+export DUCTSTREAM_DBOS_QUEUE="ductstream"
+export DUCTSTREAM_DBOS_SCHEDULE="*/10 * * * * *" # every 10 seconds
+export DUCTSTREAM_CHECKPOINT_BACKEND="sqlite"
+export DUCTSTREAM_CHECKPOINT_PATH="$HOME/.ductstream/checkpoints.db"
+export DUCTSTREAM_WIRE_FORMAT="arrow"   # arrow | parquet | avro | proto | json
+export DUCTSTREAM_WIRE_ENFORCE="true"
+./bin/ductstream-admin publication list -flow-id "<flow-id>"
+./bin/ductstream-admin publication sync -flow-id "<flow-id>" -schemas public -mode add -pause -resume
+./bin/ductstream-admin publication sync -flow-id "<flow-id>" -tables public.new_table -snapshot -pause -resume
+./bin/ductstream-admin stream pull -stream orders -group search -max 10 -visibility 30
+./bin/ductstream-admin stream ack -stream orders -group search -ids 1,2,3
+export DUCTSTREAM_DDL_GATE="true"
+export DUCTSTREAM_DDL_AUTO_APPROVE="false"
+export DUCTSTREAM_DDL_AUTO_APPLY="false"
+./bin/ductstream-admin ddl list -status pending
+./bin/ductstream-admin ddl approve -id 1
+./bin/ductstream-admin ddl apply -id 1
+./bin/ductstream-worker -flow-id \\"<flow-id>\\" -mode backfill -tables public.users,public.orders
+./bin/ductstream-worker -flow-id \\"<flow-id>\\" -mode backfill -tables public.users -snapshot-workers 4 -partition-column id -partition-count 8
+./bin/ductstream-worker -flow-id \\"<flow-id>\\" -start-lsn \\"0/16B6C50\\"
+./bin/ductstream-admin stream replay -stream orders -group search -since 2025-01-01T00:00:00Z
+""".splitlines()
+
+
+def test_our_page_has_every_command_in_order():
+    assert [line for block in blocks() for line in block.splitlines()] == COMMANDS
+
+
+def test_what_is_left_out_is_in_the_page():
+    text = "".join(blocks())
+    assert all(name in text for name in LATER)
+
+
+@pytest.fixture
+def network():
+    """The words in front of a command that has the ports of the page to itself: a network of its own, where that may be made."""
+    up = (
+        "import fcntl, socket, struct, sys; s = socket.socket(); "
+        "fcntl.ioctl(s, 0x8914, struct.pack('16sh', b'lo', 0x41)); print('up', flush=True); sys.stdin.read()"
+    )
+    holder = popen(
+        ["unshare", "-n", sys.executable, "-c", up], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    if holder.stdout.readline() != "up\n":
+        holder.wait()
+        pytest.skip("the page's own ports are needed, and no network of one's own can be made here")
+    yield ["nsenter", f"--net=/proc/{holder.pid}/ns/net", "--"]
+    holder.stdin.close()
+    holder.wait(timeout=10)
+
+
+class Reader:
+    """Somebody who follows the page in one shell: what is exported stays."""
+
+    def __init__(self, network, home, dsn, environment):
+        self.network, self.home, self.dsn = network, home, dsn
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("DUCTSTREAM_")}
+        self.env = kept | {"HOME": str(home), "DUCTSTREAM_CACHE": str(CACHE)} | environment
+        self.flow, self.lsn = None, None
+        self.background = []
+
+    def filled(self, text):
+        return text.replace(DSN, self.dsn).replace("<flow-id>", self.flow or "<flow-id>").replace(LSN, self.lsn or LSN)
+
+    def export(self, lines):
+        after = self.home / "environment"
+        subprocess.run(["bash", "-ec", f"{self.filled(lines)}\nenv -0 >'{after}'"], env=self.env, check=True, cwd=ROOT)
+        self.env = dict(one.split("=", 1) for one in after.read_text().split("\0") if one)
+
+    def run(self, text, timeout_s=60):
+        done = subprocess.run(
+            [*self.network, "bash", "-ec", self.filled(text)], env=self.env, capture_output=True, text=True, timeout=timeout_s, cwd=ROOT
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    def ok(self, text, **more):
+        code, out, err = self.run(text, **more)
+        assert code == 0, f"{text}\n{code}\n{out}{err}"
+        return out
+
+    def start(self, text):
+        log = open(self.home / f"log-{len(self.background)}", "w+")
+        process = popen([*self.network, "bash", "-c", f"exec {self.filled(text)}"], env=self.env, cwd=ROOT, stdout=log, stderr=log)
+        self.background.append((process, log))
+        return process
+
+    def said(self):
+        return "\n".join(f"--- {log.name}\n{open(log.name).read()[-3000:]}" for _, log in self.background)
+
+    def stop(self, process, timeout_s=60):
+        if process.poll() is None:
+            process.terminate()
+        return process.wait(timeout=timeout_s)
+
+    def close(self):
+        for process, log in self.background:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+            log.close()
+
+    def admin(self, words):
+        """A command of ours between those of the page."""
+        return json.loads(self.ok(f"{program('ductstream-admin')} {words} --json"))
+
+
+@pytest.fixture
+def reader(network, server, request, tmp_path):
+    """The reader, with a source database of users and orders, and a control database."""
+    source, control = server.database("page_source"), server.database("page_control")
+    source.sql(
+        """CREATE TABLE users (id int PRIMARY KEY, name text); CREATE TABLE orders (id int PRIMARY KEY, what text);
+        INSERT INTO users SELECT i, 'user ' || i FROM generate_series(1, 50) i;
+        INSERT INTO orders SELECT i, 'order ' || i FROM generate_series(1, 50) i;
+        CREATE PUBLICATION ductstream_shop FOR TABLE users, orders"""
+    )
+    home = tmp_path / "home"
+    home.mkdir()
+    found = Reader(network, home, control.dsn, {"DUCTSTREAM_SOURCE_DSN": source.dsn, "DUCTSTREAM_LAKE": str(home / "lake")})
+    found.source, found.lake_folder = source, home / "lake"
+    yield found
+    found.close()
+    source.drop()
+    control.drop()
+
+
+def serve(reader):
+    """Starts the server as the page does, waits until it answers."""
+    process = reader.start("./bin/ductstream")
+
+    def answers():
+        assert process.poll() is None, reader.said()
+        return reader.run("./bin/ductstream-admin flow list")[0] == 0
+
+    wait_until(answers, 30, "the server to answer")
+    return process
+
+
+def wait_same(reader, table):
+    """Until the lake has what the source has."""
+
+    def rows():
+        try:
+            with OfficialLake(f"sqlite:{reader.lake_folder}/catalog.sqlite", f"{reader.lake_folder}/data") as lake:
+                return sorted(lake.sql(f"SELECT * FROM lake.public.{table}"))
+        except Exception:  # there is no lake, or no such table in it, yet
+            return None
+
+    try:
+        wait_until(lambda: rows() == sorted(reader.source.query(f"SELECT * FROM {table}")), 60, f"{table} in the lake", interval_s=0.2)
+    except AssertionError:
+        raise AssertionError(reader.said()) from None
+
+
+def later(reader, block):
+    """Why a block is left out, None: it has to run. One that could run may not be in the list any more."""
+    for name, reason in LATER.items():
+        if name in block:
+            code, out, err = reader.run(block.splitlines()[0], timeout_s=30)
+            assert code != 0 or "ddl list" in name, f"{name}: runs, take it out of LATER\n{out}{err}"
+            return reason
+    return None
+
+
+@pytest.mark.timeout(300)
+def test_the_page_line_by_line(reader):
+    todo = blocks()
+    left_out = []
+
+    # The server.
+    *exports, command = todo.pop(0).splitlines()
+    assert command == "./bin/ductstream"
+    reader.export("\n".join(exports))
+    serving = serve(reader)
+
+    # A flow, as the script makes it.
+    flow = json.loads(reader.ok(todo.pop(0)))
+    reader.flow = flow["id"]
+    assert flow["name"] == "shop"
+
+    # Its worker.
+    working = reader.start(todo.pop(0).strip())
+    for table in ("users", "orders"):
+        wait_same(reader, table)
+    assert reader.admin(f"flow get -flow-id {reader.flow}")["state"] == "FLOW_STATE_RUNNING"
+
+    # Settings for DBOS, checkpoints, formats: the server starts with each of them.
+    for _ in range(3):
+        reader.export(todo.pop(0))
+        reader.stop(serving)
+        serving = serve(reader)
+    assert reader.env["DUCTSTREAM_DBOS_SCHEDULE"] == "*/10 * * * * *"
+    assert (reader.home / ".ductstream" / "checkpoints.db").exists()
+
+    # Tables of the publication.
+    assert "public.users" in reader.ok(todo[0].splitlines()[0])
+    reader.source.sql("CREATE TABLE later (id int PRIMARY KEY); INSERT INTO later VALUES (1), (2)")
+    assert "public.later" in reader.ok(todo.pop(0).splitlines()[1])
+    reader.source.sql("CREATE TABLE new_table (id int PRIMARY KEY, v text); INSERT INTO new_table VALUES (1, 'before')")
+    assert "public.new_table" in reader.ok(todo.pop(0))
+    if working.poll() is not None:  # the pause ended it, and under dispatch none its owner starts it again
+        working = reader.start(f'./bin/ductstream-worker -flow-id "{reader.flow}"')
+    reader.source.sql("INSERT INTO new_table VALUES (2, 'after')")
+    wait_same(reader, "new_table")
+
+    # What is left: streams, changes of schema, backfill, replay.
+    for block in todo:
+        if block.startswith("export "):
+            reader.export(block)
+            reader.stop(serving)
+            serving = serve(reader)
+            continue
+        reason = later(reader, block)
+        if reason:
+            left_out.append(f"{block.splitlines()[0]}: {reason}")
+            continue
+        reader.lsn = reader.lsn or reader.source.value("SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = 'ductstream_shop'")
+        reader.ok(block)
+    assert_same(reader.source, OfficialLake(f"sqlite:{reader.lake_folder}/catalog.sqlite", f"{reader.lake_folder}/data"), "public.users")
+    assert reader.stop(working) == 0, reader.said()
+    assert reader.stop(serving) == 0, reader.said()
+    assert len(left_out) == len(LATER), left_out
