@@ -185,8 +185,7 @@ def test_a_certificate_that_cannot_be_used_is_named(tmp_path, certificates):
 
 
 def test_ready_is_who_reaches_the_state(tmp_path, own_server):
-    database = own_server.create_database() if hasattr(own_server, "create_database") else own_server
-    with Server(tmp_path, HTTP_LISTEN=":0", POSTGRES_DSN=database.dsn) as server:
+    with Server(tmp_path, HTTP_LISTEN=":0", POSTGRES_DSN=own_server.dsn()) as server:
         with Http(server.ready().addresses("http")[0], timeout=60) as client:
             assert client.get("/readyz").status == 200
             own_server.stop()
