@@ -338,6 +338,17 @@ static uint64_t seed(const void *salt)
 	return (uint64_t)duct_wall_us() ^ (uint64_t)getpid() << 40 ^ (uint64_t)(uintptr_t)salt;
 }
 
+struct duct_wire_wish flow_wire_wish(const struct flow_spec *spec)
+{
+	const char *service = getenv("DUCTSTREAM_WIRE_FORMAT"), *enforce = getenv("DUCTSTREAM_WIRE_ENFORCE");
+	bool none = !service || !*service || strcmp(service, "none") == 0;
+	return (struct duct_wire_wish){
+		.flow = spec->wire_format,
+		.service = none ? NULL : service,
+		.enforce = !enforce || !*enforce || strchr("1tTyY", *enforce) || strcmp(enforce, "on") == 0,
+	};
+}
+
 static void members_init(struct flow_engine *e)
 {
 	e->members = duct_xcalloc(e->nmembers, sizeof *e->members);
@@ -350,6 +361,8 @@ static void members_init(struct flow_engine *e)
 		m->ctx.stop = &e->dest_stop.set;
 		m->ctx.stop_fd = e->dest_stop.fd;
 		m->ctx.ownership = &m->ownership;
+		m->ctx.destination = m->to->name;
+		m->ctx.wire = flow_wire_wish(e->spec);
 	}
 }
 

@@ -19,6 +19,7 @@ struct flow_spec {
 	const void *source_config;
 	const struct flow_destination *destinations;
 	size_t ndestinations;
+	const char *wire_format; /* NULL when not given */
 	/* Every destination must have a change before the source may forget it; with ack_primary only the one at place `primary`, while the
 	 * others get theirs through outboxes on disk. */
 	bool ack_primary;
@@ -27,6 +28,9 @@ struct flow_spec {
 	int64_t outbox_limit_bytes; /* of each */
 	int64_t parallelism;	    /* destinations that are written at the same time; 0: 1 */
 };
+
+/* What its destinations are told about wire formats: the flow's, and the service's (DUCTSTREAM_WIRE_FORMAT, _ENFORCE). */
+struct duct_wire_wish flow_wire_wish(const struct flow_spec *spec);
 
 enum flow_output {
 	FLOW_OUTPUT_AUTO, /* stderr: a live display on a terminal, a line every few seconds otherwise */
