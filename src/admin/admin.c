@@ -46,7 +46,7 @@ static void put_overview(struct duct_buf *to)
 {
 	static const char *const names[] = {"flow",	  "ddl", "stream",   "slot",   "publication",
 					    "checkpoint", "run", "schedule", "sensor", "partition"};
-	duct_buf_puts(to, "Works with a DuctStream server.\n\nusage: ductstream-admin COMMAND [FLAGS]\n\n");
+	duct_buf_puts(to, "usage: ductstream-admin COMMAND [FLAGS]\n\n");
 	for (size_t i = 0; i < DUCT_LEN(names); i++)
 		put_group(to, names[i]);
 	duct_buf_puts(to,

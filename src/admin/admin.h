@@ -65,7 +65,7 @@ void admin_put_flags(const void *detail, struct duct_buf *to);
 #define ADMIN_COMMAND(name_, arguments, summary_, help_, detail_) \
 	&(const struct cli_command) \
 	{ \
-		.name = name_, .usage = name_ arguments " [--json]", .summary = summary_, .help = help_, .run_with = admin_run, \
+		.name = name_, .usage = name_ arguments, .summary = summary_, .help = help_, .run_with = admin_run, \
 		.put_flags = admin_put_flags, .detail = detail_ \
 	}
 /* Each NULL-terminated. */

@@ -172,7 +172,8 @@ const struct cli_command *const admin_flow_commands[] = {
 	ADMIN_COMMAND("flow pause", " --flow-id ID", "let it rest", "Pauses a running flow: position and slot stay.",
 		      &pause_command),
 	ADMIN_COMMAND("flow resume", " --flow-id ID", "let it go on",
-		      "Sets a paused, stopped or failed flow running. Of one that runs: nothing happens.", &resume_command),
+		      "Sets a paused, stopped or failed flow running. Of one that runs: nothing\n"
+		      "happens.", &resume_command),
 	ADMIN_COMMAND("flow run-once", " --flow-id ID", "run it until it is caught up",
 		      "Has a running flow run once, until it has caught up. Needs a server that runs\n"
 		      "flows (DUCTSTREAM_DISPATCH=local or dbos).",

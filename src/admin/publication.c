@@ -138,7 +138,7 @@ static const struct admin_command scrape_command = {scrape_flags, SERVICE, "Scra
 static const struct admin_command sync_command = {sync_flags, SERVICE, "SyncPublicationTables", &sync_view, false, sync};
 
 const struct cli_command *const admin_publication_commands[] = {
-	ADMIN_COMMAND("publication list", " (--flow-id ID | --dsn DSN --publication P)", "tables of a publication",
+	ADMIN_COMMAND("publication list", " (--flow-id ID | --dsn DSN ...)", "tables of a publication",
 		      "Lists the tables of a publication.", &list_command),
 	ADMIN_COMMAND("publication add", " --tables A.B,C.D ...", "put tables in", "Adds tables to a publication.", &add_command),
 	ADMIN_COMMAND("publication remove", " --tables A.B,C.D ...", "take tables out",

@@ -102,7 +102,7 @@ const struct cli_command *const admin_stream_commands[] = {
 		      &pull_command),
 	ADMIN_COMMAND("stream ack", " --stream S --group G --ids 1,2,3", "they are done",
 		      "Acknowledges messages. Only those count that the group has a live claim on.", &ack_command),
-	ADMIN_COMMAND("stream replay", " --stream S --group G (--since TIME | --from-lsn LSN)", "give them again",
+	ADMIN_COMMAND("stream replay", " --stream S --group G --since TIME", "give them again",
 		      "Has messages delivered to a group again.", &replay_command),
 	NULL,
 };

@@ -55,7 +55,7 @@ def create(admin, path, *more):
 
 def commands():
     listed = Admin().ok("completion")
-    return sorted(set(re.findall(r"^\t\t\"([a-z -]+?) ?\"\*?\)", listed, re.MULTILINE)))
+    return sorted(set(re.findall(r"^\t\"([a-z -]+?) ?\"\*?\)", listed, re.MULTILINE)))
 
 
 def test_every_command_has_a_screen_of_help():
@@ -91,7 +91,7 @@ def test_the_overview_names_every_command():
         (["flow", "get", "--flow", "a"], 'unknown flag "--flow": add --help for the ones this command takes'),
         (["flow", "get", "--flow-idd", "a"], 'unknown flag "--flow-idd": did you mean "--flow-id"?'),
         (["flow", "list", "--endpiont", "a"], 'unknown flag "--endpiont": did you mean "--endpoint"?'),
-        (["flow", "list", "--token", SECRET], 'unknown flag "--token": did you mean'),
+        (["flow", "list", "--token", SECRET], 'unknown flag "--token": '),
         (["flow", "list", "--state", "runing"], "did you mean \"running\"?"),
         (["flow", "list", "--page-size", "many"], 'flag "--page-size": "many" is no whole number in range'),
         (["stream", "ack", "-stream", "s", "-group", "g", "-ids", "1,x"], 'flag "--ids": "x": whole numbers with commas'),
@@ -205,8 +205,8 @@ def test_update_keeps_the_state_and_plan_says_what_changes(admin, tmp_path):
 
 
 def test_a_failed_update_lets_the_flow_go_on(admin, tmp_path):
-    flow = create(admin, flow_file(tmp_path, "goes-on"), "-start")
-    bad = flow_file(tmp_path, "goes-on", batch_size="none")
+    flow = create(admin, flow_file(tmp_path, "goes_on"), "-start")
+    bad = flow_file(tmp_path, "goes_on", batch_size="none")
     assert "batch_size" in admin.refused("flow", "update", "-file", bad, "-flow-id", flow, "-pause", "-resume")
     assert admin.json("flow", "get", "-flow-id", flow)["state"] == "FLOW_STATE_RUNNING"
 
@@ -371,7 +371,8 @@ def test_publications_and_slots(admin, shop, database):
     assert found["missingTables"] == ["public.new_table"] and not found["applied"]
     synced = admin.json("publication", "sync", "-flow-id", flow, "-schemas", "public", "-mode", "add", "-pause", "-resume")
     assert synced["added"] == ["public.new_table"] and synced["removed"] == []
-    assert admin.json("publication", "remove", "-flow-id", flow, "-tables", "public.new_table")["tables"] == ["public.orders"]
+    admin.ok("publication", "remove", "-flow-id", flow, "-tables", "public.new_table")
+    assert admin.json("publication", "list", "-flow-id", flow)["tables"] == ["public.orders"]
     assert "public.new_table" in admin.ok("publication", "add", "-dsn", database.dsn, "-publication", "shop", "-tables", "public.new_table")
     assert [slot["slotName"] for slot in admin.json("slot", "list", "-flow-id", flow)["slots"]] == ["shop"]
     assert re.search(r"^slot +shop$", admin.ok("slot", "show", "-flow-id", flow), re.MULTILINE)

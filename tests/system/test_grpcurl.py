@@ -39,7 +39,7 @@ def script(service, request):
     return run
 
 
-def test_life_of_a_flow(script):
+def test_life_of_a_flow(script, tmp_path):
     flow = script("create_flow", ID=f"shop-{os.urandom(4).hex()}", START="false")
     assert flow["name"] == "shop" and flow["state"] == "FLOW_STATE_CREATED"
     assert script("get_flow", flow["id"]) == flow
@@ -47,8 +47,10 @@ def test_life_of_a_flow(script):
     assert script("start_flow", flow["id"])["state"] == "FLOW_STATE_RUNNING"
     assert script("pause_flow", flow["id"])["state"] == "FLOW_STATE_PAUSED"
     assert script("resume_flow", flow["id"])["state"] == "FLOW_STATE_RUNNING"
-    updated = script("update_flow", flow["id"], ROOT / "examples" / "flows" / "postgres-append-only.json")
-    assert (updated["name"], updated["state"]) == ("events", "FLOW_STATE_RUNNING"), "the state is preserved"
+    changed = tmp_path / "changed.json"
+    changed.write_text((ROOT / "examples" / "flows" / "postgres-to-ducklake.json").read_text().replace('"parallelism": 1', '"parallelism": 3'))
+    updated = script("update_flow", flow["id"], changed)
+    assert (updated["parallelism"], updated["state"]) == (3, "FLOW_STATE_RUNNING"), "the state is preserved"
     assert "FailedPrecondition" in script("run_flow_once", flow["id"], code=64 + 9), "nobody here runs flows"
     assert script("stop_flow", flow["id"])["state"] in ("FLOW_STATE_STOPPED", "FLOW_STATE_STOPPING")
     assert script("delete_flow", flow["id"]) == {"deleted": True}
