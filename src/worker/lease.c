@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -14,6 +15,16 @@ enum {
 	AGAIN_MS = 500, /* after a renewal that failed */
 	LOOK_MS = 250,	/* while another owner's lease lasts */
 };
+
+void lease_host(char to[LEASE_HOST_LEN])
+{
+	const char *given = getenv("DUCTSTREAM_HOST");
+	memset(to, 0, LEASE_HOST_LEN);
+	if (given && *given)
+		snprintf(to, LEASE_HOST_LEN, "%s", given);
+	else if (gethostname(to, LEASE_HOST_LEN - 1) != 0)
+		*to = 0; /* the rest still names the process */
+}
 
 static void raise_event(int fd)
 {
@@ -41,7 +52,6 @@ static bool wait_ms(int fd, int ms)
 static void *renew(void *arg)
 {
 	struct lease *l = arg;
-	int64_t until = duct_mono_us() + (int64_t)LEASE_TTL_MS * 1000;
 	bool failed = false;
 	while (wait_ms(l->end_fd, failed ? AGAIN_MS : RENEW_MS)) {
 		struct duct_error err;
@@ -49,8 +59,8 @@ static void *renew(void *arg)
 		int rc = state_lease_renew(l->state, l->name, l->holder, l->fence, LEASE_TTL_MS, &err);
 		failed = rc < 0;
 		if (rc == 1)
-			until = now + (int64_t)LEASE_TTL_MS * 1000;
-		if (rc == 0 || duct_mono_us() > until) {
+			atomic_store(&l->until_us, now + (int64_t)LEASE_TTL_MS * 1000);
+		if (rc == 0 || duct_mono_us() > atomic_load(&l->until_us)) {
 			atomic_store(&l->lost, true);
 			raise_event(l->lost_fd);
 			return NULL;
@@ -69,7 +79,7 @@ static int look(struct lease *l, struct duct_arena *arena, const char *flow_id, 
 	if (now.held && *last_us && now.expires_us != *last_us)
 		return duct_fail(err, DUCT_RETRY, "flow \"%s\" is run by another worker: %s", flow_id, now.holder);
 	*last_us = now.expires_us;
-	l->taken_over = !now.held && *now.holder;
+	snprintf(l->last_holder, sizeof l->last_holder, "%s", now.held ? "" : now.holder);
 	return 0;
 }
 
@@ -81,9 +91,11 @@ static int take(struct lease *l, const char *flow_id, const struct duct_ctx *ctx
 	duct_arena_init(&arena);
 	for (;;) {
 		const char *holder;
+		int64_t now = duct_mono_us();
 		rc = look(l, &arena, flow_id, &last_us, err);
 		rc = rc < 0 ? rc
 			    : state_lease_take(l->state, &arena, l->name, l->holder, LEASE_TTL_MS, &l->fence, &holder, err);
+		atomic_store(&l->until_us, now + (int64_t)LEASE_TTL_MS * 1000);
 		if (rc)
 			break;
 		if (!wait_ms(ctx->stop_fd, LOOK_MS)) {
@@ -97,9 +109,9 @@ static int take(struct lease *l, const char *flow_id, const struct duct_ctx *ctx
 
 int lease_take(struct lease *l, struct state *state, const char *flow_id, const struct duct_ctx *ctx, struct duct_error *err)
 {
-	char host[128] = "", uuid[DUCT_UUID_LEN];
+	char host[LEASE_HOST_LEN], uuid[DUCT_UUID_LEN];
 	*l = (struct lease){.state = state, .lost_fd = -1, .end_fd = -1};
-	(void)gethostname(host, sizeof host - 1); /* without a name the rest still names the process */
+	lease_host(host);
 	snprintf(l->name, sizeof l->name, "flow/%.63s", flow_id);
 	snprintf(l->holder, sizeof l->holder, "%s:%d:%s", host, (int)getpid(), duct_uuid_v4(uuid));
 	int rc = take(l, flow_id, ctx, err);
