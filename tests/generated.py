@@ -13,6 +13,8 @@ GENERATED = {
     f"docs/reference/options/{name}.md": ["ductstream", "options", name, "--markdown"]
     for name in ("postgres", "ducklake", "config")
 }
+GENERATED["docs/reference/service.md"] = ["ductstream", "options", "service", "--markdown"]
+GENERATED["docs/reference/roles.md"] = ["ductstream", "roles", "--markdown"]
 
 
 def output(command):

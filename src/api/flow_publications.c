@@ -224,7 +224,7 @@ enum api_code flow_list_publication(struct api_call *call, const void *data, voi
 	const Ductstream__V1__ListPublicationTablesRequest *in = data;
 	Ductstream__V1__ListPublicationTablesResponse *to = response;
 	const struct flow_source_request request = {in->flow_id, in->dsn, in->publication, "", in->n_options};
-	AUTO_SOURCE struct flow_source source;
+	AUTO_SOURCE struct flow_source source = {0};
 	AUTO_PGRESULT PGresult *res = NULL;
 	struct duct_error err;
 	enum api_code code = open_publication(call, &request, &source, false);
@@ -247,7 +247,7 @@ enum api_code flow_list_publication(struct api_call *call, const void *data, voi
 static enum api_code mutate(struct api_call *call, const struct flow_source_request *request, size_t n, char **names, bool add,
 			    Ductstream__V1__PublicationTablesMutationResponse *to)
 {
-	AUTO_SOURCE struct flow_source source;
+	AUTO_SOURCE struct flow_source source = {0};
 	AUTO_TABLES struct tables tables = {0};
 	AUTO_BUF struct duct_buf sql = {0};
 	if (!n)
@@ -319,7 +319,7 @@ enum api_code flow_sync_publication(struct api_call *call, const void *data, voi
 {
 	const Ductstream__V1__SyncPublicationTablesRequest *in = data;
 	const struct flow_source_request request = {in->flow_id, in->dsn, in->publication, "", in->n_options};
-	AUTO_SOURCE struct flow_source source;
+	AUTO_SOURCE struct flow_source source = {0};
 	enum api_code code = flow_source_open(call, &request, &source);
 	return code ? code : flow_publication_sync(call, &source, in->n_tables, in->tables, in->mode, response);
 }
@@ -341,7 +341,7 @@ enum api_code flow_scrape_publication(struct api_call *call, const void *data, v
 	const Ductstream__V1__ScrapePublicationTablesRequest *in = data;
 	Ductstream__V1__ScrapePublicationTablesResponse *to = response;
 	const struct flow_source_request request = {in->flow_id, in->dsn, in->publication, "", in->n_options};
-	AUTO_SOURCE struct flow_source source;
+	AUTO_SOURCE struct flow_source source = {0};
 	AUTO_TABLES struct tables found = {0};
 	AUTO_BUF struct duct_buf sql = {0};
 	bool all = false;

@@ -63,7 +63,7 @@ static void show(struct api_call *call, struct flow_stored *stored, Ductstream__
 
 enum api_code flow_answer(struct api_call *call, const char *id, Ductstream__V1__Flow *ret)
 {
-	AUTO_STORED struct flow_stored stored;
+	AUTO_STORED struct flow_stored stored = {0};
 	enum api_code code = flow_find(call, id, &stored);
 	if (code == API_OK)
 		show(call, &stored, ret);
@@ -248,7 +248,7 @@ static enum api_code find_given(struct api_call *call, const Ductstream__V1__Flo
 static enum api_code update(struct api_call *call, const void *data, void *response)
 {
 	const Ductstream__V1__UpdateFlowRequest *request = data;
-	AUTO_STORED struct flow_stored stored;
+	AUTO_STORED struct flow_stored stored = {0};
 	enum api_code code = find_given(call, request->flow, &stored);
 	code = code ? code : replace(call, request->flow, &stored);
 	if (code)
@@ -259,7 +259,7 @@ static enum api_code update(struct api_call *call, const void *data, void *respo
 
 static enum api_code sync_source(struct api_call *call, const char *id)
 {
-	AUTO_SOURCE struct flow_source source;
+	AUTO_SOURCE struct flow_source source = {0};
 	const struct flow_source_request request = {.flow_id = id, .dsn = "", .publication = "", .slot = ""};
 	Ductstream__V1__SyncPublicationTablesResponse done = DUCTSTREAM__V1__SYNC_PUBLICATION_TABLES_RESPONSE__INIT;
 	enum api_code code = flow_source_open(call, &request, &source);
@@ -272,7 +272,7 @@ static enum api_code reconfigure(struct api_call *call, const void *data, void *
 {
 	const Ductstream__V1__ReconfigureFlowRequest *request = data;
 	AUTO_FINDINGS struct duct_findings findings = {0};
-	AUTO_STORED struct flow_stored stored;
+	AUTO_STORED struct flow_stored stored = {0};
 	enum api_code code = find_given(call, request->flow, &stored);
 	if (code)
 		return code;

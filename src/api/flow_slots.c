@@ -115,7 +115,7 @@ enum api_code flow_list_slots(struct api_call *call, const void *data, void *res
 	const Ductstream__V1__ListReplicationSlotsRequest *in = data;
 	Ductstream__V1__ListReplicationSlotsResponse *to = response;
 	const struct flow_source_request request = {in->flow_id, in->dsn, "", in->slot, in->n_options};
-	AUTO_SOURCE struct flow_source source;
+	AUTO_SOURCE struct flow_source source = {0};
 	AUTO_PGRESULT PGresult *res = NULL;
 	const char *const params[] = {in->slot};
 	struct duct_error err;
@@ -149,7 +149,7 @@ enum api_code flow_get_slot(struct api_call *call, const void *data, void *respo
 	const Ductstream__V1__GetReplicationSlotRequest *in = data;
 	Ductstream__V1__GetReplicationSlotResponse *to = response;
 	const struct flow_source_request request = {in->flow_id, in->dsn, "", in->slot, in->n_options};
-	AUTO_SOURCE struct flow_source source;
+	AUTO_SOURCE struct flow_source source = {0};
 	AUTO_PGRESULT PGresult *res = NULL;
 	struct duct_error err;
 	enum api_code code = flow_source_open(call, &request, &source);
@@ -200,7 +200,7 @@ enum api_code flow_drop_slot(struct api_call *call, const void *data, void *resp
 	const Ductstream__V1__DropReplicationSlotRequest *in = data;
 	Ductstream__V1__DropReplicationSlotResponse *to = response;
 	const struct flow_source_request request = {in->flow_id, in->dsn, "", in->slot, in->n_options};
-	AUTO_SOURCE struct flow_source source;
+	AUTO_SOURCE struct flow_source source = {0};
 	bool found = false;
 	enum api_code code = flow_source_open(call, &request, &source);
 	code = code ? code : need_slot(call, &source);
@@ -251,7 +251,7 @@ enum api_code flow_cleanup(struct api_call *call, const void *data, void *respon
 	Ductstream__V1__CleanupFlowResponse *to = response;
 	const struct flow_source_request request = {.flow_id = in->flow_id, .dsn = "", .publication = "", .slot = ""};
 	AUTO_SOURCE struct flow_source source = {0};
-	AUTO_STORED struct flow_stored stored;
+	AUTO_STORED struct flow_stored stored = {0};
 	bool worker = false, found;
 	const char *holder = "";
 	/* Before the source is asked: a flow that runs is refused even when its source cannot be reached. */

@@ -18,7 +18,7 @@
 #include "base/mem.h"
 
 /* A message may unpack to more memory than it has on the wire. */
-enum { UNPACKED_FACTOR = 16, LARGE_MESSAGE = 64 << 10, SLOW_US = 20000, AVOID_SLOW_US = 1000000 };
+enum { UNPACKED_FACTOR = 16, LARGE_MESSAGE = 64 << 10, SLOW_US = 100000, AVOID_SLOW_US = 1000000 };
 
 /* ---- life */
 

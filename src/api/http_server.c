@@ -147,7 +147,7 @@ static int start_listeners(struct api_http *http, const struct api_listen *liste
 		size_t before = http->ndaemons;
 		rc = start_listener(http, listen->at[i], listen->without_host && i > 0, err);
 		if (rc == 0 && http->ndaemons > before)
-			duct_buf_printf(&bound, "%s%.*s:%d", before ? ", " : "", (int)(strrchr(listen->at[i], ':') - listen->at[i]),
+			duct_buf_printf(&bound, "%s%.*s:%d", before ? " " : "", (int)(strrchr(listen->at[i], ':') - listen->at[i]),
 					listen->at[i], http->port);
 	}
 	if (rc == 0)

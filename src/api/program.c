@@ -1,10 +1,11 @@
-/* The server as a program: settings, log, signals, exit code. */
+/* The program: the server with its settings, log, signals and exit code, or a command. */
 #include "api/program.h"
 
 #include <poll.h>
 #include <signal.h>
 #include <unistd.h>
 
+#include "api/roles.h"
 #include "api/server.h"
 #include "cli/cli.h"
 #include "cli/signals.h"
@@ -34,7 +35,7 @@ static int serve(const struct service_settings *settings, struct duct_error *err
 	return api_server_run(settings, &signals.ctx, err);
 }
 
-int api_main(void)
+static int serve_main(void)
 {
 	struct duct_error err = {0};
 	struct service_settings settings;
@@ -49,4 +50,28 @@ int api_main(void)
 		return 0;
 	cli_print_error(&err);
 	return duct_class_exit_code((enum duct_class) - rc);
+}
+
+/* The commands of src/cli, and those about the API before the last one, help. */
+static void list_commands(const struct cli_command **to, size_t most)
+{
+	size_t n = 0;
+	while (cli_ductstream.commands[n] && n + 2 < most) {
+		to[n] = cli_ductstream.commands[n];
+		n++;
+	}
+	to[n] = to[n - 1];
+	to[n - 1] = &api_roles_command;
+	to[n + 1] = NULL;
+}
+
+int api_main(int argc, char **argv)
+{
+	if (argc <= 1)
+		return serve_main();
+	const struct cli_command *commands[64];
+	struct cli_program program = cli_ductstream;
+	list_commands(commands, DUCT_LEN(commands));
+	program.commands = commands;
+	return cli_main(&program, argc, argv);
 }

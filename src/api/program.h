@@ -1,7 +1,8 @@
 #ifndef API_PROGRAM_H
 #define API_PROGRAM_H
 
-/* `ductstream` without arguments: the API server, by the settings of the environment, until a signal. Returns the exit code. */
-int api_main(void);
+/* The program `ductstream`: without arguments the API server, by the settings of the environment, until a signal; with arguments a command.
+ * Returns the exit code. */
+int api_main(int argc, char **argv);
 
 #endif

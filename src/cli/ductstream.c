@@ -9,13 +9,13 @@ static void put_overview(struct duct_buf *to)
 {
 	duct_buf_puts(to,
 		      "DuctStream moves the changes of a Postgres into a lake: exactly once, at once.\n\n"
-		      "usage: ductstream COMMAND [ARGUMENTS] [--json]\n\n");
-	for (size_t i = 0; commands[i]; i++)
-		duct_buf_printf(to, "  %-17s %s\n", commands[i]->name, commands[i]->summary);
+		      "usage: ductstream COMMAND [ARGUMENTS] [--json], or ductstream: the API server\n\n");
+	for (size_t i = 0; cli_program->commands[i]; i++)
+		duct_buf_printf(to, "  %-17s %s\n", cli_program->commands[i]->name, cli_program->commands[i]->summary);
 	duct_buf_puts(to,
 		      "\nA flow is a YAML or JSON file: begin with one of examples/flows/. Explained by\n"
 		      "`ductstream help COMMAND`, and `ductstream options CONNECTOR` for what a flow\n"
-		      "can say.\n\n"
+		      "can say (CONNECTOR service: the server's settings).\n\n"
 		      "Exit codes: 0 done, 1 fatal, 2 configuration, 3 data, 4 try again later,\n"
 		      "130 stopped by a signal before the work was done.\n");
 }

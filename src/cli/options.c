@@ -3,8 +3,9 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "options/service.h"
 
-/* Sources and destinations alike, and the `config` of the flow file itself. */
+/* Sources and destinations alike, the `config` of the flow file itself, and the settings of the server. */
 struct connector {
 	const char *of, *name, *summary;
 	const struct duct_opt *opts;
@@ -19,8 +20,11 @@ static size_t all_connectors(struct connector *to)
 	for (size_t i = 0; duct_destinations[i] && n < MOST_CONNECTORS; i++)
 		to[n++] = (struct connector){"destination", duct_destinations[i]->name, duct_destinations[i]->summary,
 					     duct_destinations[i]->opts};
-	if (n < MOST_CONNECTORS)
+	if (n + 1 < MOST_CONNECTORS) {
 		to[n++] = (struct connector){"flow", "config", "settings of the flow itself", flow_file_config_opts};
+		to[n++] = (struct connector){"server", "service", "settings of the API server, as environment variables",
+					     service_opts};
+	}
 	return n;
 }
 
@@ -56,11 +60,15 @@ static void put_json(struct duct_buf *to, const struct connector *c, bool first)
 
 static void put_markdown(struct duct_buf *to, const struct connector *c, bool first)
 {
-	bool config = strcmp(c->of, "flow") == 0;
+	bool config = strcmp(c->of, "flow") == 0, service = strcmp(c->of, "server") == 0;
 	if (!first)
 		duct_buf_putc(to, '\n');
-	duct_buf_printf(to, config ? "# Options of a flow's `%s`\n\n" : "# Options of the `%s` ", c->name);
-	if (!config)
+	duct_buf_printf(to,
+			service		 ? "# Settings of the %s\n\n"
+				: config ? "# Options of a flow's `%s`\n\n"
+					 : "# Options of the `%s` ",
+			c->name);
+	if (!config && !service)
 		duct_buf_printf(to, "%s\n\n", c->of);
 	duct_buf_printf(to, "%c%s.\n\n<!-- Written by `make docs`; do not edit. -->\n\n", toupper((unsigned char)*c->summary),
 			c->summary + 1);

@@ -8,26 +8,28 @@
 #include "cli/signals.h"
 #include "options/text.h"
 #include "record/position.h"
+#include "run/executor.h"
 #include "worker/worker.h"
 
 /* What the command line and the environment say. */
 struct flags {
 	const char *flow_id, *max_empty_reads, *mode, *tables, *schemas, *start_lsn, *snapshot_workers, *partition_column, *partition_count;
-	const char *log_level;
-	bool resolve_staging, quiet, help, version;
+	const char *log_level, *queue;
+	bool runs, resolve_staging, quiet, help, version;
 };
 
 static const char help_text[] =
 	"usage: ductstream-worker -flow-id ID [flags]\n\n"
 	"Runs one flow of the state in a process of its own. One dash or two.\n\n"
 	"  -flow-id ID            the flow\n"
-	"  -max-empty-reads N     end after N polls that brought nothing; 0: never (default)\n"
+	"  -max-empty-reads N     end after N empty polls; 0: never (default)\n"
 	"  -mode cdc|backfill     follow the changes (default), or copy tables and end\n"
 	"  -tables A,B -schemas S what a backfill copies\n"
 	"  -start-lsn LSN         replay from this position\n"
 	"  -snapshot-workers N    parts of a copy read at once\n"
 	"  -partition-column C -partition-count N   cut tables by the hash of a column\n"
 	"  -resolve-staging       put staged rows into their tables at the end\n"
+	"  -runs [-queue A,B]     no flow: take runs from the queue (default: default)\n"
 	"  -log-level LEVEL       debug, info (default), warn or error\n"
 	"  -quiet, -json          no progress; progress and errors as JSON lines\n\n"
 	"Each flag also comes from the environment: DUCTSTREAM_WORKER_FLOW_ID, ...\n"
@@ -60,6 +62,8 @@ static int read_flags(int argc, char **argv, struct flags *f, struct duct_error 
 		{"partition-column", NULL, &f->partition_column},
 		{"partition-count", NULL, &f->partition_count},
 		{"resolve-staging", &f->resolve_staging, NULL},
+		{"runs", &f->runs, NULL},
+		{"queue", NULL, &f->queue},
 		{"log-level", NULL, &f->log_level},
 		{"quiet", &f->quiet, NULL},
 		{"help", &f->help, NULL},
@@ -151,6 +155,27 @@ static int check_flags(const struct flags *f, struct worker_flow *work, enum duc
 	return not_yet(f, err);
 }
 
+/* -runs: no flow of its own. */
+static int check_runs(const struct flags *f, enum duct_level *level, struct duct_error *err)
+{
+	if (f->flow_id || f->mode || f->max_empty_reads || f->start_lsn || f->resolve_staging)
+		return duct_fail(err, DUCT_CONFIG, "flag \"-runs\": a worker that takes runs takes no flow: only -queue goes with it");
+	return log_level(f->log_level, level, err);
+}
+
+static int take_runs(const struct flags *flags, struct duct_error *err)
+{
+	enum duct_level level = DUCT_INFO;
+	struct cli_signals signals;
+	int rc = check_runs(flags, &level, err);
+	rc = rc ? rc : cli_signals_start(&signals, level, "", err);
+	if (rc)
+		return rc;
+	rc = run_worker_main(&signals.ctx, flags->queue, err);
+	cli_signals_end(&signals);
+	return rc;
+}
+
 /* With signals watched: the state, and the flow in it. */
 static int work_on(struct worker_flow *work, const struct duct_ctx *ctx, struct duct_error *err)
 {
@@ -180,6 +205,8 @@ static int run(int argc, char **argv, struct duct_error *err)
 		fputs(flags.help ? help_text : "ductstream-worker " DUCT_VERSION "\n", stdout);
 		return 0;
 	}
+	if (rc >= 0 && flags.runs)
+		return take_runs(&flags, err);
 	rc = rc < 0 ? rc : check_flags(&flags, &work, &level, err);
 	rc = rc ? rc : cli_signals_start(&signals, level, flags.flow_id, err);
 	if (rc)

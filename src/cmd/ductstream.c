@@ -1,7 +1,6 @@
 #include <malloc.h>
 
 #include "api/program.h"
-#include "cli/cli.h"
 
 /*
  * Batches come and go by the megabyte, made by one thread and freed by another. glibc's defaults would map and unmap them
@@ -17,5 +16,5 @@ static void keep_memory(void)
 int main(int argc, char **argv)
 {
 	keep_memory();
-	return argc == 1 ? api_main() : cli_main(&cli_ductstream, argc, argv);
+	return api_main(argc, argv);
 }

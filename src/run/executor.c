@@ -435,7 +435,7 @@ int run_executor_config_from_env(struct run_executor_config *config, struct duct
 	return 0;
 }
 
-int run_executor_main(struct state *state, const struct duct_ctx *ctx, const char *queues, int workers, struct duct_error *err)
+static int take_runs(struct state *state, const struct duct_ctx *ctx, const char *queues, struct duct_error *err)
 {
 	struct run_executor *executor;
 	struct run_executor_config config = {.state = state, .log = ctx->log};
@@ -443,8 +443,6 @@ int run_executor_main(struct state *state, const struct duct_ctx *ctx, const cha
 		return -(int)err->class;
 	if (queues)
 		config.queues = queues;
-	if (workers)
-		config.workers = workers;
 	if (config.workers < 1)
 		return duct_fail(err, DUCT_CONFIG, "DUCTSTREAM_RUN_WORKERS is 0: this worker would do nothing");
 	if (run_executor_start(&executor, &config, err) < 0)
@@ -454,4 +452,18 @@ int run_executor_main(struct state *state, const struct duct_ctx *ctx, const cha
 		(void)poll(&fd, 1, -1);
 	run_executor_stop(executor);
 	return 0;
+}
+
+int run_worker_main(const struct duct_ctx *ctx, const char *queues, struct duct_error *err)
+{
+	struct state_config config;
+	struct state *state = NULL;
+	struct duct_arena arena;
+	duct_arena_init(&arena);
+	int rc = state_config_from_env(&config, &arena, err);
+	rc = rc ? rc : state_open(&state, &config, err);
+	rc = rc ? rc : take_runs(state, ctx, queues, err);
+	state_close(state);
+	duct_arena_done(&arena);
+	return rc;
 }

@@ -30,8 +30,7 @@ void run_executor_wake(struct run_executor *executor);
 /* Claims nothing more; what is under way is asked to end and goes back into the queue. Waits for it and frees. Accepts NULL. */
 void run_executor_stop(struct run_executor *executor);
 
-/* `ductstream-worker -runs`: an executor until ctx->stop. queues NULL: those of the environment. workers 0: of the environment. */
-int run_executor_main(struct state *state, const struct duct_ctx *ctx, const char *queues, int workers,
-		      struct duct_error *err) DUCT_CHECKED;
+/* `ductstream-worker -runs`: an executor on the environment's state until ctx->stop. queues NULL: those of the environment. */
+int run_worker_main(const struct duct_ctx *ctx, const char *queues, struct duct_error *err) DUCT_CHECKED;
 
 #endif

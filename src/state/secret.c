@@ -177,15 +177,23 @@ static char *seal(const uint8_t *key, struct duct_arena *arena, const char *name
 	return text;
 }
 
+/* The bytes of a base64 text in its one spelling; -1: it is none. `to` has room for n bytes. */
+static int decode(const char *text, size_t n, uint8_t *to)
+{
+	int bytes = n % 4 ? -1 : EVP_DecodeBlock(to, (const uint8_t *)text, (int)n);
+	AUTO_FREE char *again = duct_xmalloc(n + 1);
+	for (size_t i = n; bytes > 0 && i > 0 && text[i - 1] == '=' && n - i < 2; i--)
+		bytes--;
+	return bytes > 0 && EVP_EncodeBlock((uint8_t *)again, to, bytes) == (int)n && memcmp(again, text, n) == 0 ? bytes : -1;
+}
+
 /* NULL: not ours, or changed. */
 static char *unseal(const uint8_t *key, struct duct_arena *arena, const char *name, const char *text)
 {
 	const char *coded = text + sizeof prefix - 1;
 	size_t len = strlen(coded);
 	uint8_t *raw = duct_arena_alloc(arena, len + 1);
-	int bytes = len % 4 ? -1 : EVP_DecodeBlock(raw, (const uint8_t *)coded, (int)len);
-	for (size_t i = len; bytes > 0 && i > 0 && coded[i - 1] == '=' && len - i < 2; i--)
-		bytes--;
+	int bytes = decode(coded, len, raw);
 	if (bytes < NONCE + TAG)
 		return NULL;
 	size_t n = (size_t)bytes - NONCE - TAG;

@@ -134,5 +134,5 @@ const struct api_service *const api_services[] = {&flow_service, &stream_service
 
 int main(void)
 {
-	return api_main();
+	return api_main(1, NULL);
 }

@@ -143,6 +143,47 @@ static inline int engine_child(void (*work)(void *arg), void *arg)
 	return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
 }
 
+/* Where several children begin together: each calls engine_line_up() when it is ready to go and goes on when all are. */
+struct engine_line {
+	int ready[2], go[2];
+};
+
+static inline void engine_line_init(struct engine_line *line)
+{
+	assert_int_equal(pipe(line->ready), 0);
+	assert_int_equal(pipe(line->go), 0);
+}
+
+static inline void engine_line_up(struct engine_line *line)
+{
+	char c = 0;
+	close(line->go[1]);
+	if (write(line->ready[1], &c, 1) != 1 || read(line->go[0], &c, 1) != 0)
+		_exit(99);
+}
+
+/* Starts `n` of them, waits until they are in line, lets them go, and for their ends; the number of those that failed. */
+static inline int engine_race(int n, void (*work)(void *arg, struct engine_line *line, int number), void *arg)
+{
+	struct engine_line line;
+	int failed = 0, status;
+	char c;
+	engine_line_init(&line);
+	for (int i = 0; i < n; i++) {
+		if (fork() == 0) {
+			work(arg, &line, i);
+			_exit(0);
+		}
+	}
+	close(line.ready[1]);
+	for (int i = 0; i < n && read(line.ready[0], &c, 1) == 1; i++)
+		;
+	close(line.go[0]), close(line.go[1]), close(line.ready[0]);
+	for (int i = 0; i < n; i++)
+		failed += wait(&status) < 0 || status != 0;
+	return failed;
+}
+
 /* Waits until `holds` says so, 10 s at most. */
 static inline bool engine_wait(bool (*holds)(void *arg), void *arg)
 {

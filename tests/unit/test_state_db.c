@@ -371,13 +371,15 @@ static int64_t add_one(struct state_db *db, void *arg, struct duct_error *err)
 	return rc < 0 ? rc : STATE_RUN(db, "UPDATE t SET v = $1 WHERE k = 1", NULL, NULL, err, state_i64(now + 1));
 }
 
-static void add_fifty(void *arg)
+static void add_fifty(void *arg, struct engine_line *line, int number)
 {
 	struct duct_error err;
 	struct engine *e = arg;
 	struct state_db *db;
+	(void)number;
 	if (state_db_open(&db, &e->config.db, &err) < 0)
 		_exit(1);
+	engine_line_up(line);
 	for (int i = 0; i < 50; i++)
 		if (state_db_transact(db, add_one, NULL, &err) < 0)
 			_exit(2);
@@ -389,22 +391,10 @@ static void writers_take_turns(void **state)
 	struct duct_error err;
 	struct engine *e = *state;
 	struct state_db *db = with_table(e);
-	pid_t pids[4];
 	ASSERT_OK(insert(db, 1, 0, &err), &err);
 	state_return(e->state, db);
 	engine_close(e);
-	for (int i = 0; i < 4; i++) {
-		pids[i] = fork();
-		if (pids[i] == 0) {
-			add_fifty(e);
-			_exit(0);
-		}
-	}
-	for (int i = 0; i < 4; i++) {
-		int status;
-		assert_int_equal(waitpid(pids[i], &status, 0), pids[i]);
-		assert_int_equal(status, 0);
-	}
+	assert_int_equal(engine_race(4, add_fifty, e), 0);
 	engine_open(e);
 	db = lend(e);
 	assert_int_equal(number(db, "SELECT v FROM t"), 200);

@@ -218,18 +218,19 @@ static void a_newer_state_is_refused(void **state)
 	assert_non_null(strstr(err.message, "up to "));
 }
 
-static void open_and_make_a_flow(struct engine *e, int number)
+static void open_and_make_a_flow(void *arg, struct engine_line *line, int number)
 {
 	struct duct_error err;
+	struct engine *e = arg;
 	char id[16];
 	snprintf(id, sizeof id, "flow-%d", number);
 	const struct state_flow flow = {.id = id, .name = id, .definition = "{}"};
+	engine_line_up(line);
 	if (state_open(&e->state, &e->config, &err) < 0 || state_flow_create(e->state, &flow, &engine_actor, &err) != 1) {
 		print_error("%s\n", err.message);
 		_exit(1);
 	}
 	engine_close(e);
-	_exit(0);
 }
 
 static void programs_that_start_together_take_turns(void **state)
@@ -238,22 +239,12 @@ static void programs_that_start_together_take_turns(void **state)
 	struct engine *e = *state;
 	struct state_flow flows[20];
 	for (int round = 0; round < 3; round++) {
-		pid_t pids[6];
 		bool postgres = e->postgres;
 		engine_free(e);
 		*state = e = engine_new(postgres);
-		for (size_t i = 0; i < DUCT_LEN(pids); i++) {
-			pids[i] = fork();
-			if (pids[i] == 0)
-				open_and_make_a_flow(e, (int)i);
-		}
-		for (size_t i = 0; i < DUCT_LEN(pids); i++) {
-			int status;
-			assert_int_equal(waitpid(pids[i], &status, 0), pids[i]);
-			assert_int_equal(status, 0);
-		}
+		assert_int_equal(engine_race(6, open_and_make_a_flow, e), 0);
 		engine_open(e);
-		assert_int_equal(state_flow_list(e->state, &e->arena, "", 0, 20, flows, &err), DUCT_LEN(pids));
+		assert_int_equal(state_flow_list(e->state, &e->arena, "", 0, 20, flows, &err), 6);
 	}
 }
 

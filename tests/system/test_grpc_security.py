@@ -1,0 +1,254 @@
+"""Who may call what (issue 5, point 2): tokens, certificates, TLS, roles; the listener of tests/system/api_driver.c and, for the roles,
+the real server with all its services."""
+
+import re
+
+import grpc
+import pytest
+
+from lib.api import ROLES, TOKENS, Client, Server, driver, reflected_methods, tokens_file
+from lib.certificates import Authority
+from lib.paths import ROOT
+from lib.wait import wait_until
+
+FLOWS = "ductstream.v1.FlowService"
+HEALTH = "grpc.health.v1.Health"
+Code = grpc.StatusCode
+
+
+@pytest.fixture
+def start(tmp_path):
+    servers = []
+
+    def begin(**settings):
+        servers.append(Server(tmp_path, driver(), **settings).ready())
+        return servers[-1]
+
+    yield begin
+    for server in servers:
+        assert server.stop() == 0, server.text
+        server.kill()
+
+
+@pytest.fixture
+def authority(tmp_path):
+    return Authority(tmp_path)
+
+
+def tls(authority, client=None):
+    pair = {"private_key": client[1].read_bytes(), "certificate_chain": client[0].read_bytes()} if client else {}
+    return grpc.ssl_channel_credentials(root_certificates=authority.cert.read_bytes(), **pair)
+
+
+def answer(server, method=f"{FLOWS}/GetFlow", token=None, credentials=None, **fields):
+    address = f"localhost:{server.port}" if credentials else server.address
+    with Client(address, token, credentials) as client:
+        return client.code(method, timeout=5, **(fields or {"flow_id": "x"}))
+
+
+# --- tokens ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_token_is_needed_and_has_its_role(start, tmp_path):
+    server = start(TOKENS_FILE=tokens_file(tmp_path))
+    assert answer(server)[0] == Code.UNAUTHENTICATED
+    assert answer(server, token="wrong-token-0123456789") == (Code.UNAUTHENTICATED, "the token is not known here")
+    assert answer(server, token=TOKENS["viewer"][:-1])[0] == Code.UNAUTHENTICATED
+    with Client(server.address, TOKENS["operator"]) as client:
+        assert client.call(f"{FLOWS}/GetFlow", flow_id="x").name == "token:operator"
+    assert answer(server, f"{FLOWS}/CreateFlow", TOKENS["operator"], flow={"name": "n"}) == (
+        Code.PERMISSION_DENIED,
+        f"{FLOWS}/CreateFlow needs the role admin, and token:operator is operator",
+    )
+    assert answer(server, f"{FLOWS}/CreateFlow", TOKENS["admin"], flow={"name": "n"})[0] == Code.OK
+    assert answer(server, f"{HEALTH}/Check", service="")[0] == Code.OK
+    refused = server.events("call refused")
+    assert {line["code"] for line in refused} == {"UNAUTHENTICATED", "PERMISSION_DENIED"}
+    assert all(line["peer"].startswith("ipv4:127.0.0.1") for line in refused)
+    for token in (*TOKENS.values(), "wrong-token-0123456789"):
+        assert token not in server.text
+
+
+def test_other_forms_of_the_header_are_refused(start, tmp_path):
+    server = start(TOKENS_FILE=tokens_file(tmp_path))
+    good = TOKENS["admin"]
+    headers = [
+        [("authorization", good)],
+        [("authorization", f"Basic {good}")],
+        [("authorization", "Bearer ")],
+        [("authorization", f"Bearer {good}"), ("authorization", f"Bearer {good}")],
+        [("authorization", f"Bearer {good}, Bearer {good}")],
+        [("authorization", "Bearer " + "x" * 6000)],
+    ]
+    with Client(server.address) as client:
+        for client.metadata in headers:
+            assert client.code(f"{FLOWS}/GetFlow", flow_id="x")[0] == Code.UNAUTHENTICATED
+        client.metadata = [("authorization", f"bearer {good}")]
+        assert client.code(f"{FLOWS}/GetFlow", flow_id="x")[0] == Code.OK
+
+
+def test_the_token_of_the_environment(start):
+    server = start(TOKEN="token-of-the-environment", TOKEN_ROLE="viewer")
+    with Client(server.address, "token-of-the-environment") as client:
+        assert client.call(f"{FLOWS}/GetFlow", flow_id="x").name == "token:env"
+        assert client.code(f"{FLOWS}/CreateFlow", flow={"name": "n"})[0] == Code.PERMISSION_DENIED
+
+
+def test_reflection_needs_a_token_when_there_are_some(start, tmp_path):
+    server = start(TOKENS_FILE=tokens_file(tmp_path))
+    with Client(server.address) as client, pytest.raises(grpc.RpcError) as error:
+        reflected_methods(client)
+    assert error.value.code() == Code.UNAUTHENTICATED
+    with Client(server.address, TOKENS["viewer"]) as client:
+        assert f"{FLOWS}/GetFlow" in reflected_methods(client)
+
+
+def test_a_tokens_file_that_others_may_read_is_refused(tmp_path):
+    path = tokens_file(tmp_path)
+    path.chmod(0o640)
+    with Server(tmp_path, driver(), TOKENS_FILE=path) as server:
+        code, text = server.ended()
+    assert code == 2 and "may be read by others (mode 0640): run `chmod 600` on it" in text
+
+
+def test_tokens_are_read_again_when_the_file_changes(start, tmp_path):
+    path = tokens_file(tmp_path)
+    server = start(TOKENS_FILE=path)
+    assert answer(server, token=TOKENS["viewer"])[0] == Code.OK
+    path.write_text("other viewer another-token-0123456789\n")
+    wait_until(lambda: answer(server, token="another-token-0123456789")[0] == Code.OK, 10, "the new token")
+    assert answer(server, token=TOKENS["viewer"])[0] == Code.UNAUTHENTICATED
+    path.write_text("nonsense\n")
+    wait_until(lambda: answer(server, token="another-token-0123456789") and server.events("tokens stay as they were"), 10, "a look")
+    assert answer(server, token="another-token-0123456789")[0] == Code.OK
+
+
+def test_refusals_do_not_fill_the_log(start, tmp_path):
+    server = start(TOKENS_FILE=tokens_file(tmp_path))
+    with Client(server.address) as client:
+        for _ in range(500):
+            client.code(f"{FLOWS}/GetFlow", flow_id="x")
+    assert len(server.events("call refused")) < 60
+
+
+# --- TLS -------------------------------------------------------------------------------------------------------------
+
+
+def test_tls_and_tokens_on_every_address(start, tmp_path, authority):
+    cert, key = authority.sign("server")
+    server = start(GRPC_LISTEN="0.0.0.0:0", TLS_CERT_FILE=cert, TLS_KEY_FILE=key, TOKENS_FILE=tokens_file(tmp_path))
+    assert answer(server, token=TOKENS["viewer"], credentials=tls(authority))[0] == Code.OK
+    assert answer(server, credentials=tls(authority))[0] == Code.UNAUTHENTICATED
+    assert answer(server, token=TOKENS["viewer"])[0] == Code.UNAVAILABLE  # without TLS
+    other = Authority(tmp_path, "other")
+    assert answer(server, token=TOKENS["viewer"], credentials=tls(other))[0] == Code.UNAVAILABLE
+
+
+@pytest.mark.parametrize("given", ["tls", "tokens"])
+def test_half_a_protection_is_none(tmp_path, authority, given):
+    cert, key = authority.sign("server")
+    settings = {"TLS_CERT_FILE": cert, "TLS_KEY_FILE": key} if given == "tls" else {"TOKENS_FILE": tokens_file(tmp_path)}
+    with Server(tmp_path, driver(), GRPC_LISTEN="0.0.0.0:0", **settings) as server:
+        code, text = server.ended()
+    assert code == 2 and f"has no {'tokens' if given == 'tls' else 'TLS'}:" in text
+
+
+def test_client_certificates_have_roles(start, tmp_path, authority):
+    cert, key = authority.sign("server")
+    settings = {"TLS_CERT_FILE": cert, "TLS_KEY_FILE": key, "TLS_CLIENT_CA_FILE": authority.cert, "MTLS_ROLES": "boss=admin"}
+    server = start(GRPC_LISTEN="0.0.0.0:0", **settings)
+    boss, guest = authority.sign("boss"), authority.sign("guest")
+    with Client(f"localhost:{server.port}", credentials=tls(authority, boss)) as client:
+        assert client.call(f"{FLOWS}/GetFlow", flow_id="x").name == "cert:boss"
+        assert client.code(f"{FLOWS}/CreateFlow", flow={"name": "n"})[0] == Code.OK
+    with Client(f"localhost:{server.port}", credentials=tls(authority, guest)) as client:
+        assert client.call(f"{FLOWS}/GetFlow", flow_id="x").name == "cert:guest"
+        assert client.code(f"{FLOWS}/CreateFlow", flow={"name": "n"})[0] == Code.PERMISSION_DENIED
+    assert answer(server, credentials=tls(authority))[0] == Code.UNAVAILABLE  # none
+    expired = authority.sign("boss", days=-1, file="expired")
+    assert answer(server, credentials=tls(authority, expired))[0] == Code.UNAVAILABLE
+    foreign = Authority(tmp_path, "other").sign("boss", file="foreign")
+    assert answer(server, credentials=tls(authority, foreign))[0] == Code.UNAVAILABLE
+    assert answer(server, credentials=tls(authority, boss))[0] == Code.OK
+
+
+def test_certificates_are_read_again_when_they_change(start, tmp_path, authority):
+    cert, key = authority.sign("server")
+    server = start(TLS_CERT_FILE=cert, TLS_KEY_FILE=key)
+    other = Authority(tmp_path, "other")
+    assert answer(server, credentials=tls(other))[0] == Code.UNAVAILABLE
+    for new, old in zip(other.sign("server", file="new"), (cert, key)):
+        new.replace(old)
+    assert answer(server, credentials=tls(other))[0] == Code.OK
+    assert server.events("certificates read again")
+    cert.write_text("nonsense")
+    assert answer(server, credentials=tls(other))[0] == Code.OK
+    assert server.events("certificates stay as they were")
+
+
+def test_certificates_that_cannot_work_are_refused(tmp_path, authority):
+    cert, key = authority.sign("server")
+    expired = authority.sign("server", days=-1, file="expired")
+    (tmp_path / "nonsense").write_text("nonsense")
+    cases = [
+        (expired[0], expired[1], "the certificate has expired"),
+        (cert, expired[1], "is not the key of the certificate in"),
+        (tmp_path / "nonsense", key, "has no certificate in PEM form"),
+        (cert, tmp_path / "nonsense", "has no private key in PEM form"),
+        (cert, tmp_path / "none", "No such file or directory"),
+    ]
+    for given, given_key, why in cases:
+        with Server(tmp_path, driver(), TLS_CERT_FILE=given, TLS_KEY_FILE=given_key) as server:
+            code, text = server.ended()
+        assert code == 2 and why in text and "PRIVATE" not in text, text
+
+
+# --- roles -----------------------------------------------------------------------------------------------------------
+
+
+def documented_roles():
+    """{"ductstream.v1.FlowService/GetFlow": "viewer"}, of docs/reference/roles.md."""
+    rows = re.findall(r"^\| `([\w.]+/\w+)` \| (\w+) \|", (ROOT / "docs" / "reference" / "roles.md").read_text(), re.MULTILINE)
+    return dict(rows)
+
+
+def test_every_method_as_every_role_and_as_nobody(tmp_path):
+    """The table in the documentation against the real server: whoever has the role gets any answer but a refusal, all others a refusal,
+    before the message is looked at. Covers every service that the server lists, and nothing is left out of the table."""
+    documented = documented_roles()
+    with Server(tmp_path, TOKENS_FILE=tokens_file(tmp_path)) as server:
+        server.ready()
+        with Client(server.address, TOKENS["viewer"]) as client:
+            methods = reflected_methods(client)
+        served = {}
+        for role in ROLES:
+            with Client(server.address, TOKENS.get(role)) as client:
+                for method, streams in methods.items():
+                    if method.startswith("grpc.health."):
+                        continue
+                    served.setdefault(method, {})[role] = _code_of_an_empty_call(client, method, streams)
+        assert server.stop() == 0
+    unserved = {method for method, codes in served.items() if codes["admin"] == Code.UNIMPLEMENTED}
+    assert set(documented) == set(served) - unserved
+    wrong = []
+    for method, needed in documented.items():
+        for rank, role in enumerate(ROLES):
+            code = served[method][role]
+            allowed = rank >= ROLES.index(needed)
+            expected = "an answer" if allowed else Code.UNAUTHENTICATED if role == "nobody" else Code.PERMISSION_DENIED
+            refused = code in (Code.UNAUTHENTICATED, Code.PERMISSION_DENIED)
+            if refused if allowed else code != expected:
+                wrong.append(f"{method} as {role}: {code}, not {expected}")
+    assert not wrong, "\n".join(wrong)
+
+
+def _code_of_an_empty_call(client, method, streams):
+    """A call without fields; long enough to be refused, and cut off when it is not."""
+    try:
+        if streams[1]:
+            list(client.call(method, timeout=0.5))
+        else:
+            client.raw(method, b"", timeout=5)
+    except grpc.RpcError as error:
+        return error.code()
+    return Code.OK
