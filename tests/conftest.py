@@ -10,6 +10,7 @@ from lib.lake import LakeHome
 from lib.pg import Postgres
 
 LONG = os.environ.get("DUCT_LONG") == "1"
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"  # our children are forked between calls, and only exec
 
 
 def pytest_configure(config):

@@ -207,10 +207,12 @@ static struct state_slot *take_slot(struct state *state, struct duct_error *err)
 	return slot;
 }
 
-static void give_slot(struct state *state, struct state_slot *slot)
+/* After the lock a lent slot is its holder's, but for others who look through all for the one that they give back. */
+static void settle_slot(struct state *state, struct state_slot *slot, struct state_db *db)
 {
 	pthread_mutex_lock(&state->lock);
-	slot->lent = false;
+	slot->db = db;
+	slot->lent = db != NULL;
 	pthread_cond_signal(&state->freed);
 	pthread_mutex_unlock(&state->lock);
 }
@@ -218,20 +220,23 @@ static void give_slot(struct state *state, struct state_slot *slot)
 struct state_db *state_lend(struct state *state, struct duct_error *err)
 {
 	struct state_slot *slot = take_slot(state, err);
-	if (!slot)
-		return NULL;
-	if (!slot->db && state_db_open(&slot->db, &state->config, err) < 0) {
-		give_slot(state, slot);
-		return NULL;
-	}
-	return slot->db;
+	if (!slot || slot->db)
+		return slot ? slot->db : NULL;
+	struct state_db *db = NULL;
+	if (state_db_open(&db, &state->config, err) < 0)
+		db = NULL;
+	settle_slot(state, slot, db);
+	return db;
 }
 
 void state_return(struct state *state, struct state_db *db)
 {
+	pthread_mutex_lock(&state->lock);
 	for (int i = 0; db && i < state->nslots; i++)
 		if (state->slots[i].db == db)
-			give_slot(state, &state->slots[i]);
+			state->slots[i].lent = false;
+	pthread_cond_signal(&state->freed);
+	pthread_mutex_unlock(&state->lock);
 }
 
 int64_t state_run(struct state *state, const char *sql, const struct state_value *values, size_t n, state_row_fn *take, void *arg,

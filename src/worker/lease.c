@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -14,6 +15,16 @@ enum {
 	AGAIN_MS = 500, /* after a renewal that failed */
 	LOOK_MS = 250,	/* while another owner's lease lasts */
 };
+
+void lease_host(char to[LEASE_HOST_LEN])
+{
+	const char *given = getenv("DUCTSTREAM_HOST");
+	memset(to, 0, LEASE_HOST_LEN);
+	if (given && *given)
+		snprintf(to, LEASE_HOST_LEN, "%s", given);
+	else if (gethostname(to, LEASE_HOST_LEN - 1) != 0)
+		*to = 0; /* the rest still names the process */
+}
 
 static void raise_event(int fd)
 {
@@ -69,7 +80,7 @@ static int look(struct lease *l, struct duct_arena *arena, const char *flow_id, 
 	if (now.held && *last_us && now.expires_us != *last_us)
 		return duct_fail(err, DUCT_RETRY, "flow \"%s\" is run by another worker: %s", flow_id, now.holder);
 	*last_us = now.expires_us;
-	l->taken_over = !now.held && *now.holder;
+	snprintf(l->last_holder, sizeof l->last_holder, "%s", now.held ? "" : now.holder);
 	return 0;
 }
 
@@ -97,9 +108,9 @@ static int take(struct lease *l, const char *flow_id, const struct duct_ctx *ctx
 
 int lease_take(struct lease *l, struct state *state, const char *flow_id, const struct duct_ctx *ctx, struct duct_error *err)
 {
-	char host[128] = "", uuid[DUCT_UUID_LEN];
+	char host[LEASE_HOST_LEN], uuid[DUCT_UUID_LEN];
 	*l = (struct lease){.state = state, .lost_fd = -1, .end_fd = -1};
-	(void)gethostname(host, sizeof host - 1); /* without a name the rest still names the process */
+	lease_host(host);
 	snprintf(l->name, sizeof l->name, "flow/%.63s", flow_id);
 	snprintf(l->holder, sizeof l->holder, "%s:%d:%s", host, (int)getpid(), duct_uuid_v4(uuid));
 	int rc = take(l, flow_id, ctx, err);

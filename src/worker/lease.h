@@ -14,13 +14,16 @@
  * else has it, or the state could not be reached for as long as it lasts) `lost` is set and lost_fd becomes readable: the flow must end at
  * once. Until then nobody else runs the flow; after it the destination's own epoch keeps a late commit out.
  */
-enum { LEASE_TTL_MS = 10000 };
+enum { LEASE_TTL_MS = 10000, LEASE_HOST_LEN = 128 };
+
+/* The name of this machine in leases: DUCTSTREAM_HOST, or its host name. */
+void lease_host(char to[LEASE_HOST_LEN]);
 
 struct lease {
 	struct state *state;
-	char name[80], holder[256 + DUCT_UUID_LEN];
+	char name[80], holder[LEASE_HOST_LEN + 64];
 	int64_t fence;
-	bool taken_over; /* from an owner that did not release it: what that one holds elsewhere may be held still */
+	char last_holder[LEASE_HOST_LEN + 64]; /* that did not give it back, "" none: what it holds elsewhere may be held still */
 	atomic_bool lost;
 	int lost_fd, end_fd;
 	pthread_t thread;

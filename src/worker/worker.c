@@ -7,7 +7,7 @@
 
 #include "worker/definition.h"
 #include "worker/lease.h"
-#include "worker/slot.h"
+#include "worker/takeover.h"
 #include "worker/watch.h"
 
 struct worker {
@@ -217,8 +217,10 @@ static int own(struct worker *w, struct duct_error *err)
 		move(w, STATE_FLOW_RUNNING, STATE_FLOW_FAILED, err->message);
 	if (!rc && loaded.state == STATE_FLOW_CREATED)
 		move(w, STATE_FLOW_CREATED, STATE_FLOW_RUNNING, "started by its worker");
-	if (!rc && w->lease.taken_over)
-		rc = slot_take_back(loaded.dsn, loaded.slot, w->ctx, err);
+	if (!rc && *w->lease.last_holder) {
+		takeover_end(w->lease.last_holder, w->work->flow_id, w->ctx);
+		rc = takeover_free_slot(loaded.dsn, loaded.slot, w->ctx, err);
+	}
 	rc = rc ? rc : run(w, &loaded, err);
 	loaded_done(&loaded);
 	return rc;
@@ -229,8 +231,8 @@ int worker_run_flow(const struct worker_flow *work, struct state *state, struct 
 {
 	struct worker w = {.work = work, .state = state, .checkpoints = checkpoints, .ctx = ctx};
 	struct loaded unused = {0};
-	char host[128] = "";
-	(void)gethostname(host, sizeof host - 1); /* without a name the pid still says which */
+	char host[LEASE_HOST_LEN];
+	lease_host(host);
 	snprintf(w.actor_name, sizeof w.actor_name, "worker:%s:%d", host, (int)getpid());
 	w.actor = (struct state_actor){.name = w.actor_name, .via = "worker"};
 	/* Before the lease: who asks for a flow that is paused is told so at once. */

@@ -1,5 +1,6 @@
 """Workers that die or stand still: another one takes over in seconds, and nothing is lost or doubled (issue 5, point 4)."""
 
+import os
 import signal
 import sqlite3
 import time
@@ -20,7 +21,8 @@ def service(tmp_path):
 @pytest.fixture
 def lake(database, sqlite_lake, service):
     database.sql("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' FROM generate_series(1, 10) i")
-    service.call("CreateFlow", flow=flow_message(database, sqlite_lake, destination={"flush_interval": "20ms"}))
+    options = {"flush_interval": "20ms", "index_dir": "${INDEX:-index}"}
+    service.call("CreateFlow", flow=flow_message(database, sqlite_lake, destination=options))
     opened = Lake(database, sqlite_lake)
     yield opened
     opened.close()
@@ -82,12 +84,13 @@ def test_killed(service, database, lake):
 
 
 def test_frozen_and_woken(service, database, lake, sqlite_lake):
-    first = service.worker("shop")
+    """Two machines, each with its own key index."""
+    first = service.worker("shop", env={"DUCTSTREAM_HOST": "one", "INDEX": "index-1"})
     lake.wait_count(10, of=first)
     owner = fence(service)
     freeze(first, service, sqlite_lake)
     database.sql("INSERT INTO t SELECT i, 'while it stood still' FROM generate_series(11, 20) i")
-    second = service.worker("shop")
+    second = service.worker("shop", env={"DUCTSTREAM_HOST": "two", "INDEX": "index-2"})
     second.wait_for(lambda: fence(service) > owner, 30, "the second worker to take over")
     lake.wait_count(20, of=second)
     first.signal(signal.SIGCONT)
@@ -98,6 +101,20 @@ def test_frozen_and_woken(service, database, lake, sqlite_lake):
     lake.wait_count(21, of=second)
     lake.same()
     assert service.state_of("shop") == "running", "the late owner said something about the flow"
+    assert second.terminate() == 0
+
+
+def test_frozen_on_the_same_machine(service, database, lake, sqlite_lake):
+    """It would hold the key index for ever, so it is ended; a process that only looks like it is not."""
+    first = service.worker("shop")
+    lake.wait_count(10, of=first)
+    freeze(first, service, sqlite_lake)
+    second = service.worker("shop")
+    assert first.wait(30) == -signal.SIGKILL
+    database.sql("INSERT INTO t SELECT i, 'v' FROM generate_series(11, 20) i")
+    lake.wait_count(20, of=second)
+    lake.same()
+    assert "has lost its lease and is still here" in second.stderr
     assert second.terminate() == 0
 
 
@@ -114,8 +131,6 @@ def test_dispatch_restarts_a_killed_worker(tmp_path, database, sqlite_lake):
 
         assert len(pids()) == 1
         assert service.call("RunFlowOnce", flow_id="shop").dispatched
-        import os
-
         os.kill(pids()[0], signal.SIGKILL)
         wait_until(lambda: len(pids()) > 1, 30, "another worker")
         database.sql("INSERT INTO t VALUES (11, 'v')")

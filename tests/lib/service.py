@@ -11,7 +11,7 @@ from . import child
 from .api import Client, Server
 from .compare import assert_same
 from .paths import program
-from .wait import wait_until
+from .wait import WaitTimeout, wait_until
 
 STATES = ["unspecified", "created", "running", "paused", "stopping", "failed", "stopped"]
 POSTGRES, DUCKLAKE = 1, 14
@@ -152,7 +152,10 @@ class Worker:
                 raise AssertionError(f"the worker ended ({self.process.poll()}) before {what}\n{self.stderr[-4000:]}")
             return value
 
-        return wait_until(holds_or_ended, timeout_s, what)
+        try:
+            return wait_until(holds_or_ended, timeout_s, what)
+        except WaitTimeout as late:
+            raise WaitTimeout(f"{late}\n{self.stderr[-4000:]}") from None
 
 
 class Lake:

@@ -8,16 +8,16 @@ import pytest
 from lib.paths import ROOT
 from lib.proxy import CommitProxy
 
-FOLDER = ROOT / "build-asan" / "tests" / "unit"
 PROGRAMS = sorted(path.stem for path in (ROOT / "tests" / "unit").glob("test_state_*.c"))
 
 
-def run(program, dsn):
+def run(program, dsn, variant="asan"):
     """Runs a program on both engines; returns the names of its tests that passed."""
-    if not (FOLDER / program).exists():
-        subprocess.run([ROOT / "tools" / "build", "asan"], check=True)
+    path = ROOT / f"build-{variant}" / "tests" / "unit" / program
+    if not path.exists():
+        subprocess.run([ROOT / "tools" / "build", variant], check=True)
     done = subprocess.run(
-        [FOLDER / program],
+        [path],
         cwd=ROOT,
         env={**os.environ, "DUCTSTREAM_TEST_POSTGRES_DSN": dsn},
         capture_output=True,
@@ -44,6 +44,11 @@ def test_both_engines_pass_the_same_list(program, english_database):
     on_sqlite = [name.removeprefix("sqlite_") for name in passed if name.startswith("sqlite_")]
     on_postgres = [name.removeprefix("postgres_") for name in passed if name.startswith("postgres_")]
     assert on_sqlite and on_sqlite == on_postgres
+
+
+@pytest.mark.long
+def test_threads_share_connections_without_a_race(database):
+    run("test_state_open", database.dsn, "tsan")
 
 
 @pytest.mark.parametrize("mode", CommitProxy.MODES)
