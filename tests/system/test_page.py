@@ -208,7 +208,8 @@ ORDERS_TO_STREAM = {
             "type": "ENDPOINT_TYPE_POSTGRES",
             "options": {"slot": "orders", "publication": "orders", "publication_tables": "public.orders"},
         },
-        "destinations": [{"name": "orders", "type": "ENDPOINT_TYPE_PGSTREAM", "options": {"format": "json"}}],
+        "destinations": [{"name": "orders", "type": "ENDPOINT_TYPE_PGSTREAM", "options": {}}],
+        "wire_format": "WIRE_FORMAT_JSON",
     },
     "start_immediately": True,
 }
