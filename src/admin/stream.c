@@ -211,7 +211,7 @@ const struct cli_command *const admin_stream_commands[] = {
 		      "Lists messages that were given out as often as their group allows.", &dead_command),
 	ADMIN_COMMAND("stream redrive", " --stream S --group G [--ids 1,2,3]", "try those again",
 		      "Puts dead letters back, with their attempts counted anew.", &redrive_command),
-	ADMIN_COMMAND("stream drop-dead", " --stream S --group G (--ids 1,2 | --all)", "remove those", "Removes dead letters.",
+	ADMIN_COMMAND("stream drop-dead", " --stream S --group G (--ids 1 | --all)", "remove those", "Removes dead letters.",
 		      &drop_command),
 	NULL,
 };
