@@ -2,6 +2,7 @@
 
 import subprocess
 
+import psycopg
 import pytest
 
 from lib.child import popen
@@ -36,12 +37,15 @@ def shop(database, server, request, tmp_path):
         INSERT INTO measurements VALUES (1, 0.5), (2, 'NaN')"""
     )
     catalog = server.database(database.name + "_catalog")
+    streams = server.database(database.name + "_streams")
     yield {
+        "DUCTSTREAM_STREAM_DSN": streams.dsn,
         "DUCTSTREAM_SOURCE_DSN": database.dsn,
         "DUCTSTREAM_CATALOG_DSN": catalog.dsn,
         "DUCTSTREAM_LAKE": str(tmp_path),
     }
     catalog.drop()
+    streams.drop()
 
 
 def command(environment, *words):
@@ -98,7 +102,7 @@ def test_example(flow, shop, database):
     code, out, err = command(shop, "run", str(flow), "--until-caught-up")
     assert code == 0, err
 
-    if flow.stem in STREAMS:
+    if flow.stem in (*STREAMS, "postgres-to-pgstream"):
         change(database)
         code, out, err = command(shop, "run", str(flow), "--until-caught-up")
         assert code == 0, err
@@ -108,6 +112,10 @@ def test_example(flow, shop, database):
         assert code == 0, err
     elif flow.stem == "postgres-snapshot-only":
         assert database.query("SELECT slot_name FROM pg_replication_slots WHERE database = current_database()") == []
+
+    if flow.stem == "postgres-to-pgstream":
+        check_stream(shop["DUCTSTREAM_STREAM_DSN"])
+        return
 
     lake = open_lake(flow, shop)
     try:
@@ -123,5 +131,14 @@ def test_example(flow, shop, database):
         lake.close()
 
 
+def check_stream(dsn):
+    with psycopg.connect(dsn) as connection:
+        rows = connection.execute("SELECT id, operation, table_name FROM ductstream.stream_events ORDER BY id").fetchall()
+    assert [row[0] for row in rows] == list(range(1, 114))
+    assert {row[1] for row in rows[:108]} == {"load"}
+    changes = [("insert", "orders"), ("update", "orders"), ("delete", "orders"), ("insert", "events"), ("insert", "measurements_1")]
+    assert [row[1:] for row in rows[108:]] == changes
+
+
 def test_every_example_is_expected():
-    assert {path.stem for path in FLOWS} == {*COPIED, "postgres-without-snapshot", "postgres-selected-tables"}
+    assert {path.stem for path in FLOWS} == {*COPIED, "postgres-to-pgstream", "postgres-without-snapshot", "postgres-selected-tables"}
