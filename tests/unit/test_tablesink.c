@@ -8,6 +8,7 @@
 
 #include "destination/tablesink.h"
 
+#include <stdio.h>
 #include <string.h>
 
 enum { ID, BODY, COLUMNS };
