@@ -7,6 +7,7 @@ import pytest
 
 from lib.child import popen
 from lib.compare import assert_same
+from lib.duck_tables import DuckTables
 from lib.lake import OfficialLake
 from lib.paths import ROOT, program
 
@@ -17,6 +18,7 @@ COPIED = {
     "postgres-snapshot-only": ["public.orders", "public.customers", "public.events"],
     "postgres-append-only": ["public.orders", "public.customers", "public.events"],
     "postgres-partitioned-root": ["public.orders", "public.measurements"],
+    "postgres-to-duckdb": ["public.orders", "public.customers", "public.events", "public.measurements_1"],
 }
 STREAMS = set(COPIED) - {"postgres-snapshot-only"}
 
@@ -61,6 +63,8 @@ def command(environment, *words):
 
 
 def open_lake(flow, environment):
+    if "to-duckdb" in flow.stem:
+        return DuckTables(f"{environment['DUCTSTREAM_LAKE']}/warehouse.duckdb")
     catalog = f"sqlite:{environment['DUCTSTREAM_LAKE']}/catalog.sqlite"
     if "postgres-catalog" in flow.stem:
         catalog = f"postgres:{environment['DUCTSTREAM_CATALOG_DSN']}"
