@@ -383,7 +383,7 @@ static const struct api_method methods[] = {
 	{"PauseFlow", API_OPERATOR, 0, flow_pause},
 	{"ResumeFlow", API_OPERATOR, 0, flow_resume},
 	{"GetFlow", API_VIEWER, API_QUICK, get},
-	{"ListFlows", API_VIEWER, API_QUICK, list},
+	{"ListFlows", API_VIEWER, 0, list},
 	{"DeleteFlow", API_ADMIN, 0, flow_delete},
 	{"CleanupFlow", API_ADMIN, 0, flow_cleanup},
 	{"ListReplicationSlots", API_OPERATOR, 0, flow_list_slots},
