@@ -15,6 +15,7 @@ GENERATED = {
 }
 GENERATED["docs/reference/service.md"] = ["ductstream", "options", "service", "--markdown"]
 GENERATED["docs/reference/roles.md"] = ["ductstream", "roles", "--markdown"]
+GENERATED["docs/reference/openapi.json"] = ["ductstream", "openapi"]
 
 
 def output(command):
