@@ -21,7 +21,8 @@ enum api_code flow_has_worker(struct api_call *call, const char *id, bool *ret, 
 	return rc < 0 ? api_failed(call, &err) : API_OK;
 }
 
-static enum api_code move(struct api_call *call, const char *id, enum state_flow_state from, enum state_flow_state to, const char *verb)
+static enum api_code move(struct api_call *call, const char *id, enum state_flow_state from, enum state_flow_state to,
+			  const char *verb)
 {
 	const struct state_actor actor = api_actor(call);
 	char reason[160];
@@ -122,7 +123,8 @@ enum api_code flow_pause_and_wait(struct api_call *call, const char *id)
 		if (atomic_load(call->cancelled))
 			return api_fail(call, API_CANCELLED, "the caller went away while flow \"%s\" was ending", id);
 		if (duct_mono_us() > until)
-			return api_fail(call, API_UNAVAILABLE, "flow \"%s\" is paused, and its worker %s has not ended yet", id, holder);
+			return api_fail(call, API_UNAVAILABLE, "flow \"%s\" is paused, and its worker %s has not ended yet", id,
+					holder);
 		struct pollfd fd = {.fd = call->stop_fd, .events = POLLIN};
 		(void)poll(&fd, 1, LOOK_MS); /* EINTR: looks a little earlier */
 	}
@@ -151,10 +153,11 @@ enum api_code flow_run_once(struct api_call *call, const void *data, void *respo
 	if (code)
 		return code;
 	if (call->api->dispatch == API_DISPATCH_NONE)
-		return api_fail(call, API_FAILED_PRECONDITION,
-				"DUCTSTREAM_DISPATCH is none: this server runs no flows; run `ductstream-worker -flow-id %s -max-empty-reads 1`, or "
-				"set it to local or dbos",
-				id);
+		return api_fail(
+			call, API_FAILED_PRECONDITION,
+			"DUCTSTREAM_DISPATCH is none: this server runs no flows; run `ductstream-worker -flow-id %s -max-empty-reads 1`, or "
+			"set it to local or dbos",
+			id);
 	if (now != STATE_FLOW_RUNNING)
 		return api_fail(call, API_FAILED_PRECONDITION, "flow \"%s\" is %s: only a running flow is polled", id,
 				state_flow_state_name(now));
