@@ -294,15 +294,20 @@ void rpc_run(struct rpc *rpc)
 
 static void run_elsewhere(void *arg)
 {
-	rpc_run(arg);
-	rpc_unref(arg);
+	struct rpc *rpc = arg;
+	struct api_grpc *grpc = rpc->grpc;
+	rpc_run(rpc);
+	rpc_unref(rpc);
+	atomic_fetch_sub(&grpc->busy, 1);
 }
 
 static bool give(struct rpc *rpc)
 {
 	atomic_fetch_add(&rpc->refs, 1);
+	atomic_fetch_add(&rpc->grpc->busy, 1);
 	if (api_pool_give(rpc->grpc->pool, run_elsewhere, rpc, rpc->has_thread))
 		return true;
+	atomic_fetch_sub(&rpc->grpc->busy, 1);
 	atomic_fetch_sub(&rpc->refs, 1);
 	return false;
 }

@@ -88,13 +88,14 @@ struct api_grpc {
 	int64_t next_tick_us, next_look_us;
 	int64_t slow_until_us; /* quick methods go to the workers meanwhile: the state was slow */
 	int64_t cancel_at_us, leave_at_us;
-	bool draining, cancelled_all, stuck;
+	bool draining, cancelled_all, is_down, stuck;
 	struct rpc_tag down;
 
 	atomic_bool stopping, woken;
 	int drain_ms;
 
 	struct api_pool *pool;
+	atomic_int busy; /* calls that workers have */
 };
 
 enum { RPC_PATIENCE_US = 60 * 1000000 };

@@ -68,6 +68,14 @@ static void take(struct api_grpc *grpc, const grpc_event *event)
 		rpc_take(tag->rpc, tag->event, event->success);
 		return;
 	}
+	grpc->is_down = true;
+}
+
+/* Once all calls are over, and no worker has one any more: after that nothing may be begun on the queue. */
+static void close_queue(struct api_grpc *grpc)
+{
+	if (!grpc->is_down || !grpc->core || atomic_load(&grpc->busy) > 0)
+		return;
 	grpc_server_destroy(grpc->core);
 	grpc->core = NULL;
 	grpc_completion_queue_shutdown(grpc->cq);
@@ -87,6 +95,7 @@ static void *serve(void *arg)
 		int64_t now = duct_mono_us();
 		if (now >= grpc->next_tick_us && grpc->core)
 			tick(grpc, now);
+		close_queue(grpc);
 		if (grpc->stuck)
 			return NULL;
 	}
@@ -152,10 +161,11 @@ static int bind_all(struct api_grpc *grpc, struct api_listen *listen, struct duc
 
 /* ---- start and stop */
 
-/* What goes wrong on one connection is for whoever looks into it. */
+/* What goes wrong on one connection is for whoever looks into it. The library ends the process after a broken rule of its own. */
 static void library_line(gpr_log_func_args *args)
 {
-	log_debug(NULL, "grpc", LOG_STR("message", args->message));
+	bool fatal = strncmp(args->message, "assertion failed", 16) == 0;
+	DUCT_LOG(NULL, fatal ? DUCT_ERROR : DUCT_DEBUG, "grpc", LOG_STR("message", args->message));
 }
 
 static grpc_arg number(const char *key, int value)
@@ -225,8 +235,10 @@ static void give_up(struct api_grpc *grpc)
 		grpc_event event;
 		grpc_server_shutdown_and_notify(grpc->core, grpc->cq, &grpc->down);
 		while ((event = grpc_completion_queue_next(grpc->cq, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL)).type !=
-		       GRPC_QUEUE_SHUTDOWN)
+		       GRPC_QUEUE_SHUTDOWN) {
 			take(grpc, &event);
+			close_queue(grpc);
+		}
 	}
 	(void)api_pool_stop(grpc->pool, 1000); /* its threads have nothing to do */
 	free_all(grpc);

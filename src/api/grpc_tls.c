@@ -135,8 +135,9 @@ static int read_all(struct grpc_tls *tls, struct duct_error *err)
 static grpc_ssl_server_certificate_config *library_form(struct grpc_tls *tls)
 {
 	grpc_ssl_pem_key_cert_pair pair = {tls->files[KEY].text.data, tls->files[CERT].text.data};
-	grpc_ssl_server_certificate_config *made =
-		grpc_ssl_server_certificate_config_create(tls->files[CA].path ? tls->files[CA].text.data : NULL, &pair, 1);
+	/* The library wants authorities also where clients show no certificate; they are used for nothing then. */
+	const char *authorities = tls->files[tls->files[CA].path ? CA : CERT].text.data;
+	grpc_ssl_server_certificate_config *made = grpc_ssl_server_certificate_config_create(authorities, &pair, 1);
 	forget(&tls->files[KEY]);
 	return made;
 }

@@ -451,7 +451,7 @@ def test_other_hosts_need_protection(tmp_path, address):
     assert code == 2
     assert "is reached by other machines, and has no TLS and no tokens" in text
     assert "set DUCTSTREAM_TLS_CERT_FILE and DUCTSTREAM_TLS_KEY_FILE, and DUCTSTREAM_TOKENS_FILE" in text
-    assert text.count("\n") == 0
+    assert "listening" not in text
 
 
 def test_a_second_server_on_the_port_is_refused(start, tmp_path):
@@ -515,7 +515,7 @@ def test_a_stop_has_a_bound(start):
         working = callable_.future(request(page_token="wait:60000"), timeout=90)
         waits(server)
         began = time.monotonic()
-        assert server.stop(timeout_s=30) == 0
+        assert server.stop(timeout_s=30) == 0, server.text
         assert 8 < time.monotonic() - began < 20
         assert working.exception(timeout=5).code() in (Code.CANCELLED, Code.UNAVAILABLE)
 

@@ -127,4 +127,4 @@ def test_nothing_of_ours_stands_where_the_original_has_something(api):
 
 
 # What we added to messages of the original.
-OURS = set()
+OURS = {"FlowConfig.max_memory", "FlowConfig.give_up_after"}
