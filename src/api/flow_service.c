@@ -359,13 +359,15 @@ static char *make_token(struct duct_arena *arena, const char *id)
 static Ductstream__V1__Flow *listed(struct api_call *call, const struct state_flow *flow)
 {
 	Ductstream__V1__Flow *to = duct_arena_alloc(call->arena, sizeof *to);
-	struct duct_error err;
-	AUTO_STORED struct flow_stored stored = {.flow = *flow, .definition = definition_parse(flow->definition, &err)};
-	if (!stored.definition || definition_reveal(stored.definition, flow->id, call->api->state, &err)) {
-		flow_stored_done(&stored);
-		stored.definition = json_object();
+	AUTO_STORED struct flow_stored stored = {.flow = *flow};
+	if (flow_shown_get(call->api->shown, call->arena, flow, to))
+		return to;
+	if (open_stored(call, &stored) == API_OK) {
+		show(call, &stored, to);
+		return to;
 	}
-	show(call, &stored, to);
+	AUTO_JSON json_t *nothing = json_object();
+	flow_text_show(to, flow, nothing, call->arena);
 	return to;
 }
 

@@ -4,7 +4,7 @@
 #include "api/dispatch.h"
 #include "api/flow_internal.h"
 #include "base/clock.h"
-#include "state/runs.h"
+#include "run/service.h"
 
 enum { WORKER_ENDS_WITHIN_MS = 60000, LOOK_MS = 200 };
 
@@ -134,12 +134,8 @@ enum api_code flow_pause_and_wait(struct api_call *call, const char *id)
 static enum api_code enqueue(struct api_call *call, const char *id)
 {
 	const struct state_actor actor = api_actor(call);
-	struct state_run made;
 	struct duct_error err;
-	char key[96];
-	snprintf(key, sizeof key, "flow-once/%.63s", id);
-	const struct state_run run = {.kind = "flow-once", .key = key, .flow_id = id, .input = "{\"max_empty_reads\":1}"};
-	int rc = state_run_submit(call->api->state, call->arena, &run, &actor, &made, &err);
+	int rc = run_service_flow_once(call->api->runs, call->api->state, id, &actor, &err);
 	return rc < 0 ? api_failed(call, &err) : API_OK;
 }
 

@@ -181,6 +181,20 @@ def test_a_reference_is_stored_as_it_is(service):
     assert code == "FAILED_PRECONDITION" and "environment" in message
 
 
+def test_without_the_key_a_list_still_lists(tmp_path):
+    flow = a_flow("sealed")
+    with Service(tmp_path, SECRET_KEY="ab" * 32) as service:
+        service.call("CreateFlow", flow=flow)
+    with Service(tmp_path, SECRET_KEY="cd" * 32) as service:
+        (listed,) = service.call("ListFlows").flows
+        assert listed.id == "sealed" and not listed.source.options
+        code, message = service.fails("GetFlow", flow_id="sealed")
+        assert code in ("INVALID_ARGUMENT", "FAILED_PRECONDITION") and "key" in message and SECRET not in message
+        assert service.fails("UpdateFlow", flow=flow)[0] == code
+    with Service(tmp_path, SECRET_KEY="ab" * 32) as service:
+        assert service.call("GetFlow", flow_id="sealed").source.options["slot"] == "sealed"
+
+
 # --- states
 
 
