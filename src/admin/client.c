@@ -290,9 +290,9 @@ static int fail_unavailable(const struct admin_target *target, const char *detai
 {
 	const char *refused = strstr(details, "Connection refused"), *to = target->endpoint;
 	bool handshake = strcasestr(details, "handshake") || strcasestr(details, "ssl") || strstr(details, "Peer name");
-	if (target->tls && strstr(details, "WRONG_VERSION_NUMBER"))
+	if (target->tls && strcasestr(details, "wrong version number"))
 		return duct_fail(err, DUCT_CONFIG, "the server at \"%.100s\" does not speak TLS: leave --tls away", to);
-	if (target->tls && strstr(details, "CERTIFICATE_VERIFY_FAILED"))
+	if (target->tls && strcasestr(details, "certificate verify failed"))
 		return duct_fail(
 			err, DUCT_CONFIG,
 			"the certificate of \"%.100s\" is expired, of another name, or signed by nobody known: name its authority "
