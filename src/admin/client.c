@@ -365,8 +365,10 @@ int admin_client_call(struct admin_client *client, const char *method, const voi
 		return duct_fail(err, DUCT_CANCELLED, "stopped");
 	grpc_metadata_array_init(&c.initial);
 	grpc_metadata_array_init(&c.trailing);
-	c.call = grpc_channel_create_call(client->channel, NULL, GRPC_PROPAGATE_DEFAULTS, client->queue,
-					  grpc_slice_from_static_string(method), NULL, deadline, NULL);
+	/* The connection keeps the path for its header compression, longer than the call. */
+	grpc_slice path = grpc_slice_from_copied_string(method);
+	c.call = grpc_channel_create_call(client->channel, NULL, GRPC_PROPAGATE_DEFAULTS, client->queue, path, NULL, deadline, NULL);
+	grpc_slice_unref(path);
 	start_all(&c, request, n);
 	ask_for_answer(&c);
 	int rc = run(&c, take, arg, err);

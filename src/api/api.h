@@ -11,6 +11,7 @@ struct api {
 	const struct duct_log *log;
 	struct state *state;
 	struct checkpoints *checkpoints;
+	struct api_streams *streams; /* streams.h */
 	struct run_service *runs; /* executor, scheduler: run/service.h; NULL: not started */
 	struct api_health *health;
 	struct flow_shown *shown; /* flows as they were shown, flow_shown.h; NULL: none are kept */

@@ -10,6 +10,7 @@
 #include "api/flow_shown.h"
 #include "api/grpc_server.h"
 #include "api/http_server.h"
+#include "api/streams.h"
 #include "base/mem.h"
 #include "run/service.h"
 
@@ -118,6 +119,7 @@ static void fill_api(struct server *server)
 		.log = server->ctx->log,
 		.health = &server->health,
 		.shown = flow_shown_new(),
+		.streams = api_streams_new(server->ctx->log),
 		.dispatch = set->dispatch,
 		.wire_format = service_wire_format(set),
 		.wire_enforce = set->wire_enforce,
@@ -185,6 +187,7 @@ static bool stop(struct server *server)
 		log_warn(server->ctx->log, "a method did not end in time, and is cut off");
 		return false;
 	}
+	api_streams_free(server->api.streams);
 	checkpoints_close(server->api.checkpoints);
 	state_close(server->api.state);
 	flow_shown_free(server->api.shown);
