@@ -22,6 +22,8 @@
  * and of src/destination/ducklake:
  *   flush-written     files of inlined rows are durable, on a thread of their own; commits go on meanwhile
  *   window-settled    a part of a large transaction was written aside, more of it comes
+ * and of src/run:
+ *   run-taken-over    a sql run's number is in the target database, its first transaction has not begun
  */
 void duct_kill_point(const char *name);
 
