@@ -193,10 +193,43 @@ int ducklake_resolve(struct ducklake *d, bool newer, struct duct_error *err)
 	return rc;
 }
 
+/* What a table's rows are found by is known when the flow has met it: staged rows of others cannot be taken over now. */
+static int find_unmet(struct ducklake *d, struct duct_error *err)
+{
+	size_t nrelations, nfiles = 0;
+	const struct lake_relation *relations = lake_relations(d->lake, &nrelations);
+	for (size_t i = 0; i < nrelations && !nfiles; i++) {
+		const struct lake_relation *r = &relations[i];
+		const struct duct_relation rel = {.schema = r->source_schema, .name = r->source_name};
+		struct duct_arena arena = {0};
+		struct lake_file *files;
+		char *schema, *name;
+		if (mirror_find(d, r->source_oid) || mirror_state_is(r->state, MIRROR_GONE, NULL))
+			continue;
+		duct_arena_init(&arena);
+		staging_name(d, &rel, &schema, &name);
+		const struct lake_table *table = lake_find_table(d->lake, schema, name);
+		int rc = table ? lake_list_files(d->lake, table->id, &arena, &files, &nfiles, err) : 0;
+		free(schema);
+		free(name);
+		duct_arena_done(&arena);
+		if (rc < 0)
+			return rc;
+		if (nfiles)
+			return duct_fail(
+				err, DUCT_CONFIG,
+				"rows of \"%s\".\"%s\" are staged, and this run has not met the table: have them taken over by the "
+				"run that copies it, or copy it with batch_resolution append",
+				r->source_schema, r->source_name);
+	}
+	return 0;
+}
+
 int ducklake_resolve_staging(void *dest, struct duct_error *err)
 {
 	struct ducklake *d = dest;
 	if (d->opened_us || d->load)
 		return duct_fail(err, DUCT_FATAL, "staged rows cannot be taken over inside an open group");
-	return ducklake_resolve(d, true, err);
+	int rc = ducklake_resolve(d, true, err);
+	return rc < 0 ? rc : find_unmet(d, err);
 }
