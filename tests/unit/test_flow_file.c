@@ -254,7 +254,7 @@ static void refuses_with_the_whole_sentence(void **state)
 		{HEAD TAIL "config: {max_memory: 1KB}\n",
 		 "flow.yaml:8: config: option \"max_memory\": \"1KB\" is outside 16MiB..1TiB"},
 		{HEAD TAIL "config: {ack_policy: primry}\n",
-		 "flow.yaml:8: config: option \"ack_policy\": \"primry\" is not one of all, primary"},
+		 "flow.yaml:8: config: option \"ack_policy\": \"primry\" is not one of all, primary: did you mean \"primary\"?"},
 	};
 	for (size_t i = 0; i < DUCT_LEN(cases); i++) {
 		struct flow_file *flow = NULL;
@@ -315,7 +315,7 @@ static void finds_everything(void **state)
 		"flow.yaml:7: destination \"l\": unknown option \"catlog\": did you mean \"catalog\"?",
 		"flow.yaml: destination \"l\": option \"catalog\" is required: catalog",
 		"flow.yaml:8: parallelism \"0\" is outside 1..256",
-		"flow.yaml:9: config: option \"ack_policy\": \"primry\" is not one of all, primary",
+		"flow.yaml:9: config: option \"ack_policy\": \"primry\" is not one of all, primary: did you mean \"primary\"?",
 	};
 	static const char *const by_path[] = {
 		NULL,
@@ -328,7 +328,7 @@ static void finds_everything(void **state)
 		"flow.destinations[1].options.catlog: unknown option \"catlog\": did you mean \"catalog\"?",
 		"flow.destinations[1].options.catalog: option \"catalog\" is required: catalog",
 		"flow.parallelism: parallelism \"0\" is outside 1..256",
-		"flow.config.ack_policy: \"primry\" is not one of all, primary",
+		"flow.config.ack_policy: \"primry\" is not one of all, primary: did you mean \"primary\"?",
 	};
 	for (int paths = 0; paths < 2; paths++) {
 		AUTO_FINDINGS struct duct_findings findings = {0};
