@@ -18,7 +18,7 @@ LAYERS = [
     ["base"],
     ["record", "options"],
     ["wire", "pg", "net", "duck", "parquet"],
-    ["lake", "state"],
+    ["lake", "state", "stream"],
     ["source", "destination"],
     ["flow"],
     ["run", "govern", "platform", "worker"],

@@ -44,6 +44,7 @@ struct http_request {
 	struct http_match match;
 	struct duct_buf body;
 	bool too_large;
+	bool torn;	/* nobody knows where it ends */
 	char allow[64]; /* of a 405 */
 	int64_t begun_us;
 

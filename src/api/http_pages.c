@@ -3,6 +3,7 @@
 
 #include "api/http_internal.h"
 #include "api/metrics.h"
+#include "api/openapi.h"
 
 static int fill_healthz(struct api_http *http, struct duct_buf *to)
 {

@@ -291,7 +291,7 @@ static enum MHD_Result queue(struct http_request *r, struct MHD_Response *respon
 		MHD_add_response_header(response, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer");
 	if (status == MHD_HTTP_METHOD_NOT_ALLOWED)
 		MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, r->allow);
-	if (atomic_load(&r->http->draining))
+	if (atomic_load(&r->http->draining) || r->torn)
 		MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
 	enum MHD_Result done = MHD_queue_response(r->connection, (unsigned)status, response);
 	MHD_destroy_response(response);
@@ -433,6 +433,26 @@ static bool check_timeout(struct http_request *r)
 	return true;
 }
 
+static enum MHD_Result count_header(void *cls, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+	(void)kind;
+	(void)value;
+	*(int *)cls +=
+		strcasecmp(name, MHD_HTTP_HEADER_CONTENT_LENGTH) == 0 || strcasecmp(name, MHD_HTTP_HEADER_TRANSFER_ENCODING) == 0;
+	return MHD_YES;
+}
+
+/* Where a request ends must be said once: a proxy in between could see another end than we do. */
+static bool check_length(struct http_request *r)
+{
+	int said = 0;
+	MHD_get_connection_values(r->connection, MHD_HEADER_KIND, count_header, &said);
+	r->torn = said > 1;
+	if (r->torn)
+		refuse(r, API_INVALID_ARGUMENT, "the length of the body is said more than once");
+	return !r->torn;
+}
+
 static bool check_body(struct http_request *r)
 {
 	char message[100];
@@ -466,6 +486,8 @@ static void examine(struct http_request *r, const char *verb)
 		.send = send_line,
 		.transport = r,
 	};
+	if (!check_length(r))
+		return;
 	const char *foreign = http_refuse_foreign(r);
 	if (atomic_load(&r->http->draining))
 		refuse(r, API_UNAVAILABLE, "the server is shutting down");

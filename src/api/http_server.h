@@ -3,7 +3,6 @@
 
 #include "api/auth.h"
 #include "api/listen.h"
-#include "base/buf.h"
 
 /*
  * The HTTP listener, on libmicrohttpd: the methods of api_services as JSON (paths: http_routes.h, JSON: json.h), /metrics, /openapi.json,
@@ -41,8 +40,5 @@ int api_http_port(const struct api_http *http);
 /* Takes no more requests, ends those that stream, lets the others end for drain_ms, cancels them then, and frees everything. False: a method
  * did not return in time; nothing is freed, and the process has to end. Accepts NULL. */
 bool api_http_stop(struct api_http *http, int drain_ms);
-
-/* The API in the form of OpenAPI 3.1, made from the descriptors and the comments in the .proto files. */
-void api_openapi(struct duct_buf *to, const struct api_service *const *services);
 
 #endif

@@ -1,11 +1,12 @@
 /* The API as OpenAPI 3.1: paths from http_resources and the services, schemas from the descriptors, descriptions from the .proto files. */
+#include "api/openapi.h"
+
 #include <google/protobuf/timestamp.pb-c.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "api/comments.h"
 #include "api/http_routes.h"
-#include "api/http_server.h"
 #include "api/json.h"
 
 struct writer {
@@ -334,3 +335,21 @@ void api_openapi(struct duct_buf *to, const struct api_service *const *services)
 	api_routes_free(w.routes);
 	api_comments_free(w.comments);
 }
+
+static int run(int argc, char **argv, struct duct_error *err)
+{
+	AUTO_BUF struct duct_buf to = {0};
+	int rc = cli_flags_parse(argc, argv, (const struct cli_flag[]){{0}}, NULL, 0, 0, "", err);
+	if (rc < 0)
+		return rc;
+	api_openapi(&to, api_services);
+	return cli_print(&to, err);
+}
+
+const struct cli_command api_openapi_command = {
+	.name = "openapi",
+	.usage = "openapi",
+	.summary = "the HTTP API as an OpenAPI document",
+	.help = "Prints the HTTP API of this program in the form of OpenAPI 3.1, as the server gives it\nat /openapi.json.",
+	.run = run,
+};

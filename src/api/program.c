@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "api/openapi.h"
 #include "api/roles.h"
 #include "api/server.h"
 #include "cli/cli.h"
@@ -56,13 +57,14 @@ static int serve_main(void)
 static void list_commands(const struct cli_command **to, size_t most)
 {
 	size_t n = 0;
-	while (cli_ductstream.commands[n] && n + 2 < most) {
+	while (cli_ductstream.commands[n] && n + 3 < most) {
 		to[n] = cli_ductstream.commands[n];
 		n++;
 	}
-	to[n] = to[n - 1];
-	to[n - 1] = &api_roles_command;
-	to[n + 1] = NULL;
+	to[n + 1] = to[n - 1];
+	to[n - 1] = &api_openapi_command;
+	to[n] = &api_roles_command;
+	to[n + 2] = NULL;
 }
 
 int api_main(int argc, char **argv)

@@ -7,8 +7,10 @@
 
 #include "api/api.h"
 #include "api/dispatch.h"
+#include "api/flow_shown.h"
 #include "api/grpc_server.h"
 #include "api/http_server.h"
+#include "api/streams.h"
 #include "base/mem.h"
 #include "run/service.h"
 
@@ -116,6 +118,8 @@ static void fill_api(struct server *server)
 	server->api = (struct api){
 		.log = server->ctx->log,
 		.health = &server->health,
+		.shown = flow_shown_new(),
+		.streams = api_streams_new(server->ctx->log),
 		.dispatch = set->dispatch,
 		.wire_format = service_wire_format(set),
 		.wire_enforce = set->wire_enforce,
@@ -183,8 +187,10 @@ static bool stop(struct server *server)
 		log_warn(server->ctx->log, "a method did not end in time, and is cut off");
 		return false;
 	}
+	api_streams_free(server->api.streams);
 	checkpoints_close(server->api.checkpoints);
 	state_close(server->api.state);
+	flow_shown_free(server->api.shown);
 	api_auth_free(server->auth);
 	duct_arena_done(&server->arena);
 	return true;

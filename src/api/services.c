@@ -4,6 +4,7 @@ const struct api_service *const api_services[] = {
 	&api_flow_service,
 	&api_ddl_service,
 	&api_checkpoint_service,
+	&api_stream_service,
 	&api_run_service,
 	&api_schedule_service,
 	NULL,

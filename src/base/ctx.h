@@ -27,6 +27,12 @@ struct duct_ctx {
 	atomic_bool *stop;
 	int stop_fd;
 	struct duct_ownership *ownership; /* NULL: every open takes over, whoever was there before */
+	const char *destination;	  /* name of the destination in its flow; NULL: not one, or not known */
+	/* Which wire format its flow and the service ask for, for destinations that have one; NULL: they do not say. */
+	struct duct_wire_wish {
+		const char *flow, *service;
+		bool enforce;
+	} wire;
 };
 
 static inline bool duct_ctx_stopped(const struct duct_ctx *ctx)

@@ -22,6 +22,10 @@
  * and of src/destination/ducklake:
  *   flush-written     files of inlined rows are durable, on a thread of their own; commits go on meanwhile
  *   window-settled    a part of a large transaction was written aside, more of it comes
+ * and of src/destination/duckdb:
+ *   duckdb-statement  a table's rows were deleted, the new ones are not inserted
+ *   duckdb-applied    everything is in the transaction, which is not committed
+ *   duckdb-committed  the transaction is durable, nobody was told
  * and of src/run:
  *   run-taken-over    a sql run's number is in the target database, its first transaction has not begun
  */

@@ -62,21 +62,34 @@ static int probe_all(struct report *r, const struct flow_spec *spec, const struc
 	rc = end_part(r, rc, err);
 	for (size_t i = 0; i < spec->ndestinations && !rc; i++) {
 		const struct flow_destination *d = &spec->destinations[i];
+		struct duct_ctx its = *ctx;
+		its.destination = d->name;
+		its.wire = flow_wire_wish(spec);
 		begin_part(r, "destination", d->name, d->ops->name);
-		rc = d->ops->probe ? d->ops->probe(d->config, ctx, on_finding, r, err) : 0;
+		rc = d->ops->probe ? d->ops->probe(d->config, &its, on_finding, r, err) : 0;
 		rc = end_part(r, rc, err);
 	}
 	return rc;
 }
 
+static bool uses_wire_format(const struct flow_spec *spec)
+{
+	for (size_t i = 0; i < spec->ndestinations; i++)
+		for (const struct duct_opt *o = spec->destinations[i].ops->opts; o->name; o++)
+			if (strcmp(o->name, "format") == 0)
+				return true;
+	return false;
+}
+
 /* What a flow file may say for the sake of other programs that read it. */
 static int look_at_file(struct report *r, const struct flow_file *flow, const char *path, struct duct_error *err)
 {
-	if (!flow->wire_format && flow->parallelism <= 1)
+	bool unused = flow->wire_format && !uses_wire_format(&flow->spec);
+	if (!unused && flow->parallelism <= 1)
 		return 0;
 	begin_part(r, "flow", flow->spec.name, path);
-	if (flow->wire_format)
-		on_finding(r, DUCT_FINDING_WARN, "wire_format is accepted, and nothing uses it: rows do not leave the process",
+	if (unused)
+		on_finding(r, DUCT_FINDING_WARN, "wire_format is accepted, and no destination of this flow uses it",
 			   "leave it out");
 	if (flow->parallelism > 1)
 		on_finding(r, DUCT_FINDING_WARN,

@@ -75,6 +75,10 @@ struct duct_destination_ops {
 			    struct duct_commit_result *ret, struct duct_error *err);
 	void (*load_abort)(void *dest);
 
+	/* May be NULL. What copies have left in staging tables goes into the tables, as the destination's options say, in one commit of its
+	 * own. Nothing is open. */
+	int (*resolve_staging)(void *dest, struct duct_error *err);
+
 	/*
 	 * Adds changes to the open group; whole source transactions or parts of one. Takes ownership of changes, also on
 	 * failure. When it returns an error the group is lost (abort) and the flow resumes from resume().

@@ -16,11 +16,16 @@
 	X(bind_get_extra_info) \
 	X(bind_get_parameter) \
 	X(bind_set_bind_data) \
+	X(bind_set_cardinality) \
 	X(bind_set_error) \
 	X(close) \
 	X(connect) \
 	X(create_config) \
+	X(create_decimal_type) \
+	X(create_list_type) \
 	X(create_logical_type) \
+	X(create_map_type) \
+	X(create_struct_type) \
 	X(create_table_function) \
 	X(data_chunk_get_size) \
 	X(data_chunk_get_vector) \
@@ -43,6 +48,9 @@
 	X(init_set_max_threads) \
 	X(library_version) \
 	X(list_vector_get_child) \
+	X(list_vector_get_size) \
+	X(list_vector_reserve) \
+	X(list_vector_set_size) \
 	X(open_ext) \
 	X(pending_error) \
 	X(pending_prepared_streaming) \
@@ -52,6 +60,7 @@
 	X(register_table_function) \
 	X(result_error) \
 	X(result_error_type) \
+	X(rows_changed) \
 	X(set_config) \
 	X(string_t_data) \
 	X(string_t_length) \
@@ -81,11 +90,16 @@ extern struct duck_api duck_api;
 #define duckdb_bind_get_extra_info duck_api.bind_get_extra_info
 #define duckdb_bind_get_parameter duck_api.bind_get_parameter
 #define duckdb_bind_set_bind_data duck_api.bind_set_bind_data
+#define duckdb_bind_set_cardinality duck_api.bind_set_cardinality
 #define duckdb_bind_set_error duck_api.bind_set_error
 #define duckdb_close duck_api.close
 #define duckdb_connect duck_api.connect
 #define duckdb_create_config duck_api.create_config
+#define duckdb_create_decimal_type duck_api.create_decimal_type
+#define duckdb_create_list_type duck_api.create_list_type
 #define duckdb_create_logical_type duck_api.create_logical_type
+#define duckdb_create_map_type duck_api.create_map_type
+#define duckdb_create_struct_type duck_api.create_struct_type
 #define duckdb_create_table_function duck_api.create_table_function
 #define duckdb_data_chunk_get_size duck_api.data_chunk_get_size
 #define duckdb_data_chunk_get_vector duck_api.data_chunk_get_vector
@@ -108,6 +122,9 @@ extern struct duck_api duck_api;
 #define duckdb_init_set_max_threads duck_api.init_set_max_threads
 #define duckdb_library_version duck_api.library_version
 #define duckdb_list_vector_get_child duck_api.list_vector_get_child
+#define duckdb_list_vector_get_size duck_api.list_vector_get_size
+#define duckdb_list_vector_reserve duck_api.list_vector_reserve
+#define duckdb_list_vector_set_size duck_api.list_vector_set_size
 #define duckdb_open_ext duck_api.open_ext
 #define duckdb_pending_error duck_api.pending_error
 #define duckdb_pending_prepared_streaming duck_api.pending_prepared_streaming
@@ -117,6 +134,7 @@ extern struct duck_api duck_api;
 #define duckdb_register_table_function duck_api.register_table_function
 #define duckdb_result_error duck_api.result_error
 #define duckdb_result_error_type duck_api.result_error_type
+#define duckdb_rows_changed duck_api.rows_changed
 #define duckdb_set_config duck_api.set_config
 #define duckdb_string_t_data duck_api.string_t_data
 #define duckdb_string_t_length duck_api.string_t_length

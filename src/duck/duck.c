@@ -10,6 +10,7 @@
 enum { MAX_FEEDS = 256 };
 
 struct duck_db {
+	char *path;				      /* NULL: in memory */
 	pthread_mutex_t lock;			      /* around the opening of db */
 	duckdb_database db;			      /* NULL until a statement needs it */
 	_Atomic(struct duck_feed *) feeds[MAX_FEEDS]; /* by id: SQL text never holds an address */
@@ -83,10 +84,13 @@ static void feed_bind(duckdb_bind_info info)
 		return;
 	}
 	for (int i = 0; i < feed->ncolumns; i++) {
-		duckdb_logical_type type = duckdb_create_logical_type(feed->types[i]);
+		duckdb_logical_type type = feed->logical ? feed->logical[i] : duckdb_create_logical_type(feed->types[i]);
 		duckdb_bind_add_result_column(info, feed->names[i], type);
-		duckdb_destroy_logical_type(&type);
+		if (!feed->logical)
+			duckdb_destroy_logical_type(&type);
 	}
+	if (feed->rows)
+		duckdb_bind_set_cardinality(info, feed->rows, true);
 	duckdb_bind_set_bind_data(info, feed, NULL);
 }
 
@@ -157,14 +161,27 @@ static int set_option(duckdb_config config, const char *name, const char *value,
 	return 0;
 }
 
-static int configure(duckdb_config config, struct duct_error *err)
+static int configure(duckdb_config config, bool in_memory, struct duct_error *err)
 {
 	int r = set_option(config, "threads", "1", err); /* every statement runs on its caller */
 	r = r ? r : set_option(config, "preserve_insertion_order", "true", err);
 	r = r ? r : set_option(config, "autoinstall_known_extensions", "false", err);
 	r = r ? r : set_option(config, "autoload_known_extensions", "false", err);
-	/* Without a folder nothing is spilled: DuckDB's own choice would be in the working folder. */
-	return r ? r : set_option(config, "temp_directory", "", err);
+	/* Without a folder nothing is spilled: DuckDB's own choice would be in the working folder. Of a file it is beside it. */
+	return r || !in_memory ? r : set_option(config, "temp_directory", "", err);
+}
+
+static int cannot_open(const struct duck_db *db, const char *message, struct duct_error *err)
+{
+	message = message ? message : "no message";
+	if (!db->path)
+		return duct_fail(err, DUCT_FATAL, "duckdb: cannot open a database in memory: %s", message);
+	if (strstr(message, "Conflicting lock") || strstr(message, "Could not set lock"))
+		return duct_fail(err, DUCT_RETRY, "duckdb: another process has \"%s\" open: only one can at a time", db->path);
+	(void)fail_with(err, DUCKDB_ERROR_INVALID, message);
+	if (err)
+		err->class = DUCT_CONFIG;
+	return -(int)DUCT_CONFIG;
 }
 
 static int open_instance(struct duck_db *db, struct duct_error *err)
@@ -176,10 +193,10 @@ static int open_instance(struct duck_db *db, struct duct_error *err)
 		return r;
 	if (duckdb_create_config(&config) == DuckDBError)
 		return duct_fail(err, DUCT_FATAL, "duckdb: cannot make a configuration");
-	r = configure(config, err);
-	if (!r && duckdb_open_ext(NULL, &db->db, config, &message) == DuckDBError) {
+	r = configure(config, !db->path, err);
+	if (!r && duckdb_open_ext(db->path, &db->db, config, &message) == DuckDBError) {
 		db->db = NULL;
-		r = duct_fail(err, DUCT_FATAL, "duckdb: cannot open a database in memory: %s", message ? message : "no message");
+		r = cannot_open(db, message, err);
 	}
 	duckdb_free(message);
 	duckdb_destroy_config(&config);
@@ -201,7 +218,7 @@ static int connected(struct duck_conn *conn, struct duct_error *err)
 		return r;
 	if (duckdb_connect(db->db, &conn->conn) == DuckDBError) {
 		conn->conn = NULL;
-		return duct_fail(err, DUCT_RETRY, "duckdb: cannot connect to the database in memory");
+		return duct_fail(err, DUCT_RETRY, "duckdb: cannot connect to the database");
 	}
 	r = duck_exec(conn, "SET TimeZone = 'UTC'", err);
 	if (r)
@@ -216,6 +233,13 @@ struct duck_db *duck_open(void)
 	return db;
 }
 
+struct duck_db *duck_open_file(const char *path)
+{
+	struct duck_db *db = duck_open();
+	db->path = duct_xstrdup(path);
+	return db;
+}
+
 void duck_close(struct duck_db *db)
 {
 	if (!db)
@@ -223,6 +247,7 @@ void duck_close(struct duck_db *db)
 	if (db->db)
 		duckdb_close(&db->db);
 	pthread_mutex_destroy(&db->lock);
+	free(db->path);
 	free(db);
 }
 
@@ -243,13 +268,21 @@ void duck_disconnect(struct duck_conn *conn)
 	free(conn);
 }
 
-int duck_exec(struct duck_conn *conn, const char *sql, struct duct_error *err)
+int duck_change(struct duck_conn *conn, const char *sql, uint64_t *ret_rows, struct duct_error *err)
 {
 	duckdb_result result;
 	int r = duck_query(conn, sql, &result, err);
-	if (!r)
-		duckdb_destroy_result(&result);
-	return r;
+	if (r)
+		return r;
+	*ret_rows = duckdb_rows_changed(&result);
+	duckdb_destroy_result(&result);
+	return 0;
+}
+
+int duck_exec(struct duck_conn *conn, const char *sql, struct duct_error *err)
+{
+	uint64_t ignored;
+	return duck_change(conn, sql, &ignored, err);
 }
 
 int duck_query(struct duck_conn *conn, const char *sql, duckdb_result *ret, struct duct_error *err)

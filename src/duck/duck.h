@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 /*
- * An in-process DuckDB (libduckdb 1.5.5) without extensions, used to read Parquet and to cast texts. One `duck_db` may serve
+ * An in-process DuckDB (libduckdb 1.5.5) without extensions: in memory, to read Parquet and to cast texts, or a database file. One `duck_db` may serve
  * many threads; a `duck_conn` belongs to one thread at a time.
  */
 struct duck_db;
@@ -15,13 +15,18 @@ struct duck_conn;
 
 /* The first statement opens the library and the instance behind it, which takes some 40 ms of CPU and MiB: most flows need none. */
 struct duck_db *duck_open(void);
+/* The same over a database file, which is made when there is none and belongs to this process until duck_close(). The first statement
+ * fails with RETRY when another process has it, with CONFIG when it cannot be opened. */
+struct duck_db *duck_open_file(const char *path);
 void duck_close(struct duck_db *db); /* accepts NULL; all connections must be closed */
 
 struct duck_conn *duck_connect(struct duck_db *db); /* connected by its first statement, which fails where that fails */
 void duck_disconnect(struct duck_conn *conn);	    /* accepts NULL */
 
-/* Runs a statement without result. Errors: DATA for conversion, RETRY for I/O, else FATAL. */
+/* Runs a statement without result. Errors: DATA for conversion, RETRY for I/O, else FATAL. duck_change() also says how many rows an
+ * INSERT, UPDATE or DELETE has changed. */
 int duck_exec(struct duck_conn *conn, const char *sql, struct duct_error *err);
+int duck_change(struct duck_conn *conn, const char *sql, uint64_t *ret_rows, struct duct_error *err);
 
 /* Runs a statement and gives its result, which the caller destroys (on success only); chunks by duckdb_fetch_chunk().
  * duck_query() holds the whole result in memory. duck_stream() produces it while it is fetched: after a NULL chunk
@@ -41,7 +46,9 @@ int duck_result_error(struct duck_conn *conn, duckdb_result *result, struct duct
 struct duck_feed {
 	int ncolumns;
 	const char *const *names;
-	const duckdb_type *types;
+	const duckdb_type *types;	    /* or, for other types than scalars, */
+	const duckdb_logical_type *logical; /* these */
+	uint64_t rows;			    /* how many there will be; 0: not known */
 	int (*fill)(void *arg, duckdb_data_chunk chunk, struct duct_error *err);
 	void *arg;
 	/* of duck.c */

@@ -316,6 +316,17 @@ static uint64_t seed(const void *salt)
 	return (uint64_t)duct_wall_us() ^ (uint64_t)getpid() << 40 ^ (uint64_t)(uintptr_t)salt;
 }
 
+struct duct_wire_wish flow_wire_wish(const struct flow_spec *spec)
+{
+	const char *service = getenv("DUCTSTREAM_WIRE_FORMAT"), *enforce = getenv("DUCTSTREAM_WIRE_ENFORCE");
+	bool none = !service || !*service || strcmp(service, "none") == 0;
+	return (struct duct_wire_wish){
+		.flow = spec->wire_format,
+		.service = none ? NULL : service,
+		.enforce = !enforce || !*enforce || strchr("1tTyY", *enforce) || strcmp(enforce, "on") == 0,
+	};
+}
+
 int flow_run(const struct flow_spec *spec, const struct flow_options *options, const struct duct_ctx *ctx, struct duct_error *err)
 {
 	int rc = check_spec(spec, err);
@@ -349,6 +360,8 @@ int flow_run(const struct flow_spec *spec, const struct flow_options *options, c
 	e.dest_ctx.stop = &e.dest_stop.set;
 	e.dest_ctx.stop_fd = e.dest_stop.fd;
 	e.dest_ctx.ownership = &e.ownership;
+	e.dest_ctx.destination = spec->destinations[0].name;
+	e.dest_ctx.wire = flow_wire_wish(spec);
 	rc = supervised_run(&e, err);
 out:
 	flow_signal_done(&e.source_stop);

@@ -19,7 +19,11 @@ struct flow_spec {
 	const void *source_config;
 	const struct flow_destination *destinations;
 	size_t ndestinations;
+	const char *wire_format; /* NULL when not given */
 };
+
+/* What its destinations are told about wire formats: the flow's, and the service's (DUCTSTREAM_WIRE_FORMAT, _ENFORCE). */
+struct duct_wire_wish flow_wire_wish(const struct flow_spec *spec);
 
 enum flow_output {
 	FLOW_OUTPUT_AUTO, /* stderr: a live display on a terminal, a line every few seconds otherwise */

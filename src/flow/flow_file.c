@@ -423,7 +423,7 @@ static void load_extras(struct load *l, const struct flow_node *root)
 		const char *const *known = wire_formats;
 		while (*known && strcmp(*known, n->text) != 0)
 			known++;
-		l->flow->wire_format = n->text;
+		l->flow->wire_format = l->flow->spec.wire_format = n->text;
 		if (!*known)
 			found(l, &bare_place, "wire_format", n->line,
 			      "wire_format \"%.100s\" is none of arrow, parquet, avro, proto, json", n->text);

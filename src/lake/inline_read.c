@@ -6,6 +6,7 @@
 
 #include "base/hex.h"
 #include "base/order.h"
+#include "duck/types.h"
 #include "lake/lake.h"
 #include "lake/parquet_internal.h"
 #include "record/format.h"
@@ -186,7 +187,7 @@ static int cast_texts(struct reading *r, struct duct_error *err)
 		snprintf(texts[i], sizeof texts[i], "c%d", i);
 		names[i] = texts[i];
 		duct_buf_printf(&list, "%sCAST(c%d AS ", i ? ", " : "", i);
-		lake_sql_type(&list, type);
+		duck_sql_type(&list, type);
 		duct_buf_putc(&list, ')');
 		i++;
 	}

@@ -15,11 +15,6 @@ enum {
 #define LAKE_ROW_ID_NAME "_ducklake_internal_row_id"
 #define LAKE_SNAPSHOT_ID_NAME "_ducklake_internal_snapshot_id"
 
-/* --- parquet_type.c --- */
-
-/* A type as SQL: `DECIMAL(9,2)[]`. */
-void lake_sql_type(struct duct_buf *to, const struct duct_type *type);
-
 /* --- parquet_rows.c --- */
 
 /* Rows of one batch that follow each other in the file. */
@@ -57,7 +52,7 @@ void lake_rows_done(struct lake_rows_taker *t);
 
 /* --- parquet_take.c: chunks to batches --- */
 
-/* Appends the n first values of the vector, whose type is lake_sql_type(v->type); keep: rows wanted, NULL: all. */
+/* Appends the n first values of the vector, whose type is duck_sql_type(v->type); keep: rows wanted, NULL: all. */
 void lake_take_vector(struct duct_batch *batch, struct duct_vector *v, duckdb_vector vector, idx_t n, const bool *keep);
 
 /* --- parquet_read.c --- */

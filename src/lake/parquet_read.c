@@ -7,6 +7,7 @@
 #include "lake/parquet_internal.h"
 
 #include "base/mem.h"
+#include "duck/types.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -122,7 +123,7 @@ static void schema_entry(struct duct_buf *to, int64_t field_id, const char *name
 			 const char *initial_default)
 {
 	struct duct_buf text AUTO_BUF = {0};
-	lake_sql_type(&text, type);
+	duck_sql_type(&text, type);
 	duct_buf_printf(to, "%" PRId64 ": {name: '%s', type: ", field_id, name);
 	duct_buf_sql_literal(to, text.data);
 	duct_buf_puts(to, ", default_value: ");

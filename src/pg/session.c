@@ -404,6 +404,15 @@ int pg_query(struct pg_session *s, const char *sql, int nparams, const char *con
 	return collect(s, sql, ret, err);
 }
 
+int pg_query_binary(struct pg_session *s, const char *sql, int nparams, const char *const *params, PGresult **ret,
+		    struct duct_error *err)
+{
+	assert(!s->replication);
+	if (!PQsendQueryParams(s->conn, sql, nparams, NULL, params, NULL, NULL, 1))
+		return pg_fail(err, s, NULL, "query");
+	return collect(s, sql, ret, err);
+}
+
 int64_t pg_get_i64(const PGresult *res, int row, int column)
 {
 	return PQgetisnull(res, row, column) ? 0 : strtoll(PQgetvalue(res, row, column), NULL, 10);

@@ -56,6 +56,10 @@ int pg_execf(struct pg_session *session, PGresult **ret, struct duct_error *err,
 int pg_query(struct pg_session *session, const char *sql, int nparams, const char *const *params, PGresult **ret,
 	     struct duct_error *err) DUCT_CHECKED;
 
+/* The same with results in binary. */
+int pg_query_binary(struct pg_session *session, const char *sql, int nparams, const char *const *params, PGresult **ret,
+		    struct duct_error *err) DUCT_CHECKED;
+
 /* Waits until the socket is readable (or also writable when libpq has output pending), the stop, or the time-out. 1
  * ready, 0 timed out, -CANCELLED, -RETRY. timeout_ms -1: no limit. */
 int pg_wait(struct pg_session *session, int timeout_ms, struct duct_error *err) DUCT_CHECKED;

@@ -5,6 +5,7 @@
  * because DuckDB's own spelling (NULL) cannot be read back by it.
  */
 #include "record/format_internal.h"
+#include "record/nested.h"
 
 #include <strings.h>
 
@@ -34,17 +35,6 @@ static void put_quoted(struct duct_buf *to, const char *s, size_t n)
 	duct_buf_putc(to, '\'');
 }
 
-/* Takes one value of `type` out of the nested encoding. */
-static struct duct_cell read_cell(struct duct_reader *r, const struct duct_type *type)
-{
-	uint32_t len = duct_type_width(type);
-	if (!len) {
-		const char *p = duct_read_bytes(r, 4);
-		len = p ? DUCT_LOAD(uint32_t, p) : 0;
-	}
-	return (struct duct_cell){duct_read_bytes(r, len), len};
-}
-
 static void format_scalar(struct duct_buf *to, const struct duct_type *type, struct duct_cell cell)
 {
 	struct duct_buf text AUTO_BUF = {0};
@@ -68,25 +58,13 @@ static void format_child(struct duct_buf *to, const struct duct_type *type, stru
 		format_scalar(to, type, cell);
 }
 
-/* A child that may be absent. */
-static struct duct_cell read_optional(struct duct_reader *r, const struct duct_type *type)
-{
-	return duct_read_u8(r) ? read_cell(r, type) : (struct duct_cell){NULL, 0};
-}
-
-static uint32_t read_count(struct duct_reader *r)
-{
-	const char *p = duct_read_bytes(r, 4);
-	return p ? DUCT_LOAD(uint32_t, p) : 0;
-}
-
 static void format_list(struct duct_buf *to, const struct duct_type *child, struct duct_reader *r)
 {
-	uint32_t n = read_count(r);
+	uint32_t n = duct_nested_count(r);
 	duct_buf_putc(to, '[');
 	for (uint32_t i = 0; i < n && !r->bad; i++) {
 		duct_buf_puts(to, i ? ", " : "");
-		struct duct_cell cell = read_optional(r, child);
+		struct duct_cell cell = duct_nested_optional(r, child);
 		if (child->kind != DUCT_JSON)
 			format_child(to, child, cell);
 		else if (cell.data)
@@ -105,20 +83,20 @@ static void format_struct(struct duct_buf *to, const struct duct_type *type, str
 		duct_buf_puts(to, i ? ", " : "");
 		put_quoted(to, child->name, strlen(child->name));
 		duct_buf_puts(to, ": ");
-		format_child(to, child, read_optional(r, child));
+		format_child(to, child, duct_nested_optional(r, child));
 	}
 	duct_buf_putc(to, '}');
 }
 
 static void format_map(struct duct_buf *to, const struct duct_type *type, struct duct_reader *r)
 {
-	uint32_t n = read_count(r);
+	uint32_t n = duct_nested_count(r);
 	duct_buf_putc(to, '{');
 	for (uint32_t i = 0; i < n && !r->bad; i++) {
 		duct_buf_puts(to, i ? ", " : "");
-		format_child(to, &type->children[0], read_cell(r, &type->children[0]));
+		format_child(to, &type->children[0], duct_nested_value(r, &type->children[0]));
 		duct_buf_putc(to, '=');
-		format_child(to, &type->children[1], read_optional(r, &type->children[1]));
+		format_child(to, &type->children[1], duct_nested_optional(r, &type->children[1]));
 	}
 	duct_buf_putc(to, '}');
 }

@@ -56,6 +56,7 @@ struct duct_relation {
 	int nlive, ndropped;
 	bool unseen;	/* other columns than before, which the source's catalog did not show yet: which is which is a guess */
 	bool may_lack;	/* rows may be missing at the destination without anything being wrong: they could not be stored */
+	bool upsert;	/* an inserted row may find one of its key at the destination, whose place it takes */
 	bool synthetic; /* no table of the source, but rows that it makes itself; they are only appended, and a copy adds to
 			 * those that are there */
 };

@@ -4,7 +4,7 @@
  *   FlowService.GetFlow        quick; id "missing", "internal": fails; "big:N": a name of N bytes; "slow:MS": takes that long;
  *                              else the flow's name is the caller's
  *   FlowService.ListFlows      on a worker; page_token "wait:MS" waits that long or until it is cancelled
- *   FlowService.CreateFlow     on a worker, admins only; gives the flow back
+ *   FlowService.CreateFlow     on a worker, admins only; gives the flow back; id "slow:MS": takes that long, whatever happens
  *   StreamService.Pull         waits max_messages ms for messages that never come, operators only
  *   RunService.WatchRun        a run every 10 ms, after_seq of them (0: for ever); id "big": of 1 MB each
  *
@@ -81,6 +81,8 @@ static enum api_code create_flow(struct api_call *call, const void *request, voi
 	const Ductstream__V1__CreateFlowRequest *in = request;
 	if (!in->flow)
 		return api_fail(call, API_INVALID_ARGUMENT, "flow: is missing");
+	if (strncmp(in->flow->id, "slow:", 5) == 0)
+		(void)poll(NULL, 0, atoi(in->flow->id + 5));
 	*(Ductstream__V1__Flow *)response = *in->flow;
 	return API_OK;
 }

@@ -52,9 +52,9 @@ def flow_file(folder, source=None, destination=None, **top):
 
 
 def test_help_fits_a_screen():
-    code, overview, _ = ductstream()
+    code, overview, _ = ductstream("help")
     assert code == EXIT_DONE
-    assert overview == ductstream("help")[1] == ductstream("--help")[1] == ductstream("-h")[1]
+    assert overview == ductstream("--help")[1] == ductstream("-h")[1]
     for name in COMMANDS:
         assert f"\n  {name} " in overview
         code, text, _ = ductstream("help", *name.split())

@@ -2,13 +2,14 @@
 the real server with all its services."""
 
 import re
+import subprocess
 
 import grpc
 import pytest
 
-from lib.api import ROLES, TOKENS, Client, Server, driver, reflected_methods, tokens_file
+from lib.api import ROLES, TOKENS, Client, Server, driver, free_port, grpcurl, reflected_methods, tokens_file
 from lib.certificates import Authority
-from lib.paths import ROOT
+from lib.paths import ROOT, program
 from lib.wait import wait_until
 
 FLOWS = "ductstream.v1.FlowService"
@@ -252,3 +253,29 @@ def _code_of_an_empty_call(client, method, streams):
     except grpc.RpcError as error:
         return error.code()
     return Code.OK
+
+
+# --- documentation ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", ["server", "security"])
+def test_the_commands_of_the_documentation_work(tmp_path, page):
+    """The shell blocks of docs/server.md and docs/security.md, as they are but for the ports."""
+    if grpcurl() is None:
+        pytest.skip("no grpcurl (tools/setup --servers)")
+    blocks = re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs" / f"{page}.md").read_text(), re.MULTILINE | re.DOTALL)
+    script = "\n".join(blocks).replace("8443", str(free_port()))
+    if "8080" in script:
+        port = free_port()
+        script = f"export DUCTSTREAM_GRPC_LISTEN=:{port} DUCTSTREAM_HTTP_LISTEN=off\n" + script.replace("8080", str(port))
+    environment = {"HOME": str(tmp_path), "PATH": f"{program().parent}:{grpcurl().parent}:/usr/bin:/bin"}
+    done = subprocess.run(
+        ["bash", "-c", f"{script}\nlast=$?; kill %1; wait %1 && exit $last"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "FlowService" in done.stdout if page == "server" else "{}" in done.stdout

@@ -153,9 +153,10 @@ def test_deadlines_are_kept(server, client, headers):
 
 def test_a_deadline_is_kept_by_a_method_that_does_not_look_at_it(client):
     begun = time.monotonic()
-    answer = client.post("/v1/FlowService/CreateFlow", {"flow": {"id": "x"}}, headers={"X-Timeout": "0"})
-    assert answer.error == (504, "DEADLINE_EXCEEDED") or answer.status == 200
-    assert time.monotonic() - begun < 5
+    answer = client.post("/v1/FlowService/CreateFlow", {"flow": {"id": "slow:8000"}}, headers={"X-Timeout": "0.2"})
+    assert answer.error == (504, "DEADLINE_EXCEEDED")
+    assert client.get("/v1/flows/a").status == 200  # on the same connection
+    assert time.monotonic() - begun < 6
 
 
 def test_a_client_that_leaves_ends_its_call(server):
@@ -344,6 +345,17 @@ def test_openapi_is_valid_and_served(client):
     assert set(served.json["components"]["securitySchemes"]) == set(committed["components"]["securitySchemes"])
 
 
+def test_the_table_of_paths_is_what_there_is():
+    """docs/http.md against docs/reference/openapi.json, which tests/generated.py keeps true."""
+    api = json.loads((ROOT / "docs" / "reference" / "openapi.json").read_text())
+    shape = lambda path: re.sub(r"\{[^}]*\}", "{}", path)  # noqa: E731
+    served = {(verb.upper(), shape(path)) for path, verbs in api["paths"].items() for verb in verbs if "Service/" not in path}
+    pages = {("GET", f"/{name}") for name in ("healthz", "readyz", "metrics", "openapi.json")}
+    rows = re.findall(r"^\| (GET|POST|PUT|DELETE) \| `([^`]+)` \| (\w+)/(\w+) \|$", (ROOT / "docs" / "http.md").read_text(), re.MULTILINE)
+    assert {(verb, shape(path)) for verb, path, _, _ in rows} | pages == served
+    assert {f"/v1/{service}/{method}" for *_, service, method in rows} <= set(api["paths"])
+
+
 # --- rude clients --------------------------------------------------------------------------------------------------
 
 
@@ -421,7 +433,8 @@ HEAD = b"GET /v1/flows/a HTTP/1.1\r\nHost: localhost\r\n"
 def test_malformed_requests_end_with_an_error_and_the_server_goes_on(start, data):
     server = start(HTTP_REQUEST_TIMEOUT="1s")
     answer = raw(server.http, data)
-    assert not answer or not answer.startswith(b"HTTP/1.1 5"), answer
+    status = re.match(rb"HTTP/1\.[01] (\d+) ", answer)
+    assert not answer or int(status[1]) in {200, 400, 403, 404, 405, 411, 413, 414, 431, 501, 505}, answer
     with Http(server.http) as client:
         assert client.get("/v1/flows/a").status == 200
     assert server.stop() == 0, server.text

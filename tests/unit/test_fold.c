@@ -3,7 +3,7 @@
  * change by itself (DESIGN D2 rule 8). Keyed tables with key changes and unsent values, bags, truncates, several windows.
  */
 #include "base/mem.h"
-#include "destination/ducklake/fold.h"
+#include "destination/fold.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 #include <unistd.h>
 
+#include "duck/types.h"
 #include "lake/parquet_internal.h"
 #include "record/format.h"
 #include "random_values.h"
@@ -520,7 +521,7 @@ static void nested_read_by_duckdb(void **state)
 		}
 		duct_batch_seal(batch);
 		duct_buf_puts(&sql, "SELECT coalesce((try_cast(c1 AS ");
-		lake_sql_type(&sql, &types[0]);
+		duck_sql_type(&sql, &types[0]);
 		duct_buf_puts(&sql, ") IS NOT DISTINCT FROM c0)::VARCHAR, 'NULL') FROM read_parquet('%s')");
 		run_duck(conn, batch, sql.data, is_true);
 		duct_batch_unref(batch);

@@ -1,6 +1,6 @@
 /*
  * Columns of a mirror: brought from what the lake has to what a relation version says, inside the open transaction. See
- * ducklake.h; which column is which is bind.c's.
+ * ducklake.h; which column is which is destination/bind.h's.
  */
 #include "destination/ducklake/ducklake.h"
 
@@ -27,13 +27,15 @@ static const struct lake_column *lake_column(struct lake_txn_table *t, int64_t c
 
 int64_t *mirror_column_ids(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, int16_t **ret_attnums)
 {
-	AUTO_FREE const struct lake_column **types = duct_xcalloc(m->ncolumns + 1, sizeof *types);
+	AUTO_FREE struct bind_column *have = duct_xcalloc(m->ncolumns + 1, sizeof *have);
 	AUTO_FREE int *places = duct_xcalloc((size_t)rel->ncolumns + 1, sizeof *places);
 	int16_t *attnums = duct_xcalloc((size_t)rel->ncolumns + 1, sizeof *attnums);
 	int64_t *ids = duct_xcalloc((size_t)rel->ncolumns + 1, sizeof *ids);
-	for (size_t i = 0; i < m->ncolumns; i++)
-		types[i] = lake_column(mirror_table(d, m), m->columns[i].column_id);
-	mirror_bind(m, rel, types, places, attnums);
+	for (size_t i = 0; i < m->ncolumns; i++) {
+		const struct lake_column *lc = lake_column(mirror_table(d, m), m->columns[i].column_id);
+		have[i] = (struct bind_column){m->columns[i].attnum, m->columns[i].name, lc ? &lc->type : NULL};
+	}
+	destination_bind(have, m->ncolumns, rel, places, attnums);
 	for (int i = 0; i < rel->ncolumns; i++)
 		ids[i] = places[i] >= 0 ? m->columns[places[i]].column_id : -1;
 	if (ret_attnums)

@@ -14,7 +14,7 @@ static int check_config(const void *config, struct duct_error *err)
 		return duct_fail(err, DUCT_CONFIG, "option \"catalog\" must begin with sqlite: or postgres:");
 	for (int i = 0; codecs[i]; i++)
 		if (strcasecmp(c->compression, codecs[i]) == 0)
-			return 0;
+			return tablesink_check(&c->sink, err);
 	const char *near = duct_nearest(c->compression, codecs);
 	return duct_fail(err, DUCT_CONFIG, "option \"compression\": \"%.40s\" is not a Parquet codec%s%s%s", c->compression,
 			 near ? ": did you mean \"" : "", near ? near : "", near ? "\"?" : "");
@@ -32,6 +32,7 @@ static void destination_close(void *dest)
 	mirrors_free(d);
 	lake_index_set_close(d->indexes);
 	lake_points_free(d->points);
+	tablesink_free(d->sink);
 	duck_disconnect(d->conn);
 	duck_close(d->db);
 	lake_close(d->lake);
@@ -128,6 +129,7 @@ static int destination_open(void **ret, const void *config, const struct duct_ct
 	d->config = config;
 	d->ctx = ctx;
 	d->points = lake_points_new();
+	d->sink = tablesink_new(&d->config->sink);
 	d->db = duck_open();
 	d->conn = duck_connect(d->db);
 	AUTO_FREE int64_t *moved = NULL;
@@ -170,8 +172,13 @@ static int destination_begin_copy(void *dest, const char *source_identity, struc
 
 static int destination_write(void *dest, struct duct_changes *changes, struct duct_error *err)
 {
-	int rc = group_write(dest, changes, err);
-	return rc < 0 ? group_give_up(dest, err) : 0;
+	struct ducklake *d = dest;
+	int rc = d->sink ? tablesink_changes(d->sink, &changes, err) : 0;
+	if (rc < 0)
+		duct_changes_free(changes);
+	else
+		rc = group_write(d, changes, err);
+	return rc < 0 ? group_give_up(d, err) : 0;
 }
 
 static struct duct_destination_pace destination_pace(void *dest)

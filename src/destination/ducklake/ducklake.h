@@ -1,8 +1,10 @@
 #ifndef DUCKLAKE_H
 #define DUCKLAKE_H
 
+#include "destination/bind.h"
 #include "destination/destination.h"
-#include "destination/ducklake/fold.h"
+#include "destination/fold.h"
+#include "destination/tablesink.h"
 #include "lake/positions.h"
 #include "duck/duck.h"
 #include "lake/catalog.h"
@@ -25,6 +27,7 @@ struct ducklake_config {
 	int64_t flush_interval_ms, flush_rows, flush_bytes, busy_timeout_ms, delete_file_rows, compression_level;
 	int64_t inline_rows, inline_flush_rows, inline_flush_bytes, inline_flush_age_ms;
 	int no_key, foreign_changes, on_drift;
+	struct tablesink_options sink;
 };
 extern const struct duct_opt ducklake_opts[];
 enum { NO_KEY_APPEND, NO_KEY_REFUSE };
@@ -133,6 +136,7 @@ struct ducklake {
 	struct duck_conn *conn;
 	struct lake_points *points; /* unsent values are read back with it */
 	struct lake_index_set *indexes;
+	struct tablesink *sink; /* NULL: tables are as at the source */
 	struct mirror *mirrors[MIRROR_BUCKETS], *resting[MIRROR_BUCKETS];
 	bool inlined_read;    /* what the catalog held of inlined rows when the flow opened is known */
 	uint32_t *known_oids; /* handed out by resume */
@@ -170,13 +174,8 @@ struct ducklake {
 	struct ducklake_load *load; /* a copy under way, else NULL */
 };
 
-/* bind.c: for each column of the relation its place in m->columns (-1: new) and the source's number of it (0: not
- * known). types: lake columns of m->columns, by place, NULL when the lake has one no longer. */
-void mirror_bind(const struct mirror *m, const struct duct_relation *rel, const struct lake_column *const *types, int *ret_columns,
-		 int16_t *ret_attnums);
-
 /* columns.c */
-/* Lake column ids of the relation's columns, -1 where it is new; malloc. Numbers (may be NULL) as in mirror_bind. */
+/* Lake column ids of the relation's columns, -1 where it is new; malloc. Numbers (may be NULL) as in destination_bind. */
 int64_t *mirror_column_ids(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, int16_t **ret_attnums);
 /* Plans what makes the lake's columns those of the relation; ids gets those of new ones. */
 int mirror_follow_columns(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, int64_t *ids,

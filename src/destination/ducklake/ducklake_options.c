@@ -19,6 +19,7 @@ const struct duct_opt ducklake_opts[] = {
 	    "create missing indexes on the catalog's statistics and file tables",
 	    .doc = "DuckLake catalogs have no indexes of their own; every client gains from these."),
 	OPT(C, schema, "schema", DUCT_OPT_STR, NULL, "lake schema for all tables (the source's schema when unset)"),
+	TABLESINK_OPTIONS(C),
 	OPT(C, flush_interval_ms, "flush_interval", DUCT_OPT_DURATION, NULL, "commit at most this often while changes keep coming",
 	    .max = 3600000,
 	    .doc = "Unset: 100ms on a Postgres catalog, 200ms on SQLite. After a quiet spell a change is committed at once. All "

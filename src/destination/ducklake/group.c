@@ -122,11 +122,22 @@ static int fold_lacking_row(struct folding *f, uint32_t row, struct duct_error *
 	return drift(f, row, "an inserted row is there already", err);
 }
 
+/* Where an inserted row, or one under a new key, may find a row of that key, it takes its place. */
+static void clear_place(struct folding *f, uint32_t row, struct hashes hashes)
+{
+	uint8_t op = f->batch->op[row];
+	bool moves = op == DUCT_UPDATE && (hashes.old.high != hashes.new.high || hashes.old.low != hashes.new.low);
+	if ((op == DUCT_INSERT || op == DUCT_READ || moves) && fold_is_live(f->m->fold, hashes.new))
+		(void)fold_delete(f->m->fold, hashes.new);
+}
+
 static int fold_keyed_row(struct folding *f, uint32_t row, struct duct_error *err)
 {
 	struct fold *fold = f->m->fold;
 	const struct hashes hashes = f->hashes[row % AHEAD];
 	enum fold_outcome outcome = FOLD_OK;
+	if (f->batch->relation->upsert)
+		clear_place(f, row, hashes);
 	switch ((enum duct_op)f->batch->op[row]) {
 	case DUCT_INSERT:
 	case DUCT_READ: outcome = fold_insert(fold, hashes.new, f->batch, row); break;

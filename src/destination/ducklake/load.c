@@ -111,7 +111,10 @@ int ducklake_load_begin(void *dest, struct duct_relation *const *relations, size
 	pthread_mutex_init(&load->lock, NULL);
 	d->load = load;
 	for (size_t i = 0; i < n; i++) {
-		int rc = add_load_table(d, relations[i], flags, &load->tables[load->ntables++], err);
+		struct duct_relation *rel = relations[i];
+		int rc = d->sink ? tablesink_relation(d->sink, rel, &rel, err) : 0;
+		if (rc == 0)
+			rc = add_load_table(d, rel, flags, &load->tables[load->ntables++], err);
 		if (rc < 0) {
 			ducklake_load_abort(d);
 			return rc;
@@ -260,8 +263,12 @@ int ducklake_loader_write(void *loader, const struct duct_batch *batch, struct d
 		rc = renew_finished(l->d->load, err);
 	if (rc < 0)
 		return rc;
-	struct duct_batch *ref = duct_batch_ref((struct duct_batch *)batch);
-	while ((rc = duct_queue_push(l->queue, ref, batch->arena.bytes, 1000)) == 0)
+	struct duct_batch *ref;
+	if (!l->d->sink)
+		ref = duct_batch_ref((struct duct_batch *)batch);
+	else if ((rc = tablesink_batch(l->d->sink, (struct duct_batch *)batch, &ref, err)) < 0)
+		return rc;
+	while ((rc = duct_queue_push(l->queue, ref, ref->arena.bytes, 1000)) == 0)
 		if (duct_ctx_stopped(l->d->ctx)) {
 			duct_batch_unref(ref);
 			return duct_fail(err, DUCT_CANCELLED, "stopped during the copy");

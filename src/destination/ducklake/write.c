@@ -68,7 +68,7 @@ static enum fold_prior find_prior(const struct mirror *m, const struct fold_slot
 static int resolve(struct ducklake *d, struct mirror *m, struct duct_error *err)
 {
 	struct fold *f = m->fold;
-	bool repair = m->incomplete || m->copy_again || m->rel->may_lack || d->config->on_drift == DRIFT_REPAIR;
+	bool repair = m->incomplete || m->copy_again || m->rel->may_lack || m->rel->upsert || d->config->on_drift == DRIFT_REPAIR;
 	for (size_t i = 0; i < f->nslots; i++) {
 		struct fold_slot *s = &f->slots[i];
 		if (m->index && i + LAKE_INDEX_AHEAD < f->nslots)

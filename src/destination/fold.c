@@ -1,5 +1,5 @@
 /* Folding of changes per key: see fold.h. */
-#include "destination/ducklake/fold.h"
+#include "destination/fold.h"
 
 #include "base/mem.h"
 
@@ -89,10 +89,15 @@ static void grow_table(struct fold *f)
 	}
 }
 
-/* First slot of the hash, -1 when there is none. */
-static int64_t lookup(struct fold *f, struct lake_key_hash hash)
+int64_t fold_find(struct fold *f, struct lake_key_hash hash)
 {
 	return f->table_size ? (int64_t)entry(f, hash)->slot - 1 : -1;
+}
+
+bool fold_is_live(struct fold *f, struct lake_key_hash hash)
+{
+	int64_t slot = fold_find(f, hash);
+	return slot >= 0 && f->slots[slot].live;
 }
 
 static size_t add_slot(struct fold *f, struct lake_key_hash hash, bool base_present)
@@ -154,7 +159,7 @@ static void hide(struct fold *f, size_t i)
 static enum fold_outcome insert_row(struct fold *f, struct lake_key_hash hash, const struct duct_batch *batch, uint32_t row,
 				    int32_t behind)
 {
-	int64_t i = f->bag ? -1 : lookup(f, hash);
+	int64_t i = f->bag ? -1 : fold_find(f, hash);
 	if (i >= 0 && f->slots[i].live)
 		return FOLD_DUPLICATE;
 	if (i < 0)
@@ -172,7 +177,7 @@ enum fold_outcome fold_insert(struct fold *f, struct lake_key_hash hash, const s
 static int64_t find_live(struct fold *f, struct lake_key_hash hash)
 {
 	uint32_t nth = 0;
-	int64_t i = lookup(f, hash);
+	int64_t i = fold_find(f, hash);
 	if (!f->bag && i >= 0)
 		return f->slots[i].live ? i : -1;
 	while (i >= 0) { /* bag: one of the equal rows of the group, newest first */

@@ -1,5 +1,5 @@
-#ifndef DUCKLAKE_FOLD_H
-#define DUCKLAKE_FOLD_H
+#ifndef DESTINATION_FOLD_H
+#define DESTINATION_FOLD_H
 
 #include "lake/index.h"
 #include "record/batch.h"
@@ -75,6 +75,9 @@ enum fold_outcome {
 
 /* Begins to fetch what a step with this hash will touch: some ten steps ahead. */
 void fold_prefetch(const struct fold *f, struct lake_key_hash hash);
+/* The slot of the key (a bag: the newest of its slots), -1: it has none; and whether the window has a live row of it. */
+int64_t fold_find(struct fold *f, struct lake_key_hash hash);
+bool fold_is_live(struct fold *f, struct lake_key_hash hash);
 enum fold_outcome fold_insert(struct fold *f, struct lake_key_hash hash, const struct duct_batch *batch, uint32_t row);
 enum fold_outcome fold_update(struct fold *f, struct lake_key_hash old_hash, struct lake_key_hash new_hash,
 			      const struct duct_batch *batch, uint32_t row);

@@ -1,0 +1,23 @@
+#ifndef DESTINATION_BIND_H
+#define DESTINATION_BIND_H
+
+#include "record/relation.h"
+
+/*
+ * Binding: which column of the destination each column of a relation version is. A version names its columns in the order of their
+ * numbers (attnum), but a stream does not say the numbers: the source adds those that its catalog has under the same name
+ * now, which may be later than the version. Here that is held against the columns that the destination has, which are earlier.
+ * Numbers are never used twice and rise from column to column; that settles what names alone do not.
+ * A column with a negative number is not the source's: it goes by its name only.
+ */
+struct bind_column {
+	int16_t attnum; /* 0 or less: it has none */
+	const char *name;
+	const struct duct_type *type; /* NULL: the destination has it no longer */
+};
+
+/* For each column of the relation its place in `have` (-1: new) and the source's number of it (0: not known). */
+void destination_bind(const struct bind_column *have, size_t n, const struct duct_relation *rel, int *ret_columns,
+		      int16_t *ret_attnums);
+
+#endif

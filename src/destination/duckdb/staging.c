@@ -1,0 +1,149 @@
+/*
+ * Copies that land beside the tables: batch_mode staging. At the end of a copy, in its transaction, staged rows go where batch_resolution
+ * says; with none they stay until resolve_staging is asked for. See duckdb.h.
+ */
+#include "destination/duckdb/duckdb.h"
+
+#include "duck/types.h"
+
+#include <string.h>
+
+bool dd_stages(const struct duckdb_dest *d, const struct dd_table *t)
+{
+	return d->config->batch_mode == DD_BATCH_STAGING && !(t->rel && t->rel->synthetic);
+}
+
+void dd_staging_name(struct duct_buf *to, const struct duckdb_dest *d, const struct dd_table *t)
+{
+	const struct duckdb_config *c = d->config;
+	AUTO_FREE char *name = duct_xasprintf("%s%s", t->name, c->staging_suffix);
+	dd_name(to, c->staging_schema ? c->staging_schema : t->schema, c->staging_table ? c->staging_table : name);
+}
+
+int dd_staging_create(struct duckdb_dest *d, const struct dd_table *t, struct duct_error *err)
+{
+	AUTO_BUF struct duct_buf sql = {0}, name = {0};
+	dd_staging_name(&name, d, t);
+	if (d->config->staging_schema) {
+		duct_buf_puts(&sql, "CREATE SCHEMA IF NOT EXISTS ");
+		duct_buf_sql_ident(&sql, d->config->staging_schema);
+		duct_buf_puts(&sql, "; ");
+	}
+	duct_buf_printf(&sql, "CREATE OR REPLACE TABLE %s AS FROM ", name.data);
+	dd_name(&sql, t->schema, t->name);
+	duct_buf_puts(&sql, " LIMIT 0");
+	return duck_exec(d->conn, sql.data, err);
+}
+
+static void put_names(struct duct_buf *to, const struct dd_table *t)
+{
+	for (size_t i = 0; i < t->ncolumns; i++) {
+		duct_buf_puts(to, i ? ", " : "");
+		duct_buf_sql_ident(to, t->columns[i].name);
+	}
+}
+
+/* ` WHERE [NOT ]EXISTS (...)`: rows of a with a row of the same key in `other`; nothing for tables without key. */
+static void put_same_key(struct duct_buf *to, const struct dd_table *t, const char *exists, const char *other)
+{
+	bool first = true;
+	for (size_t i = 0; i < t->ncolumns; i++) {
+		if (!t->columns[i].key)
+			continue;
+		if (first)
+			duct_buf_printf(to, " WHERE %s (FROM %s AS b WHERE ", exists, other);
+		duct_buf_puts(to, first ? "a." : " AND a.");
+		duct_buf_sql_ident(to, t->columns[i].name);
+		duct_buf_puts(to, " = b.");
+		duct_buf_sql_ident(to, t->columns[i].name);
+		first = false;
+	}
+	duct_buf_puts(to, first ? "" : ")");
+}
+
+static bool has_key(const struct dd_table *t)
+{
+	for (size_t i = 0; i < t->ncolumns; i++)
+		if (t->columns[i].key)
+			return true;
+	return false;
+}
+
+/* Staged rows of one table; `newer`: the table may have rows that are newer than staged ones of the same key. */
+static int resolve_table(struct duckdb_dest *d, struct dd_table *t, bool replace, bool newer, struct duct_error *err)
+{
+	AUTO_BUF struct duct_buf sql = {0}, staging = {0}, target = {0};
+	dd_staging_name(&staging, d, t);
+	dd_name(&target, t->schema, t->name);
+	if (replace) {
+		duct_buf_printf(&sql, "DELETE FROM %s; ", target.data);
+	} else if (has_key(t) && !newer) {
+		duct_buf_printf(&sql, "DELETE FROM %s AS a", target.data);
+		put_same_key(&sql, t, "EXISTS", staging.data);
+		duct_buf_puts(&sql, "; ");
+	}
+	duct_buf_printf(&sql, "INSERT INTO %s (", target.data);
+	put_names(&sql, t);
+	duct_buf_puts(&sql, ") SELECT ");
+	put_names(&sql, t);
+	duct_buf_printf(&sql, " FROM %s AS a", staging.data);
+	if (newer && !replace)
+		put_same_key(&sql, t, "NOT EXISTS", target.data);
+	duct_buf_printf(&sql, "; DROP TABLE %s", staging.data);
+	int rc = duck_exec(d->conn, sql.data, err);
+	if (rc)
+		return duct_wrap(err, "staging table %s", staging.data);
+	t->incomplete = false;
+	t->changed = true;
+	return 0;
+}
+
+static int is_staged(struct duckdb_dest *d, const struct dd_table *t, bool *ret, struct duct_error *err)
+{
+	const struct duckdb_config *c = d->config;
+	AUTO_FREE char *name = duct_xasprintf("%s%s", t->name, c->staging_suffix);
+	return dd_exists(d, c->staging_schema ? c->staging_schema : t->schema, c->staging_table ? c->staging_table : name, ret,
+			 err);
+}
+
+int dd_staging_finish(struct duckdb_dest *d, struct duct_error *err)
+{
+	int rc = 0;
+	for (size_t i = 0; i < d->ntables && rc == 0; i++) {
+		struct dd_table *t = d->tables[i];
+		bool staged = false;
+		if (!t->rel || !dd_stages(d, t) || t->gone)
+			continue;
+		rc = is_staged(d, t, &staged, err);
+		if (rc || !staged)
+			continue;
+		if (d->config->batch_resolution != DD_RESOLVE_NONE)
+			rc = resolve_table(d, t, d->config->batch_resolution == DD_RESOLVE_REPLACE, false, err);
+		else
+			t->incomplete = t->changed = true;
+	}
+	return rc;
+}
+
+int dd_staging_resolve(void *dest, struct duct_error *err)
+{
+	struct duckdb_dest *d = dest;
+	if (d->opened_us || d->loading)
+		return duct_fail(err, DUCT_FATAL, "staged rows cannot be taken over inside an open group");
+	int rc = dd_begin(d, err);
+	for (size_t i = 0; i < d->ntables && rc == 0; i++) {
+		struct dd_table *t = d->tables[i];
+		bool staged = false;
+		if (!t->gone)
+			rc = is_staged(d, t, &staged, err);
+		if (rc == 0 && staged)
+			rc = resolve_table(d, t, d->config->batch_resolution == DD_RESOLVE_REPLACE, true, err);
+	}
+	if (rc == 0)
+		rc = dd_commit(d, d->checkpoint.state, &d->checkpoint.pos, d->checkpoint.source_identity, err);
+	if (rc) {
+		dd_rollback(d);
+		dd_tables_free(d);
+	}
+	return rc;
+}

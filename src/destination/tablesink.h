@@ -1,0 +1,66 @@
+#ifndef DESTINATION_TABLESINK_H
+#define DESTINATION_TABLESINK_H
+
+#include "options/options.h"
+#include "record/batch.h"
+
+/*
+ * What tables may get beside the source's own columns, and what becomes of updates and deletes on the way: options that all
+ * destinations of tables share, and one transform of batches that stands in front of a destination. docs/table-options.md says what they
+ * mean. Without them nothing is made and nothing is copied.
+ *
+ * A destination has `struct tablesink_options sink` in its config, TABLESINK_OPTIONS in its table of options, calls tablesink_check() in its
+ * check, tablesink_new() when it opens, and passes relations, batches and changes through here before it looks at them.
+ */
+struct tablesink_options {
+	bool meta_enabled, soft_delete, append_mode;
+	char *meta_synced_at, *meta_deleted, *meta_watermark, *meta_op;
+	int watermark_source, write_mode;
+};
+enum { TABLESINK_TIMESTAMP, TABLESINK_LSN };
+enum { TABLESINK_TARGET, TABLESINK_APPEND };
+extern const char *const tablesink_watermarks[], *const tablesink_write_modes[];
+
+/* Rows for a table of options; C is the config struct. */
+#define TABLESINK_OPTIONS(C) \
+	OPT(C, sink.write_mode, "write_mode", DUCT_OPT_ENUM, "target", \
+	    "target: insert, update and delete rows by their key; append: add a row for each insert and update", \
+	    .values = tablesink_write_modes), \
+		OPT(C, sink.meta_enabled, "meta_enabled", DUCT_OPT_BOOL, "false", \
+		    "add columns that say when and how a row was last changed", \
+		    .doc = "soft_delete and append_mode add them, too."), \
+		OPT(C, sink.meta_synced_at, "meta_synced_at", DUCT_OPT_STR, "__ds_synced_at", \
+		    "its name: when the row was written here"), \
+		OPT(C, sink.meta_deleted, "meta_deleted", DUCT_OPT_STR, "__ds_is_deleted", \
+		    "its name: whether the row is deleted at the source"), \
+		OPT(C, sink.meta_watermark, "meta_watermark", DUCT_OPT_STR, "__ds_watermark", \
+		    "its name: time or position of the change; - for no such column"), \
+		OPT(C, sink.meta_op, "meta_op", DUCT_OPT_STR, "__ds_op", \
+		    "its name: insert, update, delete, load or truncate, as it happened at the source"), \
+		OPT(C, sink.watermark_source, "watermark_source", DUCT_OPT_ENUM, "timestamp", \
+		    "the watermark is the time of the commit, or its position as a number", .values = tablesink_watermarks), \
+		OPT(C, sink.soft_delete, "soft_delete", DUCT_OPT_BOOL, "false", "keep deleted rows and mark them as deleted"), \
+		OPT(C, sink.append_mode, "append_mode", DUCT_OPT_BOOL, "false", \
+		    "add a row for every change: inserts, updates and deletes alike", \
+		    .doc = "A value that Postgres did not send with an update because it did not change (TOAST) is NULL in that row, " \
+			   "unless the table has REPLICA IDENTITY FULL.")
+
+/* Cross-option rules. */
+int tablesink_check(const struct tablesink_options *options, struct duct_error *err) DUCT_CHECKED;
+
+/* NULL when the options ask for nothing. May be used by any number of threads at once. */
+struct tablesink *tablesink_new(const struct tablesink_options *options);
+void tablesink_free(struct tablesink *sink); /* accepts NULL */
+
+/* What the relation becomes; it is the sink's. CONFIG when the source has a column of a name that is added, or rows of it could not be
+ * found again. Relations that are not tables of the source stay as they are. */
+int tablesink_relation(struct tablesink *sink, struct duct_relation *rel, struct duct_relation **ret,
+		       struct duct_error *err) DUCT_CHECKED;
+
+/* What a batch of a copy becomes: *ret is a new reference. */
+int tablesink_batch(struct tablesink *sink, struct duct_batch *batch, struct duct_batch **ret, struct duct_error *err) DUCT_CHECKED;
+
+/* Replaces *changes by what becomes of them, and frees them. On failure they stay as they are. */
+int tablesink_changes(struct tablesink *sink, struct duct_changes **changes, struct duct_error *err) DUCT_CHECKED;
+
+#endif
