@@ -84,6 +84,8 @@ def test_a_workflow_of_the_python_client_is_a_run_of_ours(service, client, datab
     assert run.state == 3 and dict(run.tags) == {"from": "dbos"} and run.worker
     seen = client.retrieve_workflow(handles[0].workflow_id).get_status()
     assert (seen.status, seen.executor_id) == ("SUCCESS", "ductstream")
+    (step,) = client.list_workflow_steps(handles[0].workflow_id)
+    assert (step["function_id"], step["function_name"], step["output"]) == (1, "sql", {"statements": 1})
 
 
 def test_errors_arrive_as_errors(service, client):
@@ -192,6 +194,21 @@ def test_a_killed_server_loses_and_doubles_nothing(service, client, database):
         service.start()
     assert [handle.get_result() for handle in handles] == [{"statements": 1}] * 60
     assert database.query("SELECT count(*), count(DISTINCT run) FROM hits") == [(60, 60)]
+
+
+def test_one_server_bridges_an_application(service, client, dbos, tmp_path):
+    """A second server, on a state of its own, waits; it takes over when the first one has died."""
+    with Service(tmp_path / "other", **{**service.settings}) as other:
+        wait_until(lambda: other.server.events("DBOS"), 20, "the second server to say that it waits")
+        assert "another server bridges" in other.server.events("DBOS")[0]["error"]
+        handles = [sql(client, "SELECT 1") for _ in range(20)]
+        assert all(handle.get_result() for handle in handles)
+        assert not other.call("RunService/ListRuns").runs
+        service.server.kill()
+        late = sql(client, "SELECT 1")
+        assert late.get_result() == {"statements": 1}
+        assert [run.id for run in other.call("RunService/ListRuns").runs] == [late.workflow_id]
+    service.start()
 
 
 def test_the_schedule_enqueues_running_flows(tmp_path, dbos, database, sqlite_lake):
