@@ -226,13 +226,17 @@ def test_the_schedule_enqueues_running_flows(tmp_path, dbos, database, sqlite_la
         finally:
             lake.close()
         service.call("PauseFlow", flow_id="shop")
-        rows = dbos.query("SELECT w.workflow_uuid, w.name, w.application_name, i.inputs FROM dbos.workflow_status w JOIN dbos.workflow_input i USING (workflow_uuid)")
+        rows = dbos.query(
+            "SELECT w.workflow_uuid, w.name, w.application_name, i.inputs FROM dbos.workflow_status w "
+            "JOIN dbos.workflow_input i USING (workflow_uuid)"
+        )
         assert rows
         for workflow_id, name, app, inputs in rows:
             assert workflow_id.startswith("sched-dbos-flows-") and workflow_id.endswith("-shop")
             assert (name, app) == ("ductstream.run_flow", "ductstream")
             assert json.loads(inputs)["namedArgs"] == {"flow_id": "shop", "max_empty_reads": 1}
-        wait_until(lambda: not dbos.query("SELECT FROM dbos.workflow_status WHERE status NOT IN ('SUCCESS')"), 20, "all of them to succeed")
+        left = "SELECT FROM dbos.workflow_status WHERE status <> 'SUCCESS'"
+        wait_until(lambda: not dbos.query(left), 20, "all of them to succeed")
         n = dbos.value("SELECT count(*) FROM dbos.workflow_status")
         time_of = lambda: service.call("ScheduleService/GetSchedule", name="dbos-flows").last_at.seconds  # noqa: E731
         last = time_of()
@@ -242,7 +246,7 @@ def test_the_schedule_enqueues_running_flows(tmp_path, dbos, database, sqlite_la
 
 def test_a_schema_that_is_too_old_is_refused(tmp_path, database):
     """Version gate: what it found, what it needs, what to do; the server goes on."""
-    database.sql("CREATE SCHEMA dbos; CREATE TABLE dbos.dbos_migrations (version bigint); INSERT INTO dbos.dbos_migrations VALUES (108)")
+    database.sql("CREATE SCHEMA dbos; CREATE TABLE dbos.dbos_migrations AS SELECT 108::bigint AS version")
     with Service(tmp_path / "home", DBOS_ENABLED="true", DBOS_DSN=database.dsn) as service:
         wait_until(lambda: service.server.events("DBOS"), 20, "the server to say so")
         (line, *_) = service.server.events("DBOS")
