@@ -369,7 +369,8 @@ int admin_client_call(struct admin_client *client, const char *method, const voi
 	grpc_metadata_array_init(&c.trailing);
 	/* The connection keeps the path for its header compression, longer than the call. */
 	grpc_slice path = grpc_slice_from_copied_string(method);
-	c.call = grpc_channel_create_call(client->channel, NULL, GRPC_PROPAGATE_DEFAULTS, client->queue, path, NULL, deadline, NULL);
+	c.call =
+		grpc_channel_create_call(client->channel, NULL, GRPC_PROPAGATE_DEFAULTS, client->queue, path, NULL, deadline, NULL);
 	grpc_slice_unref(path);
 	start_all(&c, request, n);
 	ask_for_answer(&c);

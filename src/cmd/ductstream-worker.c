@@ -113,10 +113,7 @@ static int not_yet(const struct flags *f, struct duct_error *err)
 		const char *flag;
 		bool given;
 	} later[] = {
-		{"mode backfill", f->mode && strcmp(f->mode, "backfill") == 0},
 		{"start-lsn", f->start_lsn},
-		{"partition-column", f->partition_column},
-		{"partition-count", f->partition_count},
 		{"resolve-staging", f->resolve_staging},
 	};
 	for (size_t i = 0; i < DUCT_LEN(later); i++)
@@ -125,16 +122,39 @@ static int not_yet(const struct flags *f, struct duct_error *err)
 	return 0;
 }
 
+/* The names between commas, NULL-terminated; they live as long as the process. */
+static const char *const *names_of(const char *text)
+{
+	size_t n = 0;
+	if (!text)
+		return NULL;
+	char *rest = duct_xstrdup(text);
+	const char **names = duct_xcalloc(strlen(rest) + 2, sizeof *names);
+	for (char *name; (name = strsep(&rest, ","));) {
+		name += strspn(name, " ");
+		name[strcspn(name, " ")] = 0;
+		if (*name)
+			names[n++] = name;
+	}
+	return names;
+}
+
+static const struct flow_backfill *backfill_of(const struct flags *f)
+{
+	static struct flow_backfill wanted;
+	wanted = (struct flow_backfill){names_of(f->tables), names_of(f->schemas)};
+	return &wanted;
+}
+
 /* Every flag by its own rules, then what of it can be done. */
 static int check_flags(const struct flags *f, struct worker_flow *work, enum duct_level *level, struct duct_error *err)
 {
-	int64_t partitions;
 	uint64_t lsn;
 	bool backfill = f->mode && strcmp(f->mode, "backfill") == 0;
 	int rc = log_level(f->log_level, level, err);
 	rc = rc ? rc : number("max-empty-reads", f->max_empty_reads, 0, 1000000, &work->max_empty_reads, err);
 	rc = rc ? rc : number("snapshot-workers", f->snapshot_workers, 0, 256, &work->snapshot_workers, err);
-	rc = rc ? rc : number("partition-count", f->partition_count, 0, 100000, &partitions, err);
+	rc = rc ? rc : number("partition-count", f->partition_count, 0, 100000, &work->partition_count, err);
 	if (!rc && f->start_lsn && duct_lsn_parse(f->start_lsn, &lsn, err))
 		rc = duct_wrap(err, "flag \"-start-lsn\"");
 	if (rc)
@@ -152,6 +172,10 @@ static int check_flags(const struct flags *f, struct worker_flow *work, enum duc
 	if (backfill && !f->tables && !f->schemas)
 		return duct_fail(err, DUCT_CONFIG, "flag \"-mode\": a backfill needs -tables or -schemas");
 	work->flow_id = f->flow_id;
+	work->partition_column = f->partition_column;
+	if (f->partition_column && !f->partition_count)
+		return duct_fail(err, DUCT_CONFIG, "flag \"-partition-column\" needs -partition-count");
+	work->backfill = backfill ? backfill_of(f) : NULL;
 	work->output = f->quiet ? FLOW_OUTPUT_NONE : cli_json ? FLOW_OUTPUT_JSON : FLOW_OUTPUT_AUTO;
 	return not_yet(f, err);
 }

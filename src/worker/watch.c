@@ -113,7 +113,7 @@ static void look(struct watch *w)
 	int rc = state_flow_get(w->state, &arena, w->work->flow_id, &flow, &err);
 	if (rc < 0)
 		log_debug(w->user->log, "the state does not answer", LOG_STR("error", err.message));
-	else if (rc == 0 || flow.state != STATE_FLOW_RUNNING)
+	else if (rc == 0 || (flow.state != STATE_FLOW_RUNNING && !w->work->backfill))
 		end_run(w, WATCH_LEFT, false);
 	else if (flow.revision != w->revision)
 		end_run(w, WATCH_CHANGED, false);
