@@ -5,6 +5,7 @@
 
 #include "api/dispatch.h"
 #include "api/flow_internal.h"
+#include "api/flow_shown.h"
 #include "base/buf.h"
 #include "base/hex.h"
 #include "base/uuid.h"
@@ -14,24 +15,34 @@ enum { PAGE_DEFAULT = 100, PAGE_MOST = 1000, NAME_MOST = 200 };
 
 /* --- shared */
 
-enum api_code flow_find(struct api_call *call, const char *id, struct flow_stored *ret)
+static enum api_code look_up(struct api_call *call, const char *id, struct state_flow *ret)
 {
 	struct duct_error err;
-	*ret = (struct flow_stored){0};
 	if (!*id)
 		return api_fail(call, API_INVALID_ARGUMENT, "flow_id: is missing");
 	if (!flow_name_valid(id))
 		return api_fail(call, API_INVALID_ARGUMENT, "flow_id: \"%.100s\" is no id of a flow", id);
-	int rc = state_flow_get(call->api->state, call->arena, id, &ret->flow, &err);
+	int rc = state_flow_get(call->api->state, call->arena, id, ret, &err);
 	if (rc == 0)
 		return api_fail(call, API_NOT_FOUND, "flow \"%s\": there is none", id);
-	if (rc < 0)
-		return api_failed(call, &err);
-	ret->definition = definition_parse(ret->flow.definition, &err);
-	if (ret->definition && !definition_reveal(ret->definition, id, call->api->state, &err))
+	return rc < 0 ? api_failed(call, &err) : API_OK;
+}
+
+static enum api_code open_stored(struct api_call *call, struct flow_stored *stored)
+{
+	struct duct_error err;
+	stored->definition = definition_parse(stored->flow.definition, &err);
+	if (stored->definition && !definition_reveal(stored->definition, stored->flow.id, call->api->state, &err))
 		return API_OK;
-	flow_stored_done(ret);
+	flow_stored_done(stored);
 	return api_failed(call, &err);
+}
+
+enum api_code flow_find(struct api_call *call, const char *id, struct flow_stored *ret)
+{
+	*ret = (struct flow_stored){0};
+	enum api_code code = look_up(call, id, &ret->flow);
+	return code ? code : open_stored(call, ret);
 }
 
 void flow_stored_done(struct flow_stored *stored)
@@ -59,12 +70,16 @@ static void show(struct api_call *call, struct flow_stored *stored, Ductstream__
 {
 	definition_hide(stored->definition);
 	flow_text_show(ret, &stored->flow, stored->definition, call->arena);
+	flow_shown_put(call->api->shown, &stored->flow, ret);
 }
 
 enum api_code flow_answer(struct api_call *call, const char *id, Ductstream__V1__Flow *ret)
 {
 	AUTO_STORED struct flow_stored stored = {0};
-	enum api_code code = flow_find(call, id, &stored);
+	enum api_code code = look_up(call, id, &stored.flow);
+	if (code || flow_shown_get(call->api->shown, call->arena, &stored.flow, ret))
+		return code;
+	code = open_stored(call, &stored);
 	if (code == API_OK)
 		show(call, &stored, ret);
 	return code;
@@ -383,7 +398,7 @@ static const struct api_method methods[] = {
 	{"PauseFlow", API_OPERATOR, 0, flow_pause},
 	{"ResumeFlow", API_OPERATOR, 0, flow_resume},
 	{"GetFlow", API_VIEWER, API_QUICK, get},
-	{"ListFlows", API_VIEWER, API_QUICK, list},
+	{"ListFlows", API_VIEWER, 0, list},
 	{"DeleteFlow", API_ADMIN, 0, flow_delete},
 	{"CleanupFlow", API_ADMIN, 0, flow_cleanup},
 	{"ListReplicationSlots", API_OPERATOR, 0, flow_list_slots},

@@ -1,6 +1,5 @@
 #include "api/call.h"
 
-
 const struct api_service *const api_services[] = {
 	&api_flow_service,
 	&api_ddl_service,

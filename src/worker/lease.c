@@ -52,7 +52,6 @@ static bool wait_ms(int fd, int ms)
 static void *renew(void *arg)
 {
 	struct lease *l = arg;
-	int64_t until = duct_mono_us() + (int64_t)LEASE_TTL_MS * 1000;
 	bool failed = false;
 	while (wait_ms(l->end_fd, failed ? AGAIN_MS : RENEW_MS)) {
 		struct duct_error err;
@@ -60,8 +59,8 @@ static void *renew(void *arg)
 		int rc = state_lease_renew(l->state, l->name, l->holder, l->fence, LEASE_TTL_MS, &err);
 		failed = rc < 0;
 		if (rc == 1)
-			until = now + (int64_t)LEASE_TTL_MS * 1000;
-		if (rc == 0 || duct_mono_us() > until) {
+			atomic_store(&l->until_us, now + (int64_t)LEASE_TTL_MS * 1000);
+		if (rc == 0 || duct_mono_us() > atomic_load(&l->until_us)) {
 			atomic_store(&l->lost, true);
 			raise_event(l->lost_fd);
 			return NULL;
@@ -92,9 +91,11 @@ static int take(struct lease *l, const char *flow_id, const struct duct_ctx *ctx
 	duct_arena_init(&arena);
 	for (;;) {
 		const char *holder;
+		int64_t now = duct_mono_us();
 		rc = look(l, &arena, flow_id, &last_us, err);
 		rc = rc < 0 ? rc
 			    : state_lease_take(l->state, &arena, l->name, l->holder, LEASE_TTL_MS, &l->fence, &holder, err);
+		atomic_store(&l->until_us, now + (int64_t)LEASE_TTL_MS * 1000);
 		if (rc)
 			break;
 		if (!wait_ms(ctx->stop_fd, LOOK_MS)) {

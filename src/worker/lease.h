@@ -25,6 +25,7 @@ struct lease {
 	int64_t fence;
 	char last_holder[LEASE_HOST_LEN + 64]; /* that did not give it back, "" none: what it holds elsewhere may be held still */
 	atomic_bool lost;
+	atomic_int_least64_t until_us; /* monotonic: when it ends unless it is renewed; whoever sees it pass takes it as lost */
 	int lost_fd, end_fd;
 	pthread_t thread;
 };

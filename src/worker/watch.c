@@ -10,7 +10,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 
-enum { LOOK_MS = 500, REPORT_MS = 1000 };
+enum { LOOK_MS = 500 /* a report with every second look */ };
 
 static void raise_event(int fd)
 {
@@ -116,12 +116,17 @@ static void look(struct watch *w)
 	duct_arena_done(&arena);
 }
 
-static void *watch(void *arg)
+/* How long until the lease ends, unless it is renewed before. */
+static int lease_left_ms(struct watch *w)
+{
+	int64_t left = (atomic_load(&w->lease->until_us) - duct_mono_us()) / 1000 + 1;
+	return left > 0 ? (int)left : 0;
+}
+
+static void *pass_on(void *arg)
 {
 	struct watch *w = arg;
-	int64_t look_at = duct_mono_us() + LOOK_MS * 1000, report_at = look_at;
 	for (;;) {
-		int64_t now = duct_mono_us(), next = look_at < report_at ? look_at : report_at;
 		bool stopped = atomic_load(&w->stop), aborted = atomic_load(&w->abort);
 		struct pollfd fds[] = {
 			{.fd = w->end_fd, .events = POLLIN},
@@ -129,26 +134,30 @@ static void *watch(void *arg)
 			{.fd = aborted || !w->work->abort ? -1 : w->work->abort_fd, .events = POLLIN},
 			{.fd = aborted ? -1 : w->lease->lost_fd, .events = POLLIN},
 		};
-		(void)poll(fds, DUCT_LEN(fds), next > now ? (int)((next - now + 999) / 1000) : 0); /* EINTR: the loop looks again */
+		(void)poll(fds, DUCT_LEN(fds), aborted ? -1 : lease_left_ms(w)); /* EINTR: the loop looks again */
 		if (fds[0].revents)
-			break;
-		if (atomic_load(&w->lease->lost) && !aborted)
+			return NULL;
+		/* The thread that renews may itself wait for a state that does not answer. */
+		if (!aborted && (atomic_load(&w->lease->lost) || lease_left_ms(w) == 0)) {
+			atomic_store(&w->lease->lost, true);
 			end_run(w, WATCH_LOST, true);
-		if (duct_ctx_stopped(w->user) && !stopped)
+		}
+		if (!stopped && duct_ctx_stopped(w->user))
 			end_run(w, WATCH_STOPPED, false);
-		if (w->work->abort && atomic_load(w->work->abort) && !aborted)
+		if (!aborted && w->work->abort && atomic_load(w->work->abort))
 			end_run(w, WATCH_STOPPED, true);
-		now = duct_mono_us();
-		if (now >= look_at && !atomic_load(&w->stop)) {
+	}
+}
+
+static void *look_and_report(void *arg)
+{
+	struct watch *w = arg;
+	struct pollfd end = {.fd = w->end_fd, .events = POLLIN};
+	for (unsigned n = 0; poll(&end, 1, LOOK_MS) <= 0; n++) { /* EINTR: looks a little earlier */
+		if (!atomic_load(&w->stop))
 			look(w);
-			look_at = duct_mono_us() + LOOK_MS * 1000;
-		} else if (now >= look_at) {
-			look_at = now + LOOK_MS * 1000;
-		}
-		if (now >= report_at) {
+		if (n % 2)
 			report(w);
-			report_at = duct_mono_us() + REPORT_MS * 1000;
-		}
 	}
 	report(w);
 	return NULL;
@@ -164,14 +173,19 @@ int watch_start(struct watch *w, struct duct_error *err)
 	w->abort_fd = eventfd(0, EFD_CLOEXEC);
 	w->end_fd = eventfd(0, EFD_CLOEXEC);
 	w->ctx = (struct duct_ctx){.log = w->user->log, .flow = w->work->flow_id, .stop = &w->stop, .stop_fd = w->stop_fd};
-	int failed = w->stop_fd < 0 || w->abort_fd < 0 || w->end_fd < 0 ? errno : pthread_create(&w->thread, NULL, watch, w);
+	int failed = w->stop_fd < 0 || w->abort_fd < 0 || w->end_fd < 0 ? errno : pthread_create(&w->passing, NULL, pass_on, w);
+	if (!failed && (failed = pthread_create(&w->looking, NULL, look_and_report, w)) != 0) {
+		raise_event(w->end_fd);
+		pthread_join(w->passing, NULL);
+	}
 	return failed ? duct_fail(err, DUCT_RETRY, "start the thread that watches the flow: %s", strerror(failed)) : 0;
 }
 
 enum watch_verdict watch_end(struct watch *w)
 {
 	raise_event(w->end_fd);
-	pthread_join(w->thread, NULL);
+	pthread_join(w->passing, NULL);
+	pthread_join(w->looking, NULL);
 	const int fds[] = {w->stop_fd, w->abort_fd, w->end_fd};
 	for (size_t i = 0; i < DUCT_LEN(fds); i++)
 		close(fds[i]);

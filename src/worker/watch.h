@@ -7,7 +7,10 @@
 #include "worker/lease.h"
 #include "worker/worker.h"
 
-/* Beside a run of a flow: passes stops on, looks what the state says about the flow, and reports to it. */
+/*
+ * Beside a run of a flow, by two threads: one passes on stops and the loss of the lease, and never waits for anything else; the other
+ * looks what the state says about the flow, and reports to it.
+ */
 enum watch_verdict {
 	WATCH_NOTHING,
 	WATCH_STOPPED, /* a signal */
@@ -33,11 +36,11 @@ struct watch {
 	atomic_int verdict; /* the first one that was met */
 	uint64_t mirrored_lsn;
 	bool mirrored;
-	pthread_t thread;
+	pthread_t passing, looking;
 };
 
 int watch_start(struct watch *watch, struct duct_error *err) DUCT_CHECKED;
-/* Ends the thread after a last report; the verdict is what ended the run, if anything did. */
+/* Ends the threads after a last report; the verdict is what ended the run, if anything did. */
 enum watch_verdict watch_end(struct watch *watch);
 
 #endif

@@ -5,6 +5,7 @@ from contextlib import closing
 
 import pytest
 
+from lib.cli import ductstream, lines
 from lib.service import DUCKLAKE, POSTGRES, STATES, Service, flow_message
 
 SECRET = "hunter2-and-no-more"
@@ -365,3 +366,26 @@ def test_changes_of_schema_are_decided(service):
     by_status = {s: [e.id for e in service.call("DDLService/ListDDL", status=s, flow_id="ddl").events] for s in ("pending", "applied", "")}
     assert by_status == {"pending": [third], "applied": [first], "": [first, second, third]}
     assert service.fails("DDLService/ListDDL", status="x")[0] == "INVALID_ARGUMENT"
+
+
+# --- flow files
+
+
+def test_a_flow_file_is_checked_as_a_whole(tmp_path):
+    """`ductstream check` and `run` list everything that is wrong, and begin nothing."""
+    path = tmp_path / "flow.yaml"
+    path.write_text(
+        "name: shop\nsource:\n  type: postgres\n  options: {dsn: 'password=%s', slot: S, publication: p, batch_size: 0}\n"
+        "destinations:\n- {name: lake, type: ducklake, options: {catlog: x}}\nparallelism: x\n" % SECRET
+    )
+    for command in ("check", "run"):
+        code, out, err = ductstream(command, path)
+        assert code == 2 and out == "" and SECRET not in err
+        assert [line.removeprefix(f"ductstream: error: {path}") for line in err.splitlines()] == [
+            ':4: source "postgres": option "batch_size": "0" is outside 1..10000000',
+            ':6: destination "lake": unknown option "catlog": did you mean "catalog"?',
+            ': destination "lake": option "catalog" is required: the DuckLake catalog: sqlite:PATH or postgres:DSN',
+            ':7: parallelism "x" is outside 1..256',
+        ]
+        code, out, err = ductstream(command, path, "--json")
+        assert code == 2 and len(lines(err)) == 4

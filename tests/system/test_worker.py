@@ -9,10 +9,15 @@ import time
 from contextlib import closing
 
 import pytest
+from google.protobuf import json_format, message_factory
 
-from lib.paths import program
+from lib.api import local_pool
+from lib.paths import ROOT, program
 from lib.service import Lake, Service, flow_message
 from lib.wait import wait_until
+
+
+EXAMPLES = sorted((ROOT / "examples" / "flows").glob("*.json"))
 
 
 @pytest.fixture(scope="module")
@@ -201,6 +206,13 @@ def test_an_error_that_stays_makes_the_flow_failed(service, flow, lake, database
     lake.same()
 
 
+def test_a_flow_that_only_copies_is_stopped_by_its_end(service, flow, lake, database, sqlite_lake):
+    service.call("UpdateFlow", flow=flow_message(database, sqlite_lake, flow, source={"snapshot": "only"}))
+    service.worker(flow, "-snapshot-workers", "2").expect(0)
+    lake.same()
+    assert service.state_of(flow) == "stopped"
+
+
 def test_ready_within_a_third_of_a_second(service, flow, lake, database):
     """From exec to START_REPLICATION, as the server sees it."""
     service.worker(flow, "-max-empty-reads", "1").expect(0)
@@ -259,3 +271,33 @@ def test_flags_from_the_environment(service, flow, lake):
 def test_unknown_flows_are_named(service):
     code, text = run("-flow-id", "none-such", env={"HOME": str(service.home), "DUCTSTREAM_STATE_PATH": str(service.state)})
     assert code == 2 and 'flow "none-such": there is none in sqlite ' in text
+
+
+# --- examples
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_examples_run_as_they_are_sent(service, database, server, tmp_path, path):
+    """Each request of examples/flows, with nothing but environment variables set (issue 5, point 1)."""
+    database.sql(
+        """CREATE TABLE orders (id int PRIMARY KEY, what text); CREATE TABLE customers (id int PRIMARY KEY, name text);
+        INSERT INTO orders SELECT i, 'order ' || i FROM generate_series(1, 10) i"""
+    )
+    catalog = server.database(database.name + "_catalog")
+    request = json.loads(path.read_text())
+    made = service.call("CreateFlow", **json_message(request))
+    env = {"DUCTSTREAM_SOURCE_DSN": database.dsn, "DUCTSTREAM_CATALOG_DSN": catalog.dsn, "DUCTSTREAM_LAKE": str(tmp_path)}
+    worker = service.worker(made.id, "-max-empty-reads", "1", env=env)
+    worker.expect(0)
+    assert (tmp_path / "data").exists() or "without-snapshot" in path.stem
+    assert service.state_of(made.id) == "running"
+    service.call("StopFlow", flow_id=made.id)
+    service.call("DeleteFlow", flow_id=made.id)
+    catalog.drop()
+
+
+def json_message(request):
+    """The fields of a request as grpcurl reads them."""
+    method = local_pool().FindMessageTypeByName("ductstream.v1.CreateFlowRequest")
+    message = json_format.ParseDict(request, message_factory.GetMessageClass(method)())
+    return {"flow": message.flow, "start_immediately": message.start_immediately}
