@@ -118,8 +118,8 @@ static void fill_api(struct server *server)
 	server->api = (struct api){
 		.log = server->ctx->log,
 		.health = &server->health,
-		.streams = api_streams_new(server->ctx->log),
 		.shown = flow_shown_new(),
+		.streams = api_streams_new(server->ctx->log),
 		.dispatch = set->dispatch,
 		.wire_format = service_wire_format(set),
 		.wire_enforce = set->wire_enforce,

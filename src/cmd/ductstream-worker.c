@@ -13,30 +13,30 @@
 
 /* What the command line and the environment say. */
 struct flags {
-	const char *flow_id, *max_empty_reads, *mode, *tables, *schemas, *start_lsn, *snapshot_workers, *partition_column, *partition_count;
+	const char *flow_id, *max_empty_reads, *mode, *tables, *schemas, *start_lsn, *snapshot_workers, *partition_column,
+		*partition_count;
 	const char *log_level, *queue;
 	bool runs, resolve_staging, quiet, help, version;
 };
 
-static const char help_text[] =
-	"usage: ductstream-worker -flow-id ID [flags]\n\n"
-	"Runs one flow of the state in a process of its own. One dash or two.\n\n"
-	"  -flow-id ID            the flow\n"
-	"  -max-empty-reads N     end after N empty polls; 0: never (default)\n"
-	"  -mode cdc|backfill     follow the changes (default), or copy tables and end\n"
-	"  -tables A,B -schemas S what a backfill copies\n"
-	"  -start-lsn LSN         replay from this position\n"
-	"  -snapshot-workers N    parts of a copy read at once\n"
-	"  -partition-column C -partition-count N   cut tables by the hash of a column\n"
-	"  -resolve-staging       put staged rows into their tables at the end\n"
-	"  -runs [-queue A,B]     no flow: take runs from the queue (default: default)\n"
-	"  -log-level LEVEL       debug, info (default), warn or error\n"
-	"  -quiet, -json          no progress; progress and errors as JSON lines\n\n"
-	"Each flag also comes from the environment: DUCTSTREAM_WORKER_FLOW_ID, ...\n"
-	"The state is where DUCTSTREAM_POSTGRES_DSN or DUCTSTREAM_STATE_PATH says.\n"
-	"Exit codes: 0 stopped, paused or done, 1 fatal, 2 configuration, 3 data,\n"
-	"4 another worker has the flow, or given up trying, 130 stopped before a copy\n"
-	"was done.\n";
+static const char help_text[] = "usage: ductstream-worker -flow-id ID [flags]\n\n"
+				"Runs one flow of the state in a process of its own. One dash or two.\n\n"
+				"  -flow-id ID            the flow\n"
+				"  -max-empty-reads N     end after N empty polls; 0: never (default)\n"
+				"  -mode cdc|backfill     follow the changes (default), or copy tables and end\n"
+				"  -tables A,B -schemas S what a backfill copies\n"
+				"  -start-lsn LSN         replay from this position\n"
+				"  -snapshot-workers N    parts of a copy read at once\n"
+				"  -partition-column C -partition-count N   cut tables by the hash of a column\n"
+				"  -resolve-staging       put staged rows into their tables at the end\n"
+				"  -runs [-queue A,B]     no flow: take runs from the queue (default: default)\n"
+				"  -log-level LEVEL       debug, info (default), warn or error\n"
+				"  -quiet, -json          no progress; progress and errors as JSON lines\n\n"
+				"Each flag also comes from the environment: DUCTSTREAM_WORKER_FLOW_ID, ...\n"
+				"The state is where DUCTSTREAM_POSTGRES_DSN or DUCTSTREAM_STATE_PATH says.\n"
+				"Exit codes: 0 stopped, paused or done, 1 fatal, 2 configuration, 3 data,\n"
+				"4 another worker has the flow, or given up trying, 130 stopped before a copy\n"
+				"was done.\n";
 
 /* DUCTSTREAM_WORKER_FLOW_ID of "flow-id". */
 static const char *from_environment(const char *flag)
@@ -81,8 +81,8 @@ static int read_flags(int argc, char **argv, struct flags *f, struct duct_error 
 		if (flag->text && !*flag->text)
 			*flag->text = value;
 		else if (flag->on && !*flag->on && !duct_parse_bool(value, flag->on))
-			rc = duct_fail(err, DUCT_CONFIG, "environment, flag \"%s\": \"%.40s\" is neither true nor false", flag->name,
-				       value);
+			rc = duct_fail(err, DUCT_CONFIG, "environment, flag \"%s\": \"%.40s\" is neither true nor false",
+				       flag->name, value);
 	}
 	return rc;
 }
@@ -90,8 +90,8 @@ static int read_flags(int argc, char **argv, struct flags *f, struct duct_error 
 static int number(const char *flag, const char *text, int64_t least, int64_t most, int64_t *ret, struct duct_error *err)
 {
 	if (text && (!duct_parse_int(text, ret) || *ret < least || *ret > most))
-		return duct_fail(err, DUCT_CONFIG, "flag \"-%s\": \"%.40s\" is not a number from %" PRId64 " to %" PRId64, flag, text,
-				 least, most);
+		return duct_fail(err, DUCT_CONFIG, "flag \"-%s\": \"%.40s\" is not a number from %" PRId64 " to %" PRId64, flag,
+				 text, least, most);
 	return 0;
 }
 
@@ -146,7 +146,8 @@ static int check_flags(const struct flags *f, struct worker_flow *work, enum duc
 	if (f->mode && !backfill && strcmp(f->mode, "cdc") != 0)
 		return duct_fail(err, DUCT_CONFIG, "flag \"-mode\": \"%.40s\" is neither cdc nor backfill", f->mode);
 	if (!backfill && (f->tables || f->schemas))
-		return duct_fail(err, DUCT_CONFIG, "flag \"-%s\" needs -mode backfill: a flow follows the tables of its publication",
+		return duct_fail(err, DUCT_CONFIG,
+				 "flag \"-%s\" needs -mode backfill: a flow follows the tables of its publication",
 				 f->tables ? "tables" : "schemas");
 	if (backfill && !f->tables && !f->schemas)
 		return duct_fail(err, DUCT_CONFIG, "flag \"-mode\": a backfill needs -tables or -schemas");
@@ -159,7 +160,8 @@ static int check_flags(const struct flags *f, struct worker_flow *work, enum duc
 static int check_runs(const struct flags *f, enum duct_level *level, struct duct_error *err)
 {
 	if (f->flow_id || f->mode || f->max_empty_reads || f->start_lsn || f->resolve_staging)
-		return duct_fail(err, DUCT_CONFIG, "flag \"-runs\": a worker that takes runs takes no flow: only -queue goes with it");
+		return duct_fail(err, DUCT_CONFIG,
+				 "flag \"-runs\": a worker that takes runs takes no flow: only -queue goes with it");
 	return log_level(f->log_level, level, err);
 }
 

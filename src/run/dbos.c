@@ -7,45 +7,25 @@
 #include "run/dbos.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/buf.h"
 #include "base/mem.h"
 #include "base/uuid.h"
-#include "options/text.h"
 
 /* --- settings --- */
 
-static int env_int(const char *name, int64_t least, int64_t most, int64_t *io, struct duct_error *err)
+int dbos_configure(struct dbos_config *ret, const struct service_settings *settings, struct duct_error *err)
 {
-	const char *text = getenv(name);
-	if (text && *text && (!duct_parse_int(text, io) || *io < least || *io > most))
-		return duct_fail(err, DUCT_CONFIG, "%s: \"%.40s\" is not a number from %lld to %lld", name, text, (long long)least,
-				 (long long)most);
-	return 0;
-}
-
-static const char *env_text(const char *name, const char *otherwise)
-{
-	const char *text = getenv(name);
-	return text && *text ? text : otherwise;
-}
-
-int dbos_config_from_env(struct dbos_config *ret, struct duct_error *err)
-{
-	const char *enabled = env_text("DUCTSTREAM_DBOS_ENABLED", "false");
-	*ret = (struct dbos_config){.max_empty_reads = 1, .max_retries = 2};
-	if (!duct_parse_bool(enabled, &ret->enabled) && !(strcmp(enabled, "1") == 0 && (ret->enabled = true)) &&
-	    strcmp(enabled, "0") != 0)
-		return duct_fail(err, DUCT_CONFIG, "DUCTSTREAM_DBOS_ENABLED: \"%.40s\" is neither true nor false", enabled);
-	ret->dsn = env_text("DUCTSTREAM_DBOS_DSN", env_text("DUCTSTREAM_POSTGRES_DSN", NULL));
-	ret->app = env_text("DUCTSTREAM_DBOS_APP", "ductstream");
-	ret->queue = env_text("DUCTSTREAM_DBOS_QUEUE", "ductstream");
-	ret->schedule = env_text("DUCTSTREAM_DBOS_SCHEDULE", NULL);
-	if (env_int("DUCTSTREAM_DBOS_MAX_EMPTY_READS", 1, 1000000, &ret->max_empty_reads, err) < 0 ||
-	    env_int("DUCTSTREAM_DBOS_MAX_RETRIES", 0, 1000, &ret->max_retries, err) < 0)
-		return -(int)err->class;
+	*ret = (struct dbos_config){
+		.enabled = settings->dbos_enabled,
+		.dsn = settings->dbos_dsn ? settings->dbos_dsn : settings->postgres_dsn,
+		.app = settings->dbos_app,
+		.queue = settings->dbos_queue,
+		.schedule = settings->dbos_schedule,
+		.max_empty_reads = settings->dbos_max_empty_reads,
+		.max_retries = settings->dbos_max_retries,
+	};
 	if (ret->enabled && !ret->dsn)
 		return duct_fail(err, DUCT_CONFIG,
 				 "DUCTSTREAM_DBOS_ENABLED: DBOS lives in a Postgres: set DUCTSTREAM_POSTGRES_DSN, or "

@@ -10,21 +10,15 @@
  * queue becomes a run of ours with the same id: our executors do it, with log, progress, lease and attempts; when it is over its result is
  * written to DBOS. One process at a time does the bridging, under the lease "dbos/APP"; another takes over where it stopped.
  *
- *   DUCTSTREAM_DBOS_ENABLED          false
- *   DUCTSTREAM_DBOS_DSN              where the schema "dbos" is; by default DUCTSTREAM_POSTGRES_DSN
- *   DUCTSTREAM_DBOS_APP, _QUEUE      "ductstream": application_name of every row, and the queue
- *   DUCTSTREAM_DBOS_SCHEDULE         cron: one run for each flow in running; the schedule "dbos-flows"
- *   DUCTSTREAM_DBOS_MAX_EMPTY_READS  1
- *   DUCTSTREAM_DBOS_MAX_RETRIES      how often a failed attempt is tried again, 2 when not given
- *
  * Workflows: "ductstream.run_flow" (flow_id, max_empty_reads) and "ductstream.run" (kind, flow_id, input).
  */
 struct dbos_config {
-	bool enabled;
+	bool enabled;				  /* DUCTSTREAM_DBOS_*, see options/service.c */
 	const char *dsn, *app, *queue, *schedule; /* schedule NULL: none */
 	int64_t max_empty_reads, max_retries;
 };
-int dbos_config_from_env(struct dbos_config *ret, struct duct_error *err) DUCT_CHECKED;
+/* Strings are the settings'. CONFIG when it is on and there is no Postgres. */
+int dbos_configure(struct dbos_config *ret, const struct service_settings *settings, struct duct_error *err) DUCT_CHECKED;
 
 /* --- the database (dbos.c): one connection, one thread --- */
 

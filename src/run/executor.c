@@ -18,10 +18,9 @@
 #include "base/queue.h"
 #include "base/uuid.h"
 #include "flow/retry.h"
-#include "options/text.h"
 #include "run/jobs.h"
 
-enum { LEASE_MS = 10000, BACKOFF_MS = 1000, MOST_BACKOFF_MS = 300000, POLL_MS = 200, MOST_WORKERS = 256 };
+enum { LEASE_MS = 10000, BACKOFF_MS = 1000, MOST_BACKOFF_MS = 300000, POLL_MS = 200, MOST_WORKERS = 64 };
 
 /* A run under way. The claiming thread fills it and hands it to a worker; until that one sets `busy` false, only the atomics are shared. */
 struct slot {
@@ -409,38 +408,20 @@ void run_executor_stop(struct run_executor *e)
 
 /* --- settings, worker mode --- */
 
-static int env_duration(const char *name, int64_t least_ms, int64_t *io, struct duct_error *err)
+void run_executor_configure(struct run_executor_config *config, const struct service_settings *settings)
 {
-	const char *text = getenv(name);
-	if (!text || !*text)
-		return 0;
-	if (!duct_parse_duration_ms(text, io) || *io < least_ms)
-		return duct_fail(err, DUCT_CONFIG, "%s: \"%.40s\" is not a duration of at least %lld ms, such as 10s", name, text,
-				 (long long)least_ms);
-	return 0;
+	config->workers = (int)settings->run_workers;
+	config->queues = settings->run_queues;
+	config->lease_ms = settings->run_lease_ms;
+	config->backoff_ms = settings->run_backoff_ms;
 }
 
-int run_executor_config_from_env(struct run_executor_config *config, struct duct_error *err)
-{
-	const char *workers = getenv("DUCTSTREAM_RUN_WORKERS");
-	int64_t n = 2;
-	config->queues = getenv("DUCTSTREAM_RUN_QUEUES");
-	if (workers && *workers && (!duct_parse_int(workers, &n) || n < 0 || n > MOST_WORKERS))
-		return duct_fail(err, DUCT_CONFIG, "DUCTSTREAM_RUN_WORKERS: \"%.40s\" is not a number from 0 to %d", workers,
-				 MOST_WORKERS);
-	config->workers = (int)n;
-	if (env_duration("DUCTSTREAM_RUN_LEASE", 500, &config->lease_ms, err) < 0 ||
-	    env_duration("DUCTSTREAM_RUN_BACKOFF", 1, &config->backoff_ms, err) < 0)
-		return -(int)err->class;
-	return 0;
-}
-
-static int take_runs(struct state *state, const struct duct_ctx *ctx, const char *queues, struct duct_error *err)
+static int take_runs(struct state *state, const struct service_settings *settings, const struct duct_ctx *ctx, const char *queues,
+		     struct duct_error *err)
 {
 	struct run_executor *executor;
 	struct run_executor_config config = {.state = state, .log = ctx->log};
-	if (run_executor_config_from_env(&config, err) < 0)
-		return -(int)err->class;
+	run_executor_configure(&config, settings);
 	if (queues)
 		config.queues = queues;
 	if (config.workers < 1)
@@ -456,14 +437,19 @@ static int take_runs(struct state *state, const struct duct_ctx *ctx, const char
 
 int run_worker_main(const struct duct_ctx *ctx, const char *queues, struct duct_error *err)
 {
+	struct service_settings settings;
 	struct state_config config;
 	struct state *state = NULL;
 	struct duct_arena arena;
+	int rc = service_settings_from_env(&settings, err);
+	if (rc)
+		return rc;
 	duct_arena_init(&arena);
-	int rc = state_config_from_env(&config, &arena, err);
+	rc = state_config_from_env(&config, &arena, err);
 	rc = rc ? rc : state_open(&state, &config, err);
-	rc = rc ? rc : take_runs(state, ctx, queues, err);
+	rc = rc ? rc : take_runs(state, &settings, ctx, queues, err);
 	state_close(state);
 	duct_arena_done(&arena);
+	service_settings_done(&settings);
 	return rc;
 }

@@ -13,7 +13,6 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/uuid.h"
-#include "options/text.h"
 #include "run/civil.h"
 #include "run/tick.h"
 #include "state/flows.h"
@@ -207,15 +206,6 @@ static void *scheduler_thread(void *arg)
 }
 
 /* --- life --- */
-
-int run_scheduler_config_from_env(struct run_scheduler_config *config, struct duct_error *err)
-{
-	const char *text = getenv("DUCTSTREAM_RUN_RETENTION");
-	if (text && *text && (!duct_parse_duration_ms(text, &config->retention_ms) || config->retention_ms < 1000))
-		return duct_fail(err, DUCT_CONFIG,
-				 "DUCTSTREAM_RUN_RETENTION: \"%.40s\" is not a duration of at least 1s, such as 30d", text);
-	return 0;
-}
 
 int run_scheduler_start(struct run_scheduler **ret, const struct run_scheduler_config *config, struct duct_error *err)
 {

@@ -73,7 +73,7 @@ int state_db_script(struct state_db *db, const char *sql, struct duct_error *err
  * Runs `body` in a transaction (SQLite: BEGIN IMMEDIATE; Postgres: READ COMMITTED) and commits when it returns 0 or more; that number is
  * returned. Anything else rolls back. RETRY from the body or the commit is tried again, a few times with a growing pause of at most 50 ms
  * on average: the body may run several times and must only change what it was given again. A commit whose answer was lost is looked
- * up: it counts once. Transactions do not nest.
+ * up: it counts once. Transactions do not nest, and wait for nothing else: Postgres ends one that is idle for 10 s.
  */
 typedef int64_t state_body_fn(struct state_db *db, void *arg, struct duct_error *err);
 int64_t state_db_transact(struct state_db *db, state_body_fn *body, void *arg, struct duct_error *err) DUCT_CHECKED;

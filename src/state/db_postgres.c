@@ -79,6 +79,7 @@ static int failed(struct postgres_db *db, const PGresult *result, const char *sq
 /* The server's own defaults do not count. A frozen process of ours holds no lock for longer than 10 s. */
 static const char set_up[] = "SET search_path = ductstream, pg_temp; SET statement_timeout = '30s'; SET lock_timeout = '10s'; "
 			     "SET idle_in_transaction_session_timeout = '10s'; SET jit = off; "
+			     "SET default_transaction_isolation = 'read committed'; "
 			     "SELECT set_config('synchronous_commit', 'on', false) "
 			     "WHERE current_setting('synchronous_commit') <> 'remote_apply'";
 

@@ -97,13 +97,11 @@ static int open_session(const struct stream_hub *hub, int stop_fd, struct pg_ses
 	return pg_session_open(ret, &o, err);
 }
 
-/* A server that went away has said so on the socket. */
+/* A server that went away has said so on the socket; otherwise nothing comes between two statements that is worth keeping it for. */
 static bool is_alive(struct pg_session *pg)
 {
 	struct pollfd fd = {.fd = PQsocket(pg->conn), .events = POLLIN};
-	if (poll(&fd, 1, 0) > 0 && !PQconsumeInput(pg->conn))
-		return false;
-	return PQstatus(pg->conn) == CONNECTION_OK && PQtransactionStatus(pg->conn) == PQTRANS_IDLE;
+	return poll(&fd, 1, 0) == 0 && PQstatus(pg->conn) == CONNECTION_OK;
 }
 
 /* 1: a slot is ours. */

@@ -56,10 +56,14 @@ static void put_report(struct duct_buf *to, struct watch *w)
 		const char *name;
 		uint64_t value;
 	} counts[] = {
-		{"received_rows", flow_counted(&c->received_rows)},   {"received_bytes", flow_counted(&c->received_bytes)},
-		{"committed_rows", flow_counted(&c->committed_rows)}, {"copied_rows", flow_counted(&c->copied_rows)},
-		{"dead_rows", flow_counted(&c->dead_rows)},	      {"commits", flow_counted(&c->commits)},
-		{"retries", flow_counted(&c->retries)},		      {"queue_bytes", flow_counted(&c->queue_bytes)},
+		{"received_rows", flow_counted(&c->received_rows)},
+		{"received_bytes", flow_counted(&c->received_bytes)},
+		{"committed_rows", flow_counted(&c->committed_rows)},
+		{"copied_rows", flow_counted(&c->copied_rows)},
+		{"dead_rows", flow_counted(&c->dead_rows)},
+		{"commits", flow_counted(&c->commits)},
+		{"retries", flow_counted(&c->retries)},
+		{"queue_bytes", flow_counted(&c->queue_bytes)},
 	};
 	duct_buf_puts(to, "{\"worker\":");
 	duct_buf_json_string(to, w->lease->holder, strlen(w->lease->holder));

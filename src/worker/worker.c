@@ -72,10 +72,11 @@ static int load_definition(struct worker *w, const struct state_flow *flow, stru
 /* Why a flow in that state is not run. */
 static int refuse(const struct state_flow *flow, struct duct_error *err)
 {
-	return duct_fail(err, DUCT_CONFIG,
-			 "flow \"%s\" is %s%s%s%s: a worker runs a flow that is created or running; resume it first (FlowService.ResumeFlow, "
-			 "ductstream-admin flow resume)",
-			 flow->id, state_flow_state_name(flow->state), *flow->reason ? " (" : "", flow->reason, *flow->reason ? ")" : "");
+	return duct_fail(
+		err, DUCT_CONFIG,
+		"flow \"%s\" is %s%s%s%s: a worker runs a flow that is created or running; resume it first (FlowService.ResumeFlow, "
+		"ductstream-admin flow resume)",
+		flow->id, state_flow_state_name(flow->state), *flow->reason ? " (" : "", flow->reason, *flow->reason ? ")" : "");
 }
 
 /* Looks the flow up; with `load` its definition, too. */
@@ -226,8 +227,8 @@ static int own(struct worker *w, struct duct_error *err)
 	return rc;
 }
 
-int worker_run_flow(const struct worker_flow *work, struct state *state, struct checkpoints *checkpoints, const struct duct_ctx *ctx,
-		    struct duct_error *err)
+int worker_run_flow(const struct worker_flow *work, struct state *state, struct checkpoints *checkpoints,
+		    const struct duct_ctx *ctx, struct duct_error *err)
 {
 	struct worker w = {.work = work, .state = state, .checkpoints = checkpoints, .ctx = ctx};
 	struct loaded unused = {0};

@@ -12,8 +12,8 @@
  */
 struct worker_flow {
 	const char *flow_id;
-	int64_t max_empty_reads;      /* end after so many polls that brought nothing; 0: never */
-	int64_t snapshot_workers;     /* instead of the source's option; 0: as there */
+	int64_t max_empty_reads;  /* end after so many polls that brought nothing; 0: never */
+	int64_t snapshot_workers; /* instead of the source's option; 0: as there */
 	enum flow_output output;
 	atomic_bool *abort; /* of the second signal, as in struct flow_options */
 	int abort_fd;
@@ -24,7 +24,7 @@ struct worker_flow {
  * trying. -CONFIG: there is no such flow, it is paused, stopped or failed, or its definition cannot be run. FATAL, CONFIG and DATA errors
  * of a run make the flow `failed`, with the message as the reason. ctx: log and stop; its flow is not looked at.
  */
-int worker_run_flow(const struct worker_flow *work, struct state *state, struct checkpoints *checkpoints, const struct duct_ctx *ctx,
-		    struct duct_error *err) DUCT_CHECKED;
+int worker_run_flow(const struct worker_flow *work, struct state *state, struct checkpoints *checkpoints,
+		    const struct duct_ctx *ctx, struct duct_error *err) DUCT_CHECKED;
 
 #endif

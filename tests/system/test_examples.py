@@ -2,10 +2,12 @@
 
 import subprocess
 
+import psycopg
 import pytest
 
 from lib.child import popen
 from lib.compare import assert_same
+from lib.duck_tables import DuckTables
 from lib.lake import OfficialLake
 from lib.paths import ROOT, program
 
@@ -16,6 +18,7 @@ COPIED = {
     "postgres-snapshot-only": ["public.orders", "public.customers", "public.events"],
     "postgres-append-only": ["public.orders", "public.customers", "public.events"],
     "postgres-partitioned-root": ["public.orders", "public.measurements"],
+    "postgres-to-duckdb": ["public.orders", "public.customers", "public.events", "public.measurements_1"],
 }
 STREAMS = set(COPIED) - {"postgres-snapshot-only"}
 
@@ -36,12 +39,15 @@ def shop(database, server, request, tmp_path):
         INSERT INTO measurements VALUES (1, 0.5), (2, 'NaN')"""
     )
     catalog = server.database(database.name + "_catalog")
+    streams = server.database(database.name + "_streams")
     yield {
+        "DUCTSTREAM_STREAM_DSN": streams.dsn,
         "DUCTSTREAM_SOURCE_DSN": database.dsn,
         "DUCTSTREAM_CATALOG_DSN": catalog.dsn,
         "DUCTSTREAM_LAKE": str(tmp_path),
     }
     catalog.drop()
+    streams.drop()
 
 
 def command(environment, *words):
@@ -57,6 +63,8 @@ def command(environment, *words):
 
 
 def open_lake(flow, environment):
+    if "to-duckdb" in flow.stem:
+        return DuckTables(f"{environment['DUCTSTREAM_LAKE']}/warehouse.duckdb")
     catalog = f"sqlite:{environment['DUCTSTREAM_LAKE']}/catalog.sqlite"
     if "postgres-catalog" in flow.stem:
         catalog = f"postgres:{environment['DUCTSTREAM_CATALOG_DSN']}"
@@ -98,7 +106,7 @@ def test_example(flow, shop, database):
     code, out, err = command(shop, "run", str(flow), "--until-caught-up")
     assert code == 0, err
 
-    if flow.stem in STREAMS:
+    if flow.stem in (*STREAMS, "postgres-to-pgstream"):
         change(database)
         code, out, err = command(shop, "run", str(flow), "--until-caught-up")
         assert code == 0, err
@@ -108,6 +116,10 @@ def test_example(flow, shop, database):
         assert code == 0, err
     elif flow.stem == "postgres-snapshot-only":
         assert database.query("SELECT slot_name FROM pg_replication_slots WHERE database = current_database()") == []
+
+    if flow.stem == "postgres-to-pgstream":
+        check_stream(shop["DUCTSTREAM_STREAM_DSN"])
+        return
 
     lake = open_lake(flow, shop)
     try:
@@ -123,5 +135,14 @@ def test_example(flow, shop, database):
         lake.close()
 
 
+def check_stream(dsn):
+    with psycopg.connect(dsn) as connection:
+        rows = connection.execute("SELECT id, operation, table_name FROM ductstream.stream_events ORDER BY id").fetchall()
+    assert [row[0] for row in rows] == list(range(1, 114))
+    assert {row[1] for row in rows[:108]} == {"load"}
+    changes = [("insert", "orders"), ("update", "orders"), ("delete", "orders"), ("insert", "events"), ("insert", "measurements_1")]
+    assert [row[1:] for row in rows[108:]] == changes
+
+
 def test_every_example_is_expected():
-    assert {path.stem for path in FLOWS} == {*COPIED, "postgres-without-snapshot", "postgres-selected-tables"}
+    assert {path.stem for path in FLOWS} == {*COPIED, "postgres-to-pgstream", "postgres-without-snapshot", "postgres-selected-tables"}

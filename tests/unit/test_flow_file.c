@@ -361,11 +361,12 @@ static void takes_references_as_they_are(void **state)
 	struct duct_error err = {0};
 	options.env = later;
 	options.by_path = true;
-	assert_int_equal(parse(&flow,
-			       "{name: s, source: {type: postgres, options: {dsn: '${DSN}', batch_size: '${N}0', slot: bad, tables: ['${T}']}}, "
-			       "destinations: [{name: l, type: ducklake, options: {catalog: 'x${C}'}}]}",
-			       &err),
-			 0);
+	assert_int_equal(
+		parse(&flow,
+		      "{name: s, source: {type: postgres, options: {dsn: '${DSN}', batch_size: '${N}0', slot: bad, tables: ['${T}']}}, "
+		      "destinations: [{name: l, type: ducklake, options: {catalog: 'x${C}'}}]}",
+		      &err),
+		0);
 	flow_file_free(flow);
 	flow = NULL;
 	assert_int_equal(parse(&flow,
@@ -383,7 +384,12 @@ static void reads_the_policies(void **state)
 	(void)state;
 	struct flow_file *flow = NULL;
 	struct duct_error err = {0};
-	assert_int_equal(parse(&flow, HEAD TAIL "config: {give_up_policy: on_retry_exhaustion, primary_destination: l, ddl: {gate: true, auto_apply: 'false'}}\n", &err), 0);
+	assert_int_equal(
+		parse(&flow,
+		      HEAD TAIL
+		      "config: {give_up_policy: on_retry_exhaustion, primary_destination: l, ddl: {gate: true, auto_apply: 'false'}}\n",
+		      &err),
+		0);
 	assert_int_equal(flow->config.give_up_ms, 300000);
 	assert_int_equal(flow->ddl.gate, 1);
 	assert_int_equal(flow->ddl.auto_approve, -1);
@@ -393,7 +399,8 @@ static void reads_the_policies(void **state)
 	assert_int_equal(parse(&flow, HEAD TAIL "config: {primary_destination: m}\n", &err), -DUCT_CONFIG);
 	assert_string_equal(err.message, "flow.yaml:8: config: primary_destination: there is no destination \"m\"");
 	assert_int_equal(parse(&flow, HEAD TAIL "config: {ddl: {gaet: true}}\n", &err), -DUCT_CONFIG);
-	assert_string_equal(err.message, "flow.yaml:8: config: ddl: unknown key \"gaet\": known are gate, auto_approve, auto_apply");
+	assert_string_equal(err.message,
+			    "flow.yaml:8: config: ddl: unknown key \"gaet\": known are gate, auto_approve, auto_apply");
 }
 
 /* Levels are counted, not brackets: many maps beside each other are fine. */
@@ -426,11 +433,16 @@ static void knows_valid_names(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(loads_everything),	     cmocka_unit_test(loads_json),
-		cmocka_unit_test(command_line_wins),	     cmocka_unit_test(refuses_with_the_whole_sentence),
-		cmocka_unit_test(refuses_what_is_too_large), cmocka_unit_test(counts_levels),
-		cmocka_unit_test(knows_valid_names),	     cmocka_unit_test(finds_everything),
-		cmocka_unit_test(takes_references_as_they_are), cmocka_unit_test(reads_the_policies),
+		cmocka_unit_test(loads_everything),
+		cmocka_unit_test(loads_json),
+		cmocka_unit_test(command_line_wins),
+		cmocka_unit_test(refuses_with_the_whole_sentence),
+		cmocka_unit_test(refuses_what_is_too_large),
+		cmocka_unit_test(counts_levels),
+		cmocka_unit_test(knows_valid_names),
+		cmocka_unit_test(finds_everything),
+		cmocka_unit_test(takes_references_as_they_are),
+		cmocka_unit_test(reads_the_policies),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

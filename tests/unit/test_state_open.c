@@ -248,7 +248,7 @@ static void programs_that_start_together_take_turns(void **state)
 	}
 }
 
-/* --- Postgres --- */
+/* --- what a connection is --- */
 
 static int64_t ask(struct engine *e, const char *sql)
 {
@@ -300,7 +300,19 @@ static void says_who_it_is(void **state)
 			     "SELECT count(*) FROM pg_stat_activity WHERE pid = pg_backend_pid() "
 			     "AND application_name = 'ductstream'"),
 			 1);
-	assert_int_equal(ask(e, "SELECT count(*) FROM pg_settings WHERE name = 'synchronous_commit' AND setting = 'on'"), 1);
+}
+
+static void a_commit_is_durable(void **state)
+{
+	struct engine *e = *state;
+	if (e->postgres) {
+		assert_int_equal(ask(e, "SELECT count(*) FROM pg_settings WHERE name = 'synchronous_commit' AND setting = 'on'"),
+				 1);
+		return;
+	}
+	assert_int_equal(ask(e, "SELECT count(*) FROM pragma_journal_mode() WHERE journal_mode = 'wal'"), 1);
+	assert_int_equal(ask(e, "PRAGMA synchronous"), 2);
+	assert_int_equal(ask(e, "PRAGMA foreign_keys"), 1);
 }
 
 /* --- the pool --- */
@@ -384,6 +396,7 @@ int main(void)
 		ENGINE_TEST(programs_that_start_together_take_turns),
 		ENGINE_TEST(a_role_may_be_a_user_of_the_tables_only),
 		ENGINE_TEST(says_who_it_is),
+		ENGINE_TEST(a_commit_is_durable),
 		ENGINE_TEST(threads_share_the_connections),
 		ENGINE_TEST(a_thread_holds_one_connection),
 	};

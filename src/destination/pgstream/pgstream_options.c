@@ -5,7 +5,8 @@
 const struct duct_opt pgstream_opts[] = {
 	OPT(C, dsn, "dsn", DUCT_OPT_STR, NULL, "connection string of the Postgres that the stream is in",
 	    .flags = DUCT_OPT_REQUIRED | DUCT_OPT_SECRET,
-	    .doc = "keyword=value pairs or a URI. The tables are made in its schema ductstream. It may be the source's database."),
+	    .doc = "keyword=value pairs or a URI. The tables are made in its schema ductstream. "
+		   "In the source's own database only with a publication that lists its tables."),
 	OPT(C, stream, "stream", DUCT_OPT_STR, NULL, "name of the stream (the destination's name when unset)"),
 	OPT(C, format, "format", DUCT_OPT_STR, NULL, "wire format of the messages: json or arrow",
 	    .doc = "Unset: what the flow's wire_format or DUCTSTREAM_WIRE_FORMAT say, else json."),

@@ -1,0 +1,233 @@
+"""Runs through a real DBOS system database (issue 5, point 5): PyPI dbos makes it, its Python client enqueues and watches."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psycopg
+import pytest
+from dbos import DBOSClient, WorkflowSerializationFormat
+from dbos._error import DBOSAwaitedWorkflowCancelledError
+from lib.service import Lake, Service, flow_message
+from lib.wait import wait_until
+
+
+def url(database):
+    return f"postgresql://postgres@/{database.name}?host={database.server.folder}"
+
+
+@pytest.fixture(scope="module")
+def system_database(server):
+    """A database with DBOS's schema, made once."""
+    made = server.database("dbos_system")
+    subprocess.run([Path(sys.executable).parent / "dbos", "migrate", "-s", url(made)], check=True, capture_output=True)
+    yield made
+    made.drop()
+
+
+@pytest.fixture
+def dbos(system_database):
+    """The database without workflows of earlier tests."""
+    tables = "workflow_status, workflow_input, workflow_output, operation_outputs, queues"
+    system_database.sql(f"TRUNCATE {', '.join('dbos.' + name for name in tables.split(', '))} CASCADE")
+    return system_database
+
+
+@pytest.fixture
+def client(dbos):
+    made = DBOSClient(system_database_url=url(dbos))
+    yield made
+    made.destroy()
+
+
+@pytest.fixture
+def service(tmp_path, dbos, database):
+    settings = {"DBOS_ENABLED": "true", "DBOS_DSN": dbos.dsn, "RUN_DSN_WAREHOUSE": database.dsn, "RUN_BACKOFF": "50ms"}
+    with Service(tmp_path / "home", **settings, DISPATCH="dbos") as running:
+        yield running
+
+
+def enqueue(client, workflow, *args, queue="ductstream", app="ductstream", options=None, **named):
+    return client.enqueue(
+        {
+            "workflow_name": workflow,
+            "queue_name": queue,
+            "serialization_type": WorkflowSerializationFormat.PORTABLE,
+            "application_name": app,
+            **(options or {}),
+        },
+        *args,
+        **named,
+    )
+
+
+def sql(client, *statements, **more):
+    given = {"dsn": "warehouse", "statements": list(statements)}
+    return enqueue(client, "ductstream.run", kind="sql", input=given, **more)
+
+
+def status(client, handle):
+    return client.retrieve_workflow(handle.workflow_id).get_status().status
+
+
+def test_a_workflow_of_the_python_client_is_a_run_of_ours(service, client, database):
+    """Enqueued there, done here, its result there; the run has the workflow's id, a log and a worker."""
+    database.sql("CREATE TABLE hits (run text)")
+    handles = [sql(client, "INSERT INTO hits VALUES (current_setting('ductstream.run_id'))") for _ in range(40)]
+    assert [handle.get_result() for handle in handles] == [{"statements": 1}] * 40
+    ids = {handle.workflow_id for handle in handles}
+    assert {run for (run,) in database.query("SELECT run FROM hits")} == ids
+    assert database.value("SELECT count(*) FROM hits") == 40
+    run = service.call("RunService/GetRun", id=handles[0].workflow_id)
+    assert run.state == 3 and dict(run.tags) == {"from": "dbos"} and run.worker
+    seen = client.retrieve_workflow(handles[0].workflow_id).get_status()
+    assert (seen.status, seen.executor_id) == ("SUCCESS", "ductstream")
+
+
+def test_errors_arrive_as_errors(service, client):
+    """A failed run is an error there, with its message; so is one that cannot be begun."""
+    for handle, text in [
+        (sql(client, "SELECT 1/0"), "division by zero"),
+        (enqueue(client, "ductstream.run", kind="nothing", input={}), "kind:"),
+        (enqueue(client, "ductstream.run_flow", "none"), 'no flow "none"'),
+        (enqueue(client, "ductstream.run", kind="command", input={"argv": ["/bin/true"]}), "not taken from DBOS"),
+    ]:
+        with pytest.raises(Exception, match=text) as caught:
+            handle.get_result()
+        assert caught.value.name == "DuctStreamRunFailed"
+
+
+def test_a_cancel_there_ends_the_run_here(service, client, database):
+    handle = sql(client, "SELECT pg_sleep(100)")
+    sleeping = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(100)' AND state = 'active'"
+    wait_until(lambda: database.value(sleeping) == 1, 20, "the statement to run")
+    client.cancel_workflow(handle.workflow_id)
+    with pytest.raises(DBOSAwaitedWorkflowCancelledError):
+        handle.get_result()
+    wait_until(lambda: service.call("RunService/GetRun", id=handle.workflow_id).state == 5, 20, "the run to be cancelled")
+    assert status(client, handle) == "CANCELLED"
+    client.resume_workflow(handle.workflow_id)
+    wait_until(lambda: database.value(sleeping) == 1, 20, "the resumed statement to run")
+    client.cancel_workflow(handle.workflow_id)
+    wait_until(lambda: database.value(sleeping) == 0, 20, "the statement to end")
+
+
+def test_deadlines_delays_and_deduplication(service, client, database):
+    late = sql(client, "SELECT pg_sleep(100)", options={"workflow_timeout": 1.0})
+    with pytest.raises(DBOSAwaitedWorkflowCancelledError):
+        late.get_result()
+    database.sql("CREATE TABLE hits (at timestamptz DEFAULT clock_timestamp())")
+    sql(client, "SELECT pg_sleep(2)", options={"deduplication_id": "d"})
+    with pytest.raises(Exception, match="[Dd]uplicat"):
+        sql(client, "SELECT 1", options={"deduplication_id": "d"})
+    began = time.time()
+    delayed = sql(client, "INSERT INTO hits DEFAULT VALUES", options={"delay_seconds": 1.5})
+    assert delayed.get_result() == {"statements": 1}
+    assert database.value("SELECT extract(epoch FROM at)::float8 FROM hits") >= began + 1.4
+
+
+OVERLAP = (
+    "SELECT max(n) FROM (SELECT (SELECT count(*) FROM dbos.workflow_status b WHERE b.started_at_epoch_ms < a.completed_at "
+    "AND b.completed_at > a.started_at_epoch_ms AND {same}) AS n FROM dbos.workflow_status a) x"
+)
+
+
+def test_concurrency_of_the_queue_holds(service, client, dbos):
+    """dbos.queues.concurrency: so many at once."""
+    dbos.sql("INSERT INTO dbos.queues (name, concurrency) VALUES ('ductstream', 1)")
+    handles = [sql(client, "SELECT pg_sleep(0.05)") for _ in range(5)]
+    assert all(handle.get_result() for handle in handles)
+    assert dbos.value(OVERLAP.format(same="true")) == 1
+
+
+def test_one_per_partition_at_once(service, client, dbos):
+    """dbos.queues.partition_concurrency: one of each key, both keys beside each other."""
+    dbos.sql("INSERT INTO dbos.queues (name, partition_queue, partition_concurrency) VALUES ('ductstream', true, 1)")
+    handles = [sql(client, "SELECT pg_sleep(0.3)", options={"queue_partition_key": "ab"[i % 2]}) for i in range(6)]
+    assert all(handle.get_result() for handle in handles)
+    assert dbos.value(OVERLAP.format(same="a.queue_partition_key = b.queue_partition_key")) == 1
+    assert dbos.value(OVERLAP.format(same="true")) == 2
+
+
+def test_rate_of_the_queue_holds(service, client, dbos):
+    """dbos.queues.rate_limit: never more than 3 begin within 2 s."""
+    dbos.sql("INSERT INTO dbos.queues (name, rate_limit_max, rate_limit_period_sec) VALUES ('ductstream', 3, 2)")
+    handles = [sql(client, "SELECT 1") for _ in range(8)]
+    assert all(handle.get_result() for handle in handles)
+    within = (
+        "SELECT max(n) FROM (SELECT (SELECT count(*) FROM dbos.workflow_status b WHERE b.started_at_epoch_ms >= "
+        "a.started_at_epoch_ms AND b.started_at_epoch_ms < a.started_at_epoch_ms + 2000) AS n FROM dbos.workflow_status a) x"
+    )
+    assert dbos.value(within) == 3
+
+
+def test_priorities_order_the_queue(service, client, dbos):
+    """Lower first, among those that wait."""
+    dbos.sql("INSERT INTO dbos.queues (name, concurrency) VALUES ('ductstream', 1)")
+    first = sql(client, "SELECT pg_sleep(1)")
+    wait_until(lambda: status(client, first) == "PENDING", 20, "the first one to begin")
+    handles = {p: sql(client, "SELECT 1", options={"priority": p}) for p in (5, 9, 2, 7)}
+    assert all(handle.get_result() for handle in handles.values())
+    order = [p for (p,) in dbos.query("SELECT priority FROM dbos.workflow_status ORDER BY started_at_epoch_ms")][1:]
+    assert order == [2, 5, 7, 9]
+
+
+def test_rows_of_other_applications_stay(service, client, dbos):
+    other = enqueue(client, "ductstream.run", kind="sql", input={}, app="other")
+    unknown = enqueue(client, "their.workflow", 1)
+    mine = sql(client, "SELECT 1")
+    assert mine.get_result() == {"statements": 1}
+    assert status(client, other) == status(client, unknown) == "ENQUEUED"
+
+
+def test_a_killed_server_loses_and_doubles_nothing(service, client, database):
+    """kill -9 of the server while it bridges and works: the next one adopts its rows; each statement takes effect once."""
+    database.sql("CREATE TABLE hits (run text)")
+    handles = [sql(client, "INSERT INTO hits SELECT current_setting('ductstream.run_id') FROM pg_sleep(0.02)") for _ in range(60)]
+    for done in (5, 15, 30):
+        wait_until(lambda: database.value("SELECT count(*) FROM hits") >= done, 30, f"{done} runs")
+        service.server.kill()
+        service.start()
+    assert [handle.get_result() for handle in handles] == [{"statements": 1}] * 60
+    assert database.query("SELECT count(*), count(DISTINCT run) FROM hits") == [(60, 60)]
+
+
+def test_the_schedule_enqueues_running_flows(tmp_path, dbos, database, sqlite_lake):
+    """The page: with DUCTSTREAM_DBOS_SCHEDULE, DBOS enqueues one run for each flow in running; the polls bring the changes."""
+    database.sql("CREATE TABLE t (id int PRIMARY KEY); CREATE PUBLICATION shop FOR TABLE t; INSERT INTO t VALUES (1)")
+    settings = {"DBOS_ENABLED": "true", "DBOS_DSN": dbos.dsn, "DBOS_SCHEDULE": "*/2 * * * * *", "DISPATCH": "dbos"}
+    with Service(tmp_path / "home", **settings) as service:
+        service.call("CreateFlow", flow=flow_message(database, sqlite_lake), start_immediately=True)
+        service.call("CreateFlow", flow=flow_message(database, sqlite_lake, flow_id="idle"))
+        lake = Lake(database, sqlite_lake)
+        try:
+            lake.wait_count(1)
+            database.sql("INSERT INTO t SELECT generate_series(2, 50)")
+            lake.wait_count(50)
+        finally:
+            lake.close()
+        service.call("PauseFlow", flow_id="shop")
+        rows = dbos.query("SELECT w.workflow_uuid, w.name, w.application_name, i.inputs FROM dbos.workflow_status w JOIN dbos.workflow_input i USING (workflow_uuid)")
+        assert rows
+        for workflow_id, name, app, inputs in rows:
+            assert workflow_id.startswith("sched-dbos-flows-") and workflow_id.endswith("-shop")
+            assert (name, app) == ("ductstream.run_flow", "ductstream")
+            assert json.loads(inputs)["namedArgs"] == {"flow_id": "shop", "max_empty_reads": 1}
+        wait_until(lambda: not dbos.query("SELECT FROM dbos.workflow_status WHERE status NOT IN ('SUCCESS')"), 20, "all of them to succeed")
+        n = dbos.value("SELECT count(*) FROM dbos.workflow_status")
+        time_of = lambda: service.call("ScheduleService/GetSchedule", name="dbos-flows").last_at.seconds  # noqa: E731
+        last = time_of()
+        wait_until(lambda: time_of() >= last + 4, 20, "two more ticks")
+        assert dbos.value("SELECT count(*) FROM dbos.workflow_status") == n
+
+
+def test_a_schema_that_is_too_old_is_refused(tmp_path, database):
+    """Version gate: what it found, what it needs, what to do; the server goes on."""
+    database.sql("CREATE SCHEMA dbos; CREATE TABLE dbos.dbos_migrations (version bigint); INSERT INTO dbos.dbos_migrations VALUES (108)")
+    with Service(tmp_path / "home", DBOS_ENABLED="true", DBOS_DSN=database.dsn) as service:
+        wait_until(lambda: service.server.events("DBOS"), 20, "the server to say so")
+        (line, *_) = service.server.events("DBOS")
+        assert "schema version 108: 114 or later is needed" in line["error"]
+        assert service.call("ListFlows").flows == []

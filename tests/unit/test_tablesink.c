@@ -1,0 +1,300 @@
+/* What becomes of relations and rows under the options that tables share. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "destination/tablesink.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { ID, BODY, COLUMNS };
+enum { SYNCED_AT = COLUMNS, DELETED, WATERMARK, OP };
+
+static struct tablesink_options defaults(void)
+{
+	return (struct tablesink_options){
+		.meta_synced_at = "__ds_synced_at",
+		.meta_deleted = "__ds_is_deleted",
+		.meta_watermark = "__ds_watermark",
+		.meta_op = "__ds_op",
+	};
+}
+
+static struct duct_relation *make_relation(void)
+{
+	struct duct_relation *rel = duct_relation_new();
+	rel->schema = "s";
+	rel->name = "t";
+	rel->oid = 7;
+	rel->identity = DUCT_IDENTITY_KEY;
+	rel->ncolumns = COLUMNS;
+	rel->columns = duct_arena_zalloc(&rel->arena, COLUMNS * sizeof *rel->columns);
+	rel->columns[ID] =
+		(struct duct_column){.name = "id", .type = {.kind = DUCT_INT32}, .attnum = 1, .key = true, .not_null = true};
+	rel->columns[BODY] = (struct duct_column){.name = "body", .type = {.kind = DUCT_VARCHAR}, .attnum = 2};
+	rel->nkeys = 1;
+	rel->keys = duct_arena_zalloc(&rel->arena, sizeof *rel->keys);
+	return rel;
+}
+
+static void put(struct duct_batch *b, struct duct_vector *columns, int32_t id, const char *body)
+{
+	memcpy(duct_vector_append(b, &columns[ID], 4), &id, 4);
+	if (body)
+		memcpy(duct_vector_append(b, &columns[BODY], (uint32_t)strlen(body)), body, strlen(body));
+	else
+		duct_vector_append_unsent(b, &columns[BODY]);
+}
+
+/* insert 1 "a"; update 1 without body; update 1 -> 2 "b"; delete 2; truncate; insert 3 "c", in one transaction at LSN 100. */
+static struct duct_changes *make_changes(struct duct_relation *rel)
+{
+	struct duct_changes *c = duct_changes_new();
+	struct duct_batch *b = duct_batch_new(rel, 0);
+	duct_batch_add_row(b, DUCT_INSERT, 1);
+	put(b, b->columns, 1, "a");
+	duct_batch_add_row(b, DUCT_UPDATE, 2);
+	put(b, b->columns, 1, NULL);
+	duct_batch_add_row(b, DUCT_UPDATE, 3);
+	duct_batch_add_old_row(b);
+	put(b, b->old, 1, NULL);
+	put(b, b->columns, 2, "b");
+	duct_batch_add_row(b, DUCT_DELETE, 4);
+	duct_batch_add_old_row(b);
+	put(b, b->old, 2, NULL);
+	duct_batch_add_row(b, DUCT_TRUNCATE, 5);
+	duct_batch_fill_unset(b);
+	duct_batch_add_row(b, DUCT_INSERT, 6);
+	put(b, b->columns, 3, "c");
+	duct_batch_seal(b);
+	duct_changes_add(c, b);
+	duct_changes_add_commit(c, &(struct duct_commit){.end_lsn = 100, .commit_us = 1000, .last_seq = 6});
+	c->ends_commit = true;
+	return c;
+}
+
+static const char *text(struct duct_cell cell, char to[64])
+{
+	snprintf(to, 64, "%.*s", cell.data ? (int)cell.len : 4, cell.data ? cell.data : "NULL");
+	return to;
+}
+
+static int32_t id_of(const struct duct_vector *columns, uint32_t row)
+{
+	struct duct_cell cell = duct_vector_cell(&columns[ID], row);
+	int32_t id = -1;
+	if (cell.data)
+		memcpy(&id, cell.data, 4);
+	return id;
+}
+
+/* op, id, body ("-": not sent), what it was, deleted */
+struct row {
+	char op;
+	int32_t id;
+	const char *body, *was;
+	bool deleted;
+};
+
+static void expect(const struct duct_batch *b, const struct row *rows, uint32_t n)
+{
+	char buffer[64];
+	assert_int_equal(b->rows, n);
+	for (uint32_t i = 0; i < n; i++) {
+		assert_int_equal(b->op[i], rows[i].op);
+		if (!rows[i].was)
+			continue;
+		const struct duct_vector *body = &b->columns[BODY];
+		assert_int_equal(id_of(b->columns, i), rows[i].id);
+		assert_string_equal(duct_vector_is_sent(body, i) ? text(duct_vector_cell(body, i), buffer) : "-", rows[i].body);
+		if (b->relation->ncolumns == COLUMNS)
+			continue;
+		assert_string_equal(text(duct_vector_cell(&b->columns[OP], i), buffer), rows[i].was);
+		assert_int_equal(*duct_vector_cell(&b->columns[DELETED], i).data, rows[i].deleted);
+	}
+}
+
+static struct duct_changes *changed(const struct tablesink_options *o, struct tablesink **ret)
+{
+	struct duct_relation *rel = make_relation();
+	struct duct_changes *c = make_changes(rel);
+	struct duct_error err = {0};
+	duct_relation_unref(rel);
+	*ret = tablesink_new(o);
+	assert_non_null(*ret);
+	assert_int_equal(tablesink_changes(*ret, &c, &err), 0);
+	assert_int_equal(c->nbatches, 1);
+	assert_int_equal(c->ncommits, 1);
+	assert_int_equal(c->upto.lsn, 100);
+	assert_true(c->ends_commit);
+	return c;
+}
+
+static void done(struct tablesink *s, struct duct_changes *c)
+{
+	duct_changes_free(c);
+	tablesink_free(s);
+}
+
+static void metadata_columns(void **state)
+{
+	(void)state;
+	struct tablesink_options o = defaults();
+	o.meta_enabled = true;
+	struct tablesink *s;
+	struct duct_changes *c = changed(&o, &s);
+	const struct duct_batch *b = c->batches[0];
+	static const struct row rows[] = {
+		{'I', 1, "a", "insert", false}, {'U', 1, "-", "update", false}, {'U', 2, "b", "update", false},
+		{'D', 0, NULL, NULL, false},	{'T', 0, NULL, NULL, false},	{'I', 3, "c", "insert", false},
+	};
+	expect(b, rows, DUCT_LEN(rows));
+	assert_int_equal(b->relation->ncolumns, OP + 1);
+	assert_int_equal(b->relation->nkeys, 1);
+	assert_int_equal(b->relation->columns[OP].attnum, -4);
+	assert_false(b->relation->upsert);
+	assert_int_equal(id_of(b->old, (uint32_t)b->old_row[2]), 1);
+	assert_int_equal(id_of(b->old, (uint32_t)b->old_row[3]), 2);
+	assert_false(duct_vector_is_sent(&b->old[OP], (uint32_t)b->old_row[3]));
+	int64_t at;
+	memcpy(&at, duct_vector_cell(&b->columns[WATERMARK], 0).data, 8);
+	assert_int_equal(at, 1000);
+	done(s, c);
+}
+
+static void soft_delete(void **state)
+{
+	(void)state;
+	struct tablesink_options o = defaults();
+	o.soft_delete = true;
+	o.watermark_source = TABLESINK_LSN;
+	struct tablesink *s;
+	struct duct_changes *c = changed(&o, &s);
+	const struct duct_batch *b = c->batches[0];
+	static const struct row rows[] = {
+		{'I', 1, "a", "insert", false}, {'U', 1, "-", "update", false}, {'U', 2, "b", "update", false},
+		{'U', 2, "-", "delete", true},	{'T', 0, NULL, NULL, false},	{'I', 3, "c", "insert", false},
+	};
+	expect(b, rows, DUCT_LEN(rows));
+	assert_true(b->relation->upsert);
+	assert_int_equal(b->old_row[3], -1);
+	uint64_t lsn;
+	memcpy(&lsn, duct_vector_cell(&b->columns[WATERMARK], 3).data, 8);
+	assert_int_equal(lsn, 100);
+	done(s, c);
+}
+
+static void append_mode(void **state)
+{
+	(void)state;
+	struct tablesink_options o = defaults();
+	o.append_mode = true;
+	struct tablesink *s;
+	struct duct_changes *c = changed(&o, &s);
+	const struct duct_batch *b = c->batches[0];
+	static const struct row rows[] = {
+		{'I', 1, "a", "insert", false},	  {'I', 1, "NULL", "update", false},	{'I', 2, "b", "update", false},
+		{'I', 2, "NULL", "delete", true}, {'I', -1, "NULL", "truncate", false}, {'I', 3, "c", "insert", false},
+	};
+	expect(b, rows, DUCT_LEN(rows));
+	assert_int_equal(b->relation->nkeys, 0);
+	assert_int_equal(b->relation->identity, DUCT_IDENTITY_NONE);
+	assert_int_equal(b->old_rows, 0);
+	done(s, c);
+}
+
+static void write_mode_append(void **state)
+{
+	(void)state;
+	struct tablesink_options o = defaults();
+	o.write_mode = TABLESINK_APPEND;
+	struct tablesink *s;
+	struct duct_changes *c = changed(&o, &s);
+	static const struct row rows[] = {
+		{'I', 1, "a", "", false},
+		{'I', 1, "NULL", "", false},
+		{'I', 2, "b", "", false},
+		{'I', 3, "c", "", false},
+	};
+	expect(c->batches[0], rows, DUCT_LEN(rows));
+	assert_int_equal(c->batches[0]->relation->ncolumns, COLUMNS);
+	done(s, c);
+}
+
+static void nothing_is_made_without_options(void **state)
+{
+	(void)state;
+	struct tablesink_options o = defaults();
+	assert_null(tablesink_new(&o));
+	o.meta_enabled = true;
+	o.meta_watermark = "-";
+	struct tablesink *s = tablesink_new(&o);
+	struct duct_relation *rel = make_relation(), *to, *again;
+	struct duct_error err = {0};
+	assert_int_equal(tablesink_relation(s, rel, &to, &err), 0);
+	assert_int_equal(to->ncolumns, COLUMNS + 3);
+	assert_int_equal(tablesink_relation(s, rel, &again, &err), 0);
+	assert_ptr_equal(to, again);
+	rel->synthetic = true;
+	assert_int_equal(tablesink_relation(s, rel, &to, &err), 0);
+	assert_ptr_equal(to, rel);
+	duct_relation_unref(rel);
+	tablesink_free(s);
+}
+
+/* Versions come and go: what nobody has any more is forgotten, what somebody has is kept. */
+static void old_versions_are_forgotten(void **state)
+{
+	(void)state;
+	struct tablesink_options o = defaults();
+	o.meta_enabled = true;
+	struct tablesink *s = tablesink_new(&o);
+	struct duct_relation *kept = NULL, *to;
+	struct duct_error err = {0};
+	for (int i = 0; i < 1000; i++) {
+		struct duct_relation *rel = make_relation();
+		assert_int_equal(tablesink_relation(s, rel, &to, &err), 0);
+		if (i == 500)
+			kept = duct_relation_ref(to);
+		duct_relation_unref(rel);
+	}
+	assert_string_equal(kept->name, "t");
+	duct_relation_unref(kept);
+	tablesink_free(s);
+}
+
+static void options_that_do_not_fit(void **state)
+{
+	(void)state;
+	struct duct_error err = {0};
+	struct tablesink_options o = defaults();
+	assert_int_equal(tablesink_check(&o, &err), 0);
+	o.meta_op = "__DS_WATERMARK";
+	assert_int_equal(tablesink_check(&o, &err), 0); /* there are no columns */
+	o.meta_enabled = true;
+	assert_int_equal(tablesink_check(&o, &err), -DUCT_CONFIG);
+	assert_non_null(strstr(err.message, "\"meta_watermark\" and \"meta_op\""));
+	o = defaults();
+	o.soft_delete = true;
+	assert_int_equal(tablesink_check(&o, &err), 0);
+	o.write_mode = TABLESINK_APPEND;
+	assert_int_equal(tablesink_check(&o, &err), -DUCT_CONFIG);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(metadata_columns),
+		cmocka_unit_test(soft_delete),
+		cmocka_unit_test(append_mode),
+		cmocka_unit_test(write_mode_append),
+		cmocka_unit_test(nothing_is_made_without_options),
+		cmocka_unit_test(old_versions_are_forgotten),
+		cmocka_unit_test(options_that_do_not_fit),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
