@@ -171,6 +171,33 @@ def test_client_certificates(tmp_path, certificates):
         assert server.stop() == 0, server.text
 
 
+def presented(address, certificates):
+    with connect(address, tls=context(certificates)) as s:
+        return s.getpeercert()["subject"][0][0][1]
+
+
+def test_certificates_are_read_again_when_they_change(tmp_path, certificates):
+    cert, key = tmp_path / "now.pem", tmp_path / "now.key"
+
+    def use(name, with_key=True):
+        cert.write_bytes((certificates / f"{name}.pem").read_bytes())
+        if with_key:
+            key.write_bytes((certificates / f"{name}.key").read_bytes())
+
+    use("server")
+    with Server(tmp_path, HTTP_LISTEN=":0", TLS_CERT_FILE=cert, TLS_KEY_FILE=key) as server:
+        address = server.ready().addresses("https")[0]
+        assert presented(address, certificates) == "server"
+        use("client")
+        assert presented(address, certificates) == "client"
+        use("server", with_key=False)  # not a pair
+        assert presented(address, certificates) == "client"
+        assert server.events("certificates stay as they were")
+        use("server")
+        assert presented(address, certificates) == "server"
+        assert server.stop() == 0, server.text
+
+
 def test_a_certificate_that_cannot_be_used_is_named(tmp_path, certificates):
     for cert, key in (("none.pem", "server.key"), ("names", "server.key"), ("server.pem", "client.key")):
         settings = {"TLS_CERT_FILE": certificates / cert, "TLS_KEY_FILE": certificates / key}
