@@ -196,7 +196,7 @@ const struct cli_command *const admin_stream_commands[] = {
 		      "Acknowledges messages. Only those count that the group has a live claim on.", &ack_command),
 	ADMIN_COMMAND("stream nack", " --stream S --group G (--ids 1,2 | --claim C)", "give them back",
 		      "Gives messages back to the group before their time is over.", &nack_command),
-	ADMIN_COMMAND("stream extend", " --stream S --group G (--ids 1,2 | --claim C)", "hold them longer",
+	ADMIN_COMMAND("stream extend", " --stream S --group G (--ids 1 | --claim C)", "hold them longer",
 		      "Holds messages for longer.", &extend_command),
 	ADMIN_COMMAND("stream replay", " --stream S --group G --since TIME", "give them again",
 		      "Has messages delivered to a group again.", &replay_command),

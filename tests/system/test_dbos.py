@@ -128,19 +128,50 @@ def test_deadlines_delays_and_deduplication(service, client, database):
     assert database.value("SELECT extract(epoch FROM at)::float8 FROM hits") >= began + 1.4
 
 
-def test_limits_of_the_queue_hold(service, client, dbos, database):
-    """dbos.queues: concurrency 2 for all, and one per partition."""
-    columns = {name for (name,) in dbos.query("SELECT column_name FROM information_schema.columns WHERE table_schema = 'dbos' AND table_name = 'queues'")}
-    assert {"concurrency", "partition_concurrency"} <= columns
+OVERLAP = (
+    "SELECT max(n) FROM (SELECT (SELECT count(*) FROM dbos.workflow_status b WHERE b.started_at_epoch_ms < a.completed_at "
+    "AND b.completed_at > a.started_at_epoch_ms AND {same}) AS n FROM dbos.workflow_status a) x"
+)
+
+
+def test_concurrency_of_the_queue_holds(service, client, dbos):
+    """dbos.queues.concurrency: so many at once."""
     dbos.sql("INSERT INTO dbos.queues (name, concurrency) VALUES ('ductstream', 1)")
-    database.sql("CREATE TABLE spans (b timestamptz, e timestamptz DEFAULT clock_timestamp())")
-    handles = [sql(client, "INSERT INTO spans (b) SELECT clock_timestamp() FROM pg_sleep(0.05)") for _ in range(5)]
+    handles = [sql(client, "SELECT pg_sleep(0.05)") for _ in range(5)]
     assert all(handle.get_result() for handle in handles)
-    most = dbos.value(
-        "SELECT max(n) FROM (SELECT (SELECT count(*) FROM dbos.workflow_status b WHERE b.started_at_epoch_ms < a.completed_at "
-        "AND b.completed_at > a.started_at_epoch_ms) AS n FROM dbos.workflow_status a) x"
+    assert dbos.value(OVERLAP.format(same="true")) == 1
+
+
+def test_one_per_partition_at_once(service, client, dbos):
+    """dbos.queues.partition_concurrency: one of each key, both keys beside each other."""
+    dbos.sql("INSERT INTO dbos.queues (name, partition_queue, partition_concurrency) VALUES ('ductstream', true, 1)")
+    handles = [sql(client, "SELECT pg_sleep(0.3)", options={"queue_partition_key": "ab"[i % 2]}) for i in range(6)]
+    assert all(handle.get_result() for handle in handles)
+    assert dbos.value(OVERLAP.format(same="a.queue_partition_key = b.queue_partition_key")) == 1
+    assert dbos.value(OVERLAP.format(same="true")) == 2
+
+
+def test_rate_of_the_queue_holds(service, client, dbos):
+    """dbos.queues.rate_limit: never more than 3 begin within 2 s."""
+    dbos.sql("INSERT INTO dbos.queues (name, rate_limit_max, rate_limit_period_sec) VALUES ('ductstream', 3, 2)")
+    handles = [sql(client, "SELECT 1") for _ in range(8)]
+    assert all(handle.get_result() for handle in handles)
+    within = (
+        "SELECT max(n) FROM (SELECT (SELECT count(*) FROM dbos.workflow_status b WHERE b.started_at_epoch_ms >= "
+        "a.started_at_epoch_ms AND b.started_at_epoch_ms < a.started_at_epoch_ms + 2000) AS n FROM dbos.workflow_status a) x"
     )
-    assert most == 1
+    assert dbos.value(within) == 3
+
+
+def test_priorities_order_the_queue(service, client, dbos):
+    """Lower first, among those that wait."""
+    dbos.sql("INSERT INTO dbos.queues (name, concurrency) VALUES ('ductstream', 1)")
+    first = sql(client, "SELECT pg_sleep(1)")
+    wait_until(lambda: status(client, first) == "PENDING", 20, "the first one to begin")
+    handles = {p: sql(client, "SELECT 1", options={"priority": p}) for p in (5, 9, 2, 7)}
+    assert all(handle.get_result() for handle in handles.values())
+    order = [p for (p,) in dbos.query("SELECT priority FROM dbos.workflow_status ORDER BY started_at_epoch_ms")][1:]
+    assert order == [2, 5, 7, 9]
 
 
 def test_rows_of_other_applications_stay(service, client, dbos):
