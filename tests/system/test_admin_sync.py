@@ -79,7 +79,9 @@ def test_a_table_joins_while_a_writer_never_stops(database, tmp_path, seed):
             except Exception:  # not there yet
                 return False
 
-        wait_until(lambda: reached("orders", 900), 60, "the first copy", interval_s=0.2)
+        # Nobody else opens the lake before it is made.
+        wait_until(lambda: admin("checkpoint", "get", "-flow-id", flow)[0] == 0, 60, "the first copy", interval_s=0.2)
+        wait_until(lambda: reached("orders", 900), 60, "its rows", interval_s=0.2)
         writer = Writer(database, seed)
         wait_until(lambda: writer.transactions > 50, 30, "the writer to be under way")
         synced = admin.json("publication", "sync", "-flow-id", flow, "-tables", "public.new_table", "-snapshot", "-pause", "-resume", timeout_s=120)

@@ -251,6 +251,9 @@ def test_the_page_line_by_line(reader):
 
     # Its worker.
     working = reader.start(todo.pop(0).strip())
+    # Nobody else opens the lake before it is made.
+    copied = f"{program('ductstream-admin')} checkpoint get -flow-id {reader.flow}"
+    wait_until(lambda: reader.run(copied)[0] == 0, 60, "the first copy")
     for table in ("users", "orders"):
         wait_same(reader, table)
     assert reader.admin(f"flow get -flow-id {reader.flow}")["state"] == "FLOW_STATE_RUNNING"
