@@ -117,25 +117,36 @@ static int attempt(struct slot *slot, struct run_work *work, struct duct_error *
 	return rc;
 }
 
-/* Until it is written down or somebody else has the run: the result of hours of work is not dropped because the state is away for a minute. */
-static void write_down(struct slot *slot, const struct verdict *v)
+/*
+ * Until it is written down or somebody else has the run: the result of hours of work is not dropped because the state is away for a minute.
+ * 1: it is written down; 0: somebody else has the run; -class: given up.
+ */
+static int write_down(struct slot *slot, const struct verdict *v, struct duct_error *err)
 {
 	struct run_executor *e = slot->executor;
-	struct duct_error err;
+	AUTO_FREE char *error = v->error ? run_clean_text(v->error, strlen(v->error)) : NULL;
 	for (;;) {
-		int rc = state_run_finish(e->config.state, slot->run.id, slot->run.fence, v->to, v->result, v->error, v->delay_ms,
-					  &err);
-		if (rc >= 0 || rc == -DUCT_CONFIG || rc == -DUCT_FATAL) {
-			if (rc < 0)
-				log_error(e->config.log, "end of a run not written down", LOG_STR("run", slot->run.id),
-					  LOG_STR("error", err.message));
-			return;
-		}
-		if (atomic_load(&slot->stop) == RUN_STOP_LOST || (atomic_load(&e->stopping) && rc < 0))
-			return;
+		int rc =
+			state_run_finish(e->config.state, slot->run.id, slot->run.fence, v->to, v->result, error, v->delay_ms, err);
+		if (rc >= 0 || rc != -DUCT_RETRY)
+			return rc;
+		if (atomic_load(&slot->stop) == RUN_STOP_LOST || atomic_load(&e->stopping))
+			return rc;
 		struct pollfd fd = {.fd = atomic_load(&slot->stop) ? -1 : slot->stop_fd, .events = POLLIN};
 		(void)poll(&fd, 1, 250);
 	}
+}
+
+static void say(const struct slot *slot, const struct verdict *v, const char *error, int64_t began_us)
+{
+	const struct duct_log *log = slot->executor->config.log;
+	if (v->to == STATE_RUN_FAILED)
+		log_error(log, "run failed", LOG_STR("run", slot->run.id), LOG_STR("kind", slot->run.kind),
+			  LOG_I64("attempt", slot->run.attempt), LOG_STR("error", error));
+	else
+		log_info(log, "run", LOG_STR("run", slot->run.id), LOG_STR("kind", slot->run.kind),
+			 LOG_I64("attempt", slot->run.attempt), LOG_STR("state", state_run_state_name(v->to)),
+			 LOG_F64("seconds", (double)(duct_mono_us() - began_us) / 1e6));
 }
 
 static void do_run(struct slot *slot)
@@ -146,20 +157,17 @@ static void do_run(struct slot *slot)
 		.state = e->config.state, .run = &slot->run, .arena = &slot->arena, .stop = &slot->stop, .stop_fd = slot->stop_fd};
 	int64_t began_us = duct_mono_us();
 	int rc = attempt(slot, &work, &err);
-	if (atomic_load(&slot->stop) == RUN_STOP_LOST) {
+	struct verdict v = judge(slot, &work, rc, &err);
+	struct duct_error why = {0};
+	int written = atomic_load(&slot->stop) == RUN_STOP_LOST ? 0 : write_down(slot, &v, &why);
+	if (written > 0)
+		say(slot, &v, err.message, began_us);
+	else if (written == 0)
 		log_warn(e->config.log, "run lost: somebody else has it", LOG_STR("run", slot->run.id),
 			 LOG_I64("fence", slot->run.fence));
-		return;
-	}
-	struct verdict v = judge(slot, &work, rc, &err);
-	write_down(slot, &v);
-	if (v.to == STATE_RUN_FAILED)
-		log_error(e->config.log, "run failed", LOG_STR("run", slot->run.id), LOG_STR("kind", slot->run.kind),
-			  LOG_I64("attempt", slot->run.attempt), LOG_STR("error", err.message));
 	else
-		log_info(e->config.log, "run", LOG_STR("run", slot->run.id), LOG_STR("kind", slot->run.kind),
-			 LOG_I64("attempt", slot->run.attempt), LOG_STR("state", state_run_state_name(v.to)),
-			 LOG_F64("seconds", (double)(duct_mono_us() - began_us) / 1e6));
+		log_error(e->config.log, "end of a run not written down", LOG_STR("run", slot->run.id),
+			  LOG_STR("error", why.message));
 }
 
 static void *worker_thread(void *arg)

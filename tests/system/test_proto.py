@@ -127,4 +127,14 @@ def test_nothing_of_ours_stands_where_the_original_has_something(api):
 
 
 # What we added to messages of the original.
-OURS = {"FlowConfig.max_memory", "FlowConfig.give_up_after"}
+OURS = {
+    "FlowConfig.max_memory",
+    "FlowConfig.give_up_after",
+    "StreamMessage.attempts",
+    "StreamMessage.operation",
+    "StreamPullRequest.wait_seconds",
+    "StreamPullRequest.max_bytes",
+    "StreamPullResponse.claim",
+    "StreamPullResponse.visible_until",
+    "StreamAckRequest.claim",
+}
