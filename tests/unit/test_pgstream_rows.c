@@ -42,6 +42,7 @@ static void put(struct duct_batch *b, struct duct_vector *columns, int32_t id, c
 static void add(struct duct_batch *b, enum duct_op op, int32_t id, const char *text, int32_t old_id)
 {
 	static uint64_t seq;
+	duct_batch_fill_unset(b);
 	(void)duct_batch_add_row(b, op, ++seq);
 	if (op == DUCT_DELETE || op == DUCT_TRUNCATE)
 		b->lacks = true;
