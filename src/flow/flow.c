@@ -349,6 +349,7 @@ int flow_run(const struct flow_spec *spec, const struct flow_options *options, c
 	e.dest_ctx.stop = &e.dest_stop.set;
 	e.dest_ctx.stop_fd = e.dest_stop.fd;
 	e.dest_ctx.ownership = &e.ownership;
+	e.source_ctx.ddl = e.dest_ctx.ddl = options->ddl;
 	rc = supervised_run(&e, err);
 out:
 	flow_signal_done(&e.source_stop);

@@ -36,6 +36,7 @@ struct flow_options {
 	/* The second signal: set like ctx->stop, ends without draining or committing. abort NULL: there is none. */
 	atomic_bool *abort;
 	int abort_fd;
+	struct duct_ddl_hook *ddl;	/* told of changes of tables, and asked when it is a gate; NULL: nobody */
 	struct flow_counters *counters; /* filled while it runs; NULL: not wanted */
 };
 

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/queue.h"
+#include "record/ddl.h"
 
 #include <pthread.h>
 #include <string.h>
@@ -30,7 +31,8 @@ struct stream {
 	bool open;  /* something was written since the last commit */
 	bool whole; /* and it ends with a whole source transaction */
 	uint64_t dead_rows;
-	int64_t large_us; /* monotonic: when the first part of counters->large came */
+	uint64_t newest_relation; /* version of the newest one that was written */
+	int64_t large_us;	  /* monotonic: when the first part of counters->large came */
 };
 
 /* The reader. */
@@ -134,7 +136,8 @@ static int commit(struct stream *s, struct duct_error *err)
 	flow_count(&e->counters->dead_rows, s->dead_rows);
 	s->dead_rows = 0;
 	tell_large(s);
-	return 0;
+	struct duct_ddl_hook *ddl = e->options->ddl;
+	return ddl ? ddl->durable(ddl->arg, pos.lsn, err) : 0;
 }
 
 /* Positions only rise; a source that breaks this would double or lose rows. */
@@ -161,6 +164,26 @@ static uint64_t tell_dead_rows(struct flow_engine *e, const struct duct_changes 
 	return n;
 }
 
+static bool brings_relation(struct stream *s, const struct duct_changes *changes)
+{
+	uint64_t newest = s->newest_relation;
+	for (size_t i = 0; i < changes->nbatches; i++)
+		if (changes->batches[i]->relation->version > newest)
+			newest = changes->batches[i]->relation->version;
+	bool brings = newest > s->newest_relation;
+	s->newest_relation = newest;
+	return brings;
+}
+
+/* A change of a table that is held back holds nothing back that was committed before it. */
+static int before_relations(struct stream *s, const struct duct_changes *changes, struct duct_error *err)
+{
+	struct flow_engine *e = s->e;
+	struct duct_ddl_hook *ddl = e->options->ddl;
+	ddl->lsn = changes->ncommits ? changes->commits[0].end_lsn : flow_position_load(&e->counters->durable).lsn + 1;
+	return brings_relation(s, changes) && ddl->gate && s->open && s->whole ? commit(s, err) : 0;
+}
+
 /* Adds changes to the open group; takes them. */
 static int apply(struct stream *s, struct duct_changes *changes, struct duct_error *err)
 {
@@ -175,6 +198,10 @@ static int apply(struct stream *s, struct duct_changes *changes, struct duct_err
 	}
 	/* Whole transactions do not wait for the end of a large one that follows them. */
 	if (!ends && s->open && s->whole && (rc = commit(s, err))) {
+		duct_changes_free(changes);
+		return rc;
+	}
+	if (e->options->ddl && (rc = before_relations(s, changes, err))) {
 		duct_changes_free(changes);
 		return rc;
 	}

@@ -184,6 +184,9 @@ int mirror_follow_columns(struct ducklake *d, struct mirror *m, const struct duc
 /* Takes a lake column into the correspondence. */
 void mirror_add_column(struct mirror *m, const struct duct_column *c, int16_t attnum, int64_t column_id);
 
+/* ddl.c: tells the hook of the flow, when there is one, what adapting the table to the relation changes. -class: it must not be done now. */
+int mirror_tell_changes(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, struct duct_error *err);
+
 /* recopy.c: tables that are copied again. */
 bool mirror_state_is(const char *state, const char *name, int *ret_recopies); /* ret_recopies may be NULL */
 void mirror_state(const struct mirror *m, char to[MIRROR_STATE_LEN]);

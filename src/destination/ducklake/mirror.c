@@ -364,7 +364,9 @@ static int adapt(struct ducklake *d, struct mirror *m, struct duct_relation *rel
 	int rc = 0;
 	if (!rel->ncolumns) /* the lake has no such tables; the copy is made when the source has a column again */
 		return mirror_give_up(d, m, rel, err, "rows changed while it had no column");
-	if (m->rel)
+	if (d->ctx->ddl)
+		rc = mirror_tell_changes(d, m, rel, err);
+	if (rc == 0 && m->rel)
 		rc = change_key(d, m, rel, err);
 	if (rc == 0)
 		rc = follow_name(d, m, rel, err);

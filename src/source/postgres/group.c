@@ -62,8 +62,10 @@ static bool same_key(const struct duct_relation *a, const struct duct_relation *
 bool postgres_group_relation(struct postgres_group *g, struct postgres_table *t, struct pg_relation *relation, const void *raw,
 			     size_t raw_len)
 {
-	/* A destination cannot commit inside a transaction, so rows of both keys must not come in one hand-over. */
-	if (t->relation && g->ncommits && g->open && !same_key(t->relation->rel, relation->rel)) {
+	/* A destination cannot commit inside a transaction, so rows of both keys must not come in one hand-over. Where changes of a table may
+	 * be held back, what was committed before them must not be held with them. */
+	bool apart = g->gated || (t->relation && !same_key(t->relation->rel, relation->rel));
+	if (apart && g->ncommits && g->open) {
 		if (g->seq != g->first_seq) {
 			g->cut_before = g->commit_lsn;
 			pg_relation_free(relation);

@@ -51,6 +51,7 @@ struct postgres_group {
 	int64_t commit_us;   /* set by the caller after begin */
 	uint32_t xid;
 	uint64_t first_seq;  /* seq before its first row */
+	bool gated;	     /* a destination may refuse to go on at any change of a table */
 	bool cut;	     /* whole transactions before the open one must be taken before its first row is added */
 	uint64_t cut_before; /* such a transaction (its commit_lsn), found too late: it is to be read once more; 0: none */
 	bool noted;	     /* the relation of some table may only be noted */

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/killpoint.h"
 #include "base/mem.h"
+#include "record/ddl.h"
 #include "record/position.h"
 
 #include <stdio.h>
@@ -288,6 +289,7 @@ static int postgres_open(void **ret, const void *config, const struct duct_ctx *
 	struct postgres_source *src = duct_xcalloc(1, sizeof *src);
 	src->config = c;
 	src->ctx = ctx;
+	src->group.gated = ctx->ddl && ctx->ddl->gate;
 	snprintf(src->flow_id, sizeof src->flow_id, "%s", c->flow_id ? c->flow_id : ctx->flow ? ctx->flow : c->slot);
 	src->part_bytes = (size_t)c->max_memory / PARTS_IN_MEMORY;
 	src->spool = postgres_spool_new((size_t)c->max_memory / SPOOL_SHARE, postgres_spool_dir(c));
