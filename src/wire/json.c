@@ -101,7 +101,7 @@ static void put_key(struct duct_buf *to, const struct duct_batch *b, uint32_t ro
 		return;
 	}
 	duct_buf_putc(to, '"');
-	duct_buf_base64(to, key.data, key.len);
+	duct_base64_encode(to, key.data, key.len);
 	duct_buf_putc(to, '"');
 }
 

@@ -177,7 +177,7 @@ static void put_value(struct duct_buf *to, const struct duct_type *type, struct 
 	case DUCT_JSON: duct_buf_append(to, cell.data, cell.len); break;
 	case DUCT_BLOB:
 		duct_buf_putc(to, '"');
-		duct_buf_base64(to, cell.data, cell.len);
+		duct_base64_encode(to, cell.data, cell.len);
 		duct_buf_putc(to, '"');
 		break;
 	case DUCT_LIST: put_list(to, type, cell, number); break;
