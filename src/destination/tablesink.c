@@ -206,7 +206,7 @@ static int check_types(const struct tablesink *s, const struct duct_relation *re
 		duct_type_print(&text, to);
 		return duct_fail(
 			err, DUCT_CONFIG,
-			"column \"%s\" of \"%s\".\"%s\" is %s, whose values are not values of %s: map it to a wider type, or to VARCHAR",
+			"column \"%s\" of \"%s\".\"%s\" is %s, whose values are not values of %s: name a wider type, or VARCHAR, in type_mappings",
 			c->name, rel->schema, rel->name, c->source_type, text.data);
 	}
 	return 0;
