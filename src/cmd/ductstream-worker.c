@@ -113,7 +113,6 @@ static int not_yet(const struct flags *f, struct duct_error *err)
 		const char *flag;
 		bool given;
 	} later[] = {
-		{"start-lsn", f->start_lsn},
 		{"resolve-staging", f->resolve_staging},
 	};
 	for (size_t i = 0; i < DUCT_LEN(later); i++)
@@ -149,13 +148,12 @@ static const struct flow_backfill *backfill_of(const struct flags *f)
 /* Every flag by its own rules, then what of it can be done. */
 static int check_flags(const struct flags *f, struct worker_flow *work, enum duct_level *level, struct duct_error *err)
 {
-	uint64_t lsn;
 	bool backfill = f->mode && strcmp(f->mode, "backfill") == 0;
 	int rc = log_level(f->log_level, level, err);
 	rc = rc ? rc : number("max-empty-reads", f->max_empty_reads, 0, 1000000, &work->max_empty_reads, err);
 	rc = rc ? rc : number("snapshot-workers", f->snapshot_workers, 0, 256, &work->snapshot_workers, err);
 	rc = rc ? rc : number("partition-count", f->partition_count, 0, 100000, &work->partition_count, err);
-	if (!rc && f->start_lsn && duct_lsn_parse(f->start_lsn, &lsn, err))
+	if (!rc && f->start_lsn && duct_lsn_parse(f->start_lsn, &work->replay_lsn, err))
 		rc = duct_wrap(err, "flag \"-start-lsn\"");
 	if (rc)
 		return rc;

@@ -10,6 +10,8 @@
 
 const char *const tablesink_watermarks[] = {"timestamp", "lsn", NULL};
 const char *const tablesink_write_modes[] = {"target", "append", NULL};
+const char *const tablesink_batch_modes[] = {"target", "staging", NULL};
+const char *const tablesink_resolutions[] = {"none", "append", "replace", NULL};
 
 /* Columns of ours, in their order behind those of the source. Their numbers are negative: they are found by name. */
 enum { SYNCED_AT, DELETED, WATERMARK, OP, OWN };
@@ -28,7 +30,7 @@ static bool has_columns(const struct tablesink_options *o)
 	return o->meta_enabled || o->soft_delete || o->append_mode;
 }
 
-static bool appends(const struct tablesink_options *o)
+bool tablesink_appends(const struct tablesink_options *o)
 {
 	return o->append_mode || o->write_mode == TABLESINK_APPEND;
 }
@@ -49,10 +51,21 @@ static struct duct_type own_type(const struct tablesink_options *o, int own)
 	return (struct duct_type){.kind = number ? DUCT_UINT64 : kinds[own]};
 }
 
+static int check_staging(const struct tablesink_options *o, struct duct_error *err)
+{
+	if (o->batch_mode == TABLESINK_STAGING && !*o->staging_suffix && !o->staging_schema && !o->staging_table)
+		return duct_fail(err, DUCT_CONFIG,
+				 "options staging_suffix, staging_schema and staging_table all say nothing: staged rows need a "
+				 "table of their own");
+	if (o->batch_resolution != TABLESINK_RESOLVE_NONE && o->batch_mode != TABLESINK_STAGING)
+		return duct_fail(err, DUCT_CONFIG, "option \"batch_resolution\" is for staged rows: set batch_mode to staging");
+	return 0;
+}
+
 int tablesink_check(const struct tablesink_options *o, struct duct_error *err)
 {
 	static const char *const options[OWN] = {"meta_synced_at", "meta_deleted", "meta_watermark", "meta_op"};
-	if (o->soft_delete && appends(o))
+	if (o->soft_delete && tablesink_appends(o))
 		return duct_fail(err, DUCT_CONFIG,
 				 "option \"soft_delete\" marks rows that are there, and option \"%s\" only adds rows: set one",
 				 o->append_mode ? "append_mode" : "write_mode");
@@ -65,12 +78,32 @@ int tablesink_check(const struct tablesink_options *o, struct duct_error *err)
 				return duct_fail(err, DUCT_CONFIG, "options \"%s\" and \"%s\" both name column \"%s\"", options[k],
 						 options[i], name);
 	}
-	return 0;
+	return check_staging(o, err);
+}
+
+void tablesink_staging_name(const struct tablesink_options *o, const char *schema, const char *table, char **ret_schema,
+			    char **ret_table)
+{
+	*ret_schema = duct_xstrdup(o->staging_schema ? o->staging_schema : schema);
+	*ret_table = o->staging_table ? duct_xstrdup(o->staging_table) : duct_xasprintf("%s%s", table, o->staging_suffix);
+}
+
+int tablesink_check_staging(const struct tablesink_options *o, struct duct_relation *const *relations, size_t n,
+			    struct duct_error *err)
+{
+	size_t tables = 0;
+	for (size_t i = 0; i < n; i++)
+		tables += !relations[i]->synthetic;
+	if (tables < 2 || o->batch_mode != TABLESINK_STAGING || !o->staging_table)
+		return 0;
+	return duct_fail(err, DUCT_CONFIG,
+			 "option \"staging_table\" names one table, and the flow has %zu: leave it out, or make a flow for each",
+			 tables);
 }
 
 struct tablesink *tablesink_new(const struct tablesink_options *options)
 {
-	if (!has_columns(options) && !appends(options))
+	if (!has_columns(options) && !tablesink_appends(options))
 		return NULL;
 	struct tablesink *s = duct_xcalloc(1, sizeof *s);
 	s->options = options;
@@ -103,7 +136,7 @@ static int check_relation(const struct tablesink_options *o, const struct duct_r
 					"\"%s\".\"%s\" has a column \"%s\", which is the name of a column that the destination adds: "
 					"set another name (options meta_synced_at, meta_deleted, meta_watermark, meta_op)",
 					rel->schema, rel->name, rel->columns[c].name);
-	if (has_columns(o) && !appends(o) && !rel->nkeys && rel->identity == DUCT_IDENTITY_FULL)
+	if (has_columns(o) && !tablesink_appends(o) && !rel->nkeys && rel->identity == DUCT_IDENTITY_FULL)
 		return duct_fail(
 			err, DUCT_CONFIG,
 			"\"%s\".\"%s\" has no key, so its rows are found by all their values, and cannot have columns of the "
@@ -145,7 +178,7 @@ static void copy_column(struct duct_relation *to, struct duct_column *c, const s
 static struct duct_relation *make_relation(const struct tablesink_options *o, const struct duct_relation *from)
 {
 	struct duct_relation *to = duct_relation_new();
-	bool append = appends(o);
+	bool append = tablesink_appends(o);
 	to->oid = from->oid;
 	to->version = from->version;
 	to->schema = duct_arena_strdup(&to->arena, from->schema);
@@ -250,9 +283,9 @@ static void append_new(const struct row *r, int column)
 	bool gone = r->op == DUCT_DELETE || r->op == DUCT_TRUNCATE;
 	if (!gone && duct_vector_is_sent(now, r->row))
 		append_cell(r->to, v, duct_vector_cell(now, r->row));
-	else if (has_old && (gone || appends(r->options)))
+	else if (has_old && (gone || tablesink_appends(r->options)))
 		append_cell(r->to, v, duct_vector_cell(was, (uint32_t)r->old));
-	else if (appends(r->options))
+	else if (tablesink_appends(r->options))
 		duct_vector_append_null(r->to, v);
 	else
 		duct_vector_append_unsent(r->to, v);
@@ -300,7 +333,7 @@ static void append_own(const struct row *r)
 static bool new_op(const struct tablesink_options *o, enum duct_op op, enum duct_op *ret)
 {
 	*ret = op;
-	if (appends(o)) {
+	if (tablesink_appends(o)) {
 		*ret = op == DUCT_READ ? op : DUCT_INSERT;
 		return o->append_mode || (op != DUCT_DELETE && op != DUCT_TRUNCATE);
 	}
@@ -320,7 +353,7 @@ static void take_row(struct row *r, uint64_t seq)
 		duct_batch_fill_unset(r->to);
 	(void)duct_batch_add_row(r->to, op, seq);
 	/* A row that is only marked as deleted keeps its key. */
-	if (r->old >= 0 && !appends(r->options) && !(r->op == DUCT_DELETE && op == DUCT_UPDATE))
+	if (r->old >= 0 && !tablesink_appends(r->options) && !(r->op == DUCT_DELETE && op == DUCT_UPDATE))
 		append_old(r);
 	if (!has_new) {
 		r->to->lacks = true;

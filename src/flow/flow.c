@@ -122,6 +122,24 @@ static int stream_and_copy(struct flow_engine *e, struct duct_error *err)
 	}
 }
 
+static int replay(struct flow_engine *e, const struct duct_checkpoint *from, struct duct_error *err)
+{
+	uint64_t lsn = e->options->replay_lsn;
+	char wanted[DUCT_LSN_LEN], has[DUCT_LSN_LEN];
+	if (from->state != DUCT_STATE_STREAMING)
+		return duct_fail(err, DUCT_CONFIG, "the flow has no copy yet, so there is nothing to replay from %s",
+				 duct_lsn_format(wanted, lsn));
+	if (lsn > from->pos.lsn)
+		return duct_fail(err, DUCT_CONFIG,
+				 "the destination has everything up to %s: going on at %s would leave out what lies between",
+				 duct_lsn_format(has, from->pos.lsn), duct_lsn_format(wanted, lsn));
+	int rc = e->src->reaches_back ? e->src->reaches_back(e->source, lsn, err) : 0;
+	if (!rc)
+		log_info(e->user->log, "nothing to replay: the destination has each change up to its position exactly once",
+			 LOG_LSN("from", lsn), LOG_LSN("has", from->pos.lsn));
+	return rc;
+}
+
 /* Copies tables again, at a position of their own: their earlier changes are passed over when the stream comes to them. */
 static int backfill(struct flow_engine *e, bool copied, struct duct_error *err)
 {
@@ -154,6 +172,8 @@ static int work(struct flow_engine *e, struct duct_error *err)
 	e->streamed = from.state == DUCT_STATE_STREAMING;
 	rc = e->src->open(&e->source, e->spec->source_config, &e->source_ctx, &from, err);
 	if (rc)
+		return rc;
+	if (e->options->replay_lsn && (rc = replay(e, &from, err)))
 		return rc;
 	bool first = !flow_members_all_stream(e);
 	if (first) {

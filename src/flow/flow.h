@@ -45,6 +45,9 @@ struct flow_backfill {
 
 struct flow_options {
 	const struct flow_backfill *backfill; /* copy these and end; a flow without a copy gets its first one. NULL: no */
+	/* Where somebody wants the stream to begin again; 0: nowhere. What a destination proves to have is not given to it twice, so nothing is
+	 * changed by it; CONFIG when that leaves changes out, or the server has them no more. */
+	uint64_t replay_lsn;
 	bool until_caught_up; /* end when everything committed at the source at the start (after a copy) is durable */
 	enum flow_output output;
 	int64_t max_memory_bytes; /* 0: 256 MiB; a quarter of it bounds what waits between source and destination */

@@ -72,6 +72,8 @@ struct duct_source_ops {
 	 * the copy failed and everything made for it is removed. snapshot_done frees the snapshot.
 	 */
 	int (*snapshot)(void *source, struct duct_snapshot **ret, struct duct_error *err);
+	/* Whether the server still has every change after lsn for us: 0, or CONFIG with what it has. */
+	int (*reaches_back)(void *source, uint64_t lsn, struct duct_error *err);
 	/* Published tables that are to be copied again, before read() and by the next snapshot(): those in `tables` (schema.name, or a name in
 	 * public) and all in `schemas`; both NULL-terminated or NULL. CONFIG when one of them is not published. */
 	int (*copy_again)(void *source, const char *const *tables, const char *const *schemas, struct duct_error *err);

@@ -20,7 +20,7 @@ int64_t stream_ids_text(struct duct_buf *to, const int64_t *ids, size_t n)
 	qsort(sorted, n, sizeof *sorted, compare);
 	duct_buf_putc(to, '{');
 	for (size_t i = 0, end; i < n; i = end) {
-		for (end = i + 1; end < n && sorted[end] - sorted[end - 1] <= 1 && sorted[end - 1] < INT64_MAX; end++)
+		for (end = i + 1; end < n && sorted[end - 1] < INT64_MAX && sorted[end] <= sorted[end - 1] + 1; end++)
 			;
 		/* Ids begin at 1, and the highest number has none after it: what cannot be there is left out. */
 		int64_t last = sorted[end - 1] == INT64_MAX ? INT64_MAX - 1 : sorted[end - 1];

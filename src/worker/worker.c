@@ -189,6 +189,7 @@ static int run_once(struct worker *w, const struct loaded *loaded, uint64_t *ret
 	struct govern_ddl *govern = govern_ddl_new(w->state, w->work->flow_id, &policy, &w->actor, w->ctx->log);
 	const struct flow_options options = {
 		.backfill = w->work->backfill,
+		.replay_lsn = w->work->replay_lsn,
 		.until_caught_up = w->work->max_empty_reads > 0,
 		.output = w->work->output,
 		.max_memory_bytes = file->config.max_memory_bytes,

@@ -1,4 +1,4 @@
-"""`ductstream-worker -mode backfill`: tables copied again, joined with the stream (issue 5, point 10)."""
+"""`ductstream-worker -mode backfill`: tables copied again, joined with the stream; `-start-lsn` (issue 5, point 10)."""
 
 import threading
 
@@ -94,3 +94,19 @@ def test_a_table_that_is_not_published(service, lake):
     stderr = service.worker("shop", "-mode", "backfill", "-tables", "public.ohter").expect(2)
     assert 'table "public.ohter" is not in publication "shop": did you mean "other"?' in stderr
     assert service.state_of("shop") == "running"
+
+
+def test_replay(service, lake, database):
+    """Below what the slot has: refused with both positions; above what the destination has: refused; between: nothing is doubled."""
+    service.worker("shop", "-max-empty-reads", "1").expect(0)
+    database.sql("INSERT INTO t VALUES (200000, 'x')")
+    service.worker("shop", "-max-empty-reads", "1").expect(0)
+    confirmed = database.value("SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = 'shop'")
+    stderr = service.worker("shop", "-start-lsn", "0/1", "-max-empty-reads", "1").expect(2)
+    assert confirmed in stderr and "0/1" in stderr
+    service.call("ResumeFlow", flow_id="shop")
+    stderr = service.worker("shop", "-start-lsn", "FF/0", "-max-empty-reads", "1").expect(2)
+    assert "would leave out" in stderr
+    service.call("ResumeFlow", flow_id="shop")
+    service.worker("shop", "-start-lsn", confirmed, "-max-empty-reads", "1").expect(0)
+    lake.same(*ALL)

@@ -197,3 +197,29 @@ def test_columns_can_be_added_later(sink):
     s.sql("UPDATE t SET v = 'x' WHERE id = 1")
     s.sync()
     assert s.rows("SELECT id, __ds_op FROM {} ORDER BY id") == [(1, "update"), (2, None)]
+
+
+# --- staging ---
+
+ROWS = "INSERT INTO t SELECT i, 'v' || i, NULL FROM generate_series(1, 100) i"
+
+
+@pytest.mark.parametrize("resolution", ["append", "replace"])
+def test_staged_copies_are_taken_over(sink, resolution):
+    s = sink(TABLE, ROWS, batch_mode="staging", batch_resolution=resolution)
+    s.sync()
+    assert s.rows("SELECT count(*), sum(id) FROM {}") == [(100, 5050)]
+    s.sql("UPDATE t SET v = 'x' WHERE id < 10", "DELETE FROM t WHERE id > 90")
+    s.sync()
+    assert s.rows("SELECT count(*), count(*) FILTER (WHERE v = 'x') FROM {}") == [(90, 9)]
+
+
+def test_staged_copies_stay(sink):
+    """With no resolution nothing of the copy is in the table, and the flow goes on with what it has."""
+    s = sink(TABLE, ROWS, batch_mode="staging", staging_schema="aside")
+    s.sync()
+    staging = "lake.aside.t_staging" if s.kind == "ducklake" else "aside.t_staging"
+    assert s.rows(f"SELECT (SELECT count(*) FROM {{}}), (SELECT count(*) FROM {staging})") == [(0, 100)]
+    s.sql("UPDATE t SET v = 'x' WHERE id < 10", "DELETE FROM t WHERE id > 90")
+    s.sync()
+    assert s.rows("SELECT count(*), count(*) FILTER (WHERE v = 'x') FROM {}") == [(9, 9)]

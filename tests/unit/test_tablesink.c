@@ -21,6 +21,7 @@ static struct tablesink_options defaults(void)
 		.meta_deleted = "__ds_is_deleted",
 		.meta_watermark = "__ds_watermark",
 		.meta_op = "__ds_op",
+		.staging_suffix = "_staging",
 	};
 }
 
@@ -283,6 +284,39 @@ static void options_that_do_not_fit(void **state)
 	assert_int_equal(tablesink_check(&o, &err), 0);
 	o.write_mode = TABLESINK_APPEND;
 	assert_int_equal(tablesink_check(&o, &err), -DUCT_CONFIG);
+	o = defaults();
+	o.batch_resolution = TABLESINK_RESOLVE_APPEND;
+	assert_int_equal(tablesink_check(&o, &err), -DUCT_CONFIG);
+	o.batch_mode = TABLESINK_STAGING;
+	assert_int_equal(tablesink_check(&o, &err), 0);
+	o.staging_suffix = "";
+	assert_int_equal(tablesink_check(&o, &err), -DUCT_CONFIG);
+	o.staging_schema = "aside";
+	assert_int_equal(tablesink_check(&o, &err), 0);
+}
+
+static void names_of_staging_tables(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *schema, *table, *suffix, *wanted_schema, *wanted_table;
+	} cases[] = {
+		{NULL, NULL, "_staging", "s", "t_staging"},
+		{"aside", NULL, "_x", "aside", "t_x"},
+		{NULL, "one", "_x", "s", "one"},
+	};
+	for (size_t i = 0; i < DUCT_LEN(cases); i++) {
+		struct tablesink_options o = defaults();
+		char *schema, *table;
+		o.staging_schema = (char *)cases[i].schema;
+		o.staging_table = (char *)cases[i].table;
+		o.staging_suffix = (char *)cases[i].suffix;
+		tablesink_staging_name(&o, "s", "t", &schema, &table);
+		assert_string_equal(schema, cases[i].wanted_schema);
+		assert_string_equal(table, cases[i].wanted_table);
+		free(schema);
+		free(table);
+	}
 }
 
 int main(void)
@@ -295,6 +329,7 @@ int main(void)
 		cmocka_unit_test(nothing_is_made_without_options),
 		cmocka_unit_test(old_versions_are_forgotten),
 		cmocka_unit_test(options_that_do_not_fit),
+		cmocka_unit_test(names_of_staging_tables),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,13 +12,6 @@ static int check_config(const void *config, struct duct_error *err)
 	const struct duckdb_config *c = config;
 	if (!*c->dsn || strncmp(c->dsn, "md:", 3) == 0 || strncmp(c->dsn, "motherduck:", 11) == 0)
 		return duct_fail(err, DUCT_CONFIG, "option \"dsn\" is the path of a DuckDB file, or :memory:");
-	if (c->batch_mode == DD_BATCH_STAGING && !*c->staging_suffix && !c->staging_schema && !c->staging_table)
-		return duct_fail(
-			err, DUCT_CONFIG,
-			"options staging_suffix, staging_schema and staging_table all say nothing: staged rows need a table "
-			"of their own");
-	if (c->batch_resolution != DD_RESOLVE_NONE && c->batch_mode != DD_BATCH_STAGING)
-		return duct_fail(err, DUCT_CONFIG, "option \"batch_resolution\" is for staged rows: set batch_mode to staging");
 	return tablesink_check(&c->sink, err);
 }
 

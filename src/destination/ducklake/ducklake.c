@@ -245,6 +245,7 @@ const struct duct_destination_ops duct_destination_ducklake = {
 	.loader_close = ducklake_loader_close,
 	.load_publish = ducklake_load_publish,
 	.load_abort = ducklake_load_abort,
+	.resolve_staging = ducklake_resolve_staging,
 	.write = destination_write,
 	.pace = destination_pace,
 	.commit = destination_commit,

@@ -401,7 +401,8 @@ int mirror_get(struct ducklake *d, struct duct_relation *rel, struct mirror **re
 		*ret = m;
 		return 0;
 	}
-	if (mode_of(rel) != MIRROR_KEYED && rel->ncolumns && !rel->synthetic && d->config->no_key == NO_KEY_REFUSE)
+	if (mode_of(rel) != MIRROR_KEYED && rel->ncolumns && !rel->synthetic && !tablesink_appends(&d->config->sink) &&
+	    d->config->no_key == NO_KEY_REFUSE)
 		return duct_fail(
 			err, DUCT_CONFIG,
 			"source table \"%s\".\"%s\" has no key and option \"no_key\" is \"refuse\": give it a primary key, "

@@ -1,4 +1,4 @@
-/* Tables that are to be copied again: see source.h. */
+/* Back in time: tables that are to be copied again, and how far the slot reaches. See source.h. */
 #include "source/postgres/postgres.h"
 
 #include "base/mem.h"
@@ -64,4 +64,19 @@ int postgres_copy_again(void *source, const char *const *tables, const char *con
 	r = r ? r : forget_named(src, list, schemas, true, err);
 	pg_published_free(list);
 	return r;
+}
+
+int postgres_reaches_back(void *source, uint64_t lsn, struct duct_error *err)
+{
+	struct postgres_source *src = source;
+	char wanted[DUCT_LSN_LEN], has[DUCT_LSN_LEN];
+	struct pg_slot slot;
+	int r = pg_slot_read(&slot, src->sql, src->config->slot, err);
+	if (r || lsn >= slot.confirmed_lsn)
+		return r;
+	return duct_fail(
+		err, DUCT_CONFIG,
+		"slot \"%s\" has nothing before %s (its confirmed_flush_lsn), a replay from %s is not possible: copy the tables again "
+		"(-mode backfill)",
+		src->config->slot, duct_lsn_format(has, slot.confirmed_lsn), duct_lsn_format(wanted, lsn));
 }

@@ -341,6 +341,7 @@ const struct duct_source_ops duct_source_postgres = {
 	.probe = postgres_probe,
 	.open = postgres_open,
 	.snapshot = postgres_snapshot,
+	.reaches_back = postgres_reaches_back,
 	.copy_again = postgres_copy_again,
 	.snapshot_all = postgres_snapshot_all,
 	.part_open = postgres_part_open,
