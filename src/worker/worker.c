@@ -143,8 +143,11 @@ static int verdict_of(struct worker *w, enum watch_verdict verdict, int rc, bool
 	/* Who took over may be what made the run fail: nothing is said about the flow then. */
 	if (verdict == WATCH_LOST || (rc && lease_is_ours(&w->lease, &asked) == 0))
 		return lost(w, err);
-	if (verdict == WATCH_STOPPED)
+	if (verdict == WATCH_STOPPED) {
+		/* Who stops the flow may send the signal, too, and it may be seen first. */
+		move(w, STATE_FLOW_STOPPING, STATE_FLOW_STOPPED, "its worker has ended");
 		return rc;
+	}
 	if (rc == -DUCT_CANCELLED && held)
 		return NEXT_HELD;
 	if (is_final(rc)) {
