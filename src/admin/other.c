@@ -95,13 +95,14 @@ static int check(struct admin *admin, struct duct_error *err)
 /* Done by whoever takes runs: the destination's tables are changed, so somebody must be the one. */
 static int resolve_staging(struct admin *admin, struct duct_error *err)
 {
-	static const char *const flags[][2] = {{"tables", "tables"}, {"schemas", "schemas"}, {"dest", "destination"}};
+	static const char *const flags[][2] = {{"tables", "tables"}, {"schemas", "schemas"}};
 	json_t *input = json_object(), *request = json_object(), *run = NULL;
 	for (size_t i = 0; i < DUCT_LEN(flags); i++)
 		if (admin_value(admin, flags[i][0]))
 			json_object_set_new(input, flags[i][1], json_string(admin_value(admin, flags[i][0])));
+	json_object_set_new(input, "resolve_staging", json_true());
 	char *text = json_dumps(input, JSON_COMPACT);
-	json_object_set_new(request, "kind", json_string("resolve-staging"));
+	json_object_set_new(request, "kind", json_string("backfill"));
 	json_object_set_new(request, "flow_id", json_string(admin_value(admin, "flow-id")));
 	json_object_set_new(request, "input_json", json_string(text));
 	free(text);

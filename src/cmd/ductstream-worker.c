@@ -106,21 +106,6 @@ static int log_level(const char *text, enum duct_level *ret, struct duct_error *
 	return text ? duct_fail(err, DUCT_CONFIG, "flag \"-log-level\": \"%.40s\" is none of debug, info, warn, error", text) : 0;
 }
 
-/* Flags whose work this build does not do yet. */
-static int not_yet(const struct flags *f, struct duct_error *err)
-{
-	const struct {
-		const char *flag;
-		bool given;
-	} later[] = {
-		{"resolve-staging", f->resolve_staging},
-	};
-	for (size_t i = 0; i < DUCT_LEN(later); i++)
-		if (later[i].given)
-			return duct_fail(err, DUCT_CONFIG, "flag \"-%s\" is not in this build yet", later[i].flag);
-	return 0;
-}
-
 /* The names between commas, NULL-terminated; they live as long as the process. */
 static const char *const *names_of(const char *text)
 {
@@ -145,7 +130,7 @@ static const struct flow_backfill *backfill_of(const struct flags *f)
 	return &wanted;
 }
 
-/* Every flag by its own rules, then what of it can be done. */
+/* Every flag by its own rules, then how they go together. */
 static int check_flags(const struct flags *f, struct worker_flow *work, enum duct_level *level, struct duct_error *err)
 {
 	bool backfill = f->mode && strcmp(f->mode, "backfill") == 0;
@@ -167,7 +152,7 @@ static int check_flags(const struct flags *f, struct worker_flow *work, enum duc
 		return duct_fail(err, DUCT_CONFIG,
 				 "flag \"-%s\" needs -mode backfill: a flow follows the tables of its publication",
 				 f->tables ? "tables" : "schemas");
-	if (backfill && !f->tables && !f->schemas)
+	if (backfill && !f->tables && !f->schemas && !f->resolve_staging)
 		return duct_fail(err, DUCT_CONFIG, "flag \"-mode\": a backfill needs -tables or -schemas");
 	work->flow_id = f->flow_id;
 	work->partition_column = f->partition_column;
@@ -175,7 +160,11 @@ static int check_flags(const struct flags *f, struct worker_flow *work, enum duc
 		return duct_fail(err, DUCT_CONFIG, "flag \"-partition-column\" needs -partition-count");
 	work->backfill = backfill ? backfill_of(f) : NULL;
 	work->output = f->quiet ? FLOW_OUTPUT_NONE : cli_json ? FLOW_OUTPUT_JSON : FLOW_OUTPUT_AUTO;
-	return not_yet(f, err);
+	work->resolve_staging = f->resolve_staging;
+	if (f->resolve_staging && !backfill && !work->max_empty_reads)
+		return duct_fail(err, DUCT_CONFIG,
+				 "flag \"-resolve-staging\" is for what ends: with -mode backfill or -max-empty-reads");
+	return 0;
 }
 
 /* -runs: no flow of its own. */

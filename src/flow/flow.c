@@ -155,6 +155,10 @@ static int backfill(struct flow_engine *e, bool copied, struct duct_error *err)
 		return duct_fail(err, DUCT_CANCELLED, "stopped before the backfill");
 	for (size_t i = 0; i < e->nmembers; i++)
 		e->members[i].copying = true;
+	if (!(wanted->tables && *wanted->tables) && !(wanted->schemas && *wanted->schemas)) { /* only what was staged before */
+		e->complete = true;
+		return 0;
+	}
 	int rc = e->src->copy_again(e->source, wanted->tables, wanted->schemas, err);
 	rc = rc ? rc : e->src->snapshot(e->source, &snap, err);
 	if (!rc && snap)
@@ -198,11 +202,26 @@ static int work(struct flow_engine *e, struct duct_error *err)
 	return stream_and_copy(e, err);
 }
 
+static int resolve_staging(struct flow_engine *e, struct duct_error *err)
+{
+	int rc = 0;
+	for (size_t i = 0; i < e->nmembers && !rc; i++) {
+		struct flow_member *m = &e->members[i];
+		if (!m->dest)
+			return duct_fail(err, DUCT_RETRY, "destination \"%s\" is away: what is staged there stays staged",
+					 m->to->name);
+		rc = m->ops->resolve_staging ? m->ops->resolve_staging(m->dest, err) : 0;
+	}
+	return rc ? duct_wrap(err, "put staged rows into their tables") : 0;
+}
+
 /* One attempt, from opening both sides to closing them. */
 static int attempt(struct flow_engine *e, struct duct_error *err)
 {
 	flow_engine_phase(e, FLOW_OPENING);
 	int rc = work(e, err);
+	if (!rc && e->options->resolve_staging && e->complete)
+		rc = resolve_staging(e, err);
 	flow_engine_calm(e);
 	struct duct_pos durable = flow_position_load(&e->counters->durable);
 	if (e->source)

@@ -45,6 +45,7 @@ struct flow_backfill {
 
 struct flow_options {
 	const struct flow_backfill *backfill; /* copy these and end; a flow without a copy gets its first one. NULL: no */
+	bool resolve_staging; /* at the end of a backfill, or of the way to caught up: what copies left in staging tables goes into the tables */
 	/* Where somebody wants the stream to begin again; 0: nowhere. What a destination proves to have is not given to it twice, so nothing is
 	 * changed by it; CONFIG when that leaves changes out, or the server has them no more. */
 	uint64_t replay_lsn;

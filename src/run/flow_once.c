@@ -1,7 +1,12 @@
 /*
- * Kind "flow-once": one poll of a flow, {"max_empty_reads": 1, "any_state": false}. It is a worker of its own for the flow, ended by that many
+ * Kinds that are a worker of their own for a flow.
+ *
+ * "flow-once": one poll of a flow, {"max_empty_reads": 1, "any_state": false}. It is a worker of its own for the flow, ended by that many
  * empty reads: a crash of it is the run's failure and nobody else's. A flow that is not in running has nothing to do (skipped), unless
  * any_state says that it is to be polled all the same.
+ *
+ * "backfill": tables copied again, {"tables": "a,b", "schemas": "s", "partition_column": "c", "partition_count": 8, "snapshot_workers": 4,
+ * "resolve_staging": false}, in whatever state the flow is but failed.
  */
 #include "run/jobs.h"
 
@@ -104,6 +109,14 @@ static int outcome(struct run_work *w, const struct run_child *child, struct duc
 	return 0;
 }
 
+static int run_worker(struct run_work *w, char **argv, struct duct_error *err)
+{
+	struct run_child child = {.argv = argv, .envp = run_child_environment(w, NULL)};
+	if (run_child_run(w, &child, err) < 0)
+		return -(int)err->class;
+	return outcome(w, &child, err);
+}
+
 static int work(struct run_work *w, struct duct_error *err)
 {
 	char path[PATH_MAX] = "", reads_text[24];
@@ -117,10 +130,7 @@ static int work(struct run_work *w, struct duct_error *err)
 		return rc;
 	(void)snprintf(reads_text, sizeof reads_text, "%lld", (long long)reads);
 	char *argv[] = {path, (char *)"-flow-id", (char *)w->run->flow_id, (char *)"-max-empty-reads", reads_text, NULL};
-	struct run_child child = {.argv = argv, .envp = run_child_environment(w, NULL)};
-	if (run_child_run(w, &child, err) < 0)
-		return -(int)err->class;
-	return outcome(w, &child, err);
+	return run_worker(w, argv, err);
 }
 
 const struct run_job run_job_flow_once = {
@@ -129,4 +139,84 @@ const struct run_job run_job_flow_once = {
 	.needs_flow = true,
 	.check = check,
 	.work = work,
+};
+
+/* Fields of a backfill, and the flags that they are. */
+static const struct field {
+	const char *name, *flag;
+	bool number;
+} fields[] = {
+	{"tables", "-tables", false},
+	{"schemas", "-schemas", false},
+	{"partition_column", "-partition-column", false},
+	{"partition_count", "-partition-count", true},
+	{"snapshot_workers", "-snapshot-workers", true},
+};
+
+/* A text that may be missing: NULL. */
+static int optional_text(const json_t *input, const char *name, const char **ret, struct duct_error *err)
+{
+	*ret = NULL;
+	return json_object_get(input, name) ? run_input_text(input, name, ret, err) : 0;
+}
+
+static int check_backfill(const json_t *input, struct duct_error *err)
+{
+	static const char *const names[] = {"tables",	       "schemas", "partition_column", "partition_count", "snapshot_workers",
+					    "resolve_staging", NULL};
+	bool resolve = false, any = false;
+	int rc = run_input_only(input, names, err);
+	for (size_t i = 0; i < DUCT_LEN(fields) && rc >= 0; i++) {
+		const char *text = NULL;
+		int64_t n = 0;
+		rc = fields[i].number ? run_input_int(input, fields[i].name, 1, 100000, &n, err)
+				      : optional_text(input, fields[i].name, &text, err);
+		any |= i < 2 && text && *text;
+	}
+	rc = rc < 0 ? rc : run_input_bool(input, "resolve_staging", &resolve, err);
+	if (rc < 0)
+		return -(int)err->class;
+	return any || resolve ? 0 : duct_fail(err, DUCT_CONFIG, "input_json: a backfill needs tables, schemas or resolve_staging");
+}
+
+static int work_backfill(struct run_work *w, struct duct_error *err)
+{
+	char path[PATH_MAX] = "";
+	char *argv[5 + 2 * DUCT_LEN(fields) + 2] = {path, (char *)"-flow-id", (char *)w->run->flow_id, (char *)"-mode",
+						    (char *)"backfill"};
+	size_t n = 5;
+	bool resolve = false;
+	int rc = worker_path(path, err);
+	rc = rc < 0 ? rc : nobody_else(w, err);
+	if (rc <= 0)
+		return rc;
+	for (size_t i = 0; i < DUCT_LEN(fields); i++) {
+		const char *text = NULL;
+		int64_t number = 0;
+		if (fields[i].number ? run_input_int(w->input, fields[i].name, 1, 100000, &number, err) < 0
+				     : optional_text(w->input, fields[i].name, &text, err) < 0)
+			return -(int)err->class;
+		if (number) {
+			char digits[24];
+			snprintf(digits, sizeof digits, "%lld", (long long)number);
+			text = duct_arena_strdup(w->arena, digits);
+		}
+		if (!text || !*text)
+			continue;
+		argv[n++] = (char *)fields[i].flag;
+		argv[n++] = (char *)text;
+	}
+	if (run_input_bool(w->input, "resolve_staging", &resolve, err) < 0)
+		return -(int)err->class;
+	if (resolve)
+		argv[n++] = (char *)"-resolve-staging";
+	return run_worker(w, argv, err);
+}
+
+const struct run_job run_job_backfill = {
+	.kind = "backfill",
+	.summary = "copies tables of a flow again and joins them with its stream",
+	.needs_flow = true,
+	.check = check_backfill,
+	.work = work_backfill,
 };

@@ -45,7 +45,7 @@ struct run_job {
 	/* 0: done. RETRY: again, if there are attempts left. CANCELLED: it saw *stop. Other classes: failed. */
 	int (*work)(struct run_work *work, struct duct_error *err);
 };
-extern const struct run_job run_job_flow_once, run_job_command, run_job_sql;
+extern const struct run_job run_job_flow_once, run_job_backfill, run_job_command, run_job_sql;
 
 extern const struct run_job *const run_jobs[];	      /* NULL-terminated */
 const struct run_job *run_job_find(const char *kind); /* NULL: there is none */

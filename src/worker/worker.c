@@ -193,6 +193,7 @@ static int run_once(struct worker *w, const struct loaded *loaded, uint64_t *ret
 	const struct flow_options options = {
 		.backfill = w->work->backfill,
 		.replay_lsn = w->work->replay_lsn,
+		.resolve_staging = w->work->resolve_staging,
 		.until_caught_up = w->work->max_empty_reads > 0,
 		.output = w->work->output,
 		.max_memory_bytes = file->config.max_memory_bytes,

@@ -16,7 +16,8 @@ struct worker_flow {
 	/* Not to follow the changes, but to copy these tables again and end; the flow may be in any state but failed, and stays in it. Its
 	 * destination has them at once, in one commit. NULL: no. */
 	const struct flow_backfill *backfill;
-	uint64_t replay_lsn; /* flow_options.replay_lsn */
+	bool resolve_staging;	      /* flow_options.resolve_staging */
+	uint64_t replay_lsn;	      /* flow_options.replay_lsn */
 	int64_t snapshot_workers;     /* instead of the source's option; 0: as there */
 	const char *partition_column; /* likewise, with partition_count; NULL: as there */
 	int64_t partition_count;
