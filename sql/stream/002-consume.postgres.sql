@@ -166,7 +166,8 @@ BEGIN
 	UPDATE ductstream.stream_groups g SET next_id = greatest(v_front + 1, v_next), used_at = v_now WHERE g.group_id = p_group.group_id;
 END $$;
 
--- Hands out up to p_max events of at most p_bytes together (one at least) for p_visible seconds, those that came back first.
+-- Hands out up to p_max events of at most p_bytes together (one at least) for p_visible seconds, those that came back first. Its commit does
+-- not wait for the disk, as the next pull would wait with it: before anybody is shown the events, a transaction that does must follow.
 CREATE FUNCTION ductstream.stream_pull(p_stream text, p_group text, p_max int, p_bytes int8, p_visible float8, p_consumer text)
 RETURNS TABLE (claim uuid, visible_until timestamptz, stream_id int, first_id int8, last_id int8, attempts int) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
@@ -181,6 +182,7 @@ DECLARE
 	v_now timestamptz;
 	r record;
 BEGIN
+	PERFORM pg_catalog.set_config('synchronous_commit', 'off', true);
 	SELECT g.* INTO v_group FROM ductstream.streams s JOIN ductstream.stream_groups g USING (stream_id)
 		WHERE s.name = p_stream AND g.name = p_group FOR UPDATE OF g;
 	IF NOT FOUND THEN

@@ -142,9 +142,6 @@ static void check_formats(const Ductstream__V1__Flow *flow, struct duct_findings
 	size_t number = (size_t)flow->wire_format;
 	if (number < DUCT_LEN(missing) && missing[number])
 		find(findings, "flow.wire_format: this build has no encoder for \"%s\": there are arrow and json", missing[number]);
-	if (flow->n_destinations > 1)
-		find(findings,
-		     "flow.destinations: flows of this build have one destination: make a flow with a slot of its own for each");
 }
 
 /* The flow of a request as a revealed definition; NULL after findings. stored: what it takes the place of, NULL: nothing. */

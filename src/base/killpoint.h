@@ -22,6 +22,11 @@
  * and of src/destination/ducklake:
  *   flush-written     files of inlined rows are durable, on a thread of their own; commits go on meanwhile
  *   window-settled    a part of a large transaction was written aside, more of it comes
+ * and of src/destination/pgstream, besides commit-begin, commit-sent, commit-done and epoch-raised:
+ *   group-sent        a part of a large group is inside the transaction, more of it comes
+ *   rows-sent         all events are inside the transaction, nothing of its end was sent
+ * and of src/stream:
+ *   stream-claimed    messages are claimed, nobody was told
  * and of src/destination/duckdb:
  *   duckdb-statement  a table's rows were deleted, the new ones are not inserted
  *   duckdb-applied    everything is in the transaction, which is not committed

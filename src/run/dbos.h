@@ -30,8 +30,8 @@ struct dbos {
 	char owner[40]; /* owner_xid of what this connection has claimed */
 	int version;
 };
-/* CONFIG when the schema is missing, too old, or lacks a column. */
-int dbos_open(struct dbos *dbos, const struct dbos_config *config, int stop_fd, struct duct_error *err) DUCT_CHECKED;
+/* CONFIG when the schema is missing, too old, or lacks a column. alone: RETRY while another connection is open with it. */
+int dbos_open(struct dbos *dbos, const struct dbos_config *config, bool alone, int stop_fd, struct duct_error *err) DUCT_CHECKED;
 void dbos_close(struct dbos *dbos);
 
 /* 1: enqueued, 0: a workflow with that id or deduplication id is there. named_json: its arguments. */
@@ -53,8 +53,10 @@ int dbos_adopt(struct dbos *dbos, struct duct_arena *arena, struct dbos_row **re
 int dbos_claim(struct dbos *dbos, struct duct_arena *arena, int most, struct dbos_row **ret, struct duct_error *err) DUCT_CHECKED;
 /* The ids that are still ours. */
 int dbos_held(struct dbos *dbos, struct duct_arena *arena, const char ***ret, struct duct_error *err) DUCT_CHECKED;
-/* error NULL: SUCCESS with that JSON; otherwise ERROR with that message. 1, or 0: it was not ours any more. */
-int dbos_finish(struct dbos *dbos, const char *id, const char *output_json, const char *error, struct duct_error *err) DUCT_CHECKED;
+/* error NULL: SUCCESS with that JSON; otherwise ERROR with that message. run: what was done, which becomes the workflow's one step, or
+ * NULL. 1, or 0: it was not ours any more. */
+int dbos_finish(struct dbos *dbos, const char *id, const struct state_run *run, const char *output_json, const char *error,
+		struct duct_error *err) DUCT_CHECKED;
 
 /* --- the bridge (dbos_bridge.c) --- */
 

@@ -107,7 +107,8 @@ static int attempt(struct slot *slot, struct run_work *work, struct duct_error *
 {
 	const struct run_job *job = run_job_find(slot->run.kind);
 	if (!job)
-		return duct_fail(err, DUCT_CONFIG, "kind: this worker does not know \"%s\"", slot->run.kind);
+		return duct_fail(err, DUCT_RETRY, "kind: this worker (version " DUCT_VERSION ") does not know \"%s\"",
+				 slot->run.kind);
 	json_t *input = json_loads(slot->run.input, 0, NULL);
 	work->input = input;
 	int rc = json_is_object(input) ? job->check(input, err) : duct_fail(err, DUCT_CONFIG, "input_json: not an object");

@@ -175,6 +175,9 @@ static int look(struct run_scheduler *s, struct duct_arena *arena, struct duct_e
 	rc = do_schedules(s, arena, err);
 	if (rc == 0)
 		rc = do_sensors(s, arena, err);
+	/* Executors do this too, where there are any left. */
+	if (rc == 0 && (rc = state_run_reap(s->config.state, err)) > 0)
+		rc = 0;
 	return rc == 0 ? prune(s, err) : rc;
 }
 

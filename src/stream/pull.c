@@ -1,4 +1,4 @@
-/* Pulling: a claim in one short transaction, then its messages, which no longer need anybody's lock. */
+/* Pulling: a claim in one short transaction, then its messages, which no longer need anybody's lock, with the wait for the disk. */
 #include "stream/internal.h"
 
 #include <inttypes.h>
@@ -9,8 +9,11 @@
 static const char claim_sql[] = "SELECT claim, visible_until, stream_id, first_id, last_id, attempts "
 				"FROM ductstream.stream_pull($1, $2, $3, $4, $5, $6)";
 
+/* The message to nobody gives the transaction something to write, so that its commit waits for the disk, and for all that was written before:
+ * the claim. (A claim's own commit would hold the group's lock meanwhile.) */
 static const char read_sql[] =
-	"SELECT e.*, r.attempts FROM unnest($2::int8[], $3::int8[], $4::int4[]) r (first_id, last_id, attempts) "
+	"WITH durable AS MATERIALIZED (SELECT pg_catalog.pg_logical_emit_message(true, 'ductstream_stream', '')) "
+	"SELECT e.*, r.attempts FROM durable CROSS JOIN unnest($2::int8[], $3::int8[], $4::int4[]) r (first_id, last_id, attempts) "
 	"CROSS JOIN LATERAL (SELECT " STREAM_MESSAGE_COLUMNS " FROM ductstream.stream_events e "
 	"WHERE e.stream_id = $1 AND e.id BETWEEN r.first_id AND r.last_id ORDER BY e.id LIMIT 10000) e";
 

@@ -6,8 +6,11 @@
  *   put:ID:V      an insert         set:ID:V      an update          drop:ID    a delete
  *   resolve       staged rows are taken over
  *   open          the destination is closed and opened again
+ *   column:NAME   the source's table has a column more, an int, which the changes that follow leave NULL
+ *   hook:yes|no   changes of the table are printed as JSON before they are done, and let happen or held back
  */
 #include "destination/destination.h"
+#include "record/ddl.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,6 +43,31 @@ static struct duct_relation *make_relation(void)
 	return made;
 }
 
+/* One column more than before. */
+static void add_column(char *name)
+{
+	struct duct_relation *made = make_relation();
+	int n = rel->ncolumns;
+	made->version = rel->version + 1;
+	made->columns = duct_arena_zalloc(&made->arena, ((size_t)n + 1) * sizeof *made->columns);
+	memcpy(made->columns, rel->columns, (size_t)n * sizeof *made->columns);
+	made->columns[n] = (struct duct_column){.name = duct_arena_strdup(&made->arena, name),
+						.type = {.kind = DUCT_INT32},
+						.attnum = (int16_t)(n + 1)};
+	made->ncolumns = n + 1;
+	duct_relation_unref(rel);
+	rel = made;
+}
+
+static int met(void *arg, const struct duct_ddl_plan *plan, uint64_t at, struct duct_error *err)
+{
+	AUTO_BUF struct duct_buf json = {0};
+	(void)at;
+	duct_ddl_json(&json, plan);
+	puts(json.data);
+	return *(bool *)arg ? 0 : duct_fail(err, DUCT_CANCELLED, "held back");
+}
+
 static void put_row(struct duct_batch *b, struct duct_vector *columns, int32_t id, const char *v)
 {
 	memcpy(duct_vector_append(b, &columns[0], sizeof id), &id, sizeof id);
@@ -47,6 +75,8 @@ static void put_row(struct duct_batch *b, struct duct_vector *columns, int32_t i
 		memcpy(duct_vector_append(b, &columns[1], (uint32_t)strlen(v)), v, strlen(v));
 	else
 		duct_vector_append_unsent(b, &columns[1]);
+	for (int i = 2; i < rel->ncolumns; i++)
+		duct_vector_append_null(b, &columns[i]);
 }
 
 static int change(enum duct_op op, int32_t id, const char *v, struct duct_error *err)
@@ -120,7 +150,19 @@ static int step(char *text, struct duct_error *err)
 		return change(DUCT_DELETE, id, NULL, err);
 	if (strcmp(f[0], "resolve") == 0)
 		return ops->resolve_staging(dest, err);
+	if (strcmp(f[0], "column") == 0) {
+		add_column(f[1]);
+		return 0;
+	}
+	if (strcmp(f[0], "hook") == 0) {
+		static bool lets;
+		static struct duct_ddl_hook hook = {.arg = &lets, .met = met};
+		lets = strcmp(f[1], "yes") == 0;
+		ctx.ddl = &hook;
+		return 0;
+	}
 	ops->close(dest);
+	dest = NULL;
 	return open_dest(err);
 }
 

@@ -210,3 +210,11 @@ def test_a_limit_of_memory_holds():
     assert "256M" in tight.how and limit.Limit("none").wrapper == []
     with pytest.raises(ValueError, match="12Q"):
         limit.Limit("12Q")
+
+
+def test_consumers_are_measured(tmp_path):
+    """bench/pgstream drains its streams to the last message (issue 5, point 8)."""
+    command = [sys.executable, ROOT / "bench" / "pgstream.py", "--messages", "2000", "--repeat", "1", "--no-fsync", "--json"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=120)
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(results) == 4 and all(r["rate"] > 0 and r["messages"] in (1000, 2000) for r in results), done.stdout + done.stderr

@@ -173,6 +173,20 @@ def test_secrets_are_shown_nowhere(service):
     assert SECRET not in service.server.text
 
 
+def test_secrets_are_not_in_what_a_worker_says(service):
+    """Neither source nor lake can be reached: both are named, without their passwords."""
+    flow = a_flow("said")
+    flow["source"]["options"]["dsn"] = f"postgresql://u:{SECRET}@127.0.0.1:1/db"
+    flow["destinations"][0]["options"]["catalog"] = f"postgres:host=127.0.0.1 port=1 password={SECRET}"
+    service.call("CreateFlow", flow=flow, start_immediately=True)
+    worker = service.worker("said", "-log-level", "debug")
+    worker.wait_for(lambda: worker.stderr.count("attempt failed") >= 2, 30, "two attempts")
+    assert worker.terminate() == 0
+    assert "127.0.0.1" in worker.stderr and SECRET not in worker.stderr
+    service.call("StopFlow", flow_id="said")
+    assert SECRET.encode() not in service.state.read_bytes()
+
+
 def test_a_reference_is_stored_as_it_is(service):
     flow = a_flow("reference")
     flow["source"]["options"]["dsn"] = "${SHOP_DSN}"

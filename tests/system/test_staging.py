@@ -1,55 +1,13 @@
 """Staged copies: what is taken over, when, and what gives way to what (issue 5, point 10)."""
 
-import subprocess
-
 import pytest
 
-from lib import child
-from lib.duck_tables import DuckTables
-from lib.lake import LakeHome
-from lib.paths import ROOT
-
-
-class Driven:
-    """A destination that a driver takes through steps (tests/system/table_driver.c)."""
-
-    def __init__(self, kind, folder):
-        self.kind = kind
-        self.path = folder / "warehouse.duckdb"
-        self.lake = LakeHome(f"sqlite:{folder}/lake.sqlite", folder / "data")
-        self.place = {"dsn": self.path} if kind == "duckdb" else {"catalog": self.lake.catalog, "data_path": self.lake.data_path}
-        self.options = {}
-
-    def run(self, *steps, fails=None):
-        driver = ROOT / "build-asan" / "tests" / "unit" / "table_driver"
-        if not driver.exists():
-            subprocess.run([ROOT / "tools" / "build", "asan"], check=True)
-        words = [f"{name}={value}" for name, value in {**self.place, "batch_mode": "staging", **self.options}.items()]
-        process = child.popen([driver, self.kind, *words, "--", *steps], stderr=subprocess.PIPE, text=True)
-        _, err = process.communicate(timeout=60)
-        if fails is None:
-            assert process.returncode == 0, err
-        else:
-            assert process.returncode == 1 and fails in err, err
-
-    def rows(self, table="public.t"):
-        tables = DuckTables(self.path) if self.kind == "duckdb" else self.lake.open()
-        try:
-            return tables.sql(f"SELECT id, v FROM {tables.source(table)} ORDER BY id")
-        finally:
-            tables.close()
-
-    def tables(self):
-        tables = DuckTables(self.path) if self.kind == "duckdb" else self.lake.open()
-        try:
-            return tables.tables()
-        finally:
-            tables.close()
+from lib.driven import Driven
 
 
 @pytest.fixture(params=["duckdb", "ducklake"])
 def driven(request, tmp_path):
-    made = Driven(request.param, tmp_path)
+    made = Driven(request.param, tmp_path, batch_mode="staging")
     yield made
     made.lake.close()
 
@@ -82,14 +40,14 @@ def test_after_the_copy_drift_counts_again(driven):
 
 def test_append_gives_the_place_of_rows_to_staged_ones(driven):
     """A table that is copied again: the copy is of later than what the table has."""
-    driven.options = {"batch_resolution": "append"}
+    driven.options |= {"batch_resolution": "append"}
     driven.run("copy:1:5:old", "put:9:kept", "copy:4:7:again")
     expected = [(1, "old"), (2, "old"), (3, "old"), (4, "again"), (5, "again"), (6, "again"), (7, "again"), (9, "kept")]
     assert driven.rows() == expected
 
 
 def test_replace_leaves_only_staged_rows(driven):
-    driven.options = {"batch_resolution": "replace"}
+    driven.options |= {"batch_resolution": "replace"}
     driven.run("copy:1:5:old", "put:9:gone", "copy:4:7:again", "set:4:x")
     assert driven.rows() == [(4, "x"), (5, "again"), (6, "again"), (7, "again")]
 
@@ -108,6 +66,6 @@ def test_a_lake_says_what_it_cannot_take_over(driven):
 
 
 def test_names(driven):
-    driven.options = {"staging_schema": "aside", "staging_suffix": "_new"}
+    driven.options |= {"staging_schema": "aside", "staging_suffix": "_new"}
     driven.run("copy:1:2:old")
     assert driven.rows("aside.t_new") == [(1, "old"), (2, "old")]

@@ -12,6 +12,7 @@ import pytest
 from google.protobuf import json_format, message_factory
 
 from lib.api import local_pool
+from lib.lake import LakeHome
 from lib.paths import ROOT, program
 from lib.service import Lake, Service, flow_message
 from lib.wait import wait_until
@@ -228,6 +229,25 @@ def test_an_error_that_stays_makes_the_flow_failed(service, flow, lake, database
     lake.same()
 
 
+def test_two_destinations(service, flow, lake, database, sqlite_lake, tmp_path):
+    """One slot, two lakes: both are the source."""
+    other = LakeHome(f"sqlite:{tmp_path}/other.sqlite", tmp_path / "other")
+    message = flow_message(database, sqlite_lake, flow)
+    second = {"catalog": other.catalog, "data_path": str(other.data_path)}
+    message["destinations"].append({"name": "other", "type": 14, "options": second})
+    assert len(service.call("UpdateFlow", flow=message).destinations) == 2
+    worker = service.worker(flow)
+    lake.wait_count(100, of=worker)
+    database.sql("INSERT INTO t VALUES (101, 'new')")
+    lake.wait_count(101, of=worker)
+    two = Lake(database, other)
+    two.wait_count(101, of=worker)
+    lake.same()
+    two.same()
+    two.close()
+    other.close()
+
+
 def test_a_flow_that_only_copies_is_stopped_by_its_end(service, flow, lake, database, sqlite_lake):
     service.call("UpdateFlow", flow=flow_message(database, sqlite_lake, flow, source={"snapshot": "only"}))
     service.worker(flow, "-snapshot-workers", "2").expect(0)
@@ -328,10 +348,16 @@ def test_examples_run_as_they_are_sent(service, database, server, tmp_path, path
     catalog = server.database(database.name + "_catalog")
     request = json.loads(path.read_text())
     made = service.call("CreateFlow", **json_message(request))
-    env = {"DUCTSTREAM_SOURCE_DSN": database.dsn, "DUCTSTREAM_CATALOG_DSN": catalog.dsn, "DUCTSTREAM_LAKE": str(tmp_path)}
+    env = {
+        "DUCTSTREAM_SOURCE_DSN": database.dsn,
+        "DUCTSTREAM_CATALOG_DSN": catalog.dsn,
+        "DUCTSTREAM_STREAM_DSN": catalog.dsn,
+        "DUCTSTREAM_LAKE": str(tmp_path),
+    }
     worker = service.worker(made.id, "-max-empty-reads", "1", env=env)
     worker.expect(0)
-    assert (tmp_path / "data").exists() or "without-snapshot" in path.stem
+    into_lake = made.destinations[0].type == 14 and "without-snapshot" not in path.stem
+    assert not into_lake or (tmp_path / "data").exists()
     assert service.state_of(made.id) == "running"
     service.call("StopFlow", flow_id=made.id)
     service.call("DeleteFlow", flow_id=made.id)

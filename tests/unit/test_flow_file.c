@@ -253,8 +253,8 @@ static void refuses_with_the_whole_sentence(void **state)
 		{HEAD TAIL "parallelism: 0\n", "flow.yaml:8: parallelism \"0\" is outside 1..256"},
 		{HEAD TAIL "config: {max_memory: 1KB}\n",
 		 "flow.yaml:8: config: option \"max_memory\": \"1KB\" is outside 16MiB..1TiB"},
-		{HEAD TAIL "config: {ack_policy: primary}\n",
-		 "flow.yaml:8: config: option \"ack_policy\": \"primary\" is not one of all"},
+		{HEAD TAIL "config: {ack_policy: some}\n",
+		 "flow.yaml:8: config: option \"ack_policy\": \"some\" is not one of all, primary"},
 	};
 	for (size_t i = 0; i < DUCT_LEN(cases); i++) {
 		struct flow_file *flow = NULL;
@@ -303,7 +303,7 @@ static void finds_everything(void **state)
 				   "- {name: l, type: kafka}\n"
 				   "- {name: l, type: ducklake, options: {catlog: c}}\n"
 				   "parallelism: 0\n"
-				   "config: {ack_policy: primary, ddl: {gate: maybe, gaet: true}}\n";
+				   "config: {ack_policy: some, ddl: {gate: maybe, gaet: true}}\n";
 	static const char *const by_line[] = {
 		"flow.yaml:4: environment variable \"MISSING\" is not set: set it, or write ${MISSING:-default}",
 		"flow.yaml:1: flow: name \"a b\" is no valid name: use 1 to 63 letters, digits, \"_\" and \"-\"",
@@ -315,7 +315,7 @@ static void finds_everything(void **state)
 		"flow.yaml:7: destination \"l\": unknown option \"catlog\": did you mean \"catalog\"?",
 		"flow.yaml: destination \"l\": option \"catalog\" is required: catalog",
 		"flow.yaml:8: parallelism \"0\" is outside 1..256",
-		"flow.yaml:9: config: option \"ack_policy\": \"primary\" is not one of all",
+		"flow.yaml:9: config: option \"ack_policy\": \"some\" is not one of all, primary",
 	};
 	static const char *const by_path[] = {
 		NULL,
@@ -328,7 +328,7 @@ static void finds_everything(void **state)
 		"flow.destinations[1].options.catlog: unknown option \"catlog\": did you mean \"catalog\"?",
 		"flow.destinations[1].options.catalog: option \"catalog\" is required: catalog",
 		"flow.parallelism: parallelism \"0\" is outside 1..256",
-		"flow.config.ack_policy: \"primary\" is not one of all",
+		"flow.config.ack_policy: \"some\" is not one of all, primary",
 	};
 	for (int paths = 0; paths < 2; paths++) {
 		AUTO_FINDINGS struct duct_findings findings = {0};

@@ -42,6 +42,7 @@ static void put(struct duct_batch *b, struct duct_vector *columns, int32_t id, c
 static void add(struct duct_batch *b, enum duct_op op, int32_t id, const char *text, int32_t old_id)
 {
 	static uint64_t seq;
+	duct_batch_fill_unset(b);
 	(void)duct_batch_add_row(b, op, ++seq);
 	if (op == DUCT_DELETE || op == DUCT_TRUNCATE)
 		b->lacks = true;
@@ -114,7 +115,7 @@ static void encode(struct duct_batch *b, struct event *events)
 	pgstream_rows_set_lsn(&rows, 0, 0xabcdef0123456789);
 	pgstream_rows_number(&rows, 7, 946684800000000 + 5, &id, &offset);
 	assert_int_equal(id, 100 + b->rows);
-	struct duct_reader r = duct_reader(rows.bytes.data, rows.bytes.len);
+	struct duct_reader r = duct_reader_over(rows.bytes.data, rows.bytes.len);
 	size_t bytes = 1000;
 	for (uint32_t i = 0; i < b->rows; i++) {
 		events[i] = take(&r);

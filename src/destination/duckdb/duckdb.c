@@ -76,9 +76,10 @@ static int destination_open(void **ret, const void *config, const struct duct_ct
 	d->config = config;
 	d->ctx = ctx;
 	d->seed = random_seed();
-	d->sink = tablesink_new(&d->config->sink);
 	pthread_mutex_init(&d->lock, NULL);
-	int rc = dd_take_over(d, err);
+	int rc = tablesink_new(&d->sink, &d->config->sink, err);
+	if (rc == 0)
+		rc = dd_take_over(d, err);
 	if (rc) {
 		destination_close(d);
 		return rc;

@@ -57,12 +57,13 @@ int mirror_tell_changes(struct ducklake *d, struct mirror *m, const struct duct_
 	struct duct_ddl_plan plan = {.relation = rel};
 	AUTO_FREE int64_t *ids = mirror_column_ids(d, m, rel, NULL);
 	for (size_t i = 0; i < m->ncolumns; i++)
-		if (!stays(rel, ids, m->columns[i].column_id))
+		if (m->columns[i].attnum >= 0 && !stays(rel, ids, m->columns[i].column_id))
 			duct_ddl_plan_add(&plan,
 					  &(struct duct_ddl_change){DUCT_DDL_DROP_COLUMN, .column = m->columns[i].name,
 								    .from = type_of(d, m, m->columns[i].column_id)});
 	for (int i = 0; i < rel->ncolumns; i++)
-		plan_column(d, m, &rel->columns[i], ids[i], &plan);
+		if (rel->columns[i].attnum >= 0) /* others are the destination's own */
+			plan_column(d, m, &rel->columns[i], ids[i], &plan);
 	int rc = plan.n ? hook->met(hook->arg, &plan, hook->lsn, err) : 0;
 	duct_ddl_plan_done(&plan);
 	return rc;

@@ -1,7 +1,9 @@
 /* The transaction that appends events and moves the flow's checkpoint. */
 #include "destination/pgstream/pgstream.h"
 
+#include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 
 #include "base/clock.h"
 #include "base/killpoint.h"
@@ -25,6 +27,19 @@ static int give_up(struct pgstream *d, struct duct_error *err)
 	return -(int)err->class;
 }
 
+/* Until the server takes or says something. pg_wait() would send what is left first, and then wait for an answer that nobody owes. */
+static int wait_for_room(struct pgstream *d, struct duct_error *err)
+{
+	struct pollfd fds[] = {{.fd = PQsocket(d->pg->conn), .events = POLLIN | POLLOUT}, {.fd = d->pg->stop_fd, .events = POLLIN}};
+	if (poll(fds, DUCT_LEN(fds), -1) < 0 && errno != EINTR)
+		return duct_fail(err, DUCT_RETRY, "wait for %s: %s", d->pg->where, strerror(errno));
+	if (d->pg->stop_fd >= 0 && fds[1].revents)
+		return duct_fail(err, DUCT_CANCELLED, "asked to stop while sending to %s", d->pg->where);
+	if ((fds[0].revents & POLLIN) && !PQconsumeInput(d->pg->conn))
+		return pg_fail(err, d->pg, NULL, "send");
+	return 0;
+}
+
 /* Waits until everything handed to libpq went out; what the server says meanwhile is read, so that neither waits for the other. */
 static int flush(struct pgstream *d, struct duct_error *err)
 {
@@ -34,11 +49,9 @@ static int flush(struct pgstream *d, struct duct_error *err)
 			return 0;
 		if (pending < 0)
 			return pg_fail(err, d->pg, NULL, "send");
-		int rc = pg_wait(d->pg, -1, err);
+		int rc = wait_for_room(d, err);
 		if (rc < 0)
 			return rc;
-		if (!PQconsumeInput(d->pg->conn))
-			return pg_fail(err, d->pg, NULL, "send");
 	}
 }
 
