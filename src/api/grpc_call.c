@@ -275,7 +275,7 @@ static enum api_code unpack(struct rpc *rpc, struct api_memory *memory, Protobuf
 static enum api_code run_method(struct rpc *rpc, grpc_byte_buffer **ret)
 {
 	struct api_memory memory;
-	ProtobufCMessage *request;
+	ProtobufCMessage *request = NULL;
 	api_memory_init(&memory, &rpc->arena, UNPACKED_FACTOR * rpc->grpc->config.max_message_bytes);
 	enum api_code code = unpack(rpc, &memory, &request);
 	if (code)

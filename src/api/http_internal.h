@@ -36,7 +36,7 @@ struct http_page {
 struct http_request {
 	struct api_http *http;
 	struct MHD_Connection *connection;
-	struct http_conn *conn;
+	struct http_conn *conn; /* NULL once the request is completed; a method's thread looks at it under the server's mutex */
 	struct duct_arena arena;
 	atomic_int refs;
 	char *target; /* as it came, not decoded */

@@ -54,8 +54,8 @@ static void request_unref(struct http_request *r)
 
 void http_request_completed(void *cls, struct MHD_Connection *connection, void **slot, enum MHD_RequestTerminationCode why)
 {
+	(void)cls;
 	(void)connection;
-	struct api_http *http = cls;
 	struct http_request *r = *slot;
 	if (!r)
 		return;
@@ -67,7 +67,6 @@ void http_request_completed(void *cls, struct MHD_Connection *connection, void *
 	pthread_mutex_unlock(&r->mutex);
 	if (works && why != MHD_REQUEST_TERMINATED_COMPLETED_OK)
 		http_request_cancel(r, API_CANCELLED, "the client has left");
-	http_conn_expect(http, r->conn, http->config.request_timeout_ms);
 	*slot = NULL;
 	request_unref(r);
 }

@@ -59,13 +59,19 @@ void http_connection_changed(void *cls, struct MHD_Connection *connection, void 
 	*slot = NULL;
 }
 
+/* Under the lock. */
+static void expect(struct http_conn *conn, int timeout_ms)
+{
+	conn->until_us = timeout_ms ? duct_mono_us() + (int64_t)timeout_ms * 1000 : INT64_MAX;
+	look_at(conn->http, conn->until_us);
+}
+
 void http_conn_expect(struct api_http *http, struct http_conn *conn, int timeout_ms)
 {
 	if (!conn)
 		return;
 	pthread_mutex_lock(&http->mutex);
-	conn->until_us = timeout_ms ? duct_mono_us() + (int64_t)timeout_ms * 1000 : INT64_MAX;
-	look_at(http, conn->until_us);
+	expect(conn, timeout_ms);
 	pthread_mutex_unlock(&http->mutex);
 }
 
@@ -96,6 +102,8 @@ void http_worked(struct http_request *request)
 	*request->at = request->next;
 	if (request->next)
 		request->next->at = request->at;
+	if (request->conn && request->streams) /* its last lines have to be taken as well */
+		expect(request->conn, http->config.request_timeout_ms);
 	if (!http->working)
 		pthread_cond_broadcast(&http->fewer);
 	pthread_mutex_unlock(&http->mutex);
@@ -105,9 +113,13 @@ void http_unwatch(struct http_request *request)
 {
 	struct api_http *http = request->http;
 	pthread_mutex_lock(&http->mutex);
+	struct http_conn *conn = request->conn;
 	if (request->watched)
-		epoll_ctl(http->epoll_fd, EPOLL_CTL_DEL, request->conn->fd, NULL);
+		epoll_ctl(http->epoll_fd, EPOLL_CTL_DEL, conn->fd, NULL);
 	request->watched = false;
+	request->conn = NULL;
+	if (conn)
+		expect(conn, http->config.request_timeout_ms);
 	pthread_mutex_unlock(&http->mutex);
 }
 

@@ -238,11 +238,22 @@ def test_a_deadline_ends_a_stream_with_an_error_line(client):
 
 def test_who_does_not_read_a_stream_is_given_up(start):
     server = start(HTTP_REQUEST_TIMEOUT="500ms")
-    with connect(server.http) as s:
+    with connect(server.http) as s, Http(server.http) as client:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         s.sendall(f"GET /v1/runs/big/watch HTTP/1.1\r\nHost: {server.http}\r\n\r\n".encode())
         wait_until(lambda: server.events("cancelled"), 20, "the method to be told")
+        # Its connection is closed as well, though nothing was read.
+        port = int(server.http.rpartition(":")[2])
+        wait_until(lambda: (port, s.getsockname()[1]) not in established(), 20, "the connection to be closed")
+        assert client.get("/healthz").status == 200
     assert server.stop() == 0, server.text
+
+
+def established():
+    """(local port, remote port) of connections over IPv4 that are established."""
+    with open("/proc/net/tcp") as lines:
+        rows = [line.split() for line in lines][1:]
+    return {(int(row[1].split(":")[1], 16), int(row[2].split(":")[1], 16)) for row in rows if row[3] == "01"}
 
 
 # --- who may -------------------------------------------------------------------------------------------------------

@@ -243,6 +243,8 @@ def test_ready_is_who_reaches_the_state(tmp_path, own_server):
     with Server(tmp_path, HTTP_LISTEN=":0", POSTGRES_DSN=own_server.dsn()) as server:
         with Http(server.ready().addresses("http")[0], timeout=60) as client:
             assert client.get("/readyz").status == 200
+            found, _ = samples(client.get("/metrics").body.decode())
+            assert found["ductstream_state_up"] == 1 and found['ductstream_flows{state="created"}'] == 0
             own_server.stop()
             answer = client.get("/readyz")
             assert answer.error == (503, "UNAVAILABLE") and answer.json["message"]

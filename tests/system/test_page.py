@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -164,7 +165,8 @@ def reader(network, server, request, tmp_path):
     home = tmp_path / "home"
     home.mkdir()
     found = Reader(network, home, control.dsn, {"DUCTSTREAM_SOURCE_DSN": source.dsn, "DUCTSTREAM_LAKE": str(home / "lake")})
-    found.source, found.lake_folder = source, home / "lake"
+    found.source, found.control, found.lake_folder = source, control, home / "lake"
+    found.control_url = f"postgresql://postgres@/{control.name}?host={server.folder}"
     yield found
     found.close()
     source.drop()
@@ -251,11 +253,14 @@ def test_the_page_line_by_line(reader):
     assert reader.admin(f"flow get -flow-id {reader.flow}")["state"] == "FLOW_STATE_RUNNING"
 
     # Settings for DBOS, checkpoints, formats: the server starts with each of them.
+    subprocess.run([Path(sys.executable).parent / "dbos", "migrate", "-s", reader.control_url], check=True, capture_output=True)
     for _ in range(3):
         reader.export(todo.pop(0))
         reader.stop(serving)
         serving = serve(reader)
     assert reader.env["DUCTSTREAM_DBOS_SCHEDULE"] == "*/10 * * * * *"
+    enqueued = "SELECT count(*) FROM dbos.workflow_status WHERE queue_name = 'ductstream' AND application_name = 'ductstream'"
+    wait_until(lambda: reader.control.value(enqueued) > 0, 30, "a run of the flow that is running")
     assert (reader.home / ".ductstream" / "checkpoints.db").exists()
 
     # Tables of the publication.
@@ -283,7 +288,8 @@ def test_the_page_line_by_line(reader):
         if "ddl list" in block:
             reader.source.sql("ALTER TABLE users ADD COLUMN email text; INSERT INTO users VALUES (51, 'user 51', 'x@y.z')")
             wait_until(lambda: reader.admin("ddl list -status pending")["events"], 60, "a change of schema that waits")
-            assert reader.admin(f"flow get -flow-id {reader.flow}")["state"] == "FLOW_STATE_PAUSED"
+            shown = f"flow get -flow-id {reader.flow}"
+            wait_until(lambda: reader.admin(shown)["state"] == "FLOW_STATE_PAUSED", 30, "the flow to rest")
         if "ductstream-worker" in block and working:
             assert reader.stop(working) == 0, reader.said()
             working = None
