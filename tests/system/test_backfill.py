@@ -1,10 +1,15 @@
 """`ductstream-worker -mode backfill`: tables copied again, joined with the stream; `-start-lsn` (issue 5, point 10)."""
 
 import threading
+from types import SimpleNamespace
 
+import duckdb
 import pytest
 
 from lib.service import Lake, Service, flow_message
+from lib.wait import wait_until
+
+DUCKDB = 11
 
 TABLES = """
 CREATE TABLE t (id int PRIMARY KEY, v text);
@@ -110,3 +115,39 @@ def test_replay(service, lake, database):
     service.call("ResumeFlow", flow_id="shop")
     service.worker("shop", "-start-lsn", confirmed, "-max-empty-reads", "1").expect(0)
     lake.same(*ALL)
+
+
+def test_as_a_run(service, lake):
+    """A durable run of kind backfill; what its input lacks is said before anything is enqueued."""
+    service.worker("shop", "-max-empty-reads", "1").expect(0)
+    before = files(lake)
+    code, message = service.fails("RunService/SubmitRun", kind="backfill", flow_id="shop", input_json="{}")
+    assert code == "INVALID_ARGUMENT" and "tables, schemas or resolve_staging" in message
+    run = service.call("RunService/SubmitRun", kind="backfill", flow_id="shop", input_json='{"tables": "public.t"}')
+    wait_until(lambda: service.call("RunService/GetRun", id=run.id).state not in (1, 2), 60, "the run's end")
+    done = service.call("RunService/GetRun", id=run.id)
+    assert done.state == 3, done
+    after = files(lake)
+    assert not before["t"] & after["t"] and before["other"] == after["other"]
+    lake.same(*ALL)
+
+
+def test_staged_rows_are_resolved(service, database, tmp_path):
+    """batch_mode staging: copied rows wait beside the table until -resolve-staging puts them in."""
+    path = tmp_path / "out.duckdb"
+    database.sql(TABLES)
+    message = flow_message(database, SimpleNamespace(catalog="", data_path=""), "staged")
+    options = {"dsn": str(path), "batch_mode": "staging"}
+    message["destinations"] = [{"name": "out", "type": DUCKDB, "options": options}]
+    service.call("CreateFlow", flow=message)
+    service.worker("staged", "-mode", "backfill", "-tables", "public.t").expect(0)
+
+    def count():
+        with duckdb.connect(str(path), read_only=True) as connection:
+            return connection.execute("SELECT count(*) FROM public.t").fetchone()[0]
+
+    staged = count()
+    service.worker("staged", "-mode", "backfill", "-resolve-staging").expect(0)
+    assert (staged, count()) == (0, 20000)
+    code = service.worker("staged", "-resolve-staging").expect(2)
+    assert "-mode backfill or -max-empty-reads" in code
