@@ -19,10 +19,18 @@ struct api_pool {
 	struct duct_queue *queue;
 	pthread_t *threads;
 	int nthreads, most_alone;
-	pthread_mutex_t mutex; /* of alone */
+	pthread_mutex_t mutex; /* of what follows */
 	pthread_cond_t fewer;
-	int alone;
+	int alone, sharing; /* threads that have not left */
 };
+
+static void leave(struct api_pool *pool, int *count)
+{
+	pthread_mutex_lock(&pool->mutex);
+	--*count;
+	pthread_cond_signal(&pool->fewer);
+	pthread_mutex_unlock(&pool->mutex);
+}
 
 static void *work(void *arg)
 {
@@ -33,6 +41,7 @@ static void *work(void *arg)
 		job->run(job->arg);
 		free(job);
 	}
+	leave(pool, &pool->sharing);
 	return NULL;
 }
 
@@ -49,7 +58,10 @@ int api_pool_start(struct api_pool **ret, int threads, int alone, struct duct_er
 	pool->queue = duct_queue_new(MOST_WAITING);
 	pool->threads = duct_xcalloc((size_t)threads, sizeof *pool->threads);
 	for (; pool->nthreads < threads; pool->nthreads++) {
+		pthread_mutex_lock(&pool->mutex);
 		int rc = pthread_create(&pool->threads[pool->nthreads], NULL, work, pool);
+		pool->sharing += rc == 0;
+		pthread_mutex_unlock(&pool->mutex);
 		if (rc) {
 			(void)api_pool_stop(pool, 0); /* its threads have nothing to do */
 			return duct_fail(err, DUCT_RETRY, "a thread cannot be started: %s", strerror(rc));
@@ -59,21 +71,13 @@ int api_pool_start(struct api_pool **ret, int threads, int alone, struct duct_er
 	return 0;
 }
 
-static void leave(struct api_pool *pool)
-{
-	pthread_mutex_lock(&pool->mutex);
-	pool->alone--;
-	pthread_cond_signal(&pool->fewer);
-	pthread_mutex_unlock(&pool->mutex);
-}
-
 static void *work_alone(void *arg)
 {
 	struct job *job = arg;
 	struct api_pool *pool = job->pool;
 	job->run(job->arg);
 	free(job);
-	leave(pool);
+	leave(pool, &pool->alone);
 	return NULL;
 }
 
@@ -90,7 +94,7 @@ static bool start_alone(struct api_pool *pool, struct job *job)
 		pthread_detach(thread);
 		return true;
 	}
-	leave(pool);
+	leave(pool, &pool->alone);
 	return false;
 }
 
@@ -114,14 +118,14 @@ bool api_pool_stop(struct api_pool *pool, int timeout_ms)
 	duct_queue_close(pool->queue);
 	pthread_mutex_lock(&pool->mutex);
 	int rc = 0;
-	while (pool->alone > 0 && rc == 0)
+	while (pool->alone + pool->sharing > 0 && rc == 0)
 		rc = pthread_cond_timedwait(&pool->fewer, &pool->mutex, &until);
-	bool none = pool->alone == 0;
+	bool none = pool->alone + pool->sharing == 0;
 	pthread_mutex_unlock(&pool->mutex);
-	for (int i = 0; i < pool->nthreads && none; i++)
-		none = pthread_clockjoin_np(pool->threads[i], NULL, CLOCK_MONOTONIC, &until) == 0;
 	if (!none)
 		return false;
+	for (int i = 0; i < pool->nthreads; i++)
+		pthread_join(pool->threads[i], NULL);
 	pthread_cond_destroy(&pool->fewer);
 	pthread_mutex_destroy(&pool->mutex);
 	duct_queue_free(pool->queue);
