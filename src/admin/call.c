@@ -201,8 +201,11 @@ static int keep_answer(void *arg, const json_t *answer, struct duct_error *err)
 int admin_call(struct admin *admin, const ProtobufCServiceDescriptor *service, const char *method, json_t *request, json_t **ret,
 	       struct duct_error *err)
 {
+	enum { TIMEOUT_MS = 30000 };
 	json_t *answer = NULL;
-	int rc = call_method(admin, service, method, request, admin_settings_timeout_ms(30000), keep_answer, &answer, err);
+	int64_t wait_ms = json_integer_value(json_object_get(request, "wait_seconds")) * 1000; /* of a long poll */
+	int rc = call_method(admin, service, method, request, admin_settings_timeout_ms(TIMEOUT_MS + wait_ms), keep_answer, &answer,
+			     err);
 	if (!rc && !answer)
 		rc = duct_fail(err, DUCT_FATAL, "%s: the server gave no answer", method);
 	if (rc) {

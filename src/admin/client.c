@@ -70,7 +70,7 @@ static int read_file(const char *path, const char *flag, char **ret, struct duct
 	close(fd);
 	if (failed)
 		return duct_fail(err, DUCT_CONFIG, "flag \"--%s\": %s cannot be read: %s", flag, path, strerror(failed));
-	if (text.len > MOST_FILE_BYTES || (text.len && strlen(text.data) != text.len) || !text.len)
+	if (text.len > MOST_FILE_BYTES || !text.len || memchr(text.data, 0, text.len))
 		return duct_fail(err, DUCT_CONFIG, "flag \"--%s\": %s is no PEM file", flag, path);
 	duct_buf_putc(&text, 0);
 	*ret = duct_steal(&text.data);
@@ -134,6 +134,8 @@ int admin_client_open(struct admin_client **ret, const struct admin_target *targ
 			target->endpoint);
 	/* The library's own lines say less than the errors made of its status. */
 	setenv("GRPC_VERBOSITY", "NONE", 0);
+	/* Names as everything else on this machine reads them. */
+	setenv("GRPC_DNS_RESOLVER", "native", 0);
 	grpc_init();
 	grpc_channel_credentials *credentials = NULL;
 	int rc = make_credentials(target, &credentials, err);
@@ -288,9 +290,9 @@ static int fail_unavailable(const struct admin_target *target, const char *detai
 {
 	const char *refused = strstr(details, "Connection refused"), *to = target->endpoint;
 	bool handshake = strcasestr(details, "handshake") || strcasestr(details, "ssl") || strstr(details, "Peer name");
-	if (target->tls && strstr(details, "WRONG_VERSION_NUMBER"))
+	if (target->tls && strcasestr(details, "wrong version number"))
 		return duct_fail(err, DUCT_CONFIG, "the server at \"%.100s\" does not speak TLS: leave --tls away", to);
-	if (target->tls && strstr(details, "CERTIFICATE_VERIFY_FAILED"))
+	if (target->tls && strcasestr(details, "certificate verify failed"))
 		return duct_fail(
 			err, DUCT_CONFIG,
 			"the certificate of \"%.100s\" is expired, of another name, or signed by nobody known: name its authority "
@@ -365,8 +367,11 @@ int admin_client_call(struct admin_client *client, const char *method, const voi
 		return duct_fail(err, DUCT_CANCELLED, "stopped");
 	grpc_metadata_array_init(&c.initial);
 	grpc_metadata_array_init(&c.trailing);
-	c.call = grpc_channel_create_call(client->channel, NULL, GRPC_PROPAGATE_DEFAULTS, client->queue,
-					  grpc_slice_from_static_string(method), NULL, deadline, NULL);
+	/* The connection keeps the path for its header compression, longer than the call. */
+	grpc_slice path = grpc_slice_from_copied_string(method);
+	c.call =
+		grpc_channel_create_call(client->channel, NULL, GRPC_PROPAGATE_DEFAULTS, client->queue, path, NULL, deadline, NULL);
+	grpc_slice_unref(path);
 	start_all(&c, request, n);
 	ask_for_answer(&c);
 	int rc = run(&c, take, arg, err);

@@ -173,7 +173,8 @@ const struct cli_command *const admin_flow_commands[] = {
 		      &pause_command),
 	ADMIN_COMMAND("flow resume", " --flow-id ID", "let it go on",
 		      "Sets a paused, stopped or failed flow running. Of one that runs: nothing\n"
-		      "happens.", &resume_command),
+		      "happens.",
+		      &resume_command),
 	ADMIN_COMMAND("flow run-once", " --flow-id ID", "run it until it is caught up",
 		      "Has a running flow run once, until it has caught up. Needs a server that runs\n"
 		      "flows (DUCTSTREAM_DISPATCH=local or dbos).",

@@ -89,7 +89,7 @@ static bool parse_digest(uint8_t to[32], const char *hex, size_t n)
 static bool is_name(const char *s, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
-		if (!isalnum((unsigned char)s[i]) && !strchr("._-@", s[i]))
+		if (!isalnum((unsigned char)s[i]) && !memchr("._-@", s[i], 4))
 			return false;
 	return n > 0;
 }

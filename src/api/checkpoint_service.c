@@ -101,8 +101,11 @@ static enum api_code audit(struct api_call *call, const struct state_checkpoint 
 	const struct state_actor actor = api_actor(call);
 	char lsn[DUCT_LSN_LEN], detail[96];
 	struct duct_error err;
-	snprintf(detail, sizeof detail, "{\"lsn\":\"%s\",\"back\":%s}", duct_lsn_format(lsn, checkpoint->lsn), back ? "true" : "false");
-	return state_audit(call->api->state, NULL, &actor, "checkpoint.put", checkpoint->flow_id, detail, &err) < 0 ? api_failed(call, &err) : API_OK;
+	snprintf(detail, sizeof detail, "{\"lsn\":\"%s\",\"back\":%s}", duct_lsn_format(lsn, checkpoint->lsn),
+		 back ? "true" : "false");
+	return state_audit(call->api->state, NULL, &actor, "checkpoint.put", checkpoint->flow_id, detail, &err) < 0
+		? api_failed(call, &err)
+		: API_OK;
 }
 
 /* Where the stored one is above. */
@@ -138,9 +141,10 @@ static enum api_code put(struct api_call *call, const void *data, void *response
 	if (code)
 		return code;
 	if (atomic)
-		return api_fail(call, API_FAILED_PRECONDITION,
-				"flow \"%s\": its destination commits the position together with the rows, so that one decides and cannot be set here",
-				flow.id);
+		return api_fail(
+			call, API_FAILED_PRECONDITION,
+			"flow \"%s\": its destination commits the position together with the rows, so that one decides and cannot be set here",
+			flow.id);
 	int rc = checkpoints_put(call->api->checkpoints, &checkpoint, false, &err);
 	if (rc < 0)
 		return api_failed(call, &err);

@@ -57,7 +57,8 @@ static enum api_code list(struct api_call *call, const void *data, void *respons
 	bool all = !*in->status || strcmp(in->status, "all") == 0;
 	enum state_ddl_status status = all ? 0 : state_ddl_status_from(in->status);
 	if (!all && !status)
-		return api_fail(call, API_INVALID_ARGUMENT, "status: \"%.40s\" is none of pending, approved, rejected, applied, all", in->status);
+		return api_fail(call, API_INVALID_ARGUMENT,
+				"status: \"%.40s\" is none of pending, approved, rejected, applied, all", in->status);
 	return list_events(call, in->flow_id, status, &to->n_events, &to->events);
 }
 

@@ -32,9 +32,9 @@ struct child {
 	bool wanted; /* the flow is running */
 	pid_t pid;   /* 0: none */
 	int pidfd;
-	bool told;		/* to end */
-	int64_t started_us;	/* monotonic */
-	int64_t start_at_us;	/* when the next one may be started */
+	bool told;	     /* to end */
+	int64_t started_us;  /* monotonic */
+	int64_t start_at_us; /* when the next one may be started */
 	int64_t pause_ms;
 };
 
@@ -253,11 +253,13 @@ static int find_worker(struct dispatch *d, struct duct_error *err)
 		ssize_t n = readlink("/proc/self/exe", d->worker, sizeof d->worker - 1);
 		char *slash = n > 0 ? memrchr(d->worker, '/', (size_t)n) : NULL;
 		if (!slash || slash + 1 + sizeof name > d->worker + sizeof d->worker)
-			return duct_fail(err, DUCT_CONFIG, "the folder of this program cannot be found, so ductstream-worker cannot either");
+			return duct_fail(err, DUCT_CONFIG,
+					 "the folder of this program cannot be found, so ductstream-worker cannot either");
 		memcpy(slash + 1, name, sizeof name);
 	}
 	if (access(d->worker, X_OK) != 0)
-		return duct_fail(err, DUCT_CONFIG, "DUCTSTREAM_DISPATCH is local, but \"%s\" cannot be run: %s", d->worker, strerror(errno));
+		return duct_fail(err, DUCT_CONFIG, "DUCTSTREAM_DISPATCH is local, but \"%s\" cannot be run: %s", d->worker,
+				 strerror(errno));
 	return 0;
 }
 

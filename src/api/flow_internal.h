@@ -62,7 +62,7 @@ void flow_source_close(struct flow_source *source);
 enum api_code flow_source_failed(struct api_call *call, const struct duct_error *err);
 
 /* Brings the publication in line with tables, or, when there are none, with publication_tables and publication_schemas of the flow. */
-enum api_code flow_publication_sync(struct api_call *call, struct flow_source *source, size_t ntables, char **tables, const char *mode,
-				    Ductstream__V1__SyncPublicationTablesResponse *response);
+enum api_code flow_publication_sync(struct api_call *call, struct flow_source *source, size_t ntables, char **tables,
+				    const char *mode, Ductstream__V1__SyncPublicationTablesResponse *response);
 
 #endif

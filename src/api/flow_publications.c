@@ -11,7 +11,7 @@ struct tables {
 		const char *schema, *name;
 		uint32_t oid;
 		bool member; /* of the publication, named in it */
-	} *list;
+	} * list;
 	size_t n, cap;
 };
 
@@ -70,7 +70,8 @@ static enum api_code need_publication(struct api_call *call, struct flow_source 
 	struct duct_error err;
 	if (!*source->publication)
 		return api_fail(call, API_INVALID_ARGUMENT, "publication: is missing");
-	if (pg_query(source->session, "select puballtables from pg_catalog.pg_publication where pubname = $1", 1, params, &res, &err))
+	if (pg_query(source->session, "select puballtables from pg_catalog.pg_publication where pubname = $1", 1, params, &res,
+		     &err))
 		return flow_source_failed(call, &err);
 	if (!PQntuples(res))
 		return api_fail(call, API_NOT_FOUND, "publication \"%.63s\": there is none on %s", source->publication,
@@ -79,14 +80,15 @@ static enum api_code need_publication(struct api_call *call, struct flow_source 
 	return API_OK;
 }
 
-static enum api_code open_publication(struct api_call *call, const struct flow_source_request *request, struct flow_source *ret, bool change)
+static enum api_code open_publication(struct api_call *call, const struct flow_source_request *request, struct flow_source *ret,
+				      bool change)
 {
 	bool all = false;
 	enum api_code code = flow_source_open(call, request, ret);
 	code = code ? code : need_publication(call, ret, &all);
 	if (!code && all && change)
-		code = api_fail(call, API_FAILED_PRECONDITION, "publication \"%.63s\" is FOR ALL TABLES: its tables cannot be chosen",
-				ret->publication);
+		code = api_fail(call, API_FAILED_PRECONDITION,
+				"publication \"%.63s\" is FOR ALL TABLES: its tables cannot be chosen", ret->publication);
 	return code;
 }
 
@@ -107,8 +109,8 @@ static enum api_code resolve(struct api_call *call, struct flow_source *source, 
 			return API_OK;
 		}
 	}
-	return api_fail(call, API_INVALID_ARGUMENT, "tables[%zu]: there is no table \"%.100s\" on %s (write schema.table)", number, text,
-			source->session->where);
+	return api_fail(call, API_INVALID_ARGUMENT, "tables[%zu]: there is no table \"%.100s\" on %s (write schema.table)", number,
+			text, source->session->where);
 }
 
 /* Permanent tables of a schema that are no partitions; not the table in which the source keeps its own state. */
@@ -117,19 +119,23 @@ static enum api_code add_schema(struct api_call *call, struct flow_source *sourc
 	AUTO_PGRESULT PGresult *res = NULL;
 	const char *own_schema = source->stored.definition ? flow_source_option(call, &source->stored, "state_schema") : "";
 	const char *own = source->stored.definition ? flow_source_option(call, &source->stored, "state_table") : "";
-	const char *const params[] = {source->publication, schema, *own_schema ? own_schema : "ductstream", *own ? own : "source_state"};
+	const char *const params[] = {source->publication, schema, *own_schema ? own_schema : "ductstream",
+				      *own ? own : "source_state"};
 	struct duct_error err;
-	if (pg_query(source->session,
-		     TABLES "and c.relpersistence = 'p' and not c.relispartition and n.nspname = $2 and not (n.nspname = $3 and c.relname = $4) "
-			    "order by 1, 2",
-		     4, params, &res, &err))
+	if (pg_query(
+		    source->session,
+		    TABLES
+		    "and c.relpersistence = 'p' and not c.relispartition and n.nspname = $2 and not (n.nspname = $3 and c.relname = $4) "
+		    "order by 1, 2",
+		    4, params, &res, &err))
 		return flow_source_failed(call, &err);
 	add_tables(call, to, res);
 	return API_OK;
 }
 
 /* Calls fn with each item of "a, b". */
-typedef enum api_code item_fn(struct api_call *call, struct flow_source *source, const char *item, size_t number, struct tables *to);
+typedef enum api_code item_fn(struct api_call *call, struct flow_source *source, const char *item, size_t number,
+			      struct tables *to);
 static enum api_code each_item(struct api_call *call, struct flow_source *source, const char *list, item_fn *fn, struct tables *to)
 {
 	enum api_code code = API_OK;
@@ -146,7 +152,8 @@ static enum api_code each_item(struct api_call *call, struct flow_source *source
 	return code;
 }
 
-static enum api_code add_schema_item(struct api_call *call, struct flow_source *source, const char *item, size_t number, struct tables *to)
+static enum api_code add_schema_item(struct api_call *call, struct flow_source *source, const char *item, size_t number,
+				     struct tables *to)
 {
 	(void)number;
 	return add_schema(call, source, item, to);
@@ -157,13 +164,14 @@ static enum api_code wanted_by_flow(struct api_call *call, struct flow_source *s
 {
 	if (!source->stored.definition)
 		return api_fail(call, API_INVALID_ARGUMENT, "tables: are missing");
-	enum api_code code =
-		each_item(call, source, flow_source_option(call, &source->stored, "publication_tables"), resolve, to);
-	code = code ? code
-		    : each_item(call, source, flow_source_option(call, &source->stored, "publication_schemas"), add_schema_item, to);
+	enum api_code code = each_item(call, source, flow_source_option(call, &source->stored, "publication_tables"), resolve, to);
+	code = code
+		? code
+		: each_item(call, source, flow_source_option(call, &source->stored, "publication_schemas"), add_schema_item, to);
 	if (!code && !to->n)
 		code = api_fail(call, API_INVALID_ARGUMENT,
-				"tables: are missing, and publication_tables and publication_schemas of flow \"%s\" name none", source->flow_id);
+				"tables: are missing, and publication_tables and publication_schemas of flow \"%s\" name none",
+				source->flow_id);
 	return code;
 }
 
@@ -179,7 +187,8 @@ static enum api_code members_of(struct api_call *call, struct flow_source *sourc
 }
 
 /* "alter publication p add table ...;" of those whose membership is `member`. */
-static void put_alter(struct duct_buf *sql, const struct flow_source *source, const char *verb, const struct tables *tables, bool member)
+static void put_alter(struct duct_buf *sql, const struct flow_source *source, const char *verb, const struct tables *tables,
+		      bool member)
 {
 	size_t n = 0;
 	for (size_t i = 0; i < tables->n; i++) {
@@ -232,8 +241,8 @@ enum api_code flow_list_publication(struct api_call *call, const void *data, voi
 		return code;
 	const char *const params[] = {source.publication};
 	if (pg_query(source.session,
-		     "select schemaname || '.' || tablename from pg_catalog.pg_publication_tables where pubname = $1 order by 1", 1, params,
-		     &res, &err))
+		     "select schemaname || '.' || tablename from pg_catalog.pg_publication_tables where pubname = $1 order by 1", 1,
+		     params, &res, &err))
 		return flow_source_failed(call, &err);
 	to->tables = duct_arena_zalloc(call->arena, ((size_t)PQntuples(res) + 1) * sizeof *to->tables);
 	for (int i = 0; i < PQntuples(res); i++)
@@ -289,8 +298,8 @@ enum api_code flow_publication_sync(struct api_call *call, struct flow_source *s
 		return api_fail(call, API_INVALID_ARGUMENT, "mode: \"%.40s\" is neither add nor sync", mode);
 	enum api_code code = need_publication(call, source, &all);
 	if (!code && all && sync)
-		code = api_fail(call, API_FAILED_PRECONDITION, "publication \"%.63s\" is FOR ALL TABLES: its tables cannot be chosen",
-				source->publication);
+		code = api_fail(call, API_FAILED_PRECONDITION,
+				"publication \"%.63s\" is FOR ALL TABLES: its tables cannot be chosen", source->publication);
 	for (size_t i = 0; i < n && !code; i++)
 		code = resolve(call, source, names[i], i, &wanted);
 	if (!code && !n)

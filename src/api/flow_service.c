@@ -5,6 +5,7 @@
 
 #include "api/dispatch.h"
 #include "api/flow_internal.h"
+#include "api/flow_shown.h"
 #include "base/buf.h"
 #include "base/hex.h"
 #include "base/uuid.h"
@@ -14,24 +15,34 @@ enum { PAGE_DEFAULT = 100, PAGE_MOST = 1000, NAME_MOST = 200 };
 
 /* --- shared */
 
-enum api_code flow_find(struct api_call *call, const char *id, struct flow_stored *ret)
+static enum api_code look_up(struct api_call *call, const char *id, struct state_flow *ret)
 {
 	struct duct_error err;
-	*ret = (struct flow_stored){0};
 	if (!*id)
 		return api_fail(call, API_INVALID_ARGUMENT, "flow_id: is missing");
 	if (!flow_name_valid(id))
 		return api_fail(call, API_INVALID_ARGUMENT, "flow_id: \"%.100s\" is no id of a flow", id);
-	int rc = state_flow_get(call->api->state, call->arena, id, &ret->flow, &err);
+	int rc = state_flow_get(call->api->state, call->arena, id, ret, &err);
 	if (rc == 0)
 		return api_fail(call, API_NOT_FOUND, "flow \"%s\": there is none", id);
-	if (rc < 0)
-		return api_failed(call, &err);
-	ret->definition = definition_parse(ret->flow.definition, &err);
-	if (ret->definition && !definition_reveal(ret->definition, id, call->api->state, &err))
+	return rc < 0 ? api_failed(call, &err) : API_OK;
+}
+
+static enum api_code open_stored(struct api_call *call, struct flow_stored *stored)
+{
+	struct duct_error err;
+	stored->definition = definition_parse(stored->flow.definition, &err);
+	if (stored->definition && !definition_reveal(stored->definition, stored->flow.id, call->api->state, &err))
 		return API_OK;
-	flow_stored_done(ret);
+	flow_stored_done(stored);
 	return api_failed(call, &err);
+}
+
+enum api_code flow_find(struct api_call *call, const char *id, struct flow_stored *ret)
+{
+	*ret = (struct flow_stored){0};
+	enum api_code code = look_up(call, id, &ret->flow);
+	return code ? code : open_stored(call, ret);
 }
 
 void flow_stored_done(struct flow_stored *stored)
@@ -59,12 +70,16 @@ static void show(struct api_call *call, struct flow_stored *stored, Ductstream__
 {
 	definition_hide(stored->definition);
 	flow_text_show(ret, &stored->flow, stored->definition, call->arena);
+	flow_shown_put(call->api->shown, &stored->flow, ret);
 }
 
 enum api_code flow_answer(struct api_call *call, const char *id, Ductstream__V1__Flow *ret)
 {
 	AUTO_STORED struct flow_stored stored = {0};
-	enum api_code code = flow_find(call, id, &stored);
+	enum api_code code = look_up(call, id, &stored.flow);
+	if (code || flow_shown_get(call->api->shown, call->arena, &stored.flow, ret))
+		return code;
+	code = open_stored(call, &stored);
 	if (code == API_OK)
 		show(call, &stored, ret);
 	return code;
@@ -127,12 +142,11 @@ static void check_formats(const Ductstream__V1__Flow *flow, struct duct_findings
 	size_t number = (size_t)flow->wire_format;
 	if (number < DUCT_LEN(missing) && missing[number])
 		find(findings, "flow.wire_format: this build has no encoder for \"%s\": there are arrow and json", missing[number]);
-	if (flow->n_destinations > 1)
-		find(findings, "flow.destinations: flows of this build have one destination: make a flow with a slot of its own for each");
 }
 
 /* The flow of a request as a revealed definition; NULL after findings. stored: what it takes the place of, NULL: nothing. */
-static json_t *take_definition(const Ductstream__V1__Flow *flow, const char *id, const json_t *stored, struct duct_findings *findings)
+static json_t *take_definition(const Ductstream__V1__Flow *flow, const char *id, const json_t *stored,
+			       struct duct_findings *findings)
 {
 	json_t *definition = flow_text_definition(flow, findings);
 	check_name(flow, findings);
@@ -160,7 +174,8 @@ static enum api_code create(struct api_call *call, const void *data, void *respo
 	const char *id = *flow->id ? flow->id : duct_uuid_v4(uuid);
 	bool valid = flow_name_valid(id);
 	if (!valid)
-		find(&findings, "flow.id: \"%.100s\" is no valid id: use 1 to 63 letters, digits, \"_\" and \"-\", or leave it out", id);
+		find(&findings, "flow.id: \"%.100s\" is no valid id: use 1 to 63 letters, digits, \"_\" and \"-\", or leave it out",
+		     id);
 	if (flow->state != DUCTSTREAM__V1__FLOW_STATE__FLOW_STATE_UNSPECIFIED &&
 	    flow->state != DUCTSTREAM__V1__FLOW_STATE__FLOW_STATE_CREATED)
 		find(&findings, "flow.state: a flow begins as created; start_immediately starts it");
@@ -194,12 +209,14 @@ static const char *source_text(const json_t *definition, const char *name)
 /* A flow that has begun has a position, which belongs to its slot. */
 static enum api_code check_identity(struct api_call *call, const struct flow_stored *before, const json_t *after)
 {
-	if (before->flow.state == STATE_FLOW_CREATED || strcmp(source_text(before->definition, "slot"), source_text(after, "slot")) == 0)
+	if (before->flow.state == STATE_FLOW_CREATED ||
+	    strcmp(source_text(before->definition, "slot"), source_text(after, "slot")) == 0)
 		return API_OK;
-	return api_fail(call, API_FAILED_PRECONDITION,
-			"flow.source.options.slot: flow \"%s\" has begun with slot \"%.63s\", which its position belongs to: a flow with another slot "
-			"is another flow",
-			before->flow.id, source_text(before->definition, "slot"));
+	return api_fail(
+		call, API_FAILED_PRECONDITION,
+		"flow.source.options.slot: flow \"%s\" has begun with slot \"%.63s\", which its position belongs to: a flow with another slot "
+		"is another flow",
+		before->flow.id, source_text(before->definition, "slot"));
 }
 
 /* Replaces the definition of a stored flow, as long as nobody else does. */
@@ -231,7 +248,8 @@ static enum api_code replace(struct api_call *call, const Ductstream__V1__Flow *
 	struct duct_error unused;
 	if (err.class == DUCT_RETRY && state_flow_get(call->api->state, call->arena, next.id, &now, &unused) == 1 &&
 	    now.revision != stored->flow.revision)
-		return api_fail(call, API_ABORTED, "flow \"%s\" was changed by somebody else at the same time: read it again", next.id);
+		return api_fail(call, API_ABORTED, "flow \"%s\" was changed by somebody else at the same time: read it again",
+				next.id);
 	return api_failed(call, &err);
 }
 
@@ -264,7 +282,8 @@ static enum api_code sync_source(struct api_call *call, const char *id)
 	Ductstream__V1__SyncPublicationTablesResponse done = DUCTSTREAM__V1__SYNC_PUBLICATION_TABLES_RESPONSE__INIT;
 	enum api_code code = flow_source_open(call, &request, &source);
 	return code ? code
-		    : flow_publication_sync(call, &source, 0, NULL, flow_source_option(call, &source.stored, "sync_publication_mode"), &done);
+		    : flow_publication_sync(call, &source, 0, NULL,
+					    flow_source_option(call, &source.stored, "sync_publication_mode"), &done);
 }
 
 /* Between pause and resume: what fails leaves the flow as it was found, running. */
@@ -337,13 +356,15 @@ static char *make_token(struct duct_arena *arena, const char *id)
 static Ductstream__V1__Flow *listed(struct api_call *call, const struct state_flow *flow)
 {
 	Ductstream__V1__Flow *to = duct_arena_alloc(call->arena, sizeof *to);
-	struct duct_error err;
-	AUTO_STORED struct flow_stored stored = {.flow = *flow, .definition = definition_parse(flow->definition, &err)};
-	if (!stored.definition || definition_reveal(stored.definition, flow->id, call->api->state, &err)) {
-		flow_stored_done(&stored);
-		stored.definition = json_object();
+	AUTO_STORED struct flow_stored stored = {.flow = *flow};
+	if (flow_shown_get(call->api->shown, call->arena, flow, to))
+		return to;
+	if (open_stored(call, &stored) == API_OK) {
+		show(call, &stored, to);
+		return to;
 	}
-	show(call, &stored, to);
+	AUTO_JSON json_t *nothing = json_object();
+	flow_text_show(to, flow, nothing, call->arena);
 	return to;
 }
 

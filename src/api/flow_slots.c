@@ -17,9 +17,10 @@ static enum api_code source_of_flow(struct api_call *call, const struct flow_sou
 		return code;
 	*ret_dsn = flow_source_option(call, &ret->stored, "dsn");
 	if (!**ret_dsn)
-		return api_fail(call, API_FAILED_PRECONDITION,
-				"flow \"%s\": the connection string of its source refers to an environment variable that this server does not have",
-				request->flow_id);
+		return api_fail(
+			call, API_FAILED_PRECONDITION,
+			"flow \"%s\": the connection string of its source refers to an environment variable that this server does not have",
+			request->flow_id);
 	ret->publication = *request->publication ? request->publication : flow_source_option(call, &ret->stored, "publication");
 	ret->slot = *request->slot ? request->slot : flow_source_option(call, &ret->stored, "slot");
 	return API_OK;
@@ -62,8 +63,8 @@ enum api_code flow_source_open(struct api_call *call, const struct flow_source_r
 	};
 	int rc = pg_session_open(&ret->session, &options, &err);
 	rc = rc ? rc
-		: pg_execf(ret->session, NULL, &err, "set statement_timeout = %lld; set lock_timeout = %d", (long long)limit_ms(call),
-			   LOCK_MS);
+		: pg_execf(ret->session, NULL, &err, "set statement_timeout = %lld; set lock_timeout = %d",
+			   (long long)limit_ms(call), LOCK_MS);
 	return rc ? flow_source_failed(call, &err) : API_OK;
 }
 
@@ -123,7 +124,8 @@ enum api_code flow_list_slots(struct api_call *call, const void *data, void *res
 	if (code)
 		return code;
 	if (pg_query(source.session,
-		     SLOT_COLUMNS "where (database is null or database = current_database()) and ($1 = '' or slot_name = $1) order by slot_name",
+		     SLOT_COLUMNS
+		     "where (database is null or database = current_database()) and ($1 = '' or slot_name = $1) order by slot_name",
 		     1, params, &res, &err))
 		return flow_source_failed(call, &err);
 	to->flow_id = duct_arena_strdup(call->arena, in->flow_id);
@@ -176,8 +178,9 @@ static enum api_code drop_slot(struct api_call *call, struct flow_source *source
 	if (!*ret_found)
 		return API_OK;
 	if (pg_get_bool(res, 0, 4))
-		return api_fail(call, API_FAILED_PRECONDITION, "slot \"%.63s\" on %s is being read (by server process %s): stop its flow first",
-				source->slot, where(source), pg_get(res, 0, 5) ? pg_get(res, 0, 5) : "?");
+		return api_fail(call, API_FAILED_PRECONDITION,
+				"slot \"%.63s\" on %s is being read (by server process %s): stop its flow first", source->slot,
+				where(source), pg_get(res, 0, 5) ? pg_get(res, 0, 5) : "?");
 	if (pg_query(source->session, "select pg_catalog.pg_drop_replication_slot($1)", 1, params, NULL, &err))
 		return flow_source_failed(call, &err);
 	return API_OK;

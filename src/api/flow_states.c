@@ -4,7 +4,7 @@
 #include "api/dispatch.h"
 #include "api/flow_internal.h"
 #include "base/clock.h"
-#include "state/runs.h"
+#include "run/service.h"
 
 enum { WORKER_ENDS_WITHIN_MS = 60000, LOOK_MS = 200 };
 
@@ -21,7 +21,8 @@ enum api_code flow_has_worker(struct api_call *call, const char *id, bool *ret, 
 	return rc < 0 ? api_failed(call, &err) : API_OK;
 }
 
-static enum api_code move(struct api_call *call, const char *id, enum state_flow_state from, enum state_flow_state to, const char *verb)
+static enum api_code move(struct api_call *call, const char *id, enum state_flow_state from, enum state_flow_state to,
+			  const char *verb)
 {
 	const struct state_actor actor = api_actor(call);
 	char reason[160];
@@ -122,7 +123,8 @@ enum api_code flow_pause_and_wait(struct api_call *call, const char *id)
 		if (atomic_load(call->cancelled))
 			return api_fail(call, API_CANCELLED, "the caller went away while flow \"%s\" was ending", id);
 		if (duct_mono_us() > until)
-			return api_fail(call, API_UNAVAILABLE, "flow \"%s\" is paused, and its worker %s has not ended yet", id, holder);
+			return api_fail(call, API_UNAVAILABLE, "flow \"%s\" is paused, and its worker %s has not ended yet", id,
+					holder);
 		struct pollfd fd = {.fd = call->stop_fd, .events = POLLIN};
 		(void)poll(&fd, 1, LOOK_MS); /* EINTR: looks a little earlier */
 	}
@@ -132,12 +134,8 @@ enum api_code flow_pause_and_wait(struct api_call *call, const char *id)
 static enum api_code enqueue(struct api_call *call, const char *id)
 {
 	const struct state_actor actor = api_actor(call);
-	struct state_run made;
 	struct duct_error err;
-	char key[96];
-	snprintf(key, sizeof key, "flow-once/%.63s", id);
-	const struct state_run run = {.kind = "flow-once", .key = key, .flow_id = id, .input = "{\"max_empty_reads\":1}"};
-	int rc = state_run_submit(call->api->state, call->arena, &run, &actor, &made, &err);
+	int rc = run_service_flow_once(call->api->runs, call->api->state, id, &actor, &err);
 	return rc < 0 ? api_failed(call, &err) : API_OK;
 }
 
@@ -151,10 +149,11 @@ enum api_code flow_run_once(struct api_call *call, const void *data, void *respo
 	if (code)
 		return code;
 	if (call->api->dispatch == API_DISPATCH_NONE)
-		return api_fail(call, API_FAILED_PRECONDITION,
-				"DUCTSTREAM_DISPATCH is none: this server runs no flows; run `ductstream-worker -flow-id %s -max-empty-reads 1`, or "
-				"set it to local or dbos",
-				id);
+		return api_fail(
+			call, API_FAILED_PRECONDITION,
+			"DUCTSTREAM_DISPATCH is none: this server runs no flows; run `ductstream-worker -flow-id %s -max-empty-reads 1`, or "
+			"set it to local or dbos",
+			id);
 	if (now != STATE_FLOW_RUNNING)
 		return api_fail(call, API_FAILED_PRECONDITION, "flow \"%s\" is %s: only a running flow is polled", id,
 				state_flow_state_name(now));

@@ -14,8 +14,8 @@ struct names {
 	static const char *const name##_list[] = {NULL, __VA_ARGS__}; \
 	static const struct names name = {field, name##_list, sizeof name##_list / sizeof *name##_list}
 
-NAMES(endpoint_types, "type", "postgres", "snowflake", "s3", "kafka", "http", "grpc", "proto", "pgstream", "snowpipe", "parquet", "duckdb",
-      "bufstream", "clickhouse", "ducklake");
+NAMES(endpoint_types, "type", "postgres", "snowflake", "s3", "kafka", "http", "grpc", "proto", "pgstream", "snowpipe", "parquet",
+      "duckdb", "bufstream", "clickhouse", "ducklake");
 NAMES(wire_formats, "wire_format", "arrow", "parquet", "proto", "avro", "json");
 NAMES(ack_policies, "ack_policy", "all", "primary");
 NAMES(failure_modes, "failure_mode", "hold_slot", "drop_slot");
@@ -188,7 +188,8 @@ static Ductstream__V1__FlowConfig *to_config(const json_t *config, struct duct_a
 void flow_text_show(Ductstream__V1__Flow *ret, const struct state_flow *flow, const json_t *definition, struct duct_arena *arena)
 {
 	json_t *source = json_object_get(definition, "source"), *config = json_object_get(definition, "config"), *destination;
-	json_t *destinations = json_object_get(definition, "destinations"), *parallelism = json_object_get(definition, "parallelism");
+	json_t *destinations = json_object_get(definition, "destinations"),
+	       *parallelism = json_object_get(definition, "parallelism");
 	size_t i;
 	ductstream__v1__flow__init(ret);
 	ret->id = duct_arena_strdup(arena, flow->id);
@@ -197,8 +198,7 @@ void flow_text_show(Ductstream__V1__Flow *ret, const struct state_flow *flow, co
 	if (source)
 		ret->source = to_endpoint(source, arena);
 	ret->destinations = duct_arena_zalloc(arena, (json_array_size(destinations) + 1) * sizeof *ret->destinations);
-	json_array_foreach(destinations, i, destination)
-		ret->destinations[ret->n_destinations++] = to_endpoint(destination, arena);
+	json_array_foreach(destinations, i, destination) ret->destinations[ret->n_destinations++] = to_endpoint(destination, arena);
 	ret->wire_format = (Ductstream__V1__WireFormat)name_in(definition, &wire_formats);
 	ret->parallelism = parallelism ? (int32_t)json_integer_value(parallelism) : 1;
 	if (config)

@@ -111,6 +111,15 @@ static size_t put_metadata(struct rpc *rpc, grpc_op *op)
 	return 1;
 }
 
+/* How the call ends is told to us by this. */
+static size_t put_close(struct rpc *rpc, grpc_op *op)
+{
+	rpc->awaits_close = true;
+	op->op = GRPC_OP_RECV_CLOSE_ON_SERVER;
+	op->data.recv_close_on_server.cancelled = &rpc->core_cancelled;
+	return 1;
+}
+
 static size_t put_message(grpc_op *op, grpc_byte_buffer *buffer)
 {
 	op->op = GRPC_OP_SEND_MESSAGE;
@@ -118,10 +127,10 @@ static size_t put_message(grpc_op *op, grpc_byte_buffer *buffer)
 	return 1;
 }
 
-/* One batch: what is still to be sent, and the status. */
+/* One batch: what is still to be sent, the status, and the close, when nothing waits for that yet. */
 static void end_with(struct rpc *rpc, grpc_byte_buffer *last, enum api_code code, const char *message)
 {
-	grpc_op ops[3];
+	grpc_op ops[4];
 	memset(ops, 0, sizeof ops);
 	size_t n = put_metadata(rpc, ops);
 	int64_t now = duct_mono_us();
@@ -138,7 +147,12 @@ static void end_with(struct rpc *rpc, grpc_byte_buffer *last, enum api_code code
 	ops[n].op = GRPC_OP_SEND_STATUS_FROM_SERVER;
 	ops[n++].data.send_status_from_server.status = (grpc_status_code)code;
 	atomic_store_explicit(&rpc->expires_us, now + RPC_PATIENCE_US, memory_order_relaxed);
-	start(rpc, ops, n, RPC_ENDED);
+	rpc->closes_with_end = !rpc->awaits_close;
+	if (rpc->closes_with_end)
+		n += put_close(rpc, &ops[n]);
+	bool ok = start(rpc, ops, n, RPC_ENDED);
+	assert(ok); /* a call is ended once */
+	(void)ok;
 }
 
 void rpc_end(struct rpc *rpc, enum api_code code, const char *message)
@@ -432,11 +446,14 @@ static void open_call(struct rpc *rpc)
 	if (grpc->open)
 		grpc->open->newer = rpc;
 	grpc->open = rpc;
+}
+
+/* Only who waits has to hear of a cancellation before the end: the others save a batch. */
+static void await_close(struct rpc *rpc)
+{
 	grpc_op op;
 	memset(&op, 0, sizeof op);
-	op.op = GRPC_OP_RECV_CLOSE_ON_SERVER;
-	op.data.recv_close_on_server.cancelled = &rpc->core_cancelled;
-	bool ok = start(rpc, &op, 1, RPC_CLOSED);
+	bool ok = start(rpc, &op, put_close(rpc, &op), RPC_CLOSED);
 	assert(ok); /* the first batch of a call that the library has just handed out */
 	(void)ok;
 }
@@ -464,8 +481,11 @@ static void begin(struct rpc *rpc)
 	rpc->call.deadline_us = deadline_us(rpc->details.deadline);
 	if (!rpc->special && (rpc->route->method->flags & (API_STREAM | API_WAITS)))
 		give_thread(rpc);
-	if (!rpc->special && !(rpc->route->method->flags & API_QUICK))
+	bool quick = !rpc->special && (rpc->route->method->flags & API_QUICK);
+	if (!rpc->special && !quick)
 		rpc->call.stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (!quick)
+		await_close(rpc);
 	rpc_want(rpc);
 }
 
@@ -534,6 +554,9 @@ void rpc_take(struct rpc *rpc, enum rpc_event event, bool ok)
 	case RPC_READ: read_message(rpc, ok); break;
 	case RPC_WRITTEN: message_written(rpc, ok); break;
 	case RPC_ENDED:
+		if (rpc->closes_with_end)
+			close_call(rpc);
+		break;
 	case RPC_EVENTS: break;
 	}
 	rpc_unref(rpc);

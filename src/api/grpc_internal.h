@@ -50,7 +50,7 @@ struct rpc {
 	struct duct_arena arena;
 	grpc_byte_buffer *in, *out, *last;
 	grpc_slice details_sent;
-	bool sent_metadata, ended;
+	bool sent_metadata, ended, awaits_close, closes_with_end;
 
 	int core_cancelled; /* written by the library before RPC_CLOSED */
 	atomic_bool cancelled;

@@ -19,6 +19,7 @@
 /* A connection: until when it may take for what it does now. In the server's list, under its mutex. */
 struct http_conn {
 	struct http_conn *next, **at;
+	struct api_http *http;
 	int fd;
 	int64_t until_us; /* INT64_MAX: a method works */
 };
@@ -79,8 +80,8 @@ struct api_http {
 	struct MHD_Daemon *daemons[API_LISTEN_MOST];
 	size_t ndaemons;
 	int port;
-	bool certificates; /* clients must show one */
-	struct duct_buf cert, key, client_ca;
+	bool certificates;    /* clients must show one */
+	struct http_tls *tls; /* NULL: none */
 
 	/* The thread that watches clients of working methods, deadlines and slow connections. */
 	pthread_t watcher;
@@ -120,6 +121,14 @@ void http_unwatch(struct http_request *request);
 /* ---- http_pages.c */
 
 const struct http_page *http_page_find(const char *target, size_t n);
+
+/* ---- http_tls.c */
+
+struct http_tls;
+int http_tls_open(struct http_tls **ret, const struct api_http_config *config,
+		  struct duct_error *err) DUCT_CHECKED; /* NULL: no TLS */
+void http_tls_options(const struct http_tls *tls, struct MHD_OptionItem to[4]);
+void http_tls_free(struct http_tls *tls); /* accepts NULL; no handshake may be under way */
 
 /* ---- http_who.c */
 

@@ -3,7 +3,6 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -22,39 +21,6 @@ static void log_line(void *cls, const char *fmt, va_list args)
 	vsnprintf(text, sizeof text, fmt, args);
 	text[strcspn(text, "\n")] = 0;
 	log_debug(http->log, "http", LOG_STR("message", text));
-}
-
-/* ---- certificates */
-
-static int read_file(struct duct_buf *to, const char *path, const char *what, struct duct_error *err)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return duct_fail(err, DUCT_CONFIG, "%s \"%s\": %s", what, path, strerror(errno));
-	ssize_t n = 1;
-	while (n > 0 && to->len < 1 << 20) {
-		n = read(fd, duct_buf_room(to, 4096), 4096);
-		if (n > 0)
-			to->len += (size_t)n;
-	}
-	int why = errno;
-	close(fd);
-	duct_buf_putc(to, 0);
-	return n < 0 ? duct_fail(err, DUCT_CONFIG, "%s \"%s\": %s", what, path, strerror(why)) : 0;
-}
-
-static int read_certificates(struct api_http *http, struct duct_error *err)
-{
-	const struct api_http_config *config = &http->config;
-	if (!config->cert_file)
-		return 0;
-	if (read_file(&http->cert, config->cert_file, "DUCTSTREAM_TLS_CERT_FILE", err) ||
-	    read_file(&http->key, config->key_file, "DUCTSTREAM_TLS_KEY_FILE", err) ||
-	    (config->client_ca_file && read_file(&http->client_ca, config->client_ca_file, "DUCTSTREAM_TLS_CLIENT_CA_FILE", err)))
-		return -err->class;
-	if (MHD_is_feature_supported(MHD_FEATURE_SSL) != MHD_YES)
-		return duct_fail(err, DUCT_CONFIG, "%s: this libmicrohttpd was built without TLS", setting);
-	return 0;
 }
 
 /* ---- addresses */
@@ -101,17 +67,11 @@ static struct MHD_Daemon *start_daemon(struct api_http *http, int fd)
 {
 	const struct api_http_config *config = &http->config;
 	unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG | MHD_USE_ITC;
-	struct MHD_OptionItem tls[5];
-	int n = 0;
-	if (config->cert_file) {
+	struct MHD_OptionItem tls[4] = {{MHD_OPTION_END, 0, NULL}};
+	if (http->tls) {
 		flags |= MHD_USE_TLS;
-		tls[n++] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_CERT, 0, http->cert.data};
-		tls[n++] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_KEY, 0, http->key.data};
-		tls[n++] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_PRIORITIES, 0, "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"};
-		if (config->client_ca_file)
-			tls[n++] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_TRUST, 0, http->client_ca.data};
+		http_tls_options(http->tls, tls);
 	}
-	tls[n] = (struct MHD_OptionItem){MHD_OPTION_END, 0, NULL};
 	return MHD_start_daemon(flags, 0, NULL, NULL, http_request_take, http, MHD_OPTION_EXTERNAL_LOGGER, log_line, http,
 				MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned)config->max_connections,
 				MHD_OPTION_URI_LOG_CALLBACK, http_request_begin, http, MHD_OPTION_NOTIFY_COMPLETED,
@@ -185,7 +145,7 @@ int api_http_start(struct api_http **ret, const struct api_http_config *config, 
 	pthread_cond_init(&http->fewer, &attr);
 	pthread_condattr_destroy(&attr);
 	api_metrics_start();
-	if (protect(http, &listen, err) || read_certificates(http, err) ||
+	if (protect(http, &listen, err) || http_tls_open(&http->tls, config, err) ||
 	    api_pool_start(&http->pool, config->threads, config->max_streams, err) || http_watch_start(http, err) ||
 	    start_listeners(http, &listen, err)) {
 		api_http_stop(http, 0);
@@ -251,9 +211,7 @@ bool api_http_stop(struct api_http *http, int drain_ms)
 	api_routes_free(http->routes);
 	pthread_cond_destroy(&http->fewer);
 	pthread_mutex_destroy(&http->mutex);
-	duct_buf_done(&http->cert);
-	duct_buf_done(&http->key);
-	duct_buf_done(&http->client_ca);
+	http_tls_free(http->tls);
 	free(http);
 	return true;
 }

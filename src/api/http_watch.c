@@ -34,6 +34,7 @@ void http_connection_changed(void *cls, struct MHD_Connection *connection, void 
 	struct api_http *http = cls;
 	if (what == MHD_CONNECTION_NOTIFY_STARTED) {
 		struct http_conn *conn = duct_xcalloc(1, sizeof *conn);
+		conn->http = http;
 		conn->fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
 		pthread_mutex_lock(&http->mutex);
 		conn->next = http->conns;

@@ -30,6 +30,19 @@ int run_text_take_time(const Google__Protobuf__Timestamp *time, const char *fiel
 	return 0;
 }
 
+/* Nothing where nothing was reported. */
+static void show_progress(Ductstream__V1__Run *ret, const struct state_progress *progress, struct duct_arena *arena)
+{
+	if (!progress->done && !progress->total && !progress->unit && !progress->step)
+		return;
+	ret->progress = duct_arena_alloc(arena, sizeof *ret->progress);
+	ductstream__v1__run_progress__init(ret->progress);
+	ret->progress->done = progress->done;
+	ret->progress->total = progress->total;
+	ret->progress->unit = run_string(progress->unit);
+	ret->progress->step = run_string(progress->step);
+}
+
 static void show_tags(Ductstream__V1__Run *ret, const char *text, struct duct_arena *arena)
 {
 	const char *key;
@@ -74,12 +87,7 @@ void run_text_show(Ductstream__V1__Run *ret, const struct state_run *run, struct
 	ret->fence = run->fence;
 	ret->concurrency_limit = (int32_t)run->concurrency_limit;
 	ret->cancel_requested = run->cancel_requested;
-	ret->progress = duct_arena_alloc(arena, sizeof *ret->progress);
-	ductstream__v1__run_progress__init(ret->progress);
-	ret->progress->done = run->progress.done;
-	ret->progress->total = run->progress.total;
-	ret->progress->unit = run_string(run->progress.unit);
-	ret->progress->step = run_string(run->progress.step);
+	show_progress(ret, &run->progress, arena);
 	show_tags(ret, run->tags, arena);
 	ret->created_at = run_text_time(run->created_us, arena);
 	ret->due_at = run_text_time(run->due_us, arena);

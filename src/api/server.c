@@ -7,6 +7,7 @@
 
 #include "api/api.h"
 #include "api/dispatch.h"
+#include "api/flow_shown.h"
 #include "api/grpc_server.h"
 #include "api/http_server.h"
 #include "api/streams.h"
@@ -117,6 +118,7 @@ static void fill_api(struct server *server)
 	server->api = (struct api){
 		.log = server->ctx->log,
 		.health = &server->health,
+		.shown = flow_shown_new(),
 		.streams = api_streams_new(server->ctx->log),
 		.dispatch = set->dispatch,
 		.wire_format = service_wire_format(set),
@@ -188,6 +190,7 @@ static bool stop(struct server *server)
 	api_streams_free(server->api.streams);
 	checkpoints_close(server->api.checkpoints);
 	state_close(server->api.state);
+	flow_shown_free(server->api.shown);
 	api_auth_free(server->auth);
 	duct_arena_done(&server->arena);
 	return true;

@@ -17,6 +17,8 @@ struct duct_ownership {
 	int64_t epoch;		   /* the last one it was given, 0: none yet */
 };
 
+struct duct_ddl_hook; /* record/ddl.h */
+
 /*
  * What a connector is given by the flow that runs it. Outlives the instance. `stop` is set (and `stop_fd`, an eventfd,
  * becomes readable and stays so) when the work is to end; whoever waits looks at one of them.
@@ -27,6 +29,7 @@ struct duct_ctx {
 	atomic_bool *stop;
 	int stop_fd;
 	struct duct_ownership *ownership; /* NULL: every open takes over, whoever was there before */
+	struct duct_ddl_hook *ddl;	  /* changes of tables are told to it; NULL: nobody asks */
 	const char *destination;	  /* name of the destination in its flow; NULL: not one, or not known */
 	/* Which wire format its flow and the service ask for, for destinations that have one; NULL: they do not say. */
 	struct duct_wire_wish {

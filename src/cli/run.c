@@ -36,6 +36,13 @@ static int run(int argc, char **argv, struct duct_error *err)
 	if (rc)
 		return rc;
 
+	if (flow->ddl.gate > 0)
+		return duct_fail(
+			err, DUCT_CONFIG,
+			"%s: config.ddl.gate: there is nobody to ask here: make the flow one of the service (ductstream-admin flow create) and "
+			"run it with ductstream-worker",
+			path);
+
 	struct cli_signals signals;
 	rc = cli_signals_start(&signals, level, flow->spec.name, err);
 	if (rc)

@@ -13,30 +13,30 @@
 
 /* What the command line and the environment say. */
 struct flags {
-	const char *flow_id, *max_empty_reads, *mode, *tables, *schemas, *start_lsn, *snapshot_workers, *partition_column, *partition_count;
+	const char *flow_id, *max_empty_reads, *mode, *tables, *schemas, *start_lsn, *snapshot_workers, *partition_column,
+		*partition_count;
 	const char *log_level, *queue;
 	bool runs, resolve_staging, quiet, help, version;
 };
 
-static const char help_text[] =
-	"usage: ductstream-worker -flow-id ID [flags]\n\n"
-	"Runs one flow of the state in a process of its own. One dash or two.\n\n"
-	"  -flow-id ID            the flow\n"
-	"  -max-empty-reads N     end after N empty polls; 0: never (default)\n"
-	"  -mode cdc|backfill     follow the changes (default), or copy tables and end\n"
-	"  -tables A,B -schemas S what a backfill copies\n"
-	"  -start-lsn LSN         replay from this position\n"
-	"  -snapshot-workers N    parts of a copy read at once\n"
-	"  -partition-column C -partition-count N   cut tables by the hash of a column\n"
-	"  -resolve-staging       put staged rows into their tables at the end\n"
-	"  -runs [-queue A,B]     no flow: take runs from the queue (default: default)\n"
-	"  -log-level LEVEL       debug, info (default), warn or error\n"
-	"  -quiet, -json          no progress; progress and errors as JSON lines\n\n"
-	"Each flag also comes from the environment: DUCTSTREAM_WORKER_FLOW_ID, ...\n"
-	"The state is where DUCTSTREAM_POSTGRES_DSN or DUCTSTREAM_STATE_PATH says.\n"
-	"Exit codes: 0 stopped, paused or done, 1 fatal, 2 configuration, 3 data,\n"
-	"4 another worker has the flow, or given up trying, 130 stopped before a copy\n"
-	"was done.\n";
+static const char help_text[] = "usage: ductstream-worker -flow-id ID [flags]\n\n"
+				"Runs one flow of the state in a process of its own. One dash or two.\n\n"
+				"  -flow-id ID            the flow\n"
+				"  -max-empty-reads N     end after N empty polls; 0: never (default)\n"
+				"  -mode cdc|backfill     follow the changes (default), or copy tables and end\n"
+				"  -tables A,B -schemas S what a backfill copies\n"
+				"  -start-lsn LSN         replay from this position\n"
+				"  -snapshot-workers N    parts of a copy read at once\n"
+				"  -partition-column C -partition-count N   cut tables by the hash of a column\n"
+				"  -resolve-staging       put staged rows into their tables at the end\n"
+				"  -runs [-queue A,B]     no flow: take runs from the queue (default: default)\n"
+				"  -log-level LEVEL       debug, info (default), warn or error\n"
+				"  -quiet, -json          no progress; progress and errors as JSON lines\n\n"
+				"Each flag also comes from the environment: DUCTSTREAM_WORKER_FLOW_ID, ...\n"
+				"The state is where DUCTSTREAM_POSTGRES_DSN or DUCTSTREAM_STATE_PATH says.\n"
+				"Exit codes: 0 stopped, paused or done, 1 fatal, 2 configuration, 3 data,\n"
+				"4 another worker has the flow, or given up trying, 130 stopped before a copy\n"
+				"was done.\n";
 
 /* DUCTSTREAM_WORKER_FLOW_ID of "flow-id". */
 static const char *from_environment(const char *flag)
@@ -81,8 +81,8 @@ static int read_flags(int argc, char **argv, struct flags *f, struct duct_error 
 		if (flag->text && !*flag->text)
 			*flag->text = value;
 		else if (flag->on && !*flag->on && !duct_parse_bool(value, flag->on))
-			rc = duct_fail(err, DUCT_CONFIG, "environment, flag \"%s\": \"%.40s\" is neither true nor false", flag->name,
-				       value);
+			rc = duct_fail(err, DUCT_CONFIG, "environment, flag \"%s\": \"%.40s\" is neither true nor false",
+				       flag->name, value);
 	}
 	return rc;
 }
@@ -90,8 +90,8 @@ static int read_flags(int argc, char **argv, struct flags *f, struct duct_error 
 static int number(const char *flag, const char *text, int64_t least, int64_t most, int64_t *ret, struct duct_error *err)
 {
 	if (text && (!duct_parse_int(text, ret) || *ret < least || *ret > most))
-		return duct_fail(err, DUCT_CONFIG, "flag \"-%s\": \"%.40s\" is not a number from %" PRId64 " to %" PRId64, flag, text,
-				 least, most);
+		return duct_fail(err, DUCT_CONFIG, "flag \"-%s\": \"%.40s\" is not a number from %" PRId64 " to %" PRId64, flag,
+				 text, least, most);
 	return 0;
 }
 
@@ -113,10 +113,6 @@ static int not_yet(const struct flags *f, struct duct_error *err)
 		const char *flag;
 		bool given;
 	} later[] = {
-		{"mode backfill", f->mode && strcmp(f->mode, "backfill") == 0},
-		{"start-lsn", f->start_lsn},
-		{"partition-column", f->partition_column},
-		{"partition-count", f->partition_count},
 		{"resolve-staging", f->resolve_staging},
 	};
 	for (size_t i = 0; i < DUCT_LEN(later); i++)
@@ -125,17 +121,39 @@ static int not_yet(const struct flags *f, struct duct_error *err)
 	return 0;
 }
 
+/* The names between commas, NULL-terminated; they live as long as the process. */
+static const char *const *names_of(const char *text)
+{
+	size_t n = 0;
+	if (!text)
+		return NULL;
+	char *rest = duct_xstrdup(text);
+	const char **names = duct_xcalloc(strlen(rest) + 2, sizeof *names);
+	for (char *name; (name = strsep(&rest, ","));) {
+		name += strspn(name, " ");
+		name[strcspn(name, " ")] = 0;
+		if (*name)
+			names[n++] = name;
+	}
+	return names;
+}
+
+static const struct flow_backfill *backfill_of(const struct flags *f)
+{
+	static struct flow_backfill wanted;
+	wanted = (struct flow_backfill){names_of(f->tables), names_of(f->schemas)};
+	return &wanted;
+}
+
 /* Every flag by its own rules, then what of it can be done. */
 static int check_flags(const struct flags *f, struct worker_flow *work, enum duct_level *level, struct duct_error *err)
 {
-	int64_t partitions;
-	uint64_t lsn;
 	bool backfill = f->mode && strcmp(f->mode, "backfill") == 0;
 	int rc = log_level(f->log_level, level, err);
 	rc = rc ? rc : number("max-empty-reads", f->max_empty_reads, 0, 1000000, &work->max_empty_reads, err);
 	rc = rc ? rc : number("snapshot-workers", f->snapshot_workers, 0, 256, &work->snapshot_workers, err);
-	rc = rc ? rc : number("partition-count", f->partition_count, 0, 100000, &partitions, err);
-	if (!rc && f->start_lsn && duct_lsn_parse(f->start_lsn, &lsn, err))
+	rc = rc ? rc : number("partition-count", f->partition_count, 0, 100000, &work->partition_count, err);
+	if (!rc && f->start_lsn && duct_lsn_parse(f->start_lsn, &work->replay_lsn, err))
 		rc = duct_wrap(err, "flag \"-start-lsn\"");
 	if (rc)
 		return rc;
@@ -146,11 +164,16 @@ static int check_flags(const struct flags *f, struct worker_flow *work, enum duc
 	if (f->mode && !backfill && strcmp(f->mode, "cdc") != 0)
 		return duct_fail(err, DUCT_CONFIG, "flag \"-mode\": \"%.40s\" is neither cdc nor backfill", f->mode);
 	if (!backfill && (f->tables || f->schemas))
-		return duct_fail(err, DUCT_CONFIG, "flag \"-%s\" needs -mode backfill: a flow follows the tables of its publication",
+		return duct_fail(err, DUCT_CONFIG,
+				 "flag \"-%s\" needs -mode backfill: a flow follows the tables of its publication",
 				 f->tables ? "tables" : "schemas");
 	if (backfill && !f->tables && !f->schemas)
 		return duct_fail(err, DUCT_CONFIG, "flag \"-mode\": a backfill needs -tables or -schemas");
 	work->flow_id = f->flow_id;
+	work->partition_column = f->partition_column;
+	if (f->partition_column && !f->partition_count)
+		return duct_fail(err, DUCT_CONFIG, "flag \"-partition-column\" needs -partition-count");
+	work->backfill = backfill ? backfill_of(f) : NULL;
 	work->output = f->quiet ? FLOW_OUTPUT_NONE : cli_json ? FLOW_OUTPUT_JSON : FLOW_OUTPUT_AUTO;
 	return not_yet(f, err);
 }
@@ -159,7 +182,8 @@ static int check_flags(const struct flags *f, struct worker_flow *work, enum duc
 static int check_runs(const struct flags *f, enum duct_level *level, struct duct_error *err)
 {
 	if (f->flow_id || f->mode || f->max_empty_reads || f->start_lsn || f->resolve_staging)
-		return duct_fail(err, DUCT_CONFIG, "flag \"-runs\": a worker that takes runs takes no flow: only -queue goes with it");
+		return duct_fail(err, DUCT_CONFIG,
+				 "flag \"-runs\": a worker that takes runs takes no flow: only -queue goes with it");
 	return log_level(f->log_level, level, err);
 }
 

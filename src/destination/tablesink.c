@@ -2,6 +2,7 @@
 #include "destination/tablesink.h"
 
 #include "base/clock.h"
+#include "destination/typemap.h"
 #include "wire/wire.h"
 
 #include <pthread.h>
@@ -10,13 +11,16 @@
 
 const char *const tablesink_watermarks[] = {"timestamp", "lsn", NULL};
 const char *const tablesink_write_modes[] = {"target", "append", NULL};
+const char *const tablesink_batch_modes[] = {"target", "staging", NULL};
+const char *const tablesink_resolutions[] = {"none", "append", "replace", NULL};
 
 /* Columns of ours, in their order behind those of the source. Their numbers are negative: they are found by name. */
 enum { SYNCED_AT, DELETED, WATERMARK, OP, OWN };
 
 struct tablesink {
 	const struct tablesink_options *options;
-	pthread_mutex_t lock; /* of what follows */
+	struct typemap *types; /* NULL: none is mapped */
+	pthread_mutex_t lock;  /* of what follows */
 	struct pair {
 		struct duct_relation *from, *to; /* one reference each */
 	} * pairs;
@@ -28,7 +32,7 @@ static bool has_columns(const struct tablesink_options *o)
 	return o->meta_enabled || o->soft_delete || o->append_mode;
 }
 
-static bool appends(const struct tablesink_options *o)
+bool tablesink_appends(const struct tablesink_options *o)
 {
 	return o->append_mode || o->write_mode == TABLESINK_APPEND;
 }
@@ -49,10 +53,21 @@ static struct duct_type own_type(const struct tablesink_options *o, int own)
 	return (struct duct_type){.kind = number ? DUCT_UINT64 : kinds[own]};
 }
 
+static int check_staging(const struct tablesink_options *o, struct duct_error *err)
+{
+	if (o->batch_mode == TABLESINK_STAGING && !*o->staging_suffix && !o->staging_schema && !o->staging_table)
+		return duct_fail(err, DUCT_CONFIG,
+				 "options staging_suffix, staging_schema and staging_table all say nothing: staged rows need a "
+				 "table of their own");
+	if (o->batch_resolution != TABLESINK_RESOLVE_NONE && o->batch_mode != TABLESINK_STAGING)
+		return duct_fail(err, DUCT_CONFIG, "option \"batch_resolution\" is for staged rows: set batch_mode to staging");
+	return 0;
+}
+
 int tablesink_check(const struct tablesink_options *o, struct duct_error *err)
 {
 	static const char *const options[OWN] = {"meta_synced_at", "meta_deleted", "meta_watermark", "meta_op"};
-	if (o->soft_delete && appends(o))
+	if (o->soft_delete && tablesink_appends(o))
 		return duct_fail(err, DUCT_CONFIG,
 				 "option \"soft_delete\" marks rows that are there, and option \"%s\" only adds rows: set one",
 				 o->append_mode ? "append_mode" : "write_mode");
@@ -65,17 +80,47 @@ int tablesink_check(const struct tablesink_options *o, struct duct_error *err)
 				return duct_fail(err, DUCT_CONFIG, "options \"%s\" and \"%s\" both name column \"%s\"", options[k],
 						 options[i], name);
 	}
-	return 0;
+	struct typemap *types = NULL;
+	int rc = typemap_load(&types, o->type_mappings, NULL, err);
+	typemap_free(types);
+	return rc ? rc : check_staging(o, err);
 }
 
-struct tablesink *tablesink_new(const struct tablesink_options *options)
+void tablesink_staging_name(const struct tablesink_options *o, const char *schema, const char *table, char **ret_schema,
+			    char **ret_table)
 {
-	if (!has_columns(options) && !appends(options))
-		return NULL;
+	*ret_schema = duct_xstrdup(o->staging_schema ? o->staging_schema : schema);
+	*ret_table = o->staging_table ? duct_xstrdup(o->staging_table) : duct_xasprintf("%s%s", table, o->staging_suffix);
+}
+
+int tablesink_check_staging(const struct tablesink_options *o, struct duct_relation *const *relations, size_t n,
+			    struct duct_error *err)
+{
+	size_t tables = 0;
+	for (size_t i = 0; i < n; i++)
+		tables += !relations[i]->synthetic;
+	if (tables < 2 || o->batch_mode != TABLESINK_STAGING || !o->staging_table)
+		return 0;
+	return duct_fail(err, DUCT_CONFIG,
+			 "option \"staging_table\" names one table, and the flow has %zu: leave it out, or make a flow for each",
+			 tables);
+}
+
+int tablesink_new(struct tablesink **ret, const struct tablesink_options *options, struct duct_error *err)
+{
+	struct typemap *types = NULL;
+	int rc = typemap_load(&types, options->type_mappings, options->type_mappings_file, err);
+	if (rc)
+		return rc;
+	*ret = NULL;
+	if (!has_columns(options) && !tablesink_appends(options) && !types)
+		return 0;
 	struct tablesink *s = duct_xcalloc(1, sizeof *s);
 	s->options = options;
+	s->types = types;
 	pthread_mutex_init(&s->lock, NULL);
-	return s;
+	*ret = s;
+	return 0;
 }
 
 void tablesink_free(struct tablesink *s)
@@ -87,6 +132,7 @@ void tablesink_free(struct tablesink *s)
 		duct_relation_unref(s->pairs[i].to);
 	}
 	free(s->pairs);
+	typemap_free(s->types);
 	pthread_mutex_destroy(&s->lock);
 	free(s);
 }
@@ -103,7 +149,7 @@ static int check_relation(const struct tablesink_options *o, const struct duct_r
 					"\"%s\".\"%s\" has a column \"%s\", which is the name of a column that the destination adds: "
 					"set another name (options meta_synced_at, meta_deleted, meta_watermark, meta_op)",
 					rel->schema, rel->name, rel->columns[c].name);
-	if (has_columns(o) && !appends(o) && !rel->nkeys && rel->identity == DUCT_IDENTITY_FULL)
+	if (has_columns(o) && !tablesink_appends(o) && !rel->nkeys && rel->identity == DUCT_IDENTITY_FULL)
 		return duct_fail(
 			err, DUCT_CONFIG,
 			"\"%s\".\"%s\" has no key, so its rows are found by all their values, and cannot have columns of the "
@@ -142,10 +188,35 @@ static void copy_column(struct duct_relation *to, struct duct_column *c, const s
 		c->key = c->not_null = false;
 }
 
-static struct duct_relation *make_relation(const struct tablesink_options *o, const struct duct_relation *from)
+/* The column's type here. */
+static const struct duct_type *type_of(const struct tablesink *s, const struct duct_column *c)
 {
+	const struct duct_type *mapped = typemap_find(s->types, c->source_type);
+	return mapped ? mapped : &c->type;
+}
+
+static int check_types(const struct tablesink *s, const struct duct_relation *rel, struct duct_error *err)
+{
+	for (int i = 0; i < rel->ncolumns; i++) {
+		const struct duct_column *c = &rel->columns[i];
+		const struct duct_type *to = type_of(s, c);
+		if (typemap_converts(&c->type, to))
+			continue;
+		AUTO_BUF struct duct_buf text = {0};
+		duct_type_print(&text, to);
+		return duct_fail(
+			err, DUCT_CONFIG,
+			"column \"%s\" of \"%s\".\"%s\" is %s, whose values are not values of %s: map it to a wider type, or to VARCHAR",
+			c->name, rel->schema, rel->name, c->source_type, text.data);
+	}
+	return 0;
+}
+
+static struct duct_relation *make_relation(const struct tablesink *s, const struct duct_relation *from)
+{
+	const struct tablesink_options *o = s->options;
 	struct duct_relation *to = duct_relation_new();
-	bool append = appends(o);
+	bool append = tablesink_appends(o);
 	to->oid = from->oid;
 	to->version = from->version;
 	to->schema = duct_arena_strdup(&to->arena, from->schema);
@@ -155,8 +226,11 @@ static struct duct_relation *make_relation(const struct tablesink_options *o, co
 	to->may_lack = from->may_lack;
 	to->upsert = o->soft_delete && from->nkeys;
 	to->columns = duct_arena_zalloc(&to->arena, ((size_t)from->ncolumns + OWN) * sizeof *to->columns);
-	for (; to->ncolumns < from->ncolumns; to->ncolumns++)
-		copy_column(to, &to->columns[to->ncolumns], &from->columns[to->ncolumns], append);
+	for (; to->ncolumns < from->ncolumns; to->ncolumns++) {
+		const struct duct_column *c = &from->columns[to->ncolumns];
+		copy_column(to, &to->columns[to->ncolumns], c, append);
+		to->columns[to->ncolumns].type = duct_type_copy(&to->arena, type_of(s, c));
+	}
 	for (int i = 0; i < OWN; i++)
 		if (own_name(o, i))
 			to->columns[to->ncolumns++] = (struct duct_column){
@@ -205,9 +279,11 @@ int tablesink_relation(struct tablesink *s, struct duct_relation *rel, struct du
 	pthread_mutex_lock(&s->lock);
 	struct duct_relation *to = known(s, rel);
 	int rc = to ? 0 : check_relation(s->options, rel, err);
+	if (!to && rc == 0)
+		rc = check_types(s, rel, err);
 	if (!to && rc == 0) {
 		forget_old(s, rel->oid);
-		to = make_relation(s->options, rel);
+		to = make_relation(s, rel);
 		s->pairs = duct_grow(s->pairs, &s->pairs_cap, s->npairs + 1, sizeof *s->pairs);
 		s->pairs[s->npairs++] = (struct pair){duct_relation_ref(rel), to};
 	}
@@ -228,6 +304,9 @@ struct row {
 	enum duct_op op;
 	struct duct_pos pos;
 	int64_t now_us;
+	struct duct_buf value; /* being converted */
+	int rc;		       /* of the first value that could not be */
+	struct duct_error *err;
 };
 
 static void append_cell(struct duct_batch *b, struct duct_vector *v, struct duct_cell cell)
@@ -241,30 +320,50 @@ static void append_cell(struct duct_batch *b, struct duct_vector *v, struct duct
 		memcpy(to, cell.data, cell.len);
 }
 
+/* A value of the source's column, in the type that it has here. */
+static void append_value(struct row *r, struct duct_vector *v, int column, struct duct_cell cell)
+{
+	const struct duct_column *c = &r->from->relation->columns[column];
+	if (!cell.data || duct_type_equal(&c->type, v->type)) {
+		append_cell(r->to, v, cell);
+		return;
+	}
+	r->value.len = 0;
+	(void)duct_buf_room(&r->value, 1); /* an empty text is not NULL */
+	if (typemap_convert(&r->value, &c->type, cell, v->type, r->err)) {
+		if (r->rc == 0)
+			r->rc = duct_wrap(r->err, "column \"%s\" of \"%s\".\"%s\"", c->name, r->from->relation->schema,
+					  r->from->relation->name);
+		duct_vector_append_null(r->to, v);
+		return;
+	}
+	append_cell(r->to, v, (struct duct_cell){r->value.data, (uint32_t)r->value.len});
+}
+
 /* A value of the new row. Of a deleted row it is the old one; where an update brings none, too, if a row of its own is made of it. */
-static void append_new(const struct row *r, int column)
+static void append_new(struct row *r, int column)
 {
 	const struct duct_vector *now = &r->from->columns[column], *was = r->from->old ? &r->from->old[column] : NULL;
 	struct duct_vector *v = &r->to->columns[column];
 	bool has_old = r->old >= 0 && duct_vector_is_sent(was, (uint32_t)r->old);
 	bool gone = r->op == DUCT_DELETE || r->op == DUCT_TRUNCATE;
 	if (!gone && duct_vector_is_sent(now, r->row))
-		append_cell(r->to, v, duct_vector_cell(now, r->row));
-	else if (has_old && (gone || appends(r->options)))
-		append_cell(r->to, v, duct_vector_cell(was, (uint32_t)r->old));
-	else if (appends(r->options))
+		append_value(r, v, column, duct_vector_cell(now, r->row));
+	else if (has_old && (gone || tablesink_appends(r->options)))
+		append_value(r, v, column, duct_vector_cell(was, (uint32_t)r->old));
+	else if (tablesink_appends(r->options))
 		duct_vector_append_null(r->to, v);
 	else
 		duct_vector_append_unsent(r->to, v);
 }
 
-static void append_old(const struct row *r)
+static void append_old(struct row *r)
 {
 	(void)duct_batch_add_old_row(r->to);
 	for (int i = 0; i < r->to->relation->ncolumns; i++) {
 		struct duct_vector *v = &r->to->old[i];
 		if (i < r->from->relation->ncolumns && duct_vector_is_sent(&r->from->old[i], (uint32_t)r->old))
-			append_cell(r->to, v, duct_vector_cell(&r->from->old[i], (uint32_t)r->old));
+			append_value(r, v, i, duct_vector_cell(&r->from->old[i], (uint32_t)r->old));
 		else
 			duct_vector_append_unsent(r->to, v);
 	}
@@ -300,7 +399,7 @@ static void append_own(const struct row *r)
 static bool new_op(const struct tablesink_options *o, enum duct_op op, enum duct_op *ret)
 {
 	*ret = op;
-	if (appends(o)) {
+	if (tablesink_appends(o)) {
 		*ret = op == DUCT_READ ? op : DUCT_INSERT;
 		return o->append_mode || (op != DUCT_DELETE && op != DUCT_TRUNCATE);
 	}
@@ -320,7 +419,7 @@ static void take_row(struct row *r, uint64_t seq)
 		duct_batch_fill_unset(r->to);
 	(void)duct_batch_add_row(r->to, op, seq);
 	/* A row that is only marked as deleted keeps its key. */
-	if (r->old >= 0 && !appends(r->options) && !(r->op == DUCT_DELETE && op == DUCT_UPDATE))
+	if (r->old >= 0 && !tablesink_appends(r->options) && !(r->op == DUCT_DELETE && op == DUCT_UPDATE))
 		append_old(r);
 	if (!has_new) {
 		r->to->lacks = true;
@@ -338,11 +437,16 @@ static int transform(struct tablesink *s, const struct wire_rows *rows, struct d
 	if (rc)
 		return rc;
 	struct duct_batch *to = duct_batch_new(rel, rows->batch->rows);
-	struct row r = {.options = s->options, .from = rows->batch, .to = to, .now_us = duct_wall_us()};
-	for (; r.row < rows->batch->rows; r.row++) {
+	struct row r = {.options = s->options, .from = rows->batch, .to = to, .now_us = duct_wall_us(), .err = err};
+	for (; r.row < rows->batch->rows && r.rc == 0; r.row++) {
 		r.op = rows->batch->op[r.row];
 		r.pos = wire_row_pos(rows, r.row);
 		take_row(&r, rows->batch->seq[r.row]);
+	}
+	duct_buf_done(&r.value);
+	if (r.rc) {
+		duct_batch_unref(to);
+		return r.rc;
 	}
 	duct_batch_seal(to);
 	*ret = to;

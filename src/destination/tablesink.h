@@ -12,14 +12,21 @@
  * A destination has `struct tablesink_options sink` in its config, TABLESINK_OPTIONS in its table of options, calls tablesink_check() in its
  * check, tablesink_new() when it opens, and passes relations, batches and changes through here before it looks at them.
  */
+struct tablesink;
 struct tablesink_options {
 	bool meta_enabled, soft_delete, append_mode;
 	char *meta_synced_at, *meta_deleted, *meta_watermark, *meta_op;
 	int watermark_source, write_mode;
+	int batch_mode, batch_resolution;
+	char *staging_schema, *staging_table, *staging_suffix;
+	char *type_mappings, *type_mappings_file;
 };
 enum { TABLESINK_TIMESTAMP, TABLESINK_LSN };
 enum { TABLESINK_TARGET, TABLESINK_APPEND };
-extern const char *const tablesink_watermarks[], *const tablesink_write_modes[];
+enum { TABLESINK_DIRECT, TABLESINK_STAGING };
+enum { TABLESINK_RESOLVE_NONE, TABLESINK_RESOLVE_APPEND, TABLESINK_RESOLVE_REPLACE };
+extern const char *const tablesink_watermarks[], *const tablesink_write_modes[], *const tablesink_batch_modes[],
+											 *const tablesink_resolutions[];
 
 /* Rows for a table of options; C is the config struct. */
 #define TABLESINK_OPTIONS(C) \
@@ -43,13 +50,37 @@ extern const char *const tablesink_watermarks[], *const tablesink_write_modes[];
 		OPT(C, sink.append_mode, "append_mode", DUCT_OPT_BOOL, "false", \
 		    "add a row for every change: inserts, updates and deletes alike", \
 		    .doc = "A value that Postgres did not send with an update because it did not change (TOAST) is NULL in that row, " \
-			   "unless the table has REPLICA IDENTITY FULL.")
+			   "unless the table has REPLICA IDENTITY FULL."), \
+		OPT(C, sink.batch_mode, "batch_mode", DUCT_OPT_ENUM, "target", \
+		    "where copied rows go: into the tables, or into staging tables beside them", .values = tablesink_batch_modes), \
+		OPT(C, sink.batch_resolution, "batch_resolution", DUCT_OPT_ENUM, "none", \
+		    "what becomes of staged rows at the end of a copy: they stay, are added to the table, or replace its rows", \
+		    .values = tablesink_resolutions), \
+		OPT(C, sink.staging_schema, "staging_schema", DUCT_OPT_STR, NULL, \
+		    "schema of staging tables (that of the table when unset)"), \
+		OPT(C, sink.staging_table, "staging_table", DUCT_OPT_STR, NULL, \
+		    "name of the staging table, for a flow of one table (the table's name with staging_suffix when unset)"), \
+		OPT(C, sink.staging_suffix, "staging_suffix", DUCT_OPT_STR, "_staging", \
+		    "what the names of staging tables end in"), \
+		OPT(C, sink.type_mappings, "type_mappings", DUCT_OPT_MAP, NULL, \
+		    "source types and the types that columns of them get here instead of their own"), \
+		OPT(C, sink.type_mappings_file, "type_mappings_file", DUCT_OPT_STR, NULL, "a JSON file of more of them")
 
 /* Cross-option rules. */
 int tablesink_check(const struct tablesink_options *options, struct duct_error *err) DUCT_CHECKED;
 
-/* NULL when the options ask for nothing. May be used by any number of threads at once. */
-struct tablesink *tablesink_new(const struct tablesink_options *options);
+/* Whether rows are only ever added: they need no key then. */
+bool tablesink_appends(const struct tablesink_options *options);
+
+/* Where copied rows of a table are staged; malloc. */
+void tablesink_staging_name(const struct tablesink_options *options, const char *schema, const char *table, char **ret_schema,
+			    char **ret_table);
+/* CONFIG when the options name one staging table and there are several tables. */
+int tablesink_check_staging(const struct tablesink_options *options, struct duct_relation *const *relations, size_t n,
+			    struct duct_error *err) DUCT_CHECKED;
+
+/* *ret is NULL when the options ask for nothing. May be used by any number of threads at once. */
+int tablesink_new(struct tablesink **ret, const struct tablesink_options *options, struct duct_error *err) DUCT_CHECKED;
 void tablesink_free(struct tablesink *sink); /* accepts NULL */
 
 /* What the relation becomes; it is the sink's. CONFIG when the source has a column of a name that is added, or rows of it could not be

@@ -34,38 +34,74 @@ static bool copy_given_up(struct copy *c)
 	return atomic_load(&c->failed) || flow_stopping(c->e);
 }
 
-/* What one part is written through: a loader for its relation, and one for a synthetic relation when it has such rows. */
+/* What one part is written through at one destination: a loader for its relation, and one for a synthetic relation when it has such rows. */
 struct writer {
-	struct flow_engine *e;
-	struct copy *copy;
-	void *reader, *loader, *aside;
+	struct flow_member *member;
+	void *loader, *aside;
 };
 
 static int write_batch(struct writer *w, const struct duct_batch *batch, struct duct_error *err)
 {
-	const struct duct_destination_ops *dst = w->e->dst;
+	const struct duct_destination_ops *ops = w->member->ops;
 	if (!batch->relation->synthetic)
-		return dst->loader_write(w->loader, batch, err);
-	flow_dead_rows_tell(&w->e->dead, w->e->user->log, batch);
-	flow_count(&w->copy->dead_rows, batch->rows);
-	int rc = w->aside ? 0 : dst->loader_open(w->e->dest, batch->relation, &w->aside, err);
-	return rc ? rc : dst->loader_write(w->aside, batch, err);
+		return ops->loader_write(w->loader, batch, err);
+	int rc = w->aside ? 0 : ops->loader_open(w->member->dest, batch->relation, &w->aside, err);
+	return rc ? rc : ops->loader_write(w->aside, batch, err);
 }
 
-static int pump(struct copy *c, struct writer *w, struct flow_table_view *table, struct duct_error *err)
+static int writers_open(struct copy *c, struct duct_relation *rel, struct writer *writers, size_t *n, struct duct_error *err)
+{
+	struct flow_engine *e = c->e;
+	int rc = 0;
+	for (size_t i = 0; i < e->nmembers && !rc; i++) {
+		if (!e->members[i].copying)
+			continue;
+		writers[*n] = (struct writer){.member = &e->members[i]};
+		rc = e->members[i].ops->loader_open(e->members[i].dest, rel, &writers[*n].loader, err);
+		++*n;
+	}
+	return rc;
+}
+
+static int writers_finish(struct writer *writers, size_t n, struct duct_error *err)
+{
+	int rc = 0;
+	for (size_t i = 0; i < n && !rc; i++) {
+		struct writer *w = &writers[i];
+		rc = w->aside ? w->member->ops->loader_finish(w->aside, err) : 0;
+		rc = rc ? rc : w->member->ops->loader_finish(w->loader, err);
+	}
+	return rc;
+}
+
+static void writers_close(struct writer *writers, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (writers[i].aside)
+			writers[i].member->ops->loader_close(writers[i].aside);
+		if (writers[i].loader)
+			writers[i].member->ops->loader_close(writers[i].loader);
+	}
+}
+
+static int pump(struct copy *c, void *reader, struct writer *writers, size_t n, struct flow_table_view *table,
+		struct duct_error *err)
 {
 	struct flow_engine *e = c->e;
 	while (!copy_given_up(c)) {
 		struct duct_batch *batch = NULL;
-		int rc = e->src->part_read(w->reader, &batch, err);
+		int rc = e->src->part_read(reader, &batch, err);
 		if (rc)
 			return rc;
-		if (!batch) {
-			rc = w->aside ? e->dst->loader_finish(w->aside, err) : 0;
-			return rc ? rc : e->dst->loader_finish(w->loader, err);
-		}
+		if (!batch)
+			return writers_finish(writers, n, err);
 		uint64_t rows = batch->rows, bytes = batch->arena.bytes;
-		rc = write_batch(w, batch, err);
+		if (batch->relation->synthetic) {
+			flow_dead_rows_tell(&e->dead, e->user->log, batch);
+			flow_count(&c->dead_rows, rows);
+		}
+		for (size_t i = 0; i < n && !rc; i++)
+			rc = write_batch(&writers[i], batch, err);
 		duct_batch_unref(batch);
 		if (rc)
 			return rc;
@@ -81,18 +117,17 @@ static int copy_part(struct copy *c, struct duct_snapshot_part *part, struct duc
 {
 	struct flow_engine *e = c->e;
 	struct flow_table_view *table = &c->view->tables[part->table];
-	struct writer w = {.e = e, .copy = c};
-	int rc = e->src->part_open(e->source, c->snap, part, &w.reader, err);
+	AUTO_FREE struct writer *writers = duct_xcalloc(e->nmembers, sizeof *writers);
+	size_t n = 0;
+	void *reader = NULL;
+	int rc = e->src->part_open(e->source, c->snap, part, &reader, err);
 	if (!rc)
-		rc = e->dst->loader_open(e->dest, part->relation, &w.loader, err);
+		rc = writers_open(c, part->relation, writers, &n, err);
 	if (!rc)
-		rc = pump(c, &w, table, err);
-	if (w.aside)
-		e->dst->loader_close(w.aside);
-	if (w.loader)
-		e->dst->loader_close(w.loader);
-	if (w.reader)
-		e->src->part_close(w.reader);
+		rc = pump(c, reader, writers, n, table, err);
+	writers_close(writers, n);
+	if (reader)
+		e->src->part_close(reader);
 	if (rc)
 		return duct_wrap(err, "copy of \"%s\"", table->name);
 	atomic_fetch_sub(&table->parts_left, 1);
@@ -157,47 +192,106 @@ static void run_workers(struct copy *c)
 /* A publish that failed may have happened all the same (its reply was lost): only the destination knows. Where it
  * cannot say, a first copy counts as published: that leaves the source's slot alone, and the next attempt, which finds
  * the state COPYING when it was not, begins anew. */
-static bool was_published(struct flow_engine *e, const struct duct_snapshot *snap, bool first)
+static bool was_published(struct flow_member *m, const struct duct_snapshot *snap, bool first)
 {
 	struct duct_checkpoint now = {0};
 	struct duct_error err = {0};
 	if (!first)
 		return false;
-	if (e->dst->resume(e->dest, &now, &err))
+	if (m->ops->resume(m->dest, &now, &err))
 		return true;
 	return now.state == DUCT_STATE_STREAMING && now.pos.lsn >= snap->pos.lsn;
+}
+
+static void abort_loads(struct flow_engine *e, size_t from)
+{
+	flow_engine_calm(e);
+	for (size_t i = from; i < e->nmembers; i++)
+		if (e->members[i].copying)
+			e->members[i].ops->load_abort(e->members[i].dest);
+}
+
+static int begin_load(struct copy *c, struct flow_member *m, struct duct_error *err)
+{
+	struct duct_snapshot *snap = c->snap;
+	unsigned flags = (snap->without_rows ? DUCT_LOAD_EMPTY : 0u) | (snap->only ? DUCT_LOAD_ONCE : 0u);
+	if (!m->dest)
+		return duct_fail(err, DUCT_RETRY, "destination \"%s\" is away, and there are new tables to be copied into it",
+				 m->to->name);
+	return m->ops->load_begin(m->dest, snap->relations, snap->nrelations, flags, err);
+}
+
+static int begin_loads(struct copy *c, struct duct_error *err)
+{
+	struct flow_engine *e = c->e;
+	int rc = 0;
+	size_t begun = 0;
+	for (; begun < e->nmembers && !rc; begun += !rc)
+		rc = e->members[begun].copying ? begin_load(c, &e->members[begun], err) : 0;
+	while (rc && begun-- > 0)
+		if (e->members[begun].copying)
+			e->members[begun].ops->load_abort(e->members[begun].dest);
+	return rc;
+}
+
+static int took_over(struct flow_member *m, const struct duct_pos *pos, struct duct_error *err)
+{
+	if (m->behind && flow_behind_begin(m, pos, err))
+		return -(int)err->class;
+	m->streaming = true;
+	m->has_lsn = pos->lsn;
+	flow_member_written(m, pos);
+	flow_member_durable(m, pos);
+	struct flow_counters *counters = m->e->counters;
+	struct duct_pos durable = flow_position_load(&counters->durable);
+	if (flow_position_load(&counters->received).lsn < durable.lsn) /* nothing was read yet */
+		flow_position_store(&counters->received, &durable);
+	return 0;
+}
+
+/* One after the other: where one has it and the next fails, the next attempt finds that and copies for the others only. */
+static int publish(struct copy *c, bool first, bool *ret_published, struct duct_error *err)
+{
+	struct flow_engine *e = c->e;
+	struct duct_snapshot *snap = c->snap;
+	for (size_t i = 0; i < e->nmembers; i++) {
+		struct flow_member *m = &e->members[i];
+		struct duct_commit_result result = {.snapshot_id = -1};
+		if (!m->copying)
+			continue;
+		if (m->ops->load_publish(m->dest, &snap->pos, snap->source_identity, first, &result, err)) {
+			abort_loads(e, i);
+			*ret_published |= was_published(m, snap, first);
+			return -(int)err->class;
+		}
+		*ret_published |= first;
+		if (first && took_over(m, &snap->pos, err))
+			return -(int)err->class;
+		if (m == e->members && result.snapshot_id >= 0)
+			atomic_store(&e->counters->snapshot_id, result.snapshot_id);
+	}
+	*ret_published = true;
+	return 0;
 }
 
 static int load(struct copy *c, bool first, bool *ret_published, struct duct_error *err)
 {
 	struct flow_engine *e = c->e;
-	struct duct_snapshot *snap = c->snap;
-	unsigned flags = (snap->without_rows ? DUCT_LOAD_EMPTY : 0u) | (snap->only ? DUCT_LOAD_ONCE : 0u);
-	int rc = e->dst->load_begin(e->dest, snap->relations, snap->nrelations, flags, err);
+	int rc = begin_loads(c, err);
 	if (rc)
 		return rc;
 	run_workers(c);
 	if (copy_given_up(c)) {
-		flow_engine_calm(e);
-		e->dst->load_abort(e->dest);
+		abort_loads(e, 0);
 		if (!atomic_load(&c->failed))
 			return duct_fail(err, DUCT_CANCELLED, "stopped during a copy");
 		*err = c->error;
 		return -(int)err->class;
 	}
-	struct duct_commit_result result = {.snapshot_id = -1};
-	rc = e->dst->load_publish(e->dest, &snap->pos, snap->source_identity, first, &result, err);
-	if (rc) {
-		flow_engine_calm(e);
-		e->dst->load_abort(e->dest);
-		*ret_published = was_published(e, snap, first);
-		return rc;
-	}
-	*ret_published = true;
-	flow_count(&e->counters->dead_rows, flow_counted(&c->dead_rows));
-	if (result.snapshot_id >= 0)
-		atomic_store(&e->counters->snapshot_id, result.snapshot_id);
-	return 0;
+	rc = publish(c, first, ret_published, err);
+	if (!rc)
+		flow_count(&e->counters->dead_rows, flow_counted(&c->dead_rows));
+	return rc;
 }
 
 static struct flow_copy_view *make_view(const struct duct_snapshot *snap)
@@ -241,19 +335,13 @@ static int load_kept_alive(struct copy *c, bool first, bool *ret_published, stru
 int flow_copy(struct flow_engine *e, struct duct_snapshot *snap, bool first, struct duct_error *err)
 {
 	struct copy c = {.e = e, .snap = snap, .view = make_view(snap)};
-	struct duct_pos pos = snap->pos;
 	bool published = false;
 	show(e, c.view);
 	int rc = load_kept_alive(&c, first, &published, err);
 	if (rc)
 		flow_engine_calm(e);
-	else if (first) {
-		flow_position_store(&e->counters->received, &pos);
-		flow_position_store(&e->counters->written, &pos);
-		flow_engine_durable(e, &pos);
-	} else {
+	else
 		flow_retry_progress(&e->retry);
-	}
 	struct duct_error done_err = {0};
 	int done_rc = e->src->snapshot_done(e->source, snap, published, &done_err);
 	flow_copy_view_unref(c.view);

@@ -1,10 +1,14 @@
 #ifndef FLOW_ENGINE_H
 #define FLOW_ENGINE_H
 
+#include "base/queue.h"
 #include "flow/dead_rows.h"
 #include "flow/flow.h"
 #include "flow/progress.h"
 #include "flow/retry.h"
+#include "record/ddl.h"
+
+#include <pthread.h>
 
 /* What the files of the engine share; nobody outside src/flow includes it. */
 
@@ -19,6 +23,27 @@ void flow_signal_done(struct flow_signal *signal);
 void flow_signal_raise(struct flow_signal *signal);
 
 /*
+ * A destination of the run. Each has a position of its own, which it alone proves; its instance belongs to its applier thread while the flow
+ * streams, and to the engine's otherwise.
+ */
+struct flow_member {
+	struct flow_engine *e;
+	const struct flow_destination *to;
+	const struct duct_destination_ops *ops;
+	void *dest;
+	struct duct_ctx ctx;
+	struct duct_ownership ownership;
+	struct duct_ddl_hook ddl;
+	struct duct_checkpoint from; /* what it said when it was opened */
+	bool streaming;		     /* it is past its first copy */
+	bool copying;		     /* it takes part in the copy under way */
+	struct flow_position written, durable;
+	bool apart;		    /* its positions are none of the engine's: it follows an outbox */
+	struct flow_behind *behind; /* not NULL: it gets its changes through an outbox, and its positions here are the outbox's */
+	uint64_t has_lsn;	    /* what it had when the stream began: the source may bring it again for the sake of others */
+};
+
+/*
  * One flow_run. The supervisor (the caller's thread) sets stopping and aborting and raises the signals; everything below
  * `source` belongs to the applier thread.
  */
@@ -27,19 +52,24 @@ struct flow_engine {
 	const struct flow_options *options;
 	const struct duct_ctx *user;
 	const struct duct_source_ops *src;
-	const struct duct_destination_ops *dst;
 	struct flow_counters *counters;
 	size_t queue_bytes;
 
 	struct flow_signal source_stop, dest_stop; /* interrupt the calls of one side */
 	struct flow_signal wake;		   /* for the supervisor: a new copy, or the end */
-	struct duct_ctx source_ctx, dest_ctx;
-	struct duct_ownership ownership;
+	struct duct_ctx source_ctx;
 	atomic_bool stopping, aborting, finished;
 	_Atomic(struct flow_copy_view *) new_copy; /* handed to the supervisor, which exchanges it for NULL */
 
 	struct flow_dead_rows dead;
-	void *source, *dest;
+	void *source;
+	struct flow_member *members; /* as many as the spec has destinations, in its order; the first one is what progress counts */
+	size_t nmembers;
+	uint32_t *known_oids; /* tables that all of them have; NULL: the first one's own list */
+	uint64_t *cuts;	      /* positions of those that are ahead */
+	pthread_mutex_t lock; /* of what appliers share: positions, retry, turns */
+	pthread_cond_t turn_ended;
+	size_t turns; /* destinations that may write at the same time and do not */
 	struct flow_retry retry;
 	struct duct_pos head; /* of until_caught_up */
 	bool have_head;
@@ -61,8 +91,20 @@ static inline bool flow_aborting(struct flow_engine *e)
 	return atomic_load(&e->aborting);
 }
 
-/* Makes `pos` the durable position: what the source may tell its server. */
-void flow_engine_durable(struct flow_engine *e, const struct duct_pos *pos);
+/* member.c: the destinations. Opens all and asks each what it has; *ret is what that means for the source: the least of the positions, the
+ * tables that all of them have. NONE or COPYING only when that is so of all. */
+int flow_members_open(struct flow_engine *e, struct duct_checkpoint *ret, struct duct_error *err) DUCT_CHECKED;
+/* One of them: open and resume. */
+int flow_member_open(struct flow_member *m, struct duct_error *err) DUCT_CHECKED;
+void flow_members_close(struct flow_engine *e);
+bool flow_members_all_stream(const struct flow_engine *e);
+/* What was read has reached this member, or is durable there. The engine's positions are the least of them all; the durable one is what the
+ * source may tell its server. */
+void flow_member_written(struct flow_member *m, const struct duct_pos *pos);
+void flow_member_durable(struct flow_member *m, const struct duct_pos *pos);
+/* With fewer turns than destinations: waits for one. */
+void flow_member_take_turn(struct flow_member *m);
+void flow_member_end_turn(struct flow_member *m);
 
 /* Ends an interruption so that clean-up calls work; an abort stays. */
 void flow_engine_calm(struct flow_engine *e);
@@ -70,10 +112,29 @@ void flow_engine_calm(struct flow_engine *e);
 bool flow_engine_reached_head(struct flow_engine *e, uint64_t lsn);
 
 /*
- * Copies the tables of snap and publishes them; snapshot_done is called in every case. first: the copy sets the position.
- * copy.c
+ * Copies the tables of snap into the members that are `copying` and publishes them; snapshot_done is called in every case. first: the copy
+ * sets their position. copy.c
  */
 int flow_copy(struct flow_engine *e, struct duct_snapshot *snap, bool first, struct duct_error *err) DUCT_CHECKED;
+
+/* Applies what the queue brings until it is closed, everything up to the head is durable, or a failure. No group is open afterwards.
+ * applier.c */
+enum flow_applied {
+	FLOW_APPLIED,	   /* everything is committed */
+	FLOW_APPLIED_TORN, /* everything but a transaction whose end did not come */
+	FLOW_APPLIED_CAUGHT_UP,
+};
+/*
+ * behind.c: a secondary destination. What comes for it is synced into its outbox, which is what the source may forget; a follower brings it from
+ * there to the destination at its own pace, and tries again by itself while that is away.
+ */
+int flow_behind_open(struct flow_member *m, struct duct_error *err) DUCT_CHECKED; /* instead of ops->open and resume */
+void flow_behind_close(struct flow_member *m);
+/* After its first copy: the outbox begins at pos. */
+int flow_behind_begin(struct flow_member *m, const struct duct_pos *pos, struct duct_error *err) DUCT_CHECKED;
+/* What flow_apply() is for the others. */
+int flow_behind_apply(struct flow_member *m, struct duct_queue *queue, enum flow_applied *ret, struct duct_error *err) DUCT_CHECKED;
+int flow_apply(struct flow_member *m, struct duct_queue *queue, enum flow_applied *ret, struct duct_error *err) DUCT_CHECKED;
 
 /*
  * Streams until the end: 0 when stopped or caught up, 1 when the source has new tables to copy (everything read is

@@ -56,12 +56,6 @@ void flow_engine_phase(struct flow_engine *e, enum flow_phase phase)
 	flow_signal_raise(&e->wake); /* shown at once: a copy ends when it ends, not with the next line */
 }
 
-void flow_engine_durable(struct flow_engine *e, const struct duct_pos *pos)
-{
-	flow_position_store(&e->counters->durable, pos);
-	flow_retry_progress(&e->retry);
-}
-
 void flow_engine_calm(struct flow_engine *e)
 {
 	signal_clear(&e->source_stop);
@@ -77,20 +71,29 @@ bool flow_engine_reached_head(struct flow_engine *e, uint64_t lsn)
 	return e->have_head && lsn >= e->head.lsn;
 }
 
-/* The first copy, when the destination has none. Returns 1 when the source wants to end with it. */
+/*
+ * The first copy of destinations that have none: of all of them, or of those that join others, at a position of their own. Returns 1 when
+ * the source wants to end with it.
+ */
 static int first_copy(struct flow_engine *e, const struct duct_checkpoint *from, struct duct_error *err)
 {
+	bool joins = from->state == DUCT_STATE_STREAMING;
 	flow_engine_phase(e, FLOW_COPYING);
 	if (flow_stopping(e))
 		return duct_fail(err, DUCT_CANCELLED, "stopped before the first copy");
+	if (joins && !e->src->snapshot_all)
+		return duct_fail(err, DUCT_CONFIG, "source \"%s\" has no copy for a destination that is added later", e->src->name);
 	e->copy_begun = true;
-	int rc = e->dst->begin_copy(e->dest, from->source_identity, err);
-	if (rc)
-		return rc;
+	for (size_t i = 0; i < e->nmembers; i++) {
+		struct flow_member *m = &e->members[i];
+		m->copying = !m->streaming;
+		if (m->copying && m->ops->begin_copy(m->dest, m->from.source_identity, err))
+			return -(int)err->class;
+	}
 	struct duct_snapshot *snap = NULL;
-	if (!e->src->snapshot)
-		return 0;
-	rc = e->src->snapshot(e->source, &snap, err);
+	int rc = joins		   ? e->src->snapshot_all(e->source, &snap, err)
+		: e->src->snapshot ? e->src->snapshot(e->source, &snap, err)
+				   : 0;
 	if (rc < 0 || !snap)
 		return rc;
 	bool only = snap->only;
@@ -108,6 +111,8 @@ static int stream_and_copy(struct flow_engine *e, struct duct_error *err)
 		flow_engine_phase(e, FLOW_COPYING);
 		if (flow_stopping(e))
 			return duct_fail(err, DUCT_CANCELLED, "stopped before new tables were copied");
+		for (size_t i = 0; i < e->nmembers; i++)
+			e->members[i].copying = true;
 		struct duct_snapshot *snap = NULL;
 		rc = e->src->snapshot(e->source, &snap, err);
 		if (rc < 0)
@@ -117,32 +122,73 @@ static int stream_and_copy(struct flow_engine *e, struct duct_error *err)
 	}
 }
 
+static int replay(struct flow_engine *e, const struct duct_checkpoint *from, struct duct_error *err)
+{
+	uint64_t lsn = e->options->replay_lsn;
+	char wanted[DUCT_LSN_LEN], has[DUCT_LSN_LEN];
+	if (from->state != DUCT_STATE_STREAMING)
+		return duct_fail(err, DUCT_CONFIG, "the flow has no copy yet, so there is nothing to replay from %s",
+				 duct_lsn_format(wanted, lsn));
+	if (lsn > from->pos.lsn)
+		return duct_fail(err, DUCT_CONFIG,
+				 "the destination has everything up to %s: going on at %s would leave out what lies between",
+				 duct_lsn_format(has, from->pos.lsn), duct_lsn_format(wanted, lsn));
+	int rc = e->src->reaches_back ? e->src->reaches_back(e->source, lsn, err) : 0;
+	if (!rc)
+		log_info(e->user->log, "nothing to replay: the destination has each change up to its position exactly once",
+			 LOG_LSN("from", lsn), LOG_LSN("has", from->pos.lsn));
+	return rc;
+}
+
+/* Copies tables again, at a position of their own: their earlier changes are passed over when the stream comes to them. */
+static int backfill(struct flow_engine *e, bool copied, struct duct_error *err)
+{
+	const struct flow_backfill *wanted = e->options->backfill;
+	struct duct_snapshot *snap = NULL;
+	e->complete = copied; /* the first copy has all of them */
+	if (copied)
+		return 0;
+	if (!e->src->copy_again)
+		return duct_fail(err, DUCT_CONFIG, "source \"%s\" has no backfill", e->src->name);
+	flow_engine_phase(e, FLOW_COPYING);
+	if (flow_stopping(e))
+		return duct_fail(err, DUCT_CANCELLED, "stopped before the backfill");
+	for (size_t i = 0; i < e->nmembers; i++)
+		e->members[i].copying = true;
+	int rc = e->src->copy_again(e->source, wanted->tables, wanted->schemas, err);
+	rc = rc ? rc : e->src->snapshot(e->source, &snap, err);
+	if (!rc && snap)
+		rc = flow_copy(e, snap, false, err);
+	e->complete = !rc;
+	return rc;
+}
+
 static int work(struct flow_engine *e, struct duct_error *err)
 {
-	const struct flow_destination *to = &e->spec->destinations[0];
-	int rc = e->dst->open(&e->dest, to->config, &e->dest_ctx, err);
-	if (rc)
-		return rc;
 	struct duct_checkpoint from = {0};
-	rc = e->dst->resume(e->dest, &from, err);
+	int rc = flow_members_open(e, &from, err);
 	if (rc)
 		return rc;
-	flow_position_store(&e->counters->durable, &from.pos);
-	flow_position_store(&e->counters->written, &from.pos);
-	flow_position_store(&e->counters->received, &from.pos);
 	e->streamed = from.state == DUCT_STATE_STREAMING;
 	rc = e->src->open(&e->source, e->spec->source_config, &e->source_ctx, &from, err);
 	if (rc)
 		return rc;
-	if (from.state != DUCT_STATE_STREAMING) {
+	if (e->options->replay_lsn && (rc = replay(e, &from, err)))
+		return rc;
+	bool first = !flow_members_all_stream(e);
+	if (first) {
 		rc = first_copy(e, &from, err);
 		if (rc < 0)
 			return rc;
+		for (size_t i = 0; i < e->nmembers; i++)
+			e->members[i].streaming = true;
 		e->streamed = true;
 		e->complete = rc == 1;
 		if (e->complete)
 			return 0;
 	}
+	if (e->options->backfill)
+		return backfill(e, first, err);
 	if (e->options->until_caught_up) { /* anew in each attempt: one may begin with a copy at a position that is reached */
 		rc = e->src->head(e->source, &e->head, err);
 		if (rc)
@@ -161,9 +207,8 @@ static int attempt(struct flow_engine *e, struct duct_error *err)
 	struct duct_pos durable = flow_position_load(&e->counters->durable);
 	if (e->source)
 		e->src->close(e->source, &durable);
-	if (e->dest)
-		e->dst->close(e->dest);
-	e->source = e->dest = NULL;
+	flow_members_close(e);
+	e->source = NULL;
 	return rc;
 }
 
@@ -301,11 +346,8 @@ static int supervised_run(struct flow_engine *e, struct duct_error *err)
 
 static int check_spec(const struct flow_spec *spec, struct duct_error *err)
 {
-	if (spec->ndestinations != 1)
-		return duct_fail(err, DUCT_CONFIG,
-				 "flow \"%s\" has %zu destinations: one destination per flow works today; make a flow "
-				 "of its own (with its own slot) for each",
-				 spec->name, spec->ndestinations);
+	if (!spec->ndestinations)
+		return duct_fail(err, DUCT_CONFIG, "flow \"%s\" has no destination", spec->name);
 	if (!(spec->source->caps & DUCT_SOURCE_STREAM))
 		return duct_fail(err, DUCT_CONFIG, "source \"%s\" of flow \"%s\" cannot stream", spec->source->name, spec->name);
 	return 0;
@@ -327,6 +369,23 @@ struct duct_wire_wish flow_wire_wish(const struct flow_spec *spec)
 	};
 }
 
+static void members_init(struct flow_engine *e)
+{
+	e->members = duct_xcalloc(e->nmembers, sizeof *e->members);
+	for (size_t i = 0; i < e->nmembers; i++) {
+		struct flow_member *m = &e->members[i];
+		m->e = e;
+		m->to = &e->spec->destinations[i];
+		m->ops = m->to->ops;
+		m->ctx = *e->user;
+		m->ctx.stop = &e->dest_stop.set;
+		m->ctx.stop_fd = e->dest_stop.fd;
+		m->ctx.ownership = &m->ownership;
+		m->ctx.destination = m->to->name;
+		m->ctx.wire = flow_wire_wish(e->spec);
+	}
+}
+
 int flow_run(const struct flow_spec *spec, const struct flow_options *options, const struct duct_ctx *ctx, struct duct_error *err)
 {
 	int rc = check_spec(spec, err);
@@ -338,7 +397,10 @@ int flow_run(const struct flow_spec *spec, const struct flow_options *options, c
 		.options = options,
 		.user = ctx,
 		.src = spec->source,
-		.dst = spec->destinations[0].ops,
+		.nmembers = spec->ndestinations,
+		.turns = spec->parallelism > 0 ? (size_t)spec->parallelism : 1,
+		.lock = PTHREAD_MUTEX_INITIALIZER,
+		.turn_ended = PTHREAD_COND_INITIALIZER,
 		.counters = options->counters ? options->counters : &own,
 		.source_stop.fd = -1,
 		.dest_stop.fd = -1,
@@ -354,15 +416,13 @@ int flow_run(const struct flow_spec *spec, const struct flow_options *options, c
 	if ((rc = flow_signal_init(&e.source_stop, err)) || (rc = flow_signal_init(&e.dest_stop, err)) ||
 	    (rc = flow_signal_init(&e.wake, err)))
 		goto out;
-	e.source_ctx = e.dest_ctx = *ctx;
+	e.source_ctx = *ctx;
 	e.source_ctx.stop = &e.source_stop.set;
 	e.source_ctx.stop_fd = e.source_stop.fd;
-	e.dest_ctx.stop = &e.dest_stop.set;
-	e.dest_ctx.stop_fd = e.dest_stop.fd;
-	e.dest_ctx.ownership = &e.ownership;
-	e.dest_ctx.destination = spec->destinations[0].name;
-	e.dest_ctx.wire = flow_wire_wish(spec);
+	e.source_ctx.ddl = options->ddl;
+	members_init(&e);
 	rc = supervised_run(&e, err);
+	free(e.members);
 out:
 	flow_signal_done(&e.source_stop);
 	flow_signal_done(&e.dest_stop);

@@ -20,6 +20,13 @@ struct flow_spec {
 	const struct flow_destination *destinations;
 	size_t ndestinations;
 	const char *wire_format; /* NULL when not given */
+	/* Every destination must have a change before the source may forget it; with ack_primary only the one at place `primary`, while the
+	 * others get theirs through outboxes on disk. */
+	bool ack_primary;
+	size_t primary;
+	const char *outbox_dir;
+	int64_t outbox_limit_bytes; /* of each */
+	int64_t parallelism;	    /* destinations that are written at the same time; 0: 1 */
 };
 
 /* What its destinations are told about wire formats: the flow's, and the service's (DUCTSTREAM_WIRE_FORMAT, _ENFORCE). */
@@ -31,7 +38,16 @@ enum flow_output {
 	FLOW_OUTPUT_NONE,
 };
 
+/* Tables to be copied again: schema.name or a name in public, and all of a schema. NULL-terminated or NULL. */
+struct flow_backfill {
+	const char *const *tables, *const *schemas;
+};
+
 struct flow_options {
+	const struct flow_backfill *backfill; /* copy these and end; a flow without a copy gets its first one. NULL: no */
+	/* Where somebody wants the stream to begin again; 0: nowhere. What a destination proves to have is not given to it twice, so nothing is
+	 * changed by it; CONFIG when that leaves changes out, or the server has them no more. */
+	uint64_t replay_lsn;
 	bool until_caught_up; /* end when everything committed at the source at the start (after a copy) is durable */
 	enum flow_output output;
 	int64_t max_memory_bytes; /* 0: 256 MiB; a quarter of it bounds what waits between source and destination */
@@ -40,6 +56,7 @@ struct flow_options {
 	/* The second signal: set like ctx->stop, ends without draining or committing. abort NULL: there is none. */
 	atomic_bool *abort;
 	int abort_fd;
+	struct duct_ddl_hook *ddl;	/* told of changes of tables, and asked when it is a gate; NULL: nobody */
 	struct flow_counters *counters; /* filled while it runs; NULL: not wanted */
 };
 

@@ -9,7 +9,7 @@
 
 #include "options/text.h"
 
-static const char *const ack_policies[] = {"all", NULL};
+static const char *const ack_policies[] = {"all", "primary", NULL};
 static const char *const failure_modes[] = {"hold_slot", NULL};
 static const char *const give_up_policies[] = {"never", "on_retry_exhaustion", NULL};
 static const char *const wire_formats[] = {"arrow", "parquet", "avro", "proto", "json", NULL};
@@ -18,9 +18,13 @@ enum { MOST_DESTINATIONS = 64, EXHAUSTED_MS = 5 * 60 * 1000 };
 
 #define C struct flow_file_config
 const struct duct_opt flow_file_config_opts[] = {
-	OPT(C, ack_policy, "ack_policy", DUCT_OPT_ENUM, "all", "a change is done when every destination has it",
-	    .values = ack_policies),
-	OPT(C, primary_destination, "primary_destination", DUCT_OPT_STR, NULL, "the destination that counts most"),
+	OPT(C, ack_policy, "ack_policy", DUCT_OPT_ENUM, "all",
+	    "a change is done when every destination has it, or when the primary one has", .values = ack_policies,
+	    .doc = "With primary the other destinations get their changes through outboxes on disk, at their own pace."),
+	OPT(C, primary_destination, "primary_destination", DUCT_OPT_STR, NULL, "its name, with ack_policy primary; default the first"),
+	OPT(C, outbox_dir, "outbox_dir", DUCT_OPT_STR, NULL, "where the outboxes are; default $HOME/.ductstream/outbox"),
+	OPT(C, outbox_limit_bytes, "outbox_limit", DUCT_OPT_SIZE, "4GiB",
+	    "disk that one outbox may take; past it the source keeps what follows", .min = 1 << 20, .max = INT64_C(1) << 50),
 	OPT(C, failure_mode, "failure_mode", DUCT_OPT_ENUM, "hold_slot", "after a failure the slot keeps what was not moved",
 	    .values = failure_modes),
 	OPT(C, give_up_policy, "give_up_policy", DUCT_OPT_ENUM, "never",
@@ -388,6 +392,25 @@ static void load_ddl_policy(struct load *l, int line)
 	json_decref(ddl);
 }
 
+/* Where outboxes are, when somebody needs them. */
+static void load_outboxes(struct load *l, const struct place *at, int line)
+{
+	struct flow_spec *spec = &l->flow->spec;
+	const struct flow_file_config *config = &l->flow->config;
+	const char *home = l->options->env ? l->options->env("HOME") : NULL;
+	spec->ack_primary = config->ack_policy == FLOW_ACK_PRIMARY && spec->ndestinations > 1;
+	spec->outbox_limit_bytes = config->outbox_limit_bytes;
+	spec->outbox_dir = config->outbox_dir;
+	if (!spec->ack_primary || spec->outbox_dir)
+		return;
+	if (!home || !*home) {
+		found(l, at, "outbox_dir", line, "ack_policy primary needs outbox_dir, as there is no $HOME");
+		return;
+	}
+	AUTO_FREE char *dir = duct_xasprintf("%s/.ductstream/outbox", home);
+	spec->outbox_dir = duct_arena_strdup(&l->flow->arena, dir);
+}
+
 static void load_config(struct load *l, const struct flow_node *root)
 {
 	struct place at = {"config", "flow.config"};
@@ -412,6 +435,8 @@ static void load_config(struct load *l, const struct flow_node *root)
 		i++;
 	if (primary && i == l->flow->spec.ndestinations)
 		found(l, &at, "primary_destination", n->line, "primary_destination: there is no destination \"%.100s\"", primary);
+	l->flow->spec.primary = i;
+	load_outboxes(l, &at, n ? n->line : root->line);
 }
 
 /* wire_format, parallelism. */
@@ -431,6 +456,7 @@ static void load_extras(struct load *l, const struct flow_node *root)
 	if (child(root, "parallelism") && (n = need(l, root, &root_place, "parallelism", FLOW_NODE_TEXT)) &&
 	    (!duct_parse_int(n->text, &l->flow->parallelism) || l->flow->parallelism < 1 || l->flow->parallelism > 256))
 		found(l, &bare_place, "parallelism", n->line, "parallelism \"%.100s\" is outside 1..256", n->text);
+	l->flow->spec.parallelism = l->flow->parallelism;
 }
 
 static void load_tree(struct load *l, const struct flow_node *root)

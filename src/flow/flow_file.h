@@ -21,10 +21,11 @@
 
 /* The rows of `config`. */
 struct flow_file_config {
-	int ack_policy, failure_mode, give_up_policy;
-	char *primary_destination, *ddl;
-	int64_t max_memory_bytes, give_up_ms;
+	int ack_policy /* enum flow_ack_policy */, failure_mode, give_up_policy;
+	char *primary_destination, *outbox_dir, *ddl;
+	int64_t outbox_limit_bytes, max_memory_bytes, give_up_ms;
 };
+enum flow_ack_policy { FLOW_ACK_ALL, FLOW_ACK_PRIMARY };
 enum flow_give_up { FLOW_GIVE_UP_NEVER, FLOW_GIVE_UP_ON_RETRY_EXHAUSTION };
 extern const struct duct_opt flow_file_config_opts[];
 

@@ -294,7 +294,8 @@ static void load_value(struct load *load, const struct duct_opt_value *value, co
 static void load_default(struct load *load, const struct duct_opt *opt)
 {
 	if (opt->flags & DUCT_OPT_REQUIRED) {
-		(void)duct_fail(&load->err, DUCT_CONFIG, "option \"%s\" is required: %s", opt->name, opt->summary ? opt->summary : "");
+		(void)duct_fail(&load->err, DUCT_CONFIG, "option \"%s\" is required: %s", opt->name,
+				opt->summary ? opt->summary : "");
 		(void)located(load, opt->name, 0);
 	} else if (opt->default_text) {
 		struct duct_opt_value value = {.name = opt->name, .text = opt->default_text};

@@ -71,7 +71,7 @@ struct duct_opt_value {
 	const char *text;
 	/* JSON: an array or object written as JSON text. LATER: its text is known only where the flow runs; it counts as given. */
 	enum { DUCT_OPT_TEXT, DUCT_OPT_JSON, DUCT_OPT_LATER } form;
-	int line;				    /* in the file, 0 when unknown */
+	int line; /* in the file, 0 when unknown */
 };
 
 /*
@@ -84,7 +84,6 @@ int duct_opts_load(void *config, size_t config_size, const struct duct_opt *opts
 /* The same for values of a file: messages begin with "FILE:LINE: where: ". file NULL is duct_opts_load. */
 int duct_opts_load_file(void *config, size_t config_size, const struct duct_opt *opts, const struct duct_opt_value *values,
 			size_t nvalues, const char *file, const char *where, struct duct_error *err) DUCT_CHECKED;
-
 
 /* Where values stand, for messages. path given ("flow.source.options"): "PATH.OPTION: ..."; else as above. */
 struct duct_opt_place {

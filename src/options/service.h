@@ -32,9 +32,11 @@ struct service_settings {
 	bool ddl_gate, ddl_auto_approve, ddl_auto_apply;
 
 	int dispatch; /* enum service_dispatch */
-	int64_t run_workers;
+	int64_t run_workers, run_lease_ms, run_backoff_ms, run_retention_ms;
+	char *run_queues, *run_command_env;
+	bool run_commands;
 	bool dbos_enabled;
-	char *dbos_app, *dbos_queue, *dbos_schedule;
+	char *dbos_dsn, *dbos_app, *dbos_queue, *dbos_schedule;
 	int64_t dbos_max_empty_reads, dbos_max_retries;
 
 	int log_level;	/* enum duct_level */

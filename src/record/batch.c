@@ -233,12 +233,20 @@ void duct_vector_append_unsent(struct duct_batch *b, struct duct_vector *v)
 
 struct duct_changes *duct_changes_new(void)
 {
-	return duct_xcalloc(1, sizeof(struct duct_changes));
+	struct duct_changes *c = duct_xcalloc(1, sizeof *c);
+	atomic_init(&c->refs, 1);
+	return c;
+}
+
+struct duct_changes *duct_changes_ref(struct duct_changes *c)
+{
+	atomic_fetch_add_explicit(&c->refs, 1, memory_order_relaxed);
+	return c;
 }
 
 void duct_changes_free(struct duct_changes *c)
 {
-	if (!c)
+	if (!c || atomic_fetch_sub_explicit(&c->refs, 1, memory_order_acq_rel) != 1)
 		return;
 	for (size_t i = 0; i < c->nbatches; i++)
 		duct_batch_unref(c->batches[i]);

@@ -63,15 +63,17 @@ struct duct_commit {
 	uint64_t last_seq;
 };
 
-/* What a source hands over at once. Owner frees with duct_changes_free(), which unrefs the batches. */
+/* What a source hands over at once. Whoever has a reference gives it up with duct_changes_free(). */
 struct duct_changes {
+	atomic_uint refs;	     /* read-only once it is handed over */
 	struct duct_batch **batches; /* in order of their first row */
 	size_t nbatches, batches_cap;
 	struct duct_commit *commits;
 	size_t ncommits, commits_cap;
 	struct duct_pos upto; /* position after the last whole transaction; with no batches: a keep-alive position */
 	bool ends_commit;     /* false: the last transaction goes on in the next duct_changes */
-	uint32_t open_xid;    /* of that one, and when it was committed */
+	uint32_t open_xid;    /* of that one, where and when it was committed */
+	uint64_t open_lsn;    /* the start of its commit */
 	int64_t open_commit_us;
 	size_t bytes; /* memory held */
 	size_t rows;
@@ -127,6 +129,7 @@ static inline struct duct_cell duct_vector_cell(const struct duct_vector *v, uin
 }
 
 struct duct_changes *duct_changes_new(void);
+struct duct_changes *duct_changes_ref(struct duct_changes *changes);
 void duct_changes_free(struct duct_changes *changes);			       /* accepts NULL */
 void duct_changes_add(struct duct_changes *changes, struct duct_batch *batch); /* takes the reference */
 void duct_changes_add_commit(struct duct_changes *changes, const struct duct_commit *commit);

@@ -24,6 +24,9 @@ struct duct_checkpoint {
 	 * valid until its close or next resume. */
 	const uint32_t *known_oids;
 	size_t nknown;
+	/* Positions above pos where other destinations of the flow go on: nothing handed over reaches across one. */
+	const uint64_t *cuts;
+	size_t ncuts;
 };
 
 #endif

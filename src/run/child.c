@@ -16,7 +16,6 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/mem.h"
-#include "base/utf8.h"
 
 enum { GRACE_MS = 5000, FLUSH_MS = 500, MOST_LINES = 100, MOST_TEXT = 4000 };
 
@@ -58,17 +57,6 @@ static void flush_lines(struct process *p)
 	p->flush_us = INT64_MAX;
 }
 
-/* Bytes as text that the state can keep: no zeros, valid UTF-8. */
-static char *clean(const char *data, size_t n)
-{
-	AUTO_BUF struct duct_buf quoted = {0};
-	if (!memchr(data, 0, n) && duct_utf8_valid(data, n))
-		return duct_xstrndup(data, n);
-	for (size_t i = 0; i < n; i++)
-		duct_buf_putc(&quoted, (unsigned char)data[i] < 0x20 || (unsigned char)data[i] > 0x7e ? '?' : data[i]);
-	return duct_steal(&quoted.data);
-}
-
 static void end_line(struct process *p, struct stream *s)
 {
 	size_t n = s->line.len;
@@ -78,7 +66,7 @@ static void end_line(struct process *p, struct stream *s)
 	if (!n)
 		return;
 	free(s->last);
-	s->last = clean(s->line.data, n);
+	s->last = run_clean_text(s->line.data, n);
 	if (p->n == MOST_LINES)
 		flush_lines(p);
 	if (!p->n)

@@ -7,45 +7,25 @@
 #include "run/dbos.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/buf.h"
 #include "base/mem.h"
 #include "base/uuid.h"
-#include "options/text.h"
 
 /* --- settings --- */
 
-static int env_int(const char *name, int64_t least, int64_t most, int64_t *io, struct duct_error *err)
+int dbos_configure(struct dbos_config *ret, const struct service_settings *settings, struct duct_error *err)
 {
-	const char *text = getenv(name);
-	if (text && *text && (!duct_parse_int(text, io) || *io < least || *io > most))
-		return duct_fail(err, DUCT_CONFIG, "%s: \"%.40s\" is not a number from %lld to %lld", name, text, (long long)least,
-				 (long long)most);
-	return 0;
-}
-
-static const char *env_text(const char *name, const char *otherwise)
-{
-	const char *text = getenv(name);
-	return text && *text ? text : otherwise;
-}
-
-int dbos_config_from_env(struct dbos_config *ret, struct duct_error *err)
-{
-	const char *enabled = env_text("DUCTSTREAM_DBOS_ENABLED", "false");
-	*ret = (struct dbos_config){.max_empty_reads = 1, .max_retries = 2};
-	if (!duct_parse_bool(enabled, &ret->enabled) && !(strcmp(enabled, "1") == 0 && (ret->enabled = true)) &&
-	    strcmp(enabled, "0") != 0)
-		return duct_fail(err, DUCT_CONFIG, "DUCTSTREAM_DBOS_ENABLED: \"%.40s\" is neither true nor false", enabled);
-	ret->dsn = env_text("DUCTSTREAM_DBOS_DSN", env_text("DUCTSTREAM_POSTGRES_DSN", NULL));
-	ret->app = env_text("DUCTSTREAM_DBOS_APP", "ductstream");
-	ret->queue = env_text("DUCTSTREAM_DBOS_QUEUE", "ductstream");
-	ret->schedule = env_text("DUCTSTREAM_DBOS_SCHEDULE", NULL);
-	if (env_int("DUCTSTREAM_DBOS_MAX_EMPTY_READS", 1, 1000000, &ret->max_empty_reads, err) < 0 ||
-	    env_int("DUCTSTREAM_DBOS_MAX_RETRIES", 0, 1000, &ret->max_retries, err) < 0)
-		return -(int)err->class;
+	*ret = (struct dbos_config){
+		.enabled = settings->dbos_enabled,
+		.dsn = settings->dbos_dsn ? settings->dbos_dsn : settings->postgres_dsn,
+		.app = settings->dbos_app,
+		.queue = settings->dbos_queue,
+		.schedule = settings->dbos_schedule,
+		.max_empty_reads = settings->dbos_max_empty_reads,
+		.max_retries = settings->dbos_max_retries,
+	};
 	if (ret->enabled && !ret->dsn)
 		return duct_fail(err, DUCT_CONFIG,
 				 "DUCTSTREAM_DBOS_ENABLED: DBOS lives in a Postgres: set DUCTSTREAM_POSTGRES_DSN, or "
@@ -59,16 +39,17 @@ int dbos_config_from_env(struct dbos_config *ret, struct duct_error *err)
 static int check_columns(struct dbos *d, struct duct_error *err)
 {
 	AUTO_PGRESULT PGresult *res = NULL;
-	int rc = pg_exec(d->session,
-			 "SELECT string_agg(t || '.' || c, ', ') FROM (VALUES ('workflow_status', 'owner_xid'), "
-			 "('workflow_status', 'application_name'), ('workflow_status', 'queue_partition_key'), "
-			 "('workflow_status', 'deduplication_id'), ('workflow_status', 'rate_limited'), "
-			 "('workflow_status', 'serialization'), ('workflow_status', 'delay_until_epoch_ms'), "
-			 "('workflow_input', 'inputs'), ('workflow_output', 'output'), ('queues', 'concurrency'), "
-			 "('queues', 'partition_concurrency'), ('queues', 'rate_limit_period_sec')) needed (t, c) "
-			 "WHERE NOT EXISTS (SELECT FROM information_schema.columns WHERE table_schema = 'dbos' AND table_name = t "
-			 "AND column_name = c)",
-			 &res, err);
+	int rc = pg_exec(
+		d->session,
+		"SELECT string_agg(t || '.' || c, ', ') FROM (VALUES ('workflow_status', 'owner_xid'), "
+		"('workflow_status', 'application_name'), ('workflow_status', 'queue_partition_key'), "
+		"('workflow_status', 'deduplication_id'), ('workflow_status', 'rate_limited'), "
+		"('workflow_status', 'serialization'), ('workflow_status', 'delay_until_epoch_ms'), "
+		"('operation_outputs', 'serialization'), ('workflow_input', 'inputs'), ('workflow_output', 'output'), ('queues', 'concurrency'), "
+		"('queues', 'partition_concurrency'), ('queues', 'rate_limit_period_sec')) needed (t, c) "
+		"WHERE NOT EXISTS (SELECT FROM information_schema.columns WHERE table_schema = 'dbos' AND table_name = t "
+		"AND column_name = c)",
+		&res, err);
 	if (rc == 0 && pg_get(res, 0, 0))
 		return duct_fail(err, DUCT_CONFIG, "DBOS on %s, schema version %d, has no %s", d->session->where, d->version,
 				 pg_get(res, 0, 0));
@@ -95,7 +76,19 @@ static int check_version(struct dbos *d, struct duct_error *err)
 	return check_columns(d, err);
 }
 
-int dbos_open(struct dbos *d, const struct dbos_config *config, int stop_fd, struct duct_error *err)
+/* Servers with different states do not know each other's lease: two that bridged one application would take each other's rows. */
+static int lock_app(struct dbos *d, struct duct_error *err)
+{
+	AUTO_PGRESULT PGresult *res = NULL;
+	int rc = pg_query(d->session, "SELECT pg_try_advisory_lock(hashtextextended('ductstream/dbos/' || $1, 0))", 1,
+			  &d->config->app, &res, err);
+	if (rc == 0 && !pg_get_bool(res, 0, 0))
+		return duct_fail(err, DUCT_RETRY, "DBOS on %s: another server bridges application \"%s\"", d->session->where,
+				 d->config->app);
+	return rc;
+}
+
+int dbos_open(struct dbos *d, const struct dbos_config *config, bool alone, int stop_fd, struct duct_error *err)
 {
 	char uuid[DUCT_UUID_LEN];
 	*d = (struct dbos){.config = config};
@@ -104,6 +97,8 @@ int dbos_open(struct dbos *d, const struct dbos_config *config, int stop_fd, str
 	int rc = pg_session_open(&d->session, &options, err);
 	if (rc == 0)
 		rc = check_version(d, err);
+	if (rc == 0 && alone)
+		rc = lock_app(d, err);
 	if (rc < 0)
 		dbos_close(d);
 	return rc;
@@ -149,7 +144,7 @@ int dbos_enqueue_on(struct dbos *d, const char *id, const char *flow_id, struct 
 int dbos_enqueue_flow(const struct dbos_config *config, const char *id, const char *flow_id, struct duct_error *err)
 {
 	struct dbos d;
-	int rc = dbos_open(&d, config, -1, err);
+	int rc = dbos_open(&d, config, false, -1, err);
 	if (rc < 0)
 		return rc;
 	rc = dbos_enqueue_on(&d, id, flow_id, err);
@@ -284,10 +279,18 @@ int dbos_held(struct dbos *d, struct duct_arena *arena, const char ***ret, struc
 
 /* --- out --- */
 
-int dbos_finish(struct dbos *d, const char *id, const char *output_json, const char *error, struct duct_error *err)
+/* Moments of ours are microseconds. */
+static void put_ms(char to[24], int64_t us)
+{
+	(void)snprintf(to, 24, "%lld", (long long)us / 1000);
+}
+
+int dbos_finish(struct dbos *d, const char *id, const struct state_run *run, const char *output_json, const char *error,
+		struct duct_error *err)
 {
 	AUTO_PGRESULT PGresult *res = NULL;
 	AUTO_BUF struct duct_buf why = {0};
+	char began[24], ended[24];
 	if (error) {
 		duct_buf_puts(&why, "{\"name\":\"DuctStreamRunFailed\",\"message\":");
 		duct_buf_json_string(&why, error, strlen(error));
@@ -295,14 +298,22 @@ int dbos_finish(struct dbos *d, const char *id, const char *output_json, const c
 		duct_buf_json_string(&why, id, strlen(id));
 		duct_buf_puts(&why, "}}");
 	}
-	const char *params[] = {id, d->owner, error ? "ERROR" : "SUCCESS", error ? NULL : output_json, why.data};
+	put_ms(began, run ? run->started_us : 0);
+	put_ms(ended, run ? run->finished_us : 0);
+	const char *params[] = {
+		id,    d->owner, error ? "ERROR" : "SUCCESS", error ? NULL : output_json, why.data, run ? run->kind : NULL,
+		began, ended};
 	int rc = pg_query(
 		d->session,
 		"WITH u AS (UPDATE dbos.workflow_status SET status = $3, deduplication_id = NULL, owner_xid = NULL, updated_at = " NOW
 		", completed_at = " NOW " WHERE workflow_uuid = $1 AND status = 'PENDING' AND owner_xid = $2 RETURNING 1), "
 		"s AS (INSERT INTO dbos.workflow_output (workflow_uuid, output, error) SELECT $1, $4, $5 WHERE EXISTS "
-		"(SELECT FROM u) ON CONFLICT (workflow_uuid) DO UPDATE SET output = excluded.output, error = excluded.error) "
-		"SELECT count(*) FROM u",
-		5, params, &res, err);
+		"(SELECT FROM u) ON CONFLICT (workflow_uuid) DO UPDATE SET output = excluded.output, error = excluded.error), "
+		"o AS (INSERT INTO dbos.operation_outputs (workflow_uuid, function_id, function_name, output, error, "
+		"started_at_epoch_ms, completed_at_epoch_ms, serialization) SELECT $1, 1, $6, $4, $5, $7::bigint, $8::bigint, "
+		"'portable_json' WHERE $6::text IS NOT NULL AND EXISTS (SELECT FROM u) ON CONFLICT (workflow_uuid, function_id) "
+		"DO UPDATE SET output = excluded.output, error = excluded.error, completed_at_epoch_ms = "
+		"excluded.completed_at_epoch_ms) SELECT count(*) FROM u",
+		8, params, &res, err);
 	return rc < 0 ? rc : (int)pg_get_i64(res, 0, 0);
 }

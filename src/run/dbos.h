@@ -10,21 +10,15 @@
  * queue becomes a run of ours with the same id: our executors do it, with log, progress, lease and attempts; when it is over its result is
  * written to DBOS. One process at a time does the bridging, under the lease "dbos/APP"; another takes over where it stopped.
  *
- *   DUCTSTREAM_DBOS_ENABLED          false
- *   DUCTSTREAM_DBOS_DSN              where the schema "dbos" is; by default DUCTSTREAM_POSTGRES_DSN
- *   DUCTSTREAM_DBOS_APP, _QUEUE      "ductstream": application_name of every row, and the queue
- *   DUCTSTREAM_DBOS_SCHEDULE         cron: one run for each flow in running; the schedule "dbos-flows"
- *   DUCTSTREAM_DBOS_MAX_EMPTY_READS  1
- *   DUCTSTREAM_DBOS_MAX_RETRIES      how often a failed attempt is tried again, 2 when not given
- *
  * Workflows: "ductstream.run_flow" (flow_id, max_empty_reads) and "ductstream.run" (kind, flow_id, input).
  */
 struct dbos_config {
-	bool enabled;
+	bool enabled;				  /* DUCTSTREAM_DBOS_*, see options/service.c */
 	const char *dsn, *app, *queue, *schedule; /* schedule NULL: none */
 	int64_t max_empty_reads, max_retries;
 };
-int dbos_config_from_env(struct dbos_config *ret, struct duct_error *err) DUCT_CHECKED;
+/* Strings are the settings'. CONFIG when it is on and there is no Postgres. */
+int dbos_configure(struct dbos_config *ret, const struct service_settings *settings, struct duct_error *err) DUCT_CHECKED;
 
 /* --- the database (dbos.c): one connection, one thread --- */
 
@@ -36,8 +30,8 @@ struct dbos {
 	char owner[40]; /* owner_xid of what this connection has claimed */
 	int version;
 };
-/* CONFIG when the schema is missing, too old, or lacks a column. */
-int dbos_open(struct dbos *dbos, const struct dbos_config *config, int stop_fd, struct duct_error *err) DUCT_CHECKED;
+/* CONFIG when the schema is missing, too old, or lacks a column. alone: RETRY while another connection is open with it. */
+int dbos_open(struct dbos *dbos, const struct dbos_config *config, bool alone, int stop_fd, struct duct_error *err) DUCT_CHECKED;
 void dbos_close(struct dbos *dbos);
 
 /* 1: enqueued, 0: a workflow with that id or deduplication id is there. named_json: its arguments. */
@@ -59,8 +53,10 @@ int dbos_adopt(struct dbos *dbos, struct duct_arena *arena, struct dbos_row **re
 int dbos_claim(struct dbos *dbos, struct duct_arena *arena, int most, struct dbos_row **ret, struct duct_error *err) DUCT_CHECKED;
 /* The ids that are still ours. */
 int dbos_held(struct dbos *dbos, struct duct_arena *arena, const char ***ret, struct duct_error *err) DUCT_CHECKED;
-/* error NULL: SUCCESS with that JSON; otherwise ERROR with that message. 1, or 0: it was not ours any more. */
-int dbos_finish(struct dbos *dbos, const char *id, const char *output_json, const char *error, struct duct_error *err) DUCT_CHECKED;
+/* error NULL: SUCCESS with that JSON; otherwise ERROR with that message. run: what was done, which becomes the workflow's one step, or
+ * NULL. 1, or 0: it was not ours any more. */
+int dbos_finish(struct dbos *dbos, const char *id, const struct state_run *run, const char *output_json, const char *error,
+		struct duct_error *err) DUCT_CHECKED;
 
 /* --- the bridge (dbos_bridge.c) --- */
 

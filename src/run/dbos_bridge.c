@@ -83,9 +83,9 @@ static int settle(struct dbos_bridge *b, const char *id, const struct state_run 
 	int rc = 0;
 	switch (run->state) {
 	case STATE_RUN_SUCCEEDED:
-	case STATE_RUN_SKIPPED: rc = dbos_finish(&b->dbos, id, run->result ? run->result : "{}", NULL, err); break;
-	case STATE_RUN_FAILED: rc = dbos_finish(&b->dbos, id, NULL, run->error ? run->error : "failed", err); break;
-	case STATE_RUN_CANCELLED: rc = dbos_finish(&b->dbos, id, NULL, "cancelled", err); break;
+	case STATE_RUN_SKIPPED: rc = dbos_finish(&b->dbos, id, run, run->result ? run->result : "{}", NULL, err); break;
+	case STATE_RUN_FAILED: rc = dbos_finish(&b->dbos, id, run, NULL, run->error ? run->error : "failed", err); break;
+	case STATE_RUN_CANCELLED: rc = dbos_finish(&b->dbos, id, run, NULL, "cancelled", err); break;
 	default: return 0;
 	}
 	return rc < 0 ? rc : 1;
@@ -107,7 +107,7 @@ static int skip(struct dbos_bridge *b, const char *id, const struct state_run *o
 	duct_buf_puts(&why, "{\"skipped\":\"a run of the flow is under way\",\"run_id\":");
 	duct_buf_json_string(&why, other->id, strlen(other->id));
 	duct_buf_putc(&why, '}');
-	int rc = dbos_finish(&b->dbos, id, why.data, NULL, err);
+	int rc = dbos_finish(&b->dbos, id, NULL, why.data, NULL, err);
 	return rc < 0 ? rc : 1;
 }
 
@@ -138,7 +138,7 @@ static int submit(struct dbos_bridge *b, struct duct_arena *arena, const struct 
 	int rc = check_run(&run, err);
 	if (rc == -DUCT_CONFIG) {
 		struct duct_error why = *err;
-		rc = dbos_finish(&b->dbos, row->id, NULL, why.message, err);
+		rc = dbos_finish(&b->dbos, row->id, NULL, NULL, why.message, err);
 		rc = rc < 0 ? rc : 1;
 	} else if (rc == 0 && (rc = state_run_submit(b->state, arena, &run, NULL, &there, err)) == 0) {
 		bool same = strcmp(there.id, row->id) == 0;
@@ -186,7 +186,7 @@ static int follow(struct dbos_bridge *b, struct duct_arena *arena, struct duct_e
 			rc = state_run_cancel(b->state, b->held[i], NULL, err);
 			rc = rc < 0 ? rc : 1;
 		} else if ((rc = state_run_get(b->state, arena, b->held[i], &run, err)) == 0) {
-			rc = dbos_finish(&b->dbos, b->held[i], NULL, "the run was removed", err);
+			rc = dbos_finish(&b->dbos, b->held[i], NULL, NULL, "the run was removed", err);
 			rc = rc < 0 ? rc : 1;
 		} else if (rc > 0) {
 			rc = settle(b, b->held[i], &run, err);
@@ -222,7 +222,7 @@ static int submit_all(struct dbos_bridge *b, struct duct_arena *arena, const str
 static int connect_dbos(struct dbos_bridge *b, struct duct_arena *arena, struct duct_error *err)
 {
 	struct dbos_row *rows;
-	int rc = dbos_open(&b->dbos, &b->config, b->stop_fd, err);
+	int rc = dbos_open(&b->dbos, &b->config, true, b->stop_fd, err);
 	if (rc < 0)
 		return rc;
 	log_info(b->log, "DBOS: taking workflows", LOG_STR("app", b->config.app), LOG_STR("queue", b->config.queue),

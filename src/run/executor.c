@@ -18,10 +18,9 @@
 #include "base/queue.h"
 #include "base/uuid.h"
 #include "flow/retry.h"
-#include "options/text.h"
 #include "run/jobs.h"
 
-enum { LEASE_MS = 10000, BACKOFF_MS = 1000, MOST_BACKOFF_MS = 300000, POLL_MS = 200, MOST_WORKERS = 256 };
+enum { LEASE_MS = 10000, BACKOFF_MS = 1000, MOST_BACKOFF_MS = 300000, POLL_MS = 200, MOST_WORKERS = 64 };
 
 /* A run under way. The claiming thread fills it and hands it to a worker; until that one sets `busy` false, only the atomics are shared. */
 struct slot {
@@ -108,7 +107,8 @@ static int attempt(struct slot *slot, struct run_work *work, struct duct_error *
 {
 	const struct run_job *job = run_job_find(slot->run.kind);
 	if (!job)
-		return duct_fail(err, DUCT_CONFIG, "kind: this worker does not know \"%s\"", slot->run.kind);
+		return duct_fail(err, DUCT_RETRY, "kind: this worker (version " DUCT_VERSION ") does not know \"%s\"",
+				 slot->run.kind);
 	json_t *input = json_loads(slot->run.input, 0, NULL);
 	work->input = input;
 	int rc = json_is_object(input) ? job->check(input, err) : duct_fail(err, DUCT_CONFIG, "input_json: not an object");
@@ -118,25 +118,36 @@ static int attempt(struct slot *slot, struct run_work *work, struct duct_error *
 	return rc;
 }
 
-/* Until it is written down or somebody else has the run: the result of hours of work is not dropped because the state is away for a minute. */
-static void write_down(struct slot *slot, const struct verdict *v)
+/*
+ * Until it is written down or somebody else has the run: the result of hours of work is not dropped because the state is away for a minute.
+ * 1: it is written down; 0: somebody else has the run; -class: given up.
+ */
+static int write_down(struct slot *slot, const struct verdict *v, struct duct_error *err)
 {
 	struct run_executor *e = slot->executor;
-	struct duct_error err;
+	AUTO_FREE char *error = v->error ? run_clean_text(v->error, strlen(v->error)) : NULL;
 	for (;;) {
-		int rc = state_run_finish(e->config.state, slot->run.id, slot->run.fence, v->to, v->result, v->error, v->delay_ms,
-					  &err);
-		if (rc >= 0 || rc == -DUCT_CONFIG || rc == -DUCT_FATAL) {
-			if (rc < 0)
-				log_error(e->config.log, "end of a run not written down", LOG_STR("run", slot->run.id),
-					  LOG_STR("error", err.message));
-			return;
-		}
-		if (atomic_load(&slot->stop) == RUN_STOP_LOST || (atomic_load(&e->stopping) && rc < 0))
-			return;
+		int rc =
+			state_run_finish(e->config.state, slot->run.id, slot->run.fence, v->to, v->result, error, v->delay_ms, err);
+		if (rc >= 0 || rc != -DUCT_RETRY)
+			return rc;
+		if (atomic_load(&slot->stop) == RUN_STOP_LOST || atomic_load(&e->stopping))
+			return rc;
 		struct pollfd fd = {.fd = atomic_load(&slot->stop) ? -1 : slot->stop_fd, .events = POLLIN};
 		(void)poll(&fd, 1, 250);
 	}
+}
+
+static void say(const struct slot *slot, const struct verdict *v, const char *error, int64_t began_us)
+{
+	const struct duct_log *log = slot->executor->config.log;
+	if (v->to == STATE_RUN_FAILED)
+		log_error(log, "run failed", LOG_STR("run", slot->run.id), LOG_STR("kind", slot->run.kind),
+			  LOG_I64("attempt", slot->run.attempt), LOG_STR("error", error));
+	else
+		log_info(log, "run", LOG_STR("run", slot->run.id), LOG_STR("kind", slot->run.kind),
+			 LOG_I64("attempt", slot->run.attempt), LOG_STR("state", state_run_state_name(v->to)),
+			 LOG_F64("seconds", (double)(duct_mono_us() - began_us) / 1e6));
 }
 
 static void do_run(struct slot *slot)
@@ -147,20 +158,17 @@ static void do_run(struct slot *slot)
 		.state = e->config.state, .run = &slot->run, .arena = &slot->arena, .stop = &slot->stop, .stop_fd = slot->stop_fd};
 	int64_t began_us = duct_mono_us();
 	int rc = attempt(slot, &work, &err);
-	if (atomic_load(&slot->stop) == RUN_STOP_LOST) {
+	struct verdict v = judge(slot, &work, rc, &err);
+	struct duct_error why = {0};
+	int written = atomic_load(&slot->stop) == RUN_STOP_LOST ? 0 : write_down(slot, &v, &why);
+	if (written > 0)
+		say(slot, &v, err.message, began_us);
+	else if (written == 0)
 		log_warn(e->config.log, "run lost: somebody else has it", LOG_STR("run", slot->run.id),
 			 LOG_I64("fence", slot->run.fence));
-		return;
-	}
-	struct verdict v = judge(slot, &work, rc, &err);
-	write_down(slot, &v);
-	if (v.to == STATE_RUN_FAILED)
-		log_error(e->config.log, "run failed", LOG_STR("run", slot->run.id), LOG_STR("kind", slot->run.kind),
-			  LOG_I64("attempt", slot->run.attempt), LOG_STR("error", err.message));
 	else
-		log_info(e->config.log, "run", LOG_STR("run", slot->run.id), LOG_STR("kind", slot->run.kind),
-			 LOG_I64("attempt", slot->run.attempt), LOG_STR("state", state_run_state_name(v.to)),
-			 LOG_F64("seconds", (double)(duct_mono_us() - began_us) / 1e6));
+		log_error(e->config.log, "end of a run not written down", LOG_STR("run", slot->run.id),
+			  LOG_STR("error", why.message));
 }
 
 static void *worker_thread(void *arg)
@@ -409,38 +417,20 @@ void run_executor_stop(struct run_executor *e)
 
 /* --- settings, worker mode --- */
 
-static int env_duration(const char *name, int64_t least_ms, int64_t *io, struct duct_error *err)
+void run_executor_configure(struct run_executor_config *config, const struct service_settings *settings)
 {
-	const char *text = getenv(name);
-	if (!text || !*text)
-		return 0;
-	if (!duct_parse_duration_ms(text, io) || *io < least_ms)
-		return duct_fail(err, DUCT_CONFIG, "%s: \"%.40s\" is not a duration of at least %lld ms, such as 10s", name, text,
-				 (long long)least_ms);
-	return 0;
+	config->workers = (int)settings->run_workers;
+	config->queues = settings->run_queues;
+	config->lease_ms = settings->run_lease_ms;
+	config->backoff_ms = settings->run_backoff_ms;
 }
 
-int run_executor_config_from_env(struct run_executor_config *config, struct duct_error *err)
-{
-	const char *workers = getenv("DUCTSTREAM_RUN_WORKERS");
-	int64_t n = 2;
-	config->queues = getenv("DUCTSTREAM_RUN_QUEUES");
-	if (workers && *workers && (!duct_parse_int(workers, &n) || n < 0 || n > MOST_WORKERS))
-		return duct_fail(err, DUCT_CONFIG, "DUCTSTREAM_RUN_WORKERS: \"%.40s\" is not a number from 0 to %d", workers,
-				 MOST_WORKERS);
-	config->workers = (int)n;
-	if (env_duration("DUCTSTREAM_RUN_LEASE", 500, &config->lease_ms, err) < 0 ||
-	    env_duration("DUCTSTREAM_RUN_BACKOFF", 1, &config->backoff_ms, err) < 0)
-		return -(int)err->class;
-	return 0;
-}
-
-static int take_runs(struct state *state, const struct duct_ctx *ctx, const char *queues, struct duct_error *err)
+static int take_runs(struct state *state, const struct service_settings *settings, const struct duct_ctx *ctx, const char *queues,
+		     struct duct_error *err)
 {
 	struct run_executor *executor;
 	struct run_executor_config config = {.state = state, .log = ctx->log};
-	if (run_executor_config_from_env(&config, err) < 0)
-		return -(int)err->class;
+	run_executor_configure(&config, settings);
 	if (queues)
 		config.queues = queues;
 	if (config.workers < 1)
@@ -456,14 +446,19 @@ static int take_runs(struct state *state, const struct duct_ctx *ctx, const char
 
 int run_worker_main(const struct duct_ctx *ctx, const char *queues, struct duct_error *err)
 {
+	struct service_settings settings;
 	struct state_config config;
 	struct state *state = NULL;
 	struct duct_arena arena;
+	int rc = service_settings_from_env(&settings, err);
+	if (rc)
+		return rc;
 	duct_arena_init(&arena);
-	int rc = state_config_from_env(&config, &arena, err);
+	rc = state_config_from_env(&config, &arena, err);
 	rc = rc ? rc : state_open(&state, &config, err);
-	rc = rc ? rc : take_runs(state, ctx, queues, err);
+	rc = rc ? rc : take_runs(state, &settings, ctx, queues, err);
 	state_close(state);
 	duct_arena_done(&arena);
+	service_settings_done(&settings);
 	return rc;
 }

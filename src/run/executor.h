@@ -2,6 +2,7 @@
 #define RUN_EXECUTOR_H
 
 #include "base/ctx.h"
+#include "options/service.h"
 #include "state/runs.h"
 
 /*
@@ -20,9 +21,8 @@ struct run_executor_config {
 	int64_t poll_ms;    /* between looks at an empty queue, on average; 0: 200 ms */
 };
 
-/* workers, queues, lease and back-off from DUCTSTREAM_RUN_WORKERS (2), DUCTSTREAM_RUN_QUEUES, DUCTSTREAM_RUN_LEASE (10s) and
- * DUCTSTREAM_RUN_BACKOFF (1s); *ret_workers may be 0. Strings are the environment's. */
-int run_executor_config_from_env(struct run_executor_config *config, struct duct_error *err) DUCT_CHECKED;
+/* Workers (which may be 0: none are wanted), queues, lease and back-off as the settings say; strings are theirs. */
+void run_executor_configure(struct run_executor_config *config, const struct service_settings *settings);
 
 int run_executor_start(struct run_executor **ret, const struct run_executor_config *config, struct duct_error *err) DUCT_CHECKED;
 /* Something was enqueued: look now. Any thread. */

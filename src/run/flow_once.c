@@ -6,13 +6,17 @@
 #include "run/jobs.h"
 
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/mem.h"
 #include "state/flows.h"
+
+enum { MOST_LEASE_MS = 12000 }; /* a little more than a worker's lease of its flow lasts */
 
 static int check(const json_t *input, struct duct_error *err)
 {
@@ -50,6 +54,27 @@ static int skip(struct run_work *w, const char *why, const char *who)
 	return 0;
 }
 
+/*
+ * 1: nobody runs the flow. 0: somebody does: skipped. A later attempt may meet the lease of an earlier one's worker, which died with it:
+ * that is waited for.
+ */
+static int nobody_else(struct run_work *w, struct duct_error *err)
+{
+	AUTO_FREE char *lease = duct_xasprintf("flow/%s", w->run->flow_id);
+	int64_t until_us = duct_mono_us() + MOST_LEASE_MS * 1000;
+	for (;;) {
+		struct state_lease now;
+		int rc = state_lease_get(w->state, w->arena, lease, &now, err);
+		if (rc <= 0 || !now.held)
+			return rc < 0 ? rc : 1;
+		if (w->run->attempt == 1 || duct_mono_us() > until_us)
+			return skip(w, "the flow is run by ", now.holder);
+		struct pollfd fd = {.fd = w->stop_fd, .events = POLLIN};
+		if (poll(&fd, 1, 250) > 0)
+			return duct_fail(err, DUCT_CANCELLED, "asked to end");
+	}
+}
+
 /* 1: poll it. 0: skipped: it is not running, or somebody else runs it. */
 static int wanted(struct run_work *w, bool any_state, struct duct_error *err)
 {
@@ -61,14 +86,7 @@ static int wanted(struct run_work *w, bool any_state, struct duct_error *err)
 		return duct_fail(err, DUCT_CONFIG, "flow_id: there is no flow \"%s\"", w->run->flow_id);
 	if (!any_state && flow.state != STATE_FLOW_RUNNING)
 		return skip(w, "the flow is ", state_flow_state_name(flow.state));
-	AUTO_FREE char *lease = duct_xasprintf("flow/%s", w->run->flow_id);
-	struct state_lease now;
-	rc = state_lease_get(w->state, w->arena, lease, &now, err);
-	if (rc > 0 && now.held && w->run->attempt == 1)
-		return skip(w, "the flow is run by ", now.holder);
-	if (rc > 0 && now.held) /* it may be an earlier attempt's worker, whose lease has not run out */
-		return duct_fail(err, DUCT_RETRY, "the flow is run by %s", now.holder);
-	return rc < 0 ? rc : 1;
+	return nobody_else(w, err);
 }
 
 static int outcome(struct run_work *w, const struct run_child *child, struct duct_error *err)

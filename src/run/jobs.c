@@ -7,6 +7,7 @@
 
 #include "base/buf.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 
 const struct run_job *const run_jobs[] = {&run_job_flow_once, &run_job_sql, &run_job_command, NULL};
 
@@ -44,6 +45,16 @@ int run_job_check(const char *kind, const char *flow_id, const char *input_json,
 
 /* --- log and progress --- */
 
+char *run_clean_text(const char *data, size_t n)
+{
+	AUTO_BUF struct duct_buf quoted = {0};
+	if (!memchr(data, 0, n) && duct_utf8_valid(data, n))
+		return duct_xstrndup(data, n);
+	for (size_t i = 0; i < n; i++)
+		duct_buf_putc(&quoted, (unsigned char)data[i] < 0x20 || (unsigned char)data[i] > 0x7e ? '?' : data[i]);
+	return duct_steal(&quoted.data);
+}
+
 void run_work_log(struct run_work *work, const char *level, const char *fmt, ...)
 {
 	char text[2048];
@@ -51,7 +62,8 @@ void run_work_log(struct run_work *work, const char *level, const char *fmt, ...
 	va_start(args, fmt);
 	(void)vsnprintf(text, sizeof text, fmt, args);
 	va_end(args);
-	struct state_run_line line = {.level = level, .text = text};
+	AUTO_FREE char *clean = run_clean_text(text, strlen(text));
+	struct state_run_line line = {.level = level, .text = clean};
 	struct duct_error ignored;
 	int rc = state_run_log(work->state, work->run->id, work->run->fence, &line, 1, &ignored);
 	(void)rc; /* see the header */

@@ -59,6 +59,9 @@ void run_work_log(struct run_work *work, const char *level, const char *fmt, ...
 int run_work_report(struct run_work *work, const struct state_progress *progress, const char *checkpoint,
 		    struct duct_error *err) DUCT_CHECKED;
 
+/* Bytes as text that the state can keep, without zeros and valid UTF-8: others become "?". Caller frees. */
+char *run_clean_text(const char *data, size_t n);
+
 /* --- for jobs: members of an input, with the field's name in the error --- */
 int run_input_only(const json_t *input, const char *const *names, struct duct_error *err) DUCT_CHECKED; /* NULL-terminated */
 int run_input_int(const json_t *input, const char *name, int64_t least, int64_t most, int64_t *io,

@@ -13,7 +13,6 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/uuid.h"
-#include "options/text.h"
 #include "run/civil.h"
 #include "run/tick.h"
 #include "state/flows.h"
@@ -176,6 +175,9 @@ static int look(struct run_scheduler *s, struct duct_arena *arena, struct duct_e
 	rc = do_schedules(s, arena, err);
 	if (rc == 0)
 		rc = do_sensors(s, arena, err);
+	/* Executors do this too, where there are any left. */
+	if (rc == 0 && (rc = state_run_reap(s->config.state, err)) > 0)
+		rc = 0;
 	return rc == 0 ? prune(s, err) : rc;
 }
 
@@ -207,15 +209,6 @@ static void *scheduler_thread(void *arg)
 }
 
 /* --- life --- */
-
-int run_scheduler_config_from_env(struct run_scheduler_config *config, struct duct_error *err)
-{
-	const char *text = getenv("DUCTSTREAM_RUN_RETENTION");
-	if (text && *text && (!duct_parse_duration_ms(text, &config->retention_ms) || config->retention_ms < 1000))
-		return duct_fail(err, DUCT_CONFIG,
-				 "DUCTSTREAM_RUN_RETENTION: \"%.40s\" is not a duration of at least 1s, such as 30d", text);
-	return 0;
-}
 
 int run_scheduler_start(struct run_scheduler **ret, const struct run_scheduler_config *config, struct duct_error *err)
 {

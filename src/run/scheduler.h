@@ -37,9 +37,6 @@ struct run_scheduler_config {
 	const struct dbos_config *dbos;		 /* where the runs of DBOS_SCHEDULE go; NULL: DBOS is off */
 	int64_t retention_ms;			 /* runs that were over for so long are removed; 0: 30 days */
 };
-/* retention from DUCTSTREAM_RUN_RETENTION (30d). */
-int run_scheduler_config_from_env(struct run_scheduler_config *config, struct duct_error *err) DUCT_CHECKED;
-
 int run_scheduler_start(struct run_scheduler **ret, const struct run_scheduler_config *config, struct duct_error *err) DUCT_CHECKED;
 /* Look now. Any thread. */
 void run_scheduler_wake(struct run_scheduler *scheduler);

@@ -10,6 +10,7 @@
 #include "run/scheduler.h"
 
 struct run_service {
+	struct service_settings settings;
 	struct dbos_config dbos;
 	struct run_executor *executor;
 	struct run_scheduler *scheduler;
@@ -49,10 +50,12 @@ static int set_dbos_schedule(struct run_service *s, struct state *state, struct 
 static int start(struct run_service *s, struct state *state, const struct duct_log *log, struct duct_error *err)
 {
 	struct run_executor_config executor = {.state = state, .log = log};
-	struct run_scheduler_config scheduler = {.state = state, .log = log, .dbos = &s->dbos};
-	int rc = dbos_config_from_env(&s->dbos, err);
-	rc = rc ? rc : run_executor_config_from_env(&executor, err);
-	rc = rc ? rc : run_scheduler_config_from_env(&scheduler, err);
+	struct run_scheduler_config scheduler = {.state = state,
+						 .log = log,
+						 .dbos = &s->dbos,
+						 .retention_ms = s->settings.run_retention_ms};
+	run_executor_configure(&executor, &s->settings);
+	int rc = dbos_configure(&s->dbos, &s->settings, err);
 	rc = rc ? rc : set_dbos_schedule(s, state, err);
 	if (rc == 0 && executor.workers > 0)
 		rc = run_executor_start(&s->executor, &executor, err);
@@ -68,7 +71,8 @@ static int start(struct run_service *s, struct state *state, const struct duct_l
 int run_service_start(struct run_service **ret, struct state *state, const struct duct_log *log, struct duct_error *err)
 {
 	struct run_service *s = duct_xcalloc(1, sizeof *s);
-	int rc = start(s, state, log, err);
+	int rc = service_settings_from_env(&s->settings, err);
+	rc = rc ? rc : start(s, state, log, err);
 	if (rc < 0)
 		run_service_stop(s);
 	else
@@ -83,6 +87,7 @@ void run_service_stop(struct run_service *s)
 	dbos_bridge_stop(s->bridge);
 	run_scheduler_stop(s->scheduler);
 	run_executor_stop(s->executor);
+	service_settings_done(&s->settings);
 	free(s);
 }
 

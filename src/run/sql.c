@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/killpoint.h"
 #include "base/mem.h"
 #include "pg/session.h"
 
@@ -159,6 +160,7 @@ static int do_statements(struct sql_work *s, struct duct_error *err)
 	int64_t done = take_over(s, err);
 	if (done < 0)
 		return (int)done;
+	duct_kill_point("run-taken-over");
 	if (done)
 		run_work_log(s->work, "info", "%lld of %zu statements were done by an earlier attempt", (long long)done, n);
 	for (size_t i = (size_t)done; i < n;) {

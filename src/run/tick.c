@@ -143,7 +143,7 @@ static int tick_there(struct tick *t, const struct dbos_config *config)
 	struct dbos dbos;
 	if (!config || !config->enabled)
 		return 0;
-	int rc = dbos_open(&dbos, config, -1, t->err);
+	int rc = dbos_open(&dbos, config, false, -1, t->err);
 	if (rc < 0)
 		return rc;
 	t->dbos = &dbos;

@@ -18,6 +18,8 @@
 #include "base/buf.h"
 #include "run/civil.h"
 
+enum { MOST_OFFSET = 26 * 3600 };
+
 /* When a year's clocks change, by the rule: local time of the old offset. */
 struct change {
 	enum { BY_WEEK, BY_DAY_WITHOUT_LEAP, BY_DAY } kind;
@@ -114,6 +116,12 @@ static bool take_change(const char **at, struct change *c)
 	return ok;
 }
 
+/* A little more than a day: what searches by local time rely on. */
+static bool is_offset(int64_t offset)
+{
+	return offset >= -MOST_OFFSET && offset <= MOST_OFFSET;
+}
+
 static bool parse_rule(struct rule *rule, const char *text)
 {
 	int64_t west;
@@ -121,6 +129,8 @@ static bool parse_rule(struct rule *rule, const char *text)
 	if (!take_name(&text) || !take_time(&text, &west))
 		return false;
 	rule->standard = -west;
+	if (!is_offset(west))
+		return false;
 	if (!*text)
 		return true;
 	rule->has_summer = true;
@@ -132,7 +142,7 @@ static bool parse_rule(struct rule *rule, const char *text)
 			return false;
 		rule->summer = -west;
 	}
-	return take_change(&text, &rule->to_summer) && take_change(&text, &rule->to_standard) && !*text;
+	return is_offset(rule->summer) && take_change(&text, &rule->to_summer) && take_change(&text, &rule->to_standard) && !*text;
 }
 
 /* Seconds since 1970 of the change in local time. */
@@ -219,7 +229,7 @@ static bool take_body(struct run_zone *zone, const uint8_t *p, const struct coun
 	zone->offsets = duct_xcalloc(c->time + 1, sizeof *zone->offsets);
 	zone->first = be(offsets, 4);
 	for (size_t i = 0; i < c->type; i++)
-		if (be(offsets + 6 * i, 4) < -93600 || be(offsets + 6 * i, 4) > 93600)
+		if (!is_offset(be(offsets + 6 * i, 4)))
 			return false;
 	for (size_t i = 0; i < c->time; i++) {
 		zone->times[i] = be(p + 8 * i, 8);

@@ -72,6 +72,14 @@ struct duct_source_ops {
 	 * the copy failed and everything made for it is removed. snapshot_done frees the snapshot.
 	 */
 	int (*snapshot)(void *source, struct duct_snapshot **ret, struct duct_error *err);
+	/* Whether the server still has every change after lsn for us: 0, or CONFIG with what it has. */
+	int (*reaches_back)(void *source, uint64_t lsn, struct duct_error *err);
+	/* Published tables that are to be copied again, before read() and by the next snapshot(): those in `tables` (schema.name, or a name in
+	 * public) and all in `schemas`; both NULL-terminated or NULL. CONFIG when one of them is not published. */
+	int (*copy_again)(void *source, const char *const *tables, const char *const *schemas, struct duct_error *err);
+	/* What a destination needs that joins the others while they stream: all tables, at a position of its own. The source goes on where it
+	 * is; nothing handed over later reaches across that position. Ends with snapshot_done, too. */
+	int (*snapshot_all)(void *source, struct duct_snapshot **ret, struct duct_error *err);
 	int (*part_open)(void *source, struct duct_snapshot *snap, struct duct_snapshot_part *part, void **ret_reader,
 			 struct duct_error *err); /* any thread */
 	/* Hands over a batch of DUCT_READ rows (one reference), NULL at the end of the part. Rows of the part's relation, or of

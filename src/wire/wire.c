@@ -38,7 +38,7 @@ int wire_choose(const struct wire_format **ret, const struct wire_choice *c, str
 	if (c->enforce && wanted && strcmp(c->connector, wanted) != 0)
 		return duct_fail(
 			err, DUCT_CONFIG,
-			"option \"format\" is \"%.40s\", but the wire format of the %s is \"%.40s\" and DUCTSTREAM_WIRE_ENFORCE is "
+			"\"format\" is \"%.40s\", but the wire format of the %s is \"%.40s\" and DUCTSTREAM_WIRE_ENFORCE is "
 			"on: leave the option out, or set it to the same",
 			c->connector, is_set(c->flow) ? "flow" : "service", wanted);
 	return wire_format_find(ret, c->connector, err);

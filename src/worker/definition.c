@@ -8,7 +8,7 @@
 
 /* One option of one connector of a definition. */
 struct option {
-	json_t *options;  /* the map it is in */
+	json_t *options; /* the map it is in */
 	const char *key, *text;
 	bool secret;
 	char path[256];	  /* "flow.source.options.dsn" */
@@ -219,10 +219,11 @@ static void keep_one(void *arg, const struct option *option)
 		set_option(option, before);
 	} else if (strcmp(is, option->text) == 0) { /* hiding hides nothing more: what is there is hidden already */
 		struct duct_error finding;
-		(void)duct_fail(&finding, DUCT_CONFIG,
-				"%s: a part of the value is hidden (***), and it is not what is shown of the stored one: give the whole "
-				"value",
-				option->path);
+		(void)duct_fail(
+			&finding, DUCT_CONFIG,
+			"%s: a part of the value is hidden (***), and it is not what is shown of the stored one: give the whole "
+			"value",
+			option->path);
 		duct_findings_add(k->findings, &finding);
 	}
 }

@@ -93,8 +93,7 @@ static int take(struct lease *l, const char *flow_id, const struct duct_ctx *ctx
 		const char *holder;
 		int64_t now = duct_mono_us();
 		rc = look(l, &arena, flow_id, &last_us, err);
-		rc = rc < 0 ? rc
-			    : state_lease_take(l->state, &arena, l->name, l->holder, LEASE_TTL_MS, &l->fence, &holder, err);
+		rc = rc < 0 ? rc : state_lease_take(l->state, &arena, l->name, l->holder, LEASE_TTL_MS, &l->fence, &holder, err);
 		atomic_store(&l->until_us, now + (int64_t)LEASE_TTL_MS * 1000);
 		if (rc)
 			break;

@@ -32,8 +32,8 @@ struct lease {
 
 /* Takes the lease of a flow and begins to renew it. While another owner is alive: RETRY with its name, within some three seconds. One
  * that is dead is waited for, at most LEASE_TTL_MS. CANCELLED with ctx->stop. */
-int lease_take(struct lease *lease, struct state *state, const char *flow_id, const struct duct_ctx *ctx, struct duct_error *err)
-	DUCT_CHECKED;
+int lease_take(struct lease *lease, struct state *state, const char *flow_id, const struct duct_ctx *ctx,
+	       struct duct_error *err) DUCT_CHECKED;
 /* 1: it is ours now. 0: it was lost. */
 int lease_is_ours(struct lease *lease, struct duct_error *err) DUCT_CHECKED;
 /* Ends the thread and gives the lease back. */

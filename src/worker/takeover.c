@@ -46,15 +46,16 @@ void takeover_end(const char *holder, const char *flow_id, const struct duct_ctx
 	int pid = 0;
 	const char *end = strchr(holder, ':');
 	lease_host(host);
-	if (!end || strlen(host) != (size_t)(end - holder) || strncmp(host, holder, strlen(host)) != 0 || sscanf(end, ":%d:", &pid) != 1 ||
-	    pid <= 1 || pid == getpid())
+	if (!end || strlen(host) != (size_t)(end - holder) || strncmp(host, holder, strlen(host)) != 0 ||
+	    sscanf(end, ":%d:", &pid) != 1 || pid <= 1 || pid == getpid())
 		return;
 	/* First the descriptor, then the look: it is the process that was looked at, or none. */
 	int fd = pidfd_open(pid, 0);
 	if (fd < 0)
 		return;
 	if (is_worker_of(pid, flow_id)) {
-		log_warn(ctx->log, "the last owner of the flow has lost its lease and is still here: it is ended", LOG_I64("pid", pid));
+		log_warn(ctx->log, "the last owner of the flow has lost its lease and is still here: it is ended",
+			 LOG_I64("pid", pid));
 		struct pollfd gone = {.fd = fd, .events = POLLIN};
 		if (pidfd_send_signal(fd, SIGKILL, NULL, 0) == 0)
 			(void)poll(&gone, 1, ENDS_WITHIN_MS); /* what it still holds then is waited for like any lock */

@@ -56,10 +56,14 @@ static void put_report(struct duct_buf *to, struct watch *w)
 		const char *name;
 		uint64_t value;
 	} counts[] = {
-		{"received_rows", flow_counted(&c->received_rows)},   {"received_bytes", flow_counted(&c->received_bytes)},
-		{"committed_rows", flow_counted(&c->committed_rows)}, {"copied_rows", flow_counted(&c->copied_rows)},
-		{"dead_rows", flow_counted(&c->dead_rows)},	      {"commits", flow_counted(&c->commits)},
-		{"retries", flow_counted(&c->retries)},		      {"queue_bytes", flow_counted(&c->queue_bytes)},
+		{"received_rows", flow_counted(&c->received_rows)},
+		{"received_bytes", flow_counted(&c->received_bytes)},
+		{"committed_rows", flow_counted(&c->committed_rows)},
+		{"copied_rows", flow_counted(&c->copied_rows)},
+		{"dead_rows", flow_counted(&c->dead_rows)},
+		{"commits", flow_counted(&c->commits)},
+		{"retries", flow_counted(&c->retries)},
+		{"queue_bytes", flow_counted(&c->queue_bytes)},
 	};
 	duct_buf_puts(to, "{\"worker\":");
 	duct_buf_json_string(to, w->lease->holder, strlen(w->lease->holder));
@@ -109,7 +113,7 @@ static void look(struct watch *w)
 	int rc = state_flow_get(w->state, &arena, w->work->flow_id, &flow, &err);
 	if (rc < 0)
 		log_debug(w->user->log, "the state does not answer", LOG_STR("error", err.message));
-	else if (rc == 0 || flow.state != STATE_FLOW_RUNNING)
+	else if (rc == 0 || (flow.state != STATE_FLOW_RUNNING && !w->work->backfill))
 		end_run(w, WATCH_LEFT, false);
 	else if (flow.revision != w->revision)
 		end_run(w, WATCH_CHANGED, false);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "worker/definition.h"
+#include "worker/gate.h"
 #include "worker/lease.h"
 #include "worker/takeover.h"
 #include "worker/watch.h"
@@ -42,16 +43,24 @@ static const char *option_text(json_t *options, const char *name)
 	return text ? text : "";
 }
 
+static void override_number(json_t *options, const char *name, int64_t value)
+{
+	char text[32];
+	snprintf(text, sizeof text, "%" PRId64, value);
+	if (value)
+		json_object_set_new(options, name, json_string(text));
+}
+
 /* What the command line says wins, for this run only. */
 static void override_options(const struct worker_flow *work, json_t *definition)
 {
 	json_t *options = definition_source_options(definition);
-	char text[32];
-	if (!work->snapshot_workers)
-		return;
-	snprintf(text, sizeof text, "%" PRId64, work->snapshot_workers);
-	json_object_del(options, "parallel_tables");
-	json_object_set_new(options, "snapshot_workers", json_string(text));
+	if (work->snapshot_workers)
+		json_object_del(options, "parallel_tables");
+	override_number(options, "snapshot_workers", work->snapshot_workers);
+	override_number(options, "partition_count", work->partition_count);
+	if (work->partition_column)
+		json_object_set_new(options, "partition_column", json_string(work->partition_column));
 }
 
 static int load_definition(struct worker *w, const struct state_flow *flow, struct loaded *to, struct duct_error *err)
@@ -72,10 +81,17 @@ static int load_definition(struct worker *w, const struct state_flow *flow, stru
 /* Why a flow in that state is not run. */
 static int refuse(const struct state_flow *flow, struct duct_error *err)
 {
-	return duct_fail(err, DUCT_CONFIG,
-			 "flow \"%s\" is %s%s%s%s: a worker runs a flow that is created or running; resume it first (FlowService.ResumeFlow, "
-			 "ductstream-admin flow resume)",
-			 flow->id, state_flow_state_name(flow->state), *flow->reason ? " (" : "", flow->reason, *flow->reason ? ")" : "");
+	return duct_fail(
+		err, DUCT_CONFIG,
+		"flow \"%s\" is %s%s%s%s: a worker runs a flow that is created or running; resume it first (FlowService.ResumeFlow, "
+		"ductstream-admin flow resume)",
+		flow->id, state_flow_state_name(flow->state), *flow->reason ? " (" : "", flow->reason, *flow->reason ? ")" : "");
+}
+
+static bool may_run(const struct worker *w, enum state_flow_state state)
+{
+	bool follows = state == STATE_FLOW_CREATED || state == STATE_FLOW_RUNNING;
+	return w->work->backfill ? state != STATE_FLOW_FAILED : follows;
 }
 
 /* Looks the flow up; with `load` its definition, too. */
@@ -87,7 +103,7 @@ static int look_up(struct worker *w, bool load, struct loaded *to, struct duct_e
 	int rc = state_flow_get(w->state, &arena, w->work->flow_id, &flow, err);
 	if (rc == 0)
 		rc = duct_fail(err, DUCT_CONFIG, "flow \"%s\": there is none in %s", w->work->flow_id, state_describe(w->state));
-	else if (rc > 0 && flow.state != STATE_FLOW_CREATED && flow.state != STATE_FLOW_RUNNING)
+	else if (rc > 0 && !may_run(w, flow.state))
 		rc = refuse(&flow, err);
 	else if (rc > 0) {
 		to->revision = flow.revision;
@@ -118,19 +134,25 @@ static int lost(struct worker *w, struct duct_error *err)
 	return duct_fail(err, DUCT_RETRY, "the lease of flow \"%s\" was lost: another worker may run it", w->work->flow_id);
 }
 
-enum next { NEXT_END, NEXT_LOAD, NEXT_POLL };
+enum next { NEXT_END, NEXT_LOAD, NEXT_POLL, NEXT_HELD };
 
 /* What the end of a run means: enum next, or -class. */
-static int verdict_of(struct worker *w, enum watch_verdict verdict, int rc, struct duct_error *err)
+static int verdict_of(struct worker *w, enum watch_verdict verdict, int rc, bool held, struct duct_error *err)
 {
 	struct duct_error asked;
 	/* Who took over may be what made the run fail: nothing is said about the flow then. */
 	if (verdict == WATCH_LOST || (rc && lease_is_ours(&w->lease, &asked) == 0))
 		return lost(w, err);
-	if (verdict == WATCH_STOPPED)
+	if (verdict == WATCH_STOPPED) {
+		/* Who stops the flow may send the signal, too, and it may be seen first. */
+		move(w, STATE_FLOW_STOPPING, STATE_FLOW_STOPPED, "its worker has ended");
 		return rc;
+	}
+	if (rc == -DUCT_CANCELLED && held)
+		return NEXT_HELD;
 	if (is_final(rc)) {
-		move(w, STATE_FLOW_RUNNING, STATE_FLOW_FAILED, err->message);
+		if (!w->work->backfill)
+			move(w, STATE_FLOW_RUNNING, STATE_FLOW_FAILED, err->message);
 		return rc;
 	}
 	if (verdict == WATCH_CHANGED) {
@@ -142,9 +164,9 @@ static int verdict_of(struct worker *w, enum watch_verdict verdict, int rc, stru
 		log_info(w->ctx->log, "the flow is not running any more");
 		return NEXT_END;
 	}
-	if (rc == 0 && w->work->max_empty_reads)
+	if (rc == 0 && w->work->max_empty_reads && !w->work->backfill)
 		return NEXT_POLL;
-	if (rc == 0)
+	if (rc == 0 && !w->work->backfill)
 		move(w, STATE_FLOW_RUNNING, STATE_FLOW_STOPPED, "the copy is done: the source's option snapshot is \"only\"");
 	return rc;
 }
@@ -162,21 +184,33 @@ static int run_once(struct worker *w, const struct loaded *loaded, uint64_t *ret
 		.mirror = loaded->atomic,
 	};
 	const struct flow_file *file = loaded->file;
-	int rc = watch_start(&watch, err);
+	struct govern_ddl_policy policy;
+	int rc = gate_policy(&file->ddl, &policy, err);
+	rc = rc ? rc : watch_start(&watch, err);
 	if (rc)
 		return rc;
+	struct govern_ddl *govern = govern_ddl_new(w->state, w->work->flow_id, &policy, &w->actor, w->ctx->log);
 	const struct flow_options options = {
+		.backfill = w->work->backfill,
+		.replay_lsn = w->work->replay_lsn,
 		.until_caught_up = w->work->max_empty_reads > 0,
 		.output = w->work->output,
 		.max_memory_bytes = file->config.max_memory_bytes,
 		.give_up_ms = file->config.give_up_ms,
 		.abort = &watch.abort,
 		.abort_fd = watch.abort_fd,
+		.ddl = govern_ddl_hook(govern),
 		.counters = &watch.counters,
 	};
 	rc = flow_run(&file->spec, &options, &watch.ctx, err);
 	*ret_rows = flow_counted(&watch.counters.committed_rows) + flow_counted(&watch.counters.copied_rows);
-	return verdict_of(w, watch_end(&watch), rc, err);
+	rc = verdict_of(w, watch_end(&watch), rc, govern_ddl_held(govern) != 0, err);
+	if (rc == NEXT_HELD) {
+		rc = gate_wait(govern, w->state, w->work->flow_id, &w->actor, &w->lease, w->ctx, !w->work->max_empty_reads, err);
+		rc = rc == 1 ? NEXT_LOAD : rc;
+	}
+	govern_ddl_free(govern);
+	return rc;
 }
 
 static int reload(struct worker *w, struct loaded *loaded, struct duct_error *err)
@@ -215,7 +249,7 @@ static int own(struct worker *w, struct duct_error *err)
 	int rc = look_up(w, true, &loaded, err);
 	if (is_final(rc) && loaded.state == STATE_FLOW_RUNNING)
 		move(w, STATE_FLOW_RUNNING, STATE_FLOW_FAILED, err->message);
-	if (!rc && loaded.state == STATE_FLOW_CREATED)
+	if (!rc && loaded.state == STATE_FLOW_CREATED && !w->work->backfill)
 		move(w, STATE_FLOW_CREATED, STATE_FLOW_RUNNING, "started by its worker");
 	if (!rc && *w->lease.last_holder) {
 		takeover_end(w->lease.last_holder, w->work->flow_id, w->ctx);
@@ -226,8 +260,8 @@ static int own(struct worker *w, struct duct_error *err)
 	return rc;
 }
 
-int worker_run_flow(const struct worker_flow *work, struct state *state, struct checkpoints *checkpoints, const struct duct_ctx *ctx,
-		    struct duct_error *err)
+int worker_run_flow(const struct worker_flow *work, struct state *state, struct checkpoints *checkpoints,
+		    const struct duct_ctx *ctx, struct duct_error *err)
 {
 	struct worker w = {.work = work, .state = state, .checkpoints = checkpoints, .ctx = ctx};
 	struct loaded unused = {0};

@@ -12,8 +12,14 @@
  */
 struct worker_flow {
 	const char *flow_id;
-	int64_t max_empty_reads;      /* end after so many polls that brought nothing; 0: never */
+	int64_t max_empty_reads; /* end after so many polls that brought nothing; 0: never */
+	/* Not to follow the changes, but to copy these tables again and end; the flow may be in any state but failed, and stays in it. Its
+	 * destination has them at once, in one commit. NULL: no. */
+	const struct flow_backfill *backfill;
+	uint64_t replay_lsn; /* flow_options.replay_lsn */
 	int64_t snapshot_workers;     /* instead of the source's option; 0: as there */
+	const char *partition_column; /* likewise, with partition_count; NULL: as there */
+	int64_t partition_count;
 	enum flow_output output;
 	atomic_bool *abort; /* of the second signal, as in struct flow_options */
 	int abort_fd;
@@ -24,7 +30,7 @@ struct worker_flow {
  * trying. -CONFIG: there is no such flow, it is paused, stopped or failed, or its definition cannot be run. FATAL, CONFIG and DATA errors
  * of a run make the flow `failed`, with the message as the reason. ctx: log and stop; its flow is not looked at.
  */
-int worker_run_flow(const struct worker_flow *work, struct state *state, struct checkpoints *checkpoints, const struct duct_ctx *ctx,
-		    struct duct_error *err) DUCT_CHECKED;
+int worker_run_flow(const struct worker_flow *work, struct state *state, struct checkpoints *checkpoints,
+		    const struct duct_ctx *ctx, struct duct_error *err) DUCT_CHECKED;
 
 #endif

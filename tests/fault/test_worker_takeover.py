@@ -160,3 +160,21 @@ def test_dispatch_restarts_a_killed_worker(tmp_path, database, sqlite_lake):
         service.server.kill()
         wait_until(lambda: not os.path.exists(f"/proc/{last}"), 30, "the worker to end with the server")
     opened.close()
+
+
+@pytest.mark.long
+def test_a_server_ends_although_a_worker_stands_still(tmp_path, database, sqlite_lake):
+    """Told to end, waited for, killed: 20 s at most."""
+    database.sql("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'v')")
+    opened = Lake(database, sqlite_lake)
+    with Service(tmp_path / "service", DISPATCH="local") as service:
+        service.call("CreateFlow", flow=flow_message(database, sqlite_lake), start_immediately=True)
+        opened.wait_count(1)
+        (started,) = service.server.events("worker started")
+        os.kill(started["pid"], signal.SIGSTOP)
+        begun = time.monotonic()
+        assert service.server.stop(timeout_s=60) == 0
+        assert 15 < time.monotonic() - begun < 40
+        assert service.server.events("workers did not end in time and are killed")
+        assert not os.path.exists(f"/proc/{started['pid']}")
+    opened.close()

@@ -97,6 +97,8 @@ class Worker:
         number = len(service.workers) + 1
         self.err_path = service.home / f"worker-{number}.err"
         clean = {k: v for k, v in os.environ.items() if not k.startswith("DUCTSTREAM_")}
+        if "POSTGRES_DSN" in service.settings:
+            clean["DUCTSTREAM_POSTGRES_DSN"] = service.settings["POSTGRES_DSN"]
         with open(self.err_path, "wb") as err:
             self.process = child.popen(
                 [program("ductstream-worker"), "-flow-id", flow_id, *args],

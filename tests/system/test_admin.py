@@ -12,6 +12,7 @@ import yaml
 from lib.admin import SECRET, Admin
 from lib.api import TOKENS, Server, free_port, tokens_file
 from lib.paths import ROOT, program
+from lib.wait import wait_until
 
 EXAMPLE = ROOT / "examples" / "flows" / "postgres-to-ducklake.yaml"
 
@@ -387,6 +388,18 @@ def test_sync_leaves_a_running_flow_running(admin, shop):
     assert admin.json("flow", "get", "-flow-id", flow)["state"] == "FLOW_STATE_RUNNING"
     assert admin.refused("publication", "sync", "-flow-id", flow, "-tables", "public.not_there")
     assert admin.json("flow", "get", "-flow-id", flow)["state"] == "FLOW_STATE_RUNNING"
+
+
+def test_a_flow_that_the_server_runs_is_stopped(shop, tmp_path):
+    """Its worker gets a signal and sees the state of the flow, in either order."""
+    home = tmp_path / "local"
+    home.mkdir()
+    with Server(home, DISPATCH="local") as server:
+        admin = Admin(server.ready().address)
+        flow = create(admin, shop, "-start")
+        wait_until(lambda: admin("checkpoint", "get", "-flow-id", flow)[0] == 0, 60, "the first copy", interval_s=0.1)
+        admin.ok("flow", "stop", "-flow-id", flow)
+        admin.ok("flow", "wait", "-flow-id", flow, "-state", "stopped", "-timeout", "20s", "-interval", "50ms")
 
 
 # --- both ends

@@ -84,6 +84,8 @@ def test_a_workflow_of_the_python_client_is_a_run_of_ours(service, client, datab
     assert run.state == 3 and dict(run.tags) == {"from": "dbos"} and run.worker
     seen = client.retrieve_workflow(handles[0].workflow_id).get_status()
     assert (seen.status, seen.executor_id) == ("SUCCESS", "ductstream")
+    (step,) = client.list_workflow_steps(handles[0].workflow_id)
+    assert (step["function_id"], step["function_name"], step["output"]) == (1, "sql", {"statements": 1})
 
 
 def test_errors_arrive_as_errors(service, client):
@@ -128,19 +130,50 @@ def test_deadlines_delays_and_deduplication(service, client, database):
     assert database.value("SELECT extract(epoch FROM at)::float8 FROM hits") >= began + 1.4
 
 
-def test_limits_of_the_queue_hold(service, client, dbos, database):
-    """dbos.queues: concurrency 2 for all, and one per partition."""
-    columns = {name for (name,) in dbos.query("SELECT column_name FROM information_schema.columns WHERE table_schema = 'dbos' AND table_name = 'queues'")}
-    assert {"concurrency", "partition_concurrency"} <= columns
+OVERLAP = (
+    "SELECT max(n) FROM (SELECT (SELECT count(*) FROM dbos.workflow_status b WHERE b.started_at_epoch_ms < a.completed_at "
+    "AND b.completed_at > a.started_at_epoch_ms AND {same}) AS n FROM dbos.workflow_status a) x"
+)
+
+
+def test_concurrency_of_the_queue_holds(service, client, dbos):
+    """dbos.queues.concurrency: so many at once."""
     dbos.sql("INSERT INTO dbos.queues (name, concurrency) VALUES ('ductstream', 1)")
-    database.sql("CREATE TABLE spans (b timestamptz, e timestamptz DEFAULT clock_timestamp())")
-    handles = [sql(client, "INSERT INTO spans (b) SELECT clock_timestamp() FROM pg_sleep(0.05)") for _ in range(5)]
+    handles = [sql(client, "SELECT pg_sleep(0.05)") for _ in range(5)]
     assert all(handle.get_result() for handle in handles)
-    most = dbos.value(
-        "SELECT max(n) FROM (SELECT (SELECT count(*) FROM dbos.workflow_status b WHERE b.started_at_epoch_ms < a.completed_at "
-        "AND b.completed_at > a.started_at_epoch_ms) AS n FROM dbos.workflow_status a) x"
+    assert dbos.value(OVERLAP.format(same="true")) == 1
+
+
+def test_one_per_partition_at_once(service, client, dbos):
+    """dbos.queues.partition_concurrency: one of each key, both keys beside each other."""
+    dbos.sql("INSERT INTO dbos.queues (name, partition_queue, partition_concurrency) VALUES ('ductstream', true, 1)")
+    handles = [sql(client, "SELECT pg_sleep(0.3)", options={"queue_partition_key": "ab"[i % 2]}) for i in range(6)]
+    assert all(handle.get_result() for handle in handles)
+    assert dbos.value(OVERLAP.format(same="a.queue_partition_key = b.queue_partition_key")) == 1
+    assert dbos.value(OVERLAP.format(same="true")) == 2
+
+
+def test_rate_of_the_queue_holds(service, client, dbos):
+    """dbos.queues.rate_limit: never more than 3 begin within 2 s."""
+    dbos.sql("INSERT INTO dbos.queues (name, rate_limit_max, rate_limit_period_sec) VALUES ('ductstream', 3, 2)")
+    handles = [sql(client, "SELECT 1") for _ in range(8)]
+    assert all(handle.get_result() for handle in handles)
+    within = (
+        "SELECT max(n) FROM (SELECT (SELECT count(*) FROM dbos.workflow_status b WHERE b.started_at_epoch_ms >= "
+        "a.started_at_epoch_ms AND b.started_at_epoch_ms < a.started_at_epoch_ms + 2000) AS n FROM dbos.workflow_status a) x"
     )
-    assert most == 1
+    assert dbos.value(within) == 3
+
+
+def test_priorities_order_the_queue(service, client, dbos):
+    """Lower first, among those that wait."""
+    dbos.sql("INSERT INTO dbos.queues (name, concurrency) VALUES ('ductstream', 1)")
+    first = sql(client, "SELECT pg_sleep(1)")
+    wait_until(lambda: status(client, first) == "PENDING", 20, "the first one to begin")
+    handles = {p: sql(client, "SELECT 1", options={"priority": p}) for p in (5, 9, 2, 7)}
+    assert all(handle.get_result() for handle in handles.values())
+    order = [p for (p,) in dbos.query("SELECT priority FROM dbos.workflow_status ORDER BY started_at_epoch_ms")][1:]
+    assert order == [2, 5, 7, 9]
 
 
 def test_rows_of_other_applications_stay(service, client, dbos):
@@ -163,6 +196,21 @@ def test_a_killed_server_loses_and_doubles_nothing(service, client, database):
     assert database.query("SELECT count(*), count(DISTINCT run) FROM hits") == [(60, 60)]
 
 
+def test_one_server_bridges_an_application(service, client, dbos, tmp_path):
+    """A second server, on a state of its own, waits; it takes over when the first one has died."""
+    with Service(tmp_path / "other", **{**service.settings}) as other:
+        wait_until(lambda: other.server.events("DBOS"), 20, "the second server to say that it waits")
+        assert "another server bridges" in other.server.events("DBOS")[0]["error"]
+        handles = [sql(client, "SELECT 1") for _ in range(20)]
+        assert all(handle.get_result() for handle in handles)
+        assert not other.call("RunService/ListRuns").runs
+        service.server.kill()
+        late = sql(client, "SELECT 1")
+        assert late.get_result() == {"statements": 1}
+        assert [run.id for run in other.call("RunService/ListRuns").runs] == [late.workflow_id]
+    service.start()
+
+
 def test_the_schedule_enqueues_running_flows(tmp_path, dbos, database, sqlite_lake):
     """The page: with DUCTSTREAM_DBOS_SCHEDULE, DBOS enqueues one run for each flow in running; the polls bring the changes."""
     database.sql("CREATE TABLE t (id int PRIMARY KEY); CREATE PUBLICATION shop FOR TABLE t; INSERT INTO t VALUES (1)")
@@ -178,13 +226,17 @@ def test_the_schedule_enqueues_running_flows(tmp_path, dbos, database, sqlite_la
         finally:
             lake.close()
         service.call("PauseFlow", flow_id="shop")
-        rows = dbos.query("SELECT w.workflow_uuid, w.name, w.application_name, i.inputs FROM dbos.workflow_status w JOIN dbos.workflow_input i USING (workflow_uuid)")
+        rows = dbos.query(
+            "SELECT w.workflow_uuid, w.name, w.application_name, i.inputs FROM dbos.workflow_status w "
+            "JOIN dbos.workflow_input i USING (workflow_uuid)"
+        )
         assert rows
         for workflow_id, name, app, inputs in rows:
             assert workflow_id.startswith("sched-dbos-flows-") and workflow_id.endswith("-shop")
             assert (name, app) == ("ductstream.run_flow", "ductstream")
             assert json.loads(inputs)["namedArgs"] == {"flow_id": "shop", "max_empty_reads": 1}
-        wait_until(lambda: not dbos.query("SELECT FROM dbos.workflow_status WHERE status NOT IN ('SUCCESS')"), 20, "all of them to succeed")
+        left = "SELECT FROM dbos.workflow_status WHERE status <> 'SUCCESS'"
+        wait_until(lambda: not dbos.query(left), 20, "all of them to succeed")
         n = dbos.value("SELECT count(*) FROM dbos.workflow_status")
         time_of = lambda: service.call("ScheduleService/GetSchedule", name="dbos-flows").last_at.seconds  # noqa: E731
         last = time_of()
@@ -194,7 +246,7 @@ def test_the_schedule_enqueues_running_flows(tmp_path, dbos, database, sqlite_la
 
 def test_a_schema_that_is_too_old_is_refused(tmp_path, database):
     """Version gate: what it found, what it needs, what to do; the server goes on."""
-    database.sql("CREATE SCHEMA dbos; CREATE TABLE dbos.dbos_migrations (version bigint); INSERT INTO dbos.dbos_migrations VALUES (108)")
+    database.sql("CREATE SCHEMA dbos; CREATE TABLE dbos.dbos_migrations AS SELECT 108::bigint AS version")
     with Service(tmp_path / "home", DBOS_ENABLED="true", DBOS_DSN=database.dsn) as service:
         wait_until(lambda: service.server.events("DBOS"), 20, "the server to say so")
         (line, *_) = service.server.events("DBOS")

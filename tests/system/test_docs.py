@@ -31,6 +31,7 @@ NAMED_OPTION = [
 ]
 NAMED_FLAG = re.compile(r"(?<![\w-])--([a-z][a-z-]+)")
 NAMED_COMMAND = re.compile(r"`ductstream ((?:lake )?[a-z-]+)")
+ADMIN_COMMAND = re.compile(r"`ductstream-admin ([a-z]+(?: [a-z][a-z-]*)?)")
 NO_REMEDY = re.compile(r"[mM]ap (?:it|one|them) to")
 
 
@@ -55,6 +56,11 @@ def test_remedies_name_what_exists():
     commands = set(re.findall(r"^  ((?:lake )?[\w-]+)  ", usage, re.MULTILINE))
     helps = "".join(subprocess.check_output([program(), "help", *command.split()], text=True) for command in commands)
     flags = set(NAMED_FLAG.findall(helps)) | {"help", "json"}
+    completion = subprocess.check_output([program("ductstream-admin"), "completion"], text=True)
+    flags |= set(NAMED_FLAG.findall(completion))
+    worker = subprocess.check_output([program("ductstream-worker"), "-help"], text=True)
+    flags |= set(re.findall(r"(?<![\w-])-([a-z][a-z-]+)", worker))
+    admin_commands = set(re.findall(r"^\t\"([a-z -]+?) ?\"\*?\)", completion, re.MULTILINE)) | {"help", "version"}
     for path in (ROOT / "src").rglob("*.c"):  # of flow files, and those that are not listed
         options |= set(re.findall(r"OPT\(C, \w+, \"(\w+)\"", path.read_text()))
     seen, wrong = 0, []
@@ -63,6 +69,7 @@ def test_remedies_name_what_exists():
         unknown = [name for name in named if name not in options]
         unknown += [flag for flag in NAMED_FLAG.findall(text) if flag not in flags]
         unknown += [command for command in NAMED_COMMAND.findall(text) if command not in commands]
+        unknown += [words for words in ADMIN_COMMAND.findall(text) if words not in admin_commands]
         unknown += NO_REMEDY.findall(text)
         seen += len(named)
         wrong += [f"{path}: {name}: {text}" for name in unknown]

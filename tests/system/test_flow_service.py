@@ -1,10 +1,15 @@
 """FlowService, CheckpointService and DDLService as a client sees them (issue 5, points 1, 2 and 3)."""
 
+import socket
 import sqlite3
+import threading
+import time
 from contextlib import closing
 
+import grpc
 import pytest
 
+from lib.api import Client
 from lib.cli import ductstream, lines
 from lib.service import DUCKLAKE, POSTGRES, STATES, Service, flow_message
 
@@ -168,12 +173,40 @@ def test_secrets_are_shown_nowhere(service):
     assert SECRET not in service.server.text
 
 
+def test_secrets_are_not_in_what_a_worker_says(service):
+    """Neither source nor lake can be reached: both are named, without their passwords."""
+    flow = a_flow("said")
+    flow["source"]["options"]["dsn"] = f"postgresql://u:{SECRET}@127.0.0.1:1/db"
+    flow["destinations"][0]["options"]["catalog"] = f"postgres:host=127.0.0.1 port=1 password={SECRET}"
+    service.call("CreateFlow", flow=flow, start_immediately=True)
+    worker = service.worker("said", "-log-level", "debug")
+    worker.wait_for(lambda: worker.stderr.count("attempt failed") >= 2, 30, "two attempts")
+    assert worker.terminate() == 0
+    assert "127.0.0.1" in worker.stderr and SECRET not in worker.stderr
+    service.call("StopFlow", flow_id="said")
+    assert SECRET.encode() not in service.state.read_bytes()
+
+
 def test_a_reference_is_stored_as_it_is(service):
     flow = a_flow("reference")
     flow["source"]["options"]["dsn"] = "${SHOP_DSN}"
     assert service.call("CreateFlow", flow=flow).source.options["dsn"] == "${SHOP_DSN}"
     code, message = service.fails("ListReplicationSlots", flow_id="reference")
     assert code == "FAILED_PRECONDITION" and "environment" in message
+
+
+def test_without_the_key_a_list_still_lists(tmp_path):
+    flow = a_flow("sealed")
+    with Service(tmp_path, SECRET_KEY="ab" * 32) as service:
+        service.call("CreateFlow", flow=flow)
+    with Service(tmp_path, SECRET_KEY="cd" * 32) as service:
+        (listed,) = service.call("ListFlows").flows
+        assert listed.id == "sealed" and not listed.source.options
+        code, message = service.fails("GetFlow", flow_id="sealed")
+        assert code in ("INVALID_ARGUMENT", "FAILED_PRECONDITION") and "key" in message and SECRET not in message
+        assert service.fails("UpdateFlow", flow=flow)[0] == code
+    with Service(tmp_path, SECRET_KEY="ab" * 32) as service:
+        assert service.call("GetFlow", flow_id="sealed").source.options["slot"] == "sealed"
 
 
 # --- states
@@ -298,6 +331,57 @@ def test_cleanup(service, database, source):
     assert database.query("SELECT pubname FROM pg_publication") == [("pub",)]
     assert service.call("CleanupFlow", flow_id=flow_id, drop_publication=True).cleaned
     assert database.query("SELECT pubname FROM pg_publication") == []
+
+
+def test_a_source_that_does_not_answer(service):
+    """The caller's deadline counts, and nobody else waits."""
+    with socket.create_server(("127.0.0.1", 0)) as hole:
+        flow = a_flow("hole")
+        flow["source"]["options"]["dsn"] = f"host=127.0.0.1 port={hole.getsockname()[1]} user=u password={SECRET}"
+        service.call("CreateFlow", flow=flow)
+        started = time.monotonic()
+        with pytest.raises(grpc.RpcError) as error:
+            service.client.call("ductstream.v1.FlowService/ListReplicationSlots", timeout=1, flow_id="hole")
+        assert error.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED and time.monotonic() - started < 3
+        started = time.monotonic()
+        assert service.call("GetFlow", flow_id="hole").id == "hole"
+        assert time.monotonic() - started < 1
+
+
+def test_updates_at_the_same_time(service):
+    """Each is whole or ABORTED; the revision counts those that were."""
+    service.call("CreateFlow", flow=a_flow("race"))
+    codes = []
+
+    def update(number):
+        flow = a_flow("race", name=f"name {number}")
+        flow["source"]["options"]["batch_size"] = str(number + 1)
+        with Client(service.server.address) as client:
+            codes.append(client.code("ductstream.v1.FlowService/UpdateFlow", flow=flow)[0].name)
+
+    threads = [threading.Thread(target=update, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(codes) <= {"OK", "ABORTED"} and "OK" in codes
+    found = service.call("GetFlow", flow_id="race")
+    assert found.name == f"name {int(found.source.options['batch_size']) - 1}"
+    with closing(sqlite3.connect(service.state)) as connection:
+        assert connection.execute("SELECT revision FROM flows WHERE id = 'race'").fetchone() == (1 + codes.count("OK"),)
+
+
+def test_run_once_enqueues_a_run(tmp_path):
+    """DUCTSTREAM_DISPATCH=dbos: a durable run is enqueued, once while one waits."""
+    with Service(tmp_path, DISPATCH="dbos", RUN_WORKERS="0") as service:
+        service.call("CreateFlow", flow=a_flow("queued"))
+        assert service.fails("RunFlowOnce", flow_id="queued")[0] == "FAILED_PRECONDITION"
+        service.call("StartFlow", flow_id="queued")
+        assert service.call("RunFlowOnce", flow_id="queued").dispatched
+        assert service.call("RunFlowOnce", flow_id="queued").dispatched
+        with closing(sqlite3.connect(service.state)) as connection:
+            assert connection.execute("SELECT kind, flow_id, state FROM runs").fetchall() == [("flow-once", "queued", 1)]
+        assert service.state_of("queued") == "running"
 
 
 # --- checkpoints

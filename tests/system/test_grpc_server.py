@@ -551,3 +551,25 @@ def test_stopping_under_load_loses_no_answer(start):
     for thread in threads:
         thread.join()
     assert set(codes) <= {Code.OK, Code.UNAVAILABLE, Code.CANCELLED}
+
+
+# --- the real server -----------------------------------------------------------------------------------------------------
+
+
+def test_not_ready_while_the_state_does_not_answer(tmp_path, own_server):
+    """The state lies in a Postgres that goes away and comes back; the server stays, and is alive all the time."""
+    own_server.database("state")
+    with Server(tmp_path, POSTGRES_DSN=own_server.dsn("state")) as server:
+        server.ready(60)
+        with Client(server.address) as client:
+            ready = Watch(client.call(f"{HEALTH}/Watch", timeout=170, service="ductstream.readiness"))
+            wait_until(lambda: [item.status for item in ready.items] == [1], 10, "the first answer")
+            assert client.code(f"{FLOWS}/GetFlow", flow_id="x")[0] == Code.NOT_FOUND
+            own_server.stop(immediate=True)
+            wait_until(lambda: [item.status for item in ready.items] == [1, 2], 40, "NOT_SERVING")
+            assert client.code(f"{FLOWS}/GetFlow", flow_id="x")[0] == Code.UNAVAILABLE
+            assert client.call(f"{HEALTH}/Check", service="ductstream.liveness").status == 1
+            own_server.start()
+            wait_until(lambda: [item.status for item in ready.items] == [1, 2, 1], 60, "SERVING again")
+            assert client.code(f"{FLOWS}/GetFlow", flow_id="x")[0] == Code.NOT_FOUND
+        assert server.stop(timeout_s=40) == 0

@@ -204,6 +204,21 @@ def test_a_frozen_worker_changes_nothing_when_it_wakes(runs):
     wait_until(lambda: "run lost" in runs.said(), 10, "the late worker to say that it lost the run")
 
 
+def test_a_number_that_is_too_old_commits_nothing(runs, tmp_path):
+    """The target database itself refuses an attempt once a later one has begun there."""
+    point = tmp_path / "point"
+    runs.worker(DUCT_PAUSE_POINT=f"run-taken-over:1:{point}")
+    runs.target.sql("CREATE TABLE hits (n int)")
+    statements = {"dsn": "warehouse", "statements": ["INSERT INTO hits VALUES (1)"]}
+    run_id = runs.submit("sql", statements, max_attempts=1)
+    wait_until(Path(f"{point}.reached").exists, 20, "the attempt to have begun there")
+    runs.target.sql("UPDATE ductstream.run_steps SET fence = fence + 1")
+    point.touch()
+    run = runs.wait(run_id)
+    assert run["state"] == "failed" and f"fencing number {run['fence']} is too old" in run["error"]
+    assert runs.target.value("SELECT count(*) FROM hits") == 0
+
+
 def test_a_stopped_worker_gives_its_runs_back(runs, tmp_path):
     """SIGTERM: what is under way ends and is queued again, without waiting for the lease."""
     began = tmp_path / "began"

@@ -197,3 +197,61 @@ def test_columns_can_be_added_later(sink):
     s.sql("UPDATE t SET v = 'x' WHERE id = 1")
     s.sync()
     assert s.rows("SELECT id, __ds_op FROM {} ORDER BY id") == [(1, "update"), (2, None)]
+
+
+# --- types ---
+
+
+def test_type_mappings(sink, tmp_path):
+    """Of keys, too; widening, to text and from text; values of a copy, of changes and of old rows."""
+    (tmp_path / "more.json").write_text('{"text": "INTEGER", "public.mood": "VARCHAR"}')
+    s = sink(
+        "CREATE TYPE mood AS ENUM ('sad', 'happy')", "CREATE TABLE t (id int, at date, n numeric(6,2), j jsonb, v text, m mood, PRIMARY KEY (id, at))",
+        "INSERT INTO t VALUES (1, '2024-02-29', 1.5, '{\"a\": 1}', '12', 'sad'), (2, '2024-02-29', NULL, NULL, '7', NULL)",
+        type_mappings={"int4": "BIGINT", "date": "VARCHAR", "numeric(6,2)": "DECIMAL(20,4)", "jsonb": "VARCHAR"},
+        type_mappings_file=str(tmp_path / "more.json"),
+    )
+    s.sync()
+    assert [type_ for _, type_ in s.columns()] == ["BIGINT", "VARCHAR", "DECIMAL(20,4)", "VARCHAR", "INTEGER", "VARCHAR"]
+    s.sql("UPDATE t SET n = 2.25 WHERE id = 1", "UPDATE t SET at = '2025-01-01', v = '-3' WHERE id = 2", "INSERT INTO t VALUES (3, '2025-01-01', 0, 'null', '0', 'happy')",
+          "DELETE FROM t WHERE id = 3")
+    s.sync()
+    assert [tuple(map(str, row)) for row in s.rows("SELECT * FROM {} ORDER BY id")] == [
+        ("1", "2024-02-29", "2.2500", '{"a": 1}', "12", "sad"), ("2", "2025-01-01", "None", "None", "-3", "None"),
+    ]
+
+
+def test_a_value_that_the_mapped_type_does_not_have(sink):
+    s = sink(TABLE, "INSERT INTO t VALUES (1, '5', 'x')", type_mappings={"text": "INTEGER"})
+    assert 'column "body" of "public"."t"' in s.fails(3)
+
+
+def test_a_mapping_that_would_lose_something(sink):
+    s = sink(TABLE, type_mappings={"integer": "SMALLINT"})
+    assert 'column "id" of "public"."t" is integer, whose values are not values of int16' in s.fails(EXIT_CONFIG)
+
+
+# --- staging ---
+
+ROWS = "INSERT INTO t SELECT i, 'v' || i, NULL FROM generate_series(1, 100) i"
+
+
+@pytest.mark.parametrize("resolution", ["append", "replace"])
+def test_staged_copies_are_taken_over(sink, resolution):
+    s = sink(TABLE, ROWS, batch_mode="staging", batch_resolution=resolution)
+    s.sync()
+    assert s.rows("SELECT count(*), sum(id) FROM {}") == [(100, 5050)]
+    s.sql("UPDATE t SET v = 'x' WHERE id < 10", "DELETE FROM t WHERE id > 90")
+    s.sync()
+    assert s.rows("SELECT count(*), count(*) FILTER (WHERE v = 'x') FROM {}") == [(90, 9)]
+
+
+def test_staged_copies_stay(sink):
+    """With no resolution nothing of the copy is in the table, and the flow goes on with what it has."""
+    s = sink(TABLE, ROWS, batch_mode="staging", staging_schema="aside")
+    s.sync()
+    staging = "lake.aside.t_staging" if s.kind == "ducklake" else "aside.t_staging"
+    assert s.rows(f"SELECT (SELECT count(*) FROM {{}}), (SELECT count(*) FROM {staging})") == [(0, 100)]
+    s.sql("UPDATE t SET v = 'x' WHERE id < 10", "DELETE FROM t WHERE id > 90")
+    s.sync()
+    assert s.rows("SELECT count(*), count(*) FILTER (WHERE v = 'x') FROM {}") == [(9, 9)]

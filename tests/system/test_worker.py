@@ -12,6 +12,7 @@ import pytest
 from google.protobuf import json_format, message_factory
 
 from lib.api import local_pool
+from lib.lake import LakeHome
 from lib.paths import ROOT, program
 from lib.service import Lake, Service, flow_message
 from lib.wait import wait_until
@@ -60,6 +61,9 @@ def test_a_created_flow_runs_and_follows(service, flow, lake, database):
     database.sql("INSERT INTO t VALUES (101, 'new'); UPDATE t SET v = 'x' WHERE id <= 10; DELETE FROM t WHERE id > 95 AND id <= 100")
     lake.wait_count(96, of=worker)
     lake.same()
+    with closing(sqlite3.connect(service.state)) as connection:
+        (actor,) = connection.execute("SELECT actor FROM audit_log WHERE action = 'flow.move' AND object = ?", (flow,)).fetchone()
+    assert actor.startswith("worker:") and actor.endswith(f":{worker.pid}")
     # Stopping the worker is not stopping the flow.
     assert worker.terminate() == 0
     assert service.state_of(flow) == "running"
@@ -132,7 +136,6 @@ def test_update_keeps_position_and_slot(service, flow, lake, database, sqlite_la
 def test_reconfigure_pauses_adds_tables_and_resumes(service, flow, lake, database, sqlite_lake):
     worker = service.worker(flow)
     lake.wait_count(100, of=worker)
-    # A publication of named tables, made by hand in the place of the flow's FOR ALL TABLES.
     service.call("PauseFlow", flow_id=flow)
     assert worker.wait() == 0
     changed = flow_message(database, sqlite_lake, flow, destination={"flush_interval": "30ms"})
@@ -148,6 +151,26 @@ def test_reconfigure_pauses_adds_tables_and_resumes(service, flow, lake, databas
     changed["source"]["options"]["batch_size"] = "x"
     assert service.fails("ReconfigureFlow", flow=changed)[0] == "INVALID_ARGUMENT"
     assert service.state_of(flow) == "running"
+
+
+def test_reconfigure_brings_the_publication_in_line(service, flow, lake, database, sqlite_lake):
+    """A table that the new options name is published, copied and followed; the flow goes on."""
+    database.sql("CREATE TABLE u (id int PRIMARY KEY, v text); INSERT INTO u VALUES (1, 'there before')")
+    options = {"publication_tables": "public.t", "batch_size": "7"}
+    service.call("UpdateFlow", flow=flow_message(database, sqlite_lake, flow, source=options, destination={"flush_interval": "20ms"}))
+    first = service.worker(flow)
+    lake.wait_count(100, of=first)
+    assert lake.count("public.u") == -1
+    options["publication_tables"] = "public.t,public.u"
+    changed = flow_message(database, sqlite_lake, flow, source=options, destination={"flush_interval": "20ms"})
+    assert service.call("ReconfigureFlow", flow=changed, sync_publication=True).state == 2
+    assert first.wait() == 0
+    assert sorted(service.call("ListPublicationTables", flow_id=flow).tables) == ["public.t", "public.u"]
+    second = service.worker(flow)
+    database.sql("INSERT INTO u VALUES (2, 'new'); INSERT INTO t VALUES (101, 'new')")
+    lake.wait_count(2, "public.u", of=second)
+    lake.wait_count(101, of=second)
+    lake.same("public.t", "public.u")
 
 
 def test_the_position_and_the_counters_can_be_read(service, flow, lake, database):
@@ -206,6 +229,25 @@ def test_an_error_that_stays_makes_the_flow_failed(service, flow, lake, database
     lake.same()
 
 
+def test_two_destinations(service, flow, lake, database, sqlite_lake, tmp_path):
+    """One slot, two lakes: both are the source."""
+    other = LakeHome(f"sqlite:{tmp_path}/other.sqlite", tmp_path / "other")
+    message = flow_message(database, sqlite_lake, flow)
+    second = {"catalog": other.catalog, "data_path": str(other.data_path)}
+    message["destinations"].append({"name": "other", "type": 14, "options": second})
+    assert len(service.call("UpdateFlow", flow=message).destinations) == 2
+    worker = service.worker(flow)
+    lake.wait_count(100, of=worker)
+    database.sql("INSERT INTO t VALUES (101, 'new')")
+    lake.wait_count(101, of=worker)
+    two = Lake(database, other)
+    two.wait_count(101, of=worker)
+    lake.same()
+    two.same()
+    two.close()
+    other.close()
+
+
 def test_a_flow_that_only_copies_is_stopped_by_its_end(service, flow, lake, database, sqlite_lake):
     service.call("UpdateFlow", flow=flow_message(database, sqlite_lake, flow, source={"snapshot": "only"}))
     service.worker(flow, "-snapshot-workers", "2").expect(0)
@@ -226,6 +268,26 @@ def test_ready_within_a_third_of_a_second(service, flow, lake, database):
         assert worker.terminate() == 0
         wait_until(lambda: not database.query(active), 20, "the slot to be free", 0.002)
     assert min(times) < 0.3, times
+
+
+def test_on_a_state_in_postgres(tmp_path, server, database, sqlite_lake, lake):
+    """The same on a server's database: secrets, pause, a second worker, a takeover."""
+    state = server.database(database.name + "_state")
+    with Service(tmp_path / "service", POSTGRES_DSN=state.dsn) as service:
+        made = service.call("CreateFlow", flow=flow_message(database, sqlite_lake, "shop", destination={"flush_interval": "20ms"}))
+        assert made.source.options["slot"] == "shop" and not service.state.exists()
+        assert database.dsn not in state.value("SELECT definition FROM ductstream.flows")
+        first = service.worker("shop")
+        lake.wait_count(100, of=first)
+        assert f":{first.pid}:" in service.worker("shop").expect(4)
+        first.kill()
+        database.sql("INSERT INTO t VALUES (101, 'new')")
+        second = service.worker("shop")
+        lake.wait_count(101, of=second)
+        service.call("PauseFlow", flow_id="shop")
+        assert second.wait() == 0
+        lake.same()
+    state.drop()
 
 
 # --- the command line
@@ -286,10 +348,16 @@ def test_examples_run_as_they_are_sent(service, database, server, tmp_path, path
     catalog = server.database(database.name + "_catalog")
     request = json.loads(path.read_text())
     made = service.call("CreateFlow", **json_message(request))
-    env = {"DUCTSTREAM_SOURCE_DSN": database.dsn, "DUCTSTREAM_CATALOG_DSN": catalog.dsn, "DUCTSTREAM_LAKE": str(tmp_path)}
+    env = {
+        "DUCTSTREAM_SOURCE_DSN": database.dsn,
+        "DUCTSTREAM_CATALOG_DSN": catalog.dsn,
+        "DUCTSTREAM_STREAM_DSN": catalog.dsn,
+        "DUCTSTREAM_LAKE": str(tmp_path),
+    }
     worker = service.worker(made.id, "-max-empty-reads", "1", env=env)
     worker.expect(0)
-    assert (tmp_path / "data").exists() or "without-snapshot" in path.stem
+    into_lake = made.destinations[0].type == 14 and "without-snapshot" not in path.stem
+    assert not into_lake or (tmp_path / "data").exists()
     assert service.state_of(made.id) == "running"
     service.call("StopFlow", flow_id=made.id)
     service.call("DeleteFlow", flow_id=made.id)

@@ -173,6 +173,16 @@ static void certificates_have_roles(void **state)
 	api_auth_free(auth);
 }
 
+static void a_zero_byte_is_in_no_name(void **state)
+{
+	(void)state;
+	struct api_token *tokens;
+	size_t n;
+	struct duct_error err;
+	static const char text[] = "ci\0x operator 0123456789abcdef";
+	assert_int_equal(api_tokens_parse(&tokens, &n, text, sizeof text - 1, "t", &err), -DUCT_CONFIG);
+}
+
 /* ---- addresses */
 
 static void addresses(void **state)
@@ -406,6 +416,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(tokens_of_a_file),
 		cmocka_unit_test(bad_lines_are_named_and_not_shown),
+		cmocka_unit_test(a_zero_byte_is_in_no_name),
 		cmocka_unit_test(bearer_headers),
 		cmocka_unit_test(who_calls),
 		cmocka_unit_test(certificates_have_roles),

@@ -253,8 +253,8 @@ static void refuses_with_the_whole_sentence(void **state)
 		{HEAD TAIL "parallelism: 0\n", "flow.yaml:8: parallelism \"0\" is outside 1..256"},
 		{HEAD TAIL "config: {max_memory: 1KB}\n",
 		 "flow.yaml:8: config: option \"max_memory\": \"1KB\" is outside 16MiB..1TiB"},
-		{HEAD TAIL "config: {ack_policy: primary}\n",
-		 "flow.yaml:8: config: option \"ack_policy\": \"primary\" is not one of all"},
+		{HEAD TAIL "config: {ack_policy: some}\n",
+		 "flow.yaml:8: config: option \"ack_policy\": \"some\" is not one of all, primary"},
 	};
 	for (size_t i = 0; i < DUCT_LEN(cases); i++) {
 		struct flow_file *flow = NULL;
@@ -303,7 +303,7 @@ static void finds_everything(void **state)
 				   "- {name: l, type: kafka}\n"
 				   "- {name: l, type: ducklake, options: {catlog: c}}\n"
 				   "parallelism: 0\n"
-				   "config: {ack_policy: primary, ddl: {gate: maybe, gaet: true}}\n";
+				   "config: {ack_policy: some, ddl: {gate: maybe, gaet: true}}\n";
 	static const char *const by_line[] = {
 		"flow.yaml:4: environment variable \"MISSING\" is not set: set it, or write ${MISSING:-default}",
 		"flow.yaml:1: flow: name \"a b\" is no valid name: use 1 to 63 letters, digits, \"_\" and \"-\"",
@@ -315,7 +315,7 @@ static void finds_everything(void **state)
 		"flow.yaml:7: destination \"l\": unknown option \"catlog\": did you mean \"catalog\"?",
 		"flow.yaml: destination \"l\": option \"catalog\" is required: catalog",
 		"flow.yaml:8: parallelism \"0\" is outside 1..256",
-		"flow.yaml:9: config: option \"ack_policy\": \"primary\" is not one of all",
+		"flow.yaml:9: config: option \"ack_policy\": \"some\" is not one of all, primary",
 	};
 	static const char *const by_path[] = {
 		NULL,
@@ -328,7 +328,7 @@ static void finds_everything(void **state)
 		"flow.destinations[1].options.catlog: unknown option \"catlog\": did you mean \"catalog\"?",
 		"flow.destinations[1].options.catalog: option \"catalog\" is required: catalog",
 		"flow.parallelism: parallelism \"0\" is outside 1..256",
-		"flow.config.ack_policy: \"primary\" is not one of all",
+		"flow.config.ack_policy: \"some\" is not one of all, primary",
 	};
 	for (int paths = 0; paths < 2; paths++) {
 		AUTO_FINDINGS struct duct_findings findings = {0};
@@ -361,11 +361,12 @@ static void takes_references_as_they_are(void **state)
 	struct duct_error err = {0};
 	options.env = later;
 	options.by_path = true;
-	assert_int_equal(parse(&flow,
-			       "{name: s, source: {type: postgres, options: {dsn: '${DSN}', batch_size: '${N}0', slot: bad, tables: ['${T}']}}, "
-			       "destinations: [{name: l, type: ducklake, options: {catalog: 'x${C}'}}]}",
-			       &err),
-			 0);
+	assert_int_equal(
+		parse(&flow,
+		      "{name: s, source: {type: postgres, options: {dsn: '${DSN}', batch_size: '${N}0', slot: bad, tables: ['${T}']}}, "
+		      "destinations: [{name: l, type: ducklake, options: {catalog: 'x${C}'}}]}",
+		      &err),
+		0);
 	flow_file_free(flow);
 	flow = NULL;
 	assert_int_equal(parse(&flow,
@@ -383,7 +384,12 @@ static void reads_the_policies(void **state)
 	(void)state;
 	struct flow_file *flow = NULL;
 	struct duct_error err = {0};
-	assert_int_equal(parse(&flow, HEAD TAIL "config: {give_up_policy: on_retry_exhaustion, primary_destination: l, ddl: {gate: true, auto_apply: 'false'}}\n", &err), 0);
+	assert_int_equal(
+		parse(&flow,
+		      HEAD TAIL
+		      "config: {give_up_policy: on_retry_exhaustion, primary_destination: l, ddl: {gate: true, auto_apply: 'false'}}\n",
+		      &err),
+		0);
 	assert_int_equal(flow->config.give_up_ms, 300000);
 	assert_int_equal(flow->ddl.gate, 1);
 	assert_int_equal(flow->ddl.auto_approve, -1);
@@ -393,7 +399,8 @@ static void reads_the_policies(void **state)
 	assert_int_equal(parse(&flow, HEAD TAIL "config: {primary_destination: m}\n", &err), -DUCT_CONFIG);
 	assert_string_equal(err.message, "flow.yaml:8: config: primary_destination: there is no destination \"m\"");
 	assert_int_equal(parse(&flow, HEAD TAIL "config: {ddl: {gaet: true}}\n", &err), -DUCT_CONFIG);
-	assert_string_equal(err.message, "flow.yaml:8: config: ddl: unknown key \"gaet\": known are gate, auto_approve, auto_apply");
+	assert_string_equal(err.message,
+			    "flow.yaml:8: config: ddl: unknown key \"gaet\": known are gate, auto_approve, auto_apply");
 }
 
 /* Levels are counted, not brackets: many maps beside each other are fine. */
@@ -426,11 +433,16 @@ static void knows_valid_names(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(loads_everything),	     cmocka_unit_test(loads_json),
-		cmocka_unit_test(command_line_wins),	     cmocka_unit_test(refuses_with_the_whole_sentence),
-		cmocka_unit_test(refuses_what_is_too_large), cmocka_unit_test(counts_levels),
-		cmocka_unit_test(knows_valid_names),	     cmocka_unit_test(finds_everything),
-		cmocka_unit_test(takes_references_as_they_are), cmocka_unit_test(reads_the_policies),
+		cmocka_unit_test(loads_everything),
+		cmocka_unit_test(loads_json),
+		cmocka_unit_test(command_line_wins),
+		cmocka_unit_test(refuses_with_the_whole_sentence),
+		cmocka_unit_test(refuses_what_is_too_large),
+		cmocka_unit_test(counts_levels),
+		cmocka_unit_test(knows_valid_names),
+		cmocka_unit_test(finds_everything),
+		cmocka_unit_test(takes_references_as_they_are),
+		cmocka_unit_test(reads_the_policies),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -212,6 +212,26 @@ static void one_scheduler_at_a_time(void **state)
 			 1); /* it was given back */
 }
 
+static bool is_queued_again(void *arg)
+{
+	struct waiting *w = arg;
+	return runs_of(w->e, w->name, STATE_RUN_QUEUED) == w->least;
+}
+
+static void runs_of_the_dead_do_not_need_an_executor(void **state)
+{
+	struct engine *e = *state;
+	struct duct_error err;
+	struct state_run run = {.kind = "sql", .schedule = "s"}, made;
+	struct waiting wait = {e, "s", 1};
+	assert_int_equal(ASSERT_OK(state_run_submit(e->state, &e->arena, &run, NULL, &made, &err), &err), 1);
+	assert_int_equal(ASSERT_OK(state_run_claim(e->state, &e->arena, ",default,", "w", 1, &run, &err), &err), 1);
+	struct run_scheduler *scheduler = start(e, NULL);
+	bool again = engine_wait(is_queued_again, &wait);
+	run_scheduler_stop(scheduler);
+	assert_true(again);
+}
+
 /* --- sensors --- */
 
 static int finds(struct state *state, struct duct_arena *arena, const char *cursor, struct run_findings *ret,
@@ -302,6 +322,7 @@ int main(void)
 		ENGINE_TEST(due_schedules_tick_and_paused_ones_do_not),
 		ENGINE_TEST(missed_ticks_are_made_up_for_by_one),
 		ENGINE_TEST(one_scheduler_at_a_time),
+		ENGINE_TEST(runs_of_the_dead_do_not_need_an_executor),
 		ENGINE_TEST(a_sensor_finds_and_remembers),
 		ENGINE_TEST(a_failing_sensor_waits_longer_and_longer),
 		ENGINE_TEST(a_reset_beside_a_look_is_not_lost),

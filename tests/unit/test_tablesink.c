@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "destination/tablesink.h"
+#include "destination/typemap.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -21,6 +22,7 @@ static struct tablesink_options defaults(void)
 		.meta_deleted = "__ds_is_deleted",
 		.meta_watermark = "__ds_watermark",
 		.meta_op = "__ds_op",
+		.staging_suffix = "_staging",
 	};
 }
 
@@ -124,7 +126,7 @@ static struct duct_changes *changed(const struct tablesink_options *o, struct ta
 	struct duct_changes *c = make_changes(rel);
 	struct duct_error err = {0};
 	duct_relation_unref(rel);
-	*ret = tablesink_new(o);
+	assert_int_equal(tablesink_new(ret, o, &err), 0);
 	assert_non_null(*ret);
 	assert_int_equal(tablesink_changes(*ret, &c, &err), 0);
 	assert_int_equal(c->nbatches, 1);
@@ -229,12 +231,14 @@ static void nothing_is_made_without_options(void **state)
 {
 	(void)state;
 	struct tablesink_options o = defaults();
-	assert_null(tablesink_new(&o));
-	o.meta_enabled = true;
-	o.meta_watermark = "-";
-	struct tablesink *s = tablesink_new(&o);
+	struct tablesink *s;
 	struct duct_relation *rel = make_relation(), *to, *again;
 	struct duct_error err = {0};
+	assert_int_equal(tablesink_new(&s, &o, &err), 0);
+	assert_null(s);
+	o.meta_enabled = true;
+	o.meta_watermark = "-";
+	assert_int_equal(tablesink_new(&s, &o, &err), 0);
 	assert_int_equal(tablesink_relation(s, rel, &to, &err), 0);
 	assert_int_equal(to->ncolumns, COLUMNS + 3);
 	assert_int_equal(tablesink_relation(s, rel, &again, &err), 0);
@@ -252,9 +256,10 @@ static void old_versions_are_forgotten(void **state)
 	(void)state;
 	struct tablesink_options o = defaults();
 	o.meta_enabled = true;
-	struct tablesink *s = tablesink_new(&o);
+	struct tablesink *s;
 	struct duct_relation *kept = NULL, *to;
 	struct duct_error err = {0};
+	assert_int_equal(tablesink_new(&s, &o, &err), 0);
 	for (int i = 0; i < 1000; i++) {
 		struct duct_relation *rel = make_relation();
 		assert_int_equal(tablesink_relation(s, rel, &to, &err), 0);
@@ -283,6 +288,95 @@ static void options_that_do_not_fit(void **state)
 	assert_int_equal(tablesink_check(&o, &err), 0);
 	o.write_mode = TABLESINK_APPEND;
 	assert_int_equal(tablesink_check(&o, &err), -DUCT_CONFIG);
+	o = defaults();
+	o.batch_resolution = TABLESINK_RESOLVE_APPEND;
+	assert_int_equal(tablesink_check(&o, &err), -DUCT_CONFIG);
+	o.batch_mode = TABLESINK_STAGING;
+	assert_int_equal(tablesink_check(&o, &err), 0);
+	o.staging_suffix = "";
+	assert_int_equal(tablesink_check(&o, &err), -DUCT_CONFIG);
+	o.staging_schema = "aside";
+	assert_int_equal(tablesink_check(&o, &err), 0);
+}
+
+static void names_of_staging_tables(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *schema, *table, *suffix, *wanted_schema, *wanted_table;
+	} cases[] = {
+		{NULL, NULL, "_staging", "s", "t_staging"},
+		{"aside", NULL, "_x", "aside", "t_x"},
+		{NULL, "one", "_x", "s", "one"},
+	};
+	for (size_t i = 0; i < DUCT_LEN(cases); i++) {
+		struct tablesink_options o = defaults();
+		char *schema, *table;
+		o.staging_schema = (char *)cases[i].schema;
+		o.staging_table = (char *)cases[i].table;
+		o.staging_suffix = (char *)cases[i].suffix;
+		tablesink_staging_name(&o, "s", "t", &schema, &table);
+		assert_string_equal(schema, cases[i].wanted_schema);
+		assert_string_equal(table, cases[i].wanted_table);
+		free(schema);
+		free(table);
+	}
+}
+
+/* The type that a source type is mapped to, as text; "": its own. */
+static const char *mapped(const char *json, const char *source_type)
+{
+	static char text[64];
+	struct typemap *map;
+	struct duct_error err = {0};
+	AUTO_BUF struct duct_buf type = {0};
+	assert_int_equal(typemap_load(&map, json, NULL, &err), 0);
+	const struct duct_type *found = typemap_find(map, source_type);
+	if (found)
+		duct_type_print(&type, found);
+	snprintf(text, sizeof text, "%s", found ? type.data : "");
+	typemap_free(map);
+	return text;
+}
+
+static void names_of_mapped_types(void **state)
+{
+	(void)state;
+	assert_string_equal(mapped("{\"numeric\": \"DOUBLE\"}", "numeric(12,2)"), "float64");
+	assert_string_equal(mapped("{\"numeric(12,2)\": \"double\"}", "numeric(12,2)"), "float64");
+	assert_string_equal(mapped("{\"numeric(10,2)\": \"DOUBLE\"}", "numeric(12,2)"), "");
+	assert_string_equal(mapped("{\"numeric\": \"DOUBLE\", \"numeric(12,2)\": \"DECIMAL(20,4)\"}", "numeric(12,2)"),
+			    "decimal(20,4)");
+	assert_string_equal(mapped("{\"INT4\": \"BIGINT\"}", "integer"), "int64");
+	assert_string_equal(mapped("{\"int4\": \"BIGINT\"}", "integer[]"), "");
+	assert_string_equal(mapped("{\"int4[]\": \"VARCHAR\"}", "integer[]"), "varchar");
+	assert_string_equal(mapped("{\"timestamptz\": \"VARCHAR\"}", "timestamp(3) with time zone"), "varchar");
+	assert_string_equal(mapped("{\"public.geometry\": \"VARCHAR\"}", "geometry"), "varchar");
+	assert_string_equal(mapped("{\"geometry\": \"VARCHAR\"}", "public.geometry"), "varchar");
+	assert_string_equal(mapped("{}", "integer"), "");
+}
+
+static void mappings_that_are_wrong(void **state)
+{
+	(void)state;
+	static const char *const cases[][2] = {
+		{"[1]", "not a JSON object"},
+		{"{\"jsonb\": 1}", "type of \"jsonb\" is not a text"},
+		{"{\"jsonb\": \"VARIANT\"}", "\"VARIANT\" is not a type that a column can be mapped to"},
+		{"{\"numeric\": \"DECIMAL(39,2)\"}", "1 to 38 digits"},
+		{"{", "not JSON"},
+	};
+	for (size_t i = 0; i < DUCT_LEN(cases); i++) {
+		struct typemap *map = NULL;
+		struct duct_error err = {0};
+		assert_int_equal(typemap_load(&map, cases[i][0], NULL, &err), -DUCT_CONFIG);
+		assert_non_null(strstr(err.message, cases[i][1]));
+		assert_null(map);
+	}
+	struct typemap *map = NULL;
+	struct duct_error err = {0};
+	assert_int_equal(typemap_load(&map, NULL, "/nowhere/map.json", &err), -DUCT_CONFIG);
+	assert_non_null(strstr(err.message, "/nowhere/map.json"));
 }
 
 int main(void)
@@ -295,6 +389,9 @@ int main(void)
 		cmocka_unit_test(nothing_is_made_without_options),
 		cmocka_unit_test(old_versions_are_forgotten),
 		cmocka_unit_test(options_that_do_not_fit),
+		cmocka_unit_test(names_of_staging_tables),
+		cmocka_unit_test(names_of_mapped_types),
+		cmocka_unit_test(mappings_that_are_wrong),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

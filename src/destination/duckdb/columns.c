@@ -2,6 +2,7 @@
 #include "destination/duckdb/duckdb.h"
 
 #include "duck/types.h"
+#include "record/ddl.h"
 
 #include <string.h>
 #include <strings.h>
@@ -68,6 +69,43 @@ static int check(struct following *f, struct duct_error *err)
 	return any ? 0 : dd_give_up(f->d, f->t, rel, err, "all of its columns are others now");
 }
 
+/* Widening; rows from before one are not a change back. */
+static bool retypes(const struct dd_column *have, const struct duct_column *c)
+{
+	return !duct_type_equal(&have->type, &c->type) && !duct_type_widens(&c->type, &have->type);
+}
+
+/* The flow's hook is told what will be done; it may hold it back. Columns of our own are nobody's business. */
+static int tell(struct following *f, struct duct_error *err)
+{
+	struct duct_ddl_hook *hook = f->d->ctx->ddl;
+	struct duct_ddl_plan plan = {.relation = f->rel};
+	if (!hook || f->d->loading || f->rel->synthetic)
+		return 0;
+	for (size_t i = 0; i < f->t->ncolumns; i++)
+		if (column_of(f, i) < 0 && f->t->columns[i].attnum >= 0)
+			duct_ddl_plan_add(&plan,
+					  &(struct duct_ddl_change){DUCT_DDL_DROP_COLUMN, .column = f->t->columns[i].name,
+								    .from = &f->t->columns[i].type});
+	for (int i = 0; i < f->rel->ncolumns; i++) {
+		const struct duct_column *c = &f->rel->columns[i];
+		const struct dd_column *have = f->places[i] < 0 ? NULL : &f->t->columns[f->places[i]];
+		if (!have && c->attnum >= 0)
+			duct_ddl_plan_add(&plan, &(struct duct_ddl_change){DUCT_DDL_ADD_COLUMN, .column = c->name, .to = &c->type});
+		if (have && strcmp(have->name, c->name) != 0)
+			duct_ddl_plan_add(&plan,
+					  &(struct duct_ddl_change){DUCT_DDL_RENAME_COLUMN, .column = have->name,
+								    .to_column = c->name});
+		if (have && retypes(have, c))
+			duct_ddl_plan_add(&plan,
+					  &(struct duct_ddl_change){DUCT_DDL_ALTER_COLUMN, .column = c->name, .from = &have->type,
+								    .to = &c->type});
+	}
+	int rc = plan.n ? hook->met(hook->arg, &plan, hook->lsn, err) : 0;
+	duct_ddl_plan_done(&plan);
+	return rc;
+}
+
 static int drop_gone(struct following *f, struct duct_error *err)
 {
 	AUTO_BUF struct duct_buf sql = {0};
@@ -129,8 +167,8 @@ static int retype(struct following *f, int column, struct duct_error *err)
 	const struct duct_column *c = &f->rel->columns[column];
 	struct dd_column *have = &f->t->columns[f->places[column]];
 	AUTO_BUF struct duct_buf sql = {0};
-	if (duct_type_equal(&have->type, &c->type) || duct_type_widens(&c->type, &have->type))
-		return 0; /* the same, or rows from before a widening */
+	if (!retypes(have, c))
+		return 0;
 	if (!duct_type_widens(&have->type, &c->type))
 		return dd_give_up(f->d, f->t, f->rel, err,
 				  "column \"%s\" has another type, to which its values were changed at the source", c->name);
@@ -227,7 +265,9 @@ int dd_follow_columns(struct duckdb_dest *d, struct dd_table *t, struct duct_rel
 	AUTO_FREE int16_t *attnums = duct_xcalloc((size_t)rel->ncolumns + 1, sizeof *attnums);
 	struct following f = {d, t, rel, places, attnums, {0}};
 	bind(&f);
-	int rc = check(&f, err);
+	int rc = tell(&f, err);
+	if (rc == 0)
+		rc = check(&f, err);
 	if (rc == 0 && t->modified)
 		rc = renew(&f, err);
 	if (rc == 0)

@@ -12,13 +12,6 @@ static int check_config(const void *config, struct duct_error *err)
 	const struct duckdb_config *c = config;
 	if (!*c->dsn || strncmp(c->dsn, "md:", 3) == 0 || strncmp(c->dsn, "motherduck:", 11) == 0)
 		return duct_fail(err, DUCT_CONFIG, "option \"dsn\" is the path of a DuckDB file, or :memory:");
-	if (c->batch_mode == DD_BATCH_STAGING && !*c->staging_suffix && !c->staging_schema && !c->staging_table)
-		return duct_fail(
-			err, DUCT_CONFIG,
-			"options staging_suffix, staging_schema and staging_table all say nothing: staged rows need a table "
-			"of their own");
-	if (c->batch_resolution != DD_RESOLVE_NONE && c->batch_mode != DD_BATCH_STAGING)
-		return duct_fail(err, DUCT_CONFIG, "option \"batch_resolution\" is for staged rows: set batch_mode to staging");
 	return tablesink_check(&c->sink, err);
 }
 
@@ -83,9 +76,10 @@ static int destination_open(void **ret, const void *config, const struct duct_ct
 	d->config = config;
 	d->ctx = ctx;
 	d->seed = random_seed();
-	d->sink = tablesink_new(&d->config->sink);
 	pthread_mutex_init(&d->lock, NULL);
-	int rc = dd_take_over(d, err);
+	int rc = tablesink_new(&d->sink, &d->config->sink, err);
+	if (rc == 0)
+		rc = dd_take_over(d, err);
 	if (rc) {
 		destination_close(d);
 		return rc;

@@ -18,11 +18,9 @@
 
 struct duckdb_config {
 	char *dsn, *schema, *table;
-	int64_t flush_interval_ms, flush_rows, flush_bytes;
+	int64_t flush_interval_ms, flush_rows, flush_bytes, memory_limit;
 	int no_key, on_drift;
 	bool hold_file;
-	int batch_mode, batch_resolution;
-	char *staging_schema, *staging_table, *staging_suffix;
 	bool meta_table_enabled;
 	char *meta_schema, *meta_table, *meta_pk_prefix;
 	struct tablesink_options sink;
@@ -30,8 +28,6 @@ struct duckdb_config {
 extern const struct duct_opt duckdb_opts[];
 enum { DD_NO_KEY_APPEND, DD_NO_KEY_REFUSE };
 enum { DD_DRIFT_STOP, DD_DRIFT_REPAIR };
-enum { DD_BATCH_TARGET, DD_BATCH_STAGING };
-enum { DD_RESOLVE_NONE, DD_RESOLVE_APPEND, DD_RESOLVE_REPLACE };
 
 /* How rows of a table are found again. */
 enum dd_mode {

@@ -3,8 +3,6 @@
 
 static const char *const no_key_values[] = {"append", "refuse", NULL};
 static const char *const drift_values[] = {"stop", "repair", NULL};
-static const char *const batch_modes[] = {"target", "staging", NULL};
-static const char *const resolutions[] = {"none", "append", "replace", NULL};
 
 #define C struct duckdb_config
 const struct duct_opt duckdb_opts[] = {
@@ -14,15 +12,6 @@ const struct duct_opt duckdb_opts[] = {
 	OPT(C, table, "table", DUCT_OPT_STR, NULL, "name of the table, for a flow of one table (the source's name when unset)",
 	    .doc = "May be schema.table."),
 	TABLESINK_OPTIONS(C),
-	OPT(C, batch_mode, "batch_mode", DUCT_OPT_ENUM, "target",
-	    "where copied rows go: into the tables, or into staging tables beside them", .values = batch_modes),
-	OPT(C, batch_resolution, "batch_resolution", DUCT_OPT_ENUM, "none",
-	    "what becomes of staged rows at the end of a copy: they stay, are added to the table, or replace its rows",
-	    .values = resolutions),
-	OPT(C, staging_schema, "staging_schema", DUCT_OPT_STR, NULL, "schema of staging tables (that of the table when unset)"),
-	OPT(C, staging_table, "staging_table", DUCT_OPT_STR, NULL,
-	    "name of the staging table, for a flow of one table (the table's name with staging_suffix when unset)"),
-	OPT(C, staging_suffix, "staging_suffix", DUCT_OPT_STR, "_staging", "what the names of staging tables end in"),
 	OPT(C, meta_table_enabled, "meta_table_enabled", DUCT_OPT_BOOL, "true",
 	    "keep a row for every key in the meta table: when it was last changed, how, and whether it is deleted"),
 	OPT(C, meta_schema, "meta_schema", DUCT_OPT_STR, "ductstream_meta", "schema of the meta table"),
@@ -40,6 +29,8 @@ const struct duct_opt duckdb_opts[] = {
 	OPT(C, on_drift, "on_drift", DUCT_OPT_ENUM, "stop",
 	    "when the source changes a row that the table lacks, or inserts one that it has: stop, or take the source's row",
 	    .values = drift_values),
+	OPT(C, memory_limit, "memory_limit", DUCT_OPT_SIZE, "1GiB",
+	    "what DuckDB may keep in memory; it goes to files beside the database beyond", .min = 64 << 20, .max = 1LL << 42),
 	OPT(C, hold_file, "hold_file", DUCT_OPT_BOOL, "false", "keep the file open while nothing comes",
 	    .doc = "Otherwise it is closed about a second after the last change and opened again by the next, so that others can read it."),
 	{0},

@@ -15,7 +15,7 @@ struct loader {
 static int prepare_table(struct duckdb_dest *d, struct duct_relation *rel, struct duct_error *err)
 {
 	struct dd_table *t = dd_table_find(d, rel->oid);
-	bool kept = rel->synthetic || (d->config->batch_mode == DD_BATCH_STAGING && t && !t->copy_again);
+	bool kept = rel->synthetic || (d->config->sink.batch_mode == TABLESINK_STAGING && t && !t->copy_again);
 	int rc = kept ? dd_table_get(d, rel, &t, err) : dd_table_create(d, rel, &t, err);
 	if (rc == 0 && dd_stages(d, t))
 		rc = dd_staging_create(d, t, err);
@@ -27,10 +27,10 @@ static int check_names(const struct duckdb_dest *d, struct duct_relation *const 
 	size_t tables = 0;
 	for (size_t i = 0; i < n; i++)
 		tables += !relations[i]->synthetic;
-	if (tables < 2 || (!d->config->table && !d->config->staging_table))
-		return 0;
-	return duct_fail(err, DUCT_CONFIG, "option %s names one table, and the flow has %zu: leave it out, or make a flow for each",
-			 d->config->table ? "\"table\"" : "\"staging_table\"", tables);
+	if (tables < 2 || !d->config->table)
+		return tablesink_check_staging(&d->config->sink, relations, n, err);
+	return duct_fail(err, DUCT_CONFIG,
+			 "option \"table\" names one table, and the flow has %zu: leave it out, or make a flow for each", tables);
 }
 
 int dd_load_begin(void *dest, struct duct_relation *const *relations, size_t n, unsigned flags, struct duct_error *err)
@@ -122,7 +122,7 @@ int dd_load_publish(void *dest, const struct duct_pos *pos, const char *source_i
 	struct duckdb_dest *d = dest;
 	struct duct_pos at = set_position ? *pos : d->checkpoint.pos;
 	AUTO_FREE char *identity = duct_xstrdup(set_position ? source_identity : d->checkpoint.source_identity);
-	int rc = d->config->batch_mode == DD_BATCH_STAGING ? dd_staging_finish(d, err) : 0;
+	int rc = d->config->sink.batch_mode == TABLESINK_STAGING ? dd_staging_finish(d, err) : 0;
 	if (rc == 0)
 		rc = dd_commit(d, DUCT_STATE_STREAMING, &at, identity, err);
 	if (rc)

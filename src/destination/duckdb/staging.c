@@ -10,23 +10,25 @@
 
 bool dd_stages(const struct duckdb_dest *d, const struct dd_table *t)
 {
-	return d->config->batch_mode == DD_BATCH_STAGING && !(t->rel && t->rel->synthetic);
+	return d->config->sink.batch_mode == TABLESINK_STAGING && !(t->rel && t->rel->synthetic);
 }
 
 void dd_staging_name(struct duct_buf *to, const struct duckdb_dest *d, const struct dd_table *t)
 {
-	const struct duckdb_config *c = d->config;
-	AUTO_FREE char *name = duct_xasprintf("%s%s", t->name, c->staging_suffix);
-	dd_name(to, c->staging_schema ? c->staging_schema : t->schema, c->staging_table ? c->staging_table : name);
+	char *schema, *name;
+	tablesink_staging_name(&d->config->sink, t->schema, t->name, &schema, &name);
+	dd_name(to, schema, name);
+	free(schema);
+	free(name);
 }
 
 int dd_staging_create(struct duckdb_dest *d, const struct dd_table *t, struct duct_error *err)
 {
 	AUTO_BUF struct duct_buf sql = {0}, name = {0};
 	dd_staging_name(&name, d, t);
-	if (d->config->staging_schema) {
+	if (d->config->sink.staging_schema) {
 		duct_buf_puts(&sql, "CREATE SCHEMA IF NOT EXISTS ");
-		duct_buf_sql_ident(&sql, d->config->staging_schema);
+		duct_buf_sql_ident(&sql, d->config->sink.staging_schema);
 		duct_buf_puts(&sql, "; ");
 	}
 	duct_buf_printf(&sql, "CREATE OR REPLACE TABLE %s AS FROM ", name.data);
@@ -100,10 +102,12 @@ static int resolve_table(struct duckdb_dest *d, struct dd_table *t, bool replace
 
 static int is_staged(struct duckdb_dest *d, const struct dd_table *t, bool *ret, struct duct_error *err)
 {
-	const struct duckdb_config *c = d->config;
-	AUTO_FREE char *name = duct_xasprintf("%s%s", t->name, c->staging_suffix);
-	return dd_exists(d, c->staging_schema ? c->staging_schema : t->schema, c->staging_table ? c->staging_table : name, ret,
-			 err);
+	char *schema, *name;
+	tablesink_staging_name(&d->config->sink, t->schema, t->name, &schema, &name);
+	int rc = dd_exists(d, schema, name, ret, err);
+	free(schema);
+	free(name);
+	return rc;
 }
 
 int dd_staging_finish(struct duckdb_dest *d, struct duct_error *err)
@@ -117,8 +121,8 @@ int dd_staging_finish(struct duckdb_dest *d, struct duct_error *err)
 		rc = is_staged(d, t, &staged, err);
 		if (rc || !staged)
 			continue;
-		if (d->config->batch_resolution != DD_RESOLVE_NONE)
-			rc = resolve_table(d, t, d->config->batch_resolution == DD_RESOLVE_REPLACE, false, err);
+		if (d->config->sink.batch_resolution != TABLESINK_RESOLVE_NONE)
+			rc = resolve_table(d, t, d->config->sink.batch_resolution == TABLESINK_RESOLVE_REPLACE, false, err);
 		else
 			t->incomplete = t->changed = true;
 	}
@@ -137,7 +141,7 @@ int dd_staging_resolve(void *dest, struct duct_error *err)
 		if (!t->gone)
 			rc = is_staged(d, t, &staged, err);
 		if (rc == 0 && staged)
-			rc = resolve_table(d, t, d->config->batch_resolution == DD_RESOLVE_REPLACE, true, err);
+			rc = resolve_table(d, t, d->config->sink.batch_resolution == TABLESINK_RESOLVE_REPLACE, true, err);
 	}
 	if (rc == 0)
 		rc = dd_commit(d, d->checkpoint.state, &d->checkpoint.pos, d->checkpoint.source_identity, err);

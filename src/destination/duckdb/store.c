@@ -168,7 +168,8 @@ int dd_open(struct duckdb_dest *d, struct duct_error *err)
 		return 0;
 	d->db = in_memory(d) ? duck_open() : duck_open_file(d->config->dsn);
 	d->conn = duck_connect(d->db);
-	int rc = duck_exec(d->conn, "SELECT 1", err);
+	AUTO_FREE char *limit = duct_xasprintf("SET memory_limit = '%" PRId64 "B'", d->config->memory_limit);
+	int rc = duck_exec(d->conn, limit, err);
 	if (rc) {
 		AUTO_BUF struct duct_buf folder = {0};
 		make_parent_name(&folder, d->config->dsn);

@@ -165,7 +165,7 @@ static int check_relation(const struct duckdb_dest *d, const struct duct_relatio
 		return duct_fail(err, DUCT_CONFIG, "\"%s\".\"%s\" has no columns, and DuckDB has no such tables", rel->schema,
 				 rel->name);
 	if (mode_of(rel) == DD_APPEND && !rel->synthetic && d->config->no_key == DD_NO_KEY_REFUSE &&
-	    d->config->sink.write_mode == TABLESINK_TARGET && !d->config->sink.append_mode)
+	    !tablesink_appends(&d->config->sink))
 		return duct_fail(
 			err, DUCT_CONFIG,
 			"\"%s\".\"%s\" has no key, and option no_key is refuse: give it a primary key, or set no_key to append",

@@ -260,7 +260,7 @@ static int add_new(struct ducklake *d, struct mirror *m, const struct duct_relat
 		const struct lake_column *columns;
 		int n = lake_txn_columns(t, &columns);
 		ids[i] = columns[n - 1].id;
-		mirror_add_column(m, c, attnums[i], ids[i]);
+		mirror_add_column(m, c, c->attnum < 0 ? c->attnum : attnums[i], ids[i]);
 		log_info(d->ctx->log, "column added", LOG_STR("table", rel->name), LOG_STR("column", c->name));
 	}
 	return 0;

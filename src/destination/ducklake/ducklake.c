@@ -129,12 +129,13 @@ static int destination_open(void **ret, const void *config, const struct duct_ct
 	d->config = config;
 	d->ctx = ctx;
 	d->points = lake_points_new();
-	d->sink = tablesink_new(&d->config->sink);
 	d->db = duck_open();
 	d->conn = duck_connect(d->db);
 	AUTO_FREE int64_t *moved = NULL;
 	size_t nmoved = 0;
-	int rc = open_lake(d, err);
+	int rc = tablesink_new(&d->sink, &d->config->sink, err);
+	if (rc == 0)
+		rc = open_lake(d, err);
 	if (rc == 0)
 		rc = look_for_foreign_changes(d, &moved, &nmoved, err);
 	if (rc == 0)
@@ -245,6 +246,7 @@ const struct duct_destination_ops duct_destination_ducklake = {
 	.loader_close = ducklake_loader_close,
 	.load_publish = ducklake_load_publish,
 	.load_abort = ducklake_load_abort,
+	.resolve_staging = ducklake_resolve_staging,
 	.write = destination_write,
 	.pace = destination_pace,
 	.commit = destination_commit,

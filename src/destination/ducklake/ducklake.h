@@ -67,11 +67,12 @@ struct mirror {
 	uint32_t oid;
 	struct duct_relation *rel; /* the newest version met */
 	enum mirror_mode mode;
-	bool copy_again;  /* has a column whose values in older rows only the source has */
-	int recopies;	  /* how often it was copied again since a change of it was last taken over */
-	bool incomplete;  /* never copied: rows may be missing in the lake without anything being wrong */
-	bool gone;	  /* another source table has taken its name and its lake table */
-	int64_t table_id; /* -1: created by the open group */
+	bool copy_again;   /* has a column whose values in older rows only the source has */
+	bool takes_staged; /* rows of the open group are staged ones, which take the place of rows of their keys */
+	int recopies;	   /* how often it was copied again since a change of it was last taken over */
+	bool incomplete;   /* never copied: rows may be missing in the lake without anything being wrong */
+	bool gone;	   /* another source table has taken its name and its lake table */
+	int64_t table_id;  /* -1: created by the open group */
 	struct mirror_column *columns;
 	size_t ncolumns, columns_cap;
 	bool relation_changed; /* its row in ductstream_relation must be written with the next commit */
@@ -183,6 +184,9 @@ int mirror_follow_columns(struct ducklake *d, struct mirror *m, const struct duc
 /* Takes a lake column into the correspondence. */
 void mirror_add_column(struct mirror *m, const struct duct_column *c, int16_t attnum, int64_t column_id);
 
+/* ddl.c: tells the hook of the flow, when there is one, what adapting the table to the relation changes. -class: it must not be done now. */
+int mirror_tell_changes(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, struct duct_error *err);
+
 /* recopy.c: tables that are copied again. */
 bool mirror_state_is(const char *state, const char *name, int *ret_recopies); /* ret_recopies may be NULL */
 void mirror_state(const struct mirror *m, char to[MIRROR_STATE_LEN]);
@@ -249,8 +253,8 @@ void group_reset(struct ducklake *d); /* forget it; its files go when nothing of
 int mirror_write_aside(struct ducklake *d, struct mirror *m, bool commit, struct duct_error *err);
 /* These pending rows, NULL: all. */
 int mirror_write_slots(struct ducklake *d, struct mirror *m, const uint32_t *slots, size_t n, struct duct_error *err);
-/* Registers a written file with the open transaction (takes it) and returns its ordinal. */
-int aside_add(struct ducklake *d, struct mirror *m, struct lake_new_file *file);
+/* Registers a written file with the open transaction (takes it) and returns its ordinal. `into` NULL: the mirror's table. */
+int aside_add(struct ducklake *d, struct mirror *m, struct lake_txn_table *into, struct lake_new_file *file);
 /* Compression and so on for a file of this table. */
 struct lake_write_spec ducklake_write_spec(struct ducklake *d, struct mirror *m, bool row_ids);
 
@@ -260,6 +264,14 @@ bool mirror_inline(struct ducklake *d, struct mirror *m);
 /* After the commit. *ret: where the nth new row is. False: not known, the index must be built anew. */
 bool mirror_inlined_place(const struct mirror *m, uint32_t nth, struct lake_place *ret);
 void mirror_count_inlined(struct ducklake *d, struct mirror *m);
+
+/* staging.c: copies beside the tables. */
+/* Whether copied rows of the relation go to a staging table; which is made, or emptied, in the open transaction. */
+bool mirror_stages(const struct ducklake *d, const struct mirror *m, const struct duct_relation *rel, unsigned flags);
+int mirror_staging_table(struct ducklake *d, const struct duct_relation *rel, struct lake_txn_table **ret, struct duct_error *err);
+/* Staged rows of all tables that were met go into them, one commit for each table. `newer`: where a table has a row of the key, that stays. */
+int ducklake_resolve(struct ducklake *d, bool newer, struct duct_error *err);
+int ducklake_resolve_staging(void *dest, struct duct_error *err);
 
 /* resting.c: mirrors without a relation (`rel` NULL), of tables that only have rows inside the catalog. */
 int resting_read(struct ducklake *d, struct duct_error *err);  /* at the first call; sets the numbers of all mirrors */

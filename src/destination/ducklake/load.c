@@ -16,6 +16,7 @@ enum { QUEUE_BYTES = 16 << 20, FILE_ROWS = 4 << 20 };
 /* A table that is being copied; fixed by load_begin, read by all loaders. */
 struct load_table {
 	struct mirror *mirror;
+	struct lake_txn_table *staged; /* where its rows go; NULL: into the mirror's table */
 	struct lake_write_spec spec;
 	int *map;  /* lake column -> relation column */
 	int *keys; /* hashed for the key index; NULL: it has none */
@@ -28,6 +29,7 @@ struct ducklake_load {
 	pthread_mutex_t lock; /* guards the list of finished files */
 	struct finished {
 		struct mirror *mirror;
+		struct lake_txn_table *staged;
 		struct lake_new_file *file;
 	} * files;
 	size_t nfiles, files_cap;
@@ -62,6 +64,23 @@ struct loader {
 	struct lake_hasher hasher;
 };
 
+/* Its rows stay away from the mirror's table for now. */
+static int add_staged(struct ducklake *d, struct duct_relation *rel, struct load_table *t, struct duct_error *err)
+{
+	int rc = mirror_staging_table(d, rel, &t->staged, err);
+	if (rc < 0)
+		return rc;
+	t->mirror->incomplete = t->mirror->relation_changed = true;
+	t->spec = ducklake_write_spec(d, t->mirror, false);
+	t->spec.max_rows = FILE_ROWS;
+	t->spec.dir = lake_txn_table_path(t->staged);
+	t->spec.ncolumns = lake_txn_columns(t->staged, &t->spec.columns);
+	t->map = duct_xmalloc(((size_t)t->spec.ncolumns + 1) * sizeof *t->map);
+	for (int i = 0; i < t->spec.ncolumns; i++)
+		t->map[i] = i;
+	return 0;
+}
+
 static int add_load_table(struct ducklake *d, struct duct_relation *rel, unsigned flags, struct load_table *t,
 			  struct duct_error *err)
 {
@@ -70,6 +89,8 @@ static int add_load_table(struct ducklake *d, struct duct_relation *rel, unsigne
 		return rc;
 	struct mirror *m = t->mirror;
 	(void)mirror_table(d, m);
+	if (mirror_stages(d, m, rel, flags))
+		return add_staged(d, rel, t, err);
 	if (m->table_id >= 0 && !m->truncated && !rel->synthetic) {
 		/* Copied again: what the lake has of it ends with the commit that brings the copy. */
 		lake_txn_truncate(d->txn, m->t);
@@ -106,6 +127,9 @@ int ducklake_load_begin(void *dest, struct duct_relation *const *relations, size
 	struct ducklake *d = dest;
 	if (d->txn || d->load)
 		return duct_fail(err, DUCT_FATAL, "a copy cannot begin inside an open group");
+	int named = tablesink_check_staging(&d->config->sink, relations, n, err);
+	if (named < 0)
+		return named;
 	struct ducklake_load *load = duct_xcalloc(1, sizeof *load);
 	load->tables = duct_xcalloc(n + 1, sizeof *load->tables);
 	pthread_mutex_init(&load->lock, NULL);
@@ -122,7 +146,9 @@ int ducklake_load_begin(void *dest, struct duct_relation *const *relations, size
 	}
 	/* Planning one table may move the columns of another in memory only when it is the same table: now they are fixed. */
 	for (size_t i = 0; i < n; i++)
-		load->tables[i].spec.ncolumns = lake_txn_columns(load->tables[i].mirror->t, &load->tables[i].spec.columns);
+		load->tables[i].spec.ncolumns =
+			lake_txn_columns(load->tables[i].staged ? load->tables[i].staged : load->tables[i].mirror->t,
+					 &load->tables[i].spec.columns);
 	qsort(load->tables, n, sizeof *load->tables, compare_tables);
 	return 0;
 }
@@ -303,7 +329,7 @@ int ducklake_loader_finish(void *loader, struct duct_error *err)
 	}
 	for (size_t i = 0; i < l->nfiles; i++) {
 		load->files = duct_grow(load->files, &load->files_cap, load->nfiles + 1, sizeof *load->files);
-		load->files[load->nfiles++] = (struct finished){l->table->mirror, l->files[i]};
+		load->files[load->nfiles++] = (struct finished){l->table->mirror, l->table->staged, l->files[i]};
 	}
 	pthread_mutex_unlock(&load->lock);
 	l->nfiles = 0;
@@ -407,7 +433,7 @@ int ducklake_load_publish(void *dest, const struct duct_pos *pos, const char *so
 	uint64_t rows = 0;
 	for (size_t i = 0; i < load->nfiles; i++) {
 		rows += (uint64_t)load->files[i].file->record_count;
-		aside_add(d, load->files[i].mirror, load->files[i].file);
+		aside_add(d, load->files[i].mirror, load->files[i].staged, load->files[i].file);
 	}
 	load->nfiles = 0; /* the transaction owns them */
 	for (size_t i = 0; i < d->ntouched; i++)
@@ -435,6 +461,8 @@ int ducklake_load_publish(void *dest, const struct duct_pos *pos, const char *so
 	if (set_position)
 		d->upto = *pos;
 	group_reset(d);
+	if (rc == 0 && d->config->sink.batch_resolution == TABLESINK_RESOLVE_APPEND)
+		rc = ducklake_resolve(d, false, err);
 	return rc;
 }
 

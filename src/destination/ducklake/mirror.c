@@ -364,7 +364,9 @@ static int adapt(struct ducklake *d, struct mirror *m, struct duct_relation *rel
 	int rc = 0;
 	if (!rel->ncolumns) /* the lake has no such tables; the copy is made when the source has a column again */
 		return mirror_give_up(d, m, rel, err, "rows changed while it had no column");
-	if (m->rel)
+	if (d->ctx->ddl)
+		rc = mirror_tell_changes(d, m, rel, err);
+	if (rc == 0 && m->rel)
 		rc = change_key(d, m, rel, err);
 	if (rc == 0)
 		rc = follow_name(d, m, rel, err);
@@ -399,7 +401,8 @@ int mirror_get(struct ducklake *d, struct duct_relation *rel, struct mirror **re
 		*ret = m;
 		return 0;
 	}
-	if (mode_of(rel) != MIRROR_KEYED && rel->ncolumns && !rel->synthetic && d->config->no_key == NO_KEY_REFUSE)
+	if (mode_of(rel) != MIRROR_KEYED && rel->ncolumns && !rel->synthetic && !tablesink_appends(&d->config->sink) &&
+	    d->config->no_key == NO_KEY_REFUSE)
 		return duct_fail(
 			err, DUCT_CONFIG,
 			"source table \"%s\".\"%s\" has no key and option \"no_key\" is \"refuse\": give it a primary key, "

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <strings.h>
 
-int aside_add(struct ducklake *d, struct mirror *m, struct lake_new_file *file)
+int aside_add(struct ducklake *d, struct mirror *m, struct lake_txn_table *into, struct lake_new_file *file)
 {
 	d->asides = duct_grow(d->asides, &d->asides_cap, d->nasides + 1, sizeof *d->asides);
 	d->asides[d->nasides] = (struct aside){
@@ -17,7 +17,7 @@ int aside_add(struct ducklake *d, struct mirror *m, struct lake_new_file *file)
 		.size_bytes = file->size_bytes,
 		.explicit_row_ids = file->explicit_row_ids,
 	};
-	int ordinal = lake_txn_add_file(d->txn, mirror_table(d, m), file);
+	int ordinal = lake_txn_add_file(d->txn, into ? into : mirror_table(d, m), file);
 	d->nasides++;
 	return ordinal;
 }
@@ -68,7 +68,8 @@ static enum fold_prior find_prior(const struct mirror *m, const struct fold_slot
 static int resolve(struct ducklake *d, struct mirror *m, struct duct_error *err)
 {
 	struct fold *f = m->fold;
-	bool repair = m->incomplete || m->copy_again || m->rel->may_lack || m->rel->upsert || d->config->on_drift == DRIFT_REPAIR;
+	bool repair = m->incomplete || m->takes_staged || m->copy_again || m->rel->may_lack || m->rel->upsert ||
+		d->config->on_drift == DRIFT_REPAIR;
 	for (size_t i = 0; i < f->nslots; i++) {
 		struct fold_slot *s = &f->slots[i];
 		if (m->index && i + LAKE_INDEX_AHEAD < f->nslots)
@@ -127,7 +128,7 @@ static int write_feed(struct ducklake *d, struct feed *f, bool row_ids, int *ret
 	int rc = lake_write_file(&spec, &rows, &file, &more, err);
 	if (rc < 0)
 		return duct_wrap(err, "table \"%s\".\"%s\"", f->m->rel->schema, f->m->rel->name);
-	*ret_aside = aside_add(d, f->m, file);
+	*ret_aside = aside_add(d, f->m, NULL, file);
 	return 0;
 }
 

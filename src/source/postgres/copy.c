@@ -191,7 +191,8 @@ static bool table_wanted(struct postgres_source *src, const struct postgres_copy
 	const struct postgres_table *t = postgres_group_table(&src->group, oid, false);
 	if (t && t->ignored)
 		return false;
-	return copy->kind == POSTGRES_COPY_FIRST || !t || !t->known;
+	bool known = t && t->known;
+	return copy->kind == POSTGRES_COPY_FIRST || known == (copy->kind == POSTGRES_COPY_JOIN);
 }
 
 static int lock_tables(struct pg_session *session, struct pg_published *const *tables, size_t n, const char *nowait,
@@ -468,8 +469,8 @@ static int prepare(struct postgres_source *src, struct postgres_copy *copy, stru
 {
 	const struct postgres_config *c = src->config;
 	struct postgres_new_slot slot = {0};
-	int r = copy->kind == POSTGRES_COPY_ADDED || c->snapshot == POSTGRES_SNAPSHOT_ONLY ? temporary_slot(src, copy, &slot, err)
-											   : first_slot(src, copy, &slot, err);
+	bool temporary = copy->kind != POSTGRES_COPY_FIRST || c->snapshot == POSTGRES_SNAPSHOT_ONLY;
+	int r = temporary ? temporary_slot(src, copy, &slot, err) : first_slot(src, copy, &slot, err);
 	if (r || (r = keeper_open(src, copy, slot.snapshot, err)))
 		return r;
 	pg_session_close(copy->temporary);
@@ -511,14 +512,10 @@ static int undo_slot(struct postgres_source *src, const struct postgres_copy *co
 	return r;
 }
 
-int postgres_snapshot(void *source, struct duct_snapshot **ret, struct duct_error *err)
+static int begin(struct postgres_source *src, enum postgres_copy_kind kind, struct duct_snapshot **ret, struct duct_error *err)
 {
-	struct postgres_source *src = source;
-	*ret = NULL;
-	if (src->copy_wanted == POSTGRES_COPY_NONE && !src->group.unknown_seen)
-		return 0;
 	struct postgres_copy *copy = duct_xcalloc(1, sizeof *copy);
-	copy->kind = src->copy_wanted != POSTGRES_COPY_NONE ? src->copy_wanted : POSTGRES_COPY_ADDED;
+	copy->kind = kind;
 	copy->idle = duct_queue_new(MAX_SESSIONS);
 	copy->snap.workers = (int)src->config->snapshot_workers;
 	copy->snap.only = copy->kind == POSTGRES_COPY_FIRST && src->config->snapshot == POSTGRES_SNAPSHOT_ONLY;
@@ -540,6 +537,21 @@ int postgres_snapshot(void *source, struct duct_snapshot **ret, struct duct_erro
 	return 0;
 }
 
+int postgres_snapshot(void *source, struct duct_snapshot **ret, struct duct_error *err)
+{
+	struct postgres_source *src = source;
+	*ret = NULL;
+	if (src->copy_wanted == POSTGRES_COPY_NONE && !src->group.unknown_seen)
+		return 0;
+	return begin(src, src->copy_wanted != POSTGRES_COPY_NONE ? src->copy_wanted : POSTGRES_COPY_ADDED, ret, err);
+}
+
+int postgres_snapshot_all(void *source, struct duct_snapshot **ret, struct duct_error *err)
+{
+	*ret = NULL;
+	return begin(source, POSTGRES_COPY_JOIN, ret, err);
+}
+
 static void published_first(struct postgres_source *src, const struct postgres_copy *copy)
 {
 	src->start_lsn = copy->snap.pos.lsn;
@@ -551,30 +563,39 @@ static void published_first(struct postgres_source *src, const struct postgres_c
 		postgres_state_write(src, "running", copy->made_slot ? copy->snap.pos.lsn : 0, copy->snap.pos.lsn);
 }
 
-int postgres_snapshot_done(void *source, struct duct_snapshot *snap, bool published, struct duct_error *err)
+static void published_table(struct postgres_source *src, const struct postgres_copy *copy, uint32_t oid)
+{
+	struct postgres_table *t = postgres_group_table(&src->group, oid, true);
+	t->known = true;
+	t->member = 0; /* the next look at the publication tells */
+	t->left_lsn = 0;
+	t->fence = copy->snap.pos.lsn;
+	if (copy->kind == POSTGRES_COPY_ADDED)
+		src->identity.fences[src->identity.nfences++] = (struct postgres_fence){t->oid, t->fence};
+}
+
+static void published(struct postgres_source *src, const struct postgres_copy *copy)
+{
+	for (size_t i = 0; i < copy->snap.nrelations; i++)
+		if (copy->snap.relations[i]->oid != POSTGRES_DEAD_LETTER_OID)
+			published_table(src, copy, copy->snap.relations[i]->oid);
+	if (copy->kind == POSTGRES_COPY_FIRST)
+		published_first(src, copy);
+	src->group.unknown_seen = false; /* the next look at the publication finds what is still missing */
+	src->polled_us = 0;
+}
+
+int postgres_snapshot_done(void *source, struct duct_snapshot *snap, bool was_published, struct duct_error *err)
 {
 	struct postgres_source *src = source;
 	struct postgres_copy *copy = snap->impl;
 	int r = 0;
-	if (published) {
-		for (size_t i = 0; i < snap->nrelations; i++) {
-			if (snap->relations[i]->oid == POSTGRES_DEAD_LETTER_OID)
-				continue;
-			struct postgres_table *t = postgres_group_table(&src->group, snap->relations[i]->oid, true);
-			t->known = true;
-			t->member = 0; /* the next look at the publication tells */
-			t->left_lsn = 0;
-			t->fence = snap->pos.lsn;
-			if (copy->kind == POSTGRES_COPY_ADDED)
-				src->identity.fences[src->identity.nfences++] = (struct postgres_fence){t->oid, t->fence};
-		}
-		if (copy->kind == POSTGRES_COPY_FIRST)
-			published_first(src, copy);
-		src->group.unknown_seen = false; /* the next look at the publication finds what is still missing */
-		src->polled_us = 0;
-	} else {
+	if (!was_published)
 		r = undo_slot(src, copy, err);
-	}
+	else if (copy->kind == POSTGRES_COPY_JOIN)
+		postgres_group_cut_at(&src->group, snap->pos.lsn);
+	else
+		published(src, copy);
 	copy_free(copy);
 	return r;
 }

@@ -62,8 +62,10 @@ static bool same_key(const struct duct_relation *a, const struct duct_relation *
 bool postgres_group_relation(struct postgres_group *g, struct postgres_table *t, struct pg_relation *relation, const void *raw,
 			     size_t raw_len)
 {
-	/* A destination cannot commit inside a transaction, so rows of both keys must not come in one hand-over. */
-	if (t->relation && g->ncommits && g->open && !same_key(t->relation->rel, relation->rel)) {
+	/* A destination cannot commit inside a transaction, so rows of both keys must not come in one hand-over. Where changes of a table may
+	 * be held back, what was committed before them must not be held with them. */
+	bool apart = g->apart || (t->relation && !same_key(t->relation->rel, relation->rel));
+	if (apart && g->ncommits && g->open) {
 		if (g->seq != g->first_seq) {
 			g->cut_before = g->commit_lsn;
 			pg_relation_free(relation);
@@ -95,6 +97,12 @@ bool postgres_group_wants(const struct postgres_group *g, const struct postgres_
 
 /* --- transactions --- */
 
+void postgres_group_cut_at(struct postgres_group *g, uint64_t lsn)
+{
+	g->cuts = duct_grow(g->cuts, &g->cuts_cap, g->ncuts + 1, sizeof *g->cuts);
+	g->cuts[g->ncuts++] = lsn;
+}
+
 void postgres_group_begin(struct postgres_group *g, uint32_t xid, uint64_t commit_lsn, uint64_t stored_lsn)
 {
 	g->open = true;
@@ -107,6 +115,8 @@ void postgres_group_begin(struct postgres_group *g, uint32_t xid, uint64_t commi
 		g->cut = g->ncommits > 0;
 		g->cut_before = 0;
 	}
+	for (size_t i = 0; i < g->ncuts && g->ncommits; i++)
+		g->cut |= g->commits[0].end_lsn <= g->cuts[i] && g->cuts[i] <= commit_lsn;
 }
 
 static struct duct_batch *add_batch(struct postgres_group *g, struct duct_relation *rel)
@@ -330,6 +340,7 @@ struct duct_changes *postgres_group_take(struct postgres_group *g)
 	c->ends_commit = !g->partial;
 	if (g->partial) {
 		c->open_xid = g->xid;
+		c->open_lsn = g->commit_lsn;
 		c->open_commit_us = g->commit_us;
 	}
 	g->nbatches = g->ncommits = 0;
@@ -363,6 +374,7 @@ void postgres_group_done(struct postgres_group *g)
 	free(g->slots);
 	free(g->batches);
 	free(g->commits);
+	free(g->cuts);
 	duct_buf_done(&g->scratch);
 	duct_relation_unref(g->dead_letter);
 	*g = (struct postgres_group){0};

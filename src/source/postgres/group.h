@@ -43,6 +43,8 @@ struct postgres_group {
 	struct duct_buf scratch;
 	struct duct_relation *dead_letter; /* where rows go that cannot be stored; NULL: they are errors */
 	struct duct_batch *dead_open;	   /* in the group's batches */
+	uint64_t *cuts;			   /* positions that no hand-over reaches across: there another destination goes on */
+	size_t ncuts, cuts_cap;
 	/* The transaction being gathered. */
 	bool open;	     /* between begin and commit */
 	bool skip;	     /* it is stored already */
@@ -51,6 +53,7 @@ struct postgres_group {
 	int64_t commit_us;   /* set by the caller after begin */
 	uint32_t xid;
 	uint64_t first_seq;  /* seq before its first row */
+	bool apart;	     /* a change of a table comes in the first transaction of a hand-over: somebody asks where it is */
 	bool cut;	     /* whole transactions before the open one must be taken before its first row is added */
 	uint64_t cut_before; /* such a transaction (its commit_lsn), found too late: it is to be read once more; 0: none */
 	bool noted;	     /* the relation of some table may only be noted */
@@ -60,6 +63,9 @@ struct postgres_group {
 };
 
 void postgres_group_done(struct postgres_group *group);
+
+/* No hand-over has transactions of both sides of this position. */
+void postgres_group_cut_at(struct postgres_group *group, uint64_t lsn);
 
 /* The entry of a table; with `add` it is made when missing (else NULL). */
 struct postgres_table *postgres_group_table(struct postgres_group *group, uint32_t oid, bool add);

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/killpoint.h"
 #include "base/mem.h"
+#include "record/ddl.h"
 #include "record/position.h"
 
 #include <stdio.h>
@@ -288,6 +289,7 @@ static int postgres_open(void **ret, const void *config, const struct duct_ctx *
 	struct postgres_source *src = duct_xcalloc(1, sizeof *src);
 	src->config = c;
 	src->ctx = ctx;
+	src->group.apart = ctx->ddl;
 	snprintf(src->flow_id, sizeof src->flow_id, "%s", c->flow_id ? c->flow_id : ctx->flow ? ctx->flow : c->slot);
 	src->part_bytes = (size_t)c->max_memory / PARTS_IN_MEMORY;
 	src->spool = postgres_spool_new((size_t)c->max_memory / SPOOL_SHARE, postgres_spool_dir(c));
@@ -295,6 +297,8 @@ static int postgres_open(void **ret, const void *config, const struct duct_ctx *
 	src->catalog = pg_catalog_new();
 	if (c->dead_letter)
 		src->group.dead_letter = postgres_dead_letter_relation(c->dead_letter_table);
+	for (size_t i = 0; i < from->ncuts; i++)
+		postgres_group_cut_at(&src->group, from->cuts[i]);
 	int r = open_steps(src, from, err);
 	if (r) {
 		postgres_close(src, NULL);
@@ -337,6 +341,9 @@ const struct duct_source_ops duct_source_postgres = {
 	.probe = postgres_probe,
 	.open = postgres_open,
 	.snapshot = postgres_snapshot,
+	.reaches_back = postgres_reaches_back,
+	.copy_again = postgres_copy_again,
+	.snapshot_all = postgres_snapshot_all,
 	.part_open = postgres_part_open,
 	.part_read = postgres_part_read,
 	.part_close = postgres_part_close,

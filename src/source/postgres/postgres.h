@@ -16,7 +16,7 @@
  */
 
 /* Why and for whom a copy is made. */
-enum postgres_copy_kind { POSTGRES_COPY_NONE, POSTGRES_COPY_FIRST, POSTGRES_COPY_ADDED };
+enum postgres_copy_kind { POSTGRES_COPY_NONE, POSTGRES_COPY_FIRST, POSTGRES_COPY_ADDED, POSTGRES_COPY_JOIN };
 
 struct postgres_source {
 	const struct postgres_config *config;
@@ -130,6 +130,9 @@ int postgres_open_session(struct postgres_source *src, bool replication, struct 
 
 /* --- copy.c, copy_part.c --- */
 int postgres_snapshot(void *source, struct duct_snapshot **ret, struct duct_error *err);
+int postgres_reaches_back(void *source, uint64_t lsn, struct duct_error *err);
+int postgres_copy_again(void *source, const char *const *tables, const char *const *schemas, struct duct_error *err);
+int postgres_snapshot_all(void *source, struct duct_snapshot **ret, struct duct_error *err);
 int postgres_snapshot_done(void *source, struct duct_snapshot *snap, bool published, struct duct_error *err);
 int postgres_part_open(void *source, struct duct_snapshot *snap, struct duct_snapshot_part *part, void **ret_reader,
 		       struct duct_error *err);

@@ -1,0 +1,324 @@
+/*
+ * A secondary destination: see engine.h. Two threads while the flow streams: the lane's, which writes the outbox, and the follower, which
+ * reads it and has an applier of its own.
+ */
+#include "flow/engine.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "flow/outbox.h"
+
+#include <inttypes.h>
+#include <poll.h>
+#include <string.h>
+
+enum { SYNC_MS = 50, POLL_MS = 500, FOLLOW_BYTES = 8 << 20 };
+
+struct flow_behind {
+	struct flow_member to; /* the destination itself; apart */
+	char *dir;
+	struct flow_outbox *outbox;
+	struct flow_retry retry;
+	bool full; /* nothing is taken any more: the source keeps what follows, until there is room and the stream begins anew */
+
+	pthread_t follower;
+	struct flow_signal stop;
+	atomic_bool failed;
+	struct duct_error err; /* of the follower */
+};
+
+/* --- the destination --- */
+
+static void to_close(struct flow_behind *b)
+{
+	if (b->to.dest)
+		b->to.ops->close(b->to.dest);
+	b->to.dest = NULL;
+}
+
+/* --- open --- */
+
+static struct flow_behind *behind_new(struct flow_member *m)
+{
+	struct flow_behind *b = duct_xcalloc(1, sizeof *b);
+	const struct flow_spec *spec = m->e->spec;
+	b->to = *m;
+	b->to.apart = true;
+	b->to.behind = NULL;
+	b->dir = duct_xasprintf("%s/%s/%s", spec->outbox_dir, spec->name, m->to->name);
+	flow_retry_init(&b->retry, 0, (uint64_t)(uintptr_t)b ^ (uint64_t)duct_wall_us());
+	return b;
+}
+
+/* The outbox of a destination that streams, at the position `at` when it has none. */
+static int outbox_open(struct flow_member *m, const struct duct_pos *at, struct duct_error *err)
+{
+	struct flow_behind *b = m->behind;
+	int rc = flow_outbox_open(&b->outbox, b->dir, at->lsn, m->e->spec->outbox_limit_bytes, err);
+	if (rc)
+		return rc;
+	struct duct_pos end = flow_outbox_end(b->outbox);
+	if (end.lsn < at->lsn) { /* the destination went on without it */
+		flow_outbox_close(b->outbox);
+		b->outbox = NULL;
+		flow_outbox_drop(b->dir);
+		return outbox_open(m, at, err);
+	}
+	m->streaming = true;
+	m->from.pos = end;
+	m->has_lsn = end.lsn;
+	flow_position_store(&m->written, &end);
+	flow_position_store(&m->durable, &end);
+	return 0;
+}
+
+/* Also what an operator has to mend at the destination (a lock, a permission, a disk) holds nobody else up. */
+static bool is_away(int rc)
+{
+	return rc == -DUCT_RETRY || rc == -DUCT_CONFIG;
+}
+
+int flow_behind_open(struct flow_member *m, struct duct_error *err)
+{
+	struct flow_behind *b = m->behind = behind_new(m);
+	int rc = flow_member_open(&b->to, err);
+	if (is_away(rc) && flow_outbox_exists(b->dir)) {
+		log_warn(m->e->user->log, "a secondary destination is away: its changes wait in its outbox",
+			 LOG_STR("error", err->message));
+		to_close(b);
+		m->from = (struct duct_checkpoint){.state = DUCT_STATE_STREAMING};
+		return outbox_open(m, &m->from.pos, err);
+	}
+	m->dest = b->to.dest;
+	m->from = b->to.from;
+	if (rc || m->from.state != DUCT_STATE_STREAMING)
+		return rc;
+	return outbox_open(m, &b->to.from.pos, err);
+}
+
+int flow_behind_begin(struct flow_member *m, const struct duct_pos *pos, struct duct_error *err)
+{
+	struct flow_behind *b = m->behind;
+	flow_outbox_drop(b->dir);
+	flow_position_store(&b->to.written, pos);
+	flow_position_store(&b->to.durable, pos);
+	b->to.has_lsn = pos->lsn;
+	b->to.streaming = true;
+	return outbox_open(m, pos, err);
+}
+
+void flow_behind_close(struct flow_member *m)
+{
+	struct flow_behind *b = m->behind;
+	to_close(b);
+	flow_outbox_close(b->outbox);
+	free(b->dir);
+	free(b);
+	m->behind = NULL;
+	m->dest = NULL;
+}
+
+/* --- the follower: outbox to destination --- */
+
+struct feed {
+	struct flow_behind *b;
+	struct duct_queue *queue;
+	pthread_t thread;
+	int rc;
+	struct duct_error err;
+};
+
+static void *feed_run(void *arg)
+{
+	struct feed *f = arg;
+	struct flow_behind *b = f->b;
+	while (!atomic_load(&b->stop.set)) {
+		struct duct_changes *changes;
+		int rc = flow_outbox_next(b->outbox, &changes, POLL_MS, &f->err);
+		if (rc < 0) {
+			f->rc = rc == -DUCT_CANCELLED ? 0 : rc;
+			break;
+		}
+		int taken = rc == 0 ? 1 : 0;
+		while (taken == 0 && !atomic_load(&b->stop.set))
+			taken = duct_queue_push(f->queue, changes, changes->bytes + 512, POLL_MS);
+		if (rc == 1 && taken != 1)
+			duct_changes_free(changes);
+		if (taken < 0)
+			break; /* the applier has failed */
+		flow_outbox_trim(b->outbox, flow_position_load(&b->to.durable).lsn);
+	}
+	duct_queue_close(f->queue);
+	return NULL;
+}
+
+static int follow_open(struct flow_behind *b, struct duct_error *err)
+{
+	int rc = b->to.dest ? 0 : flow_member_open(&b->to, err);
+	if (!rc && b->to.from.state != DUCT_STATE_STREAMING && !b->to.streaming)
+		return duct_fail(err, DUCT_FATAL, "destination \"%s\" has lost what it had of this flow", b->to.to->name);
+	return rc ? rc : flow_outbox_seek(b->outbox, flow_position_load(&b->to.durable).lsn, err);
+}
+
+/* Until it is stopped (0) or fails. */
+static int follow(struct flow_behind *b, struct duct_error *err)
+{
+	int rc = follow_open(b, err);
+	if (rc)
+		return rc;
+	struct feed f = {.b = b, .queue = duct_queue_new(FOLLOW_BYTES)};
+	enum flow_applied applied;
+	rc = pthread_create(&f.thread, NULL, feed_run, &f);
+	if (rc) {
+		duct_queue_free(f.queue);
+		return duct_fail(err, DUCT_RETRY, "start the feeder of an outbox: %s", strerror(rc));
+	}
+	rc = flow_apply(&b->to, f.queue, &applied, err);
+	duct_queue_close(f.queue);
+	flow_outbox_wake(b->outbox);
+	pthread_join(f.thread, NULL);
+	void *item;
+	while (duct_queue_pop(f.queue, &item, 0) == 1)
+		duct_changes_free(item);
+	duct_queue_free(f.queue);
+	if (!rc && f.rc) {
+		*err = f.err;
+		rc = f.rc;
+	}
+	return rc;
+}
+
+static void wait_out(struct flow_behind *b, int64_t us)
+{
+	struct pollfd fd = {.fd = b->stop.fd, .events = POLLIN};
+	if (!atomic_load(&b->stop.set))
+		(void)poll(&fd, 1, (int)(us / 1000) + 1); /* EINTR: tried a little earlier */
+}
+
+static void *follower(void *arg)
+{
+	struct flow_behind *b = arg;
+	while (!atomic_load(&b->stop.set)) {
+		int64_t started = duct_mono_us();
+		struct duct_error err;
+		int rc = follow(b, &err);
+		if (!rc || rc == -DUCT_CANCELLED)
+			break;
+		to_close(b);
+		if (!is_away(rc)) {
+			b->err = err;
+			atomic_store(&b->failed, true);
+			break;
+		}
+		int64_t wait = flow_retry_failed(&b->retry, started, duct_mono_us());
+		log_warn(b->to.e->user->log, "a secondary destination is away: its changes wait in its outbox",
+			 LOG_STR("error", err.message), LOG_U64("outbox_bytes", flow_outbox_bytes(b->outbox)),
+			 LOG_I64("again_in_ms", wait / 1000));
+		wait_out(b, wait);
+	}
+	return NULL;
+}
+
+/* --- the lane: queue to outbox --- */
+
+static int sync_outbox(struct flow_member *m, struct duct_error *err)
+{
+	int rc = flow_outbox_sync(m->behind->outbox, err);
+	if (rc)
+		return rc;
+	struct duct_pos end = flow_outbox_end(m->behind->outbox);
+	flow_member_written(m, &end);
+	flow_member_durable(m, &end);
+	return 0;
+}
+
+static int take(struct flow_member *m, struct duct_changes *changes, bool *dirty, struct duct_error *err)
+{
+	struct flow_behind *b = m->behind;
+	bool keep_alive = !changes->nbatches && !changes->ncommits;
+	uint64_t lsn = changes->ends_commit || keep_alive ? changes->upto.lsn : changes->open_lsn + 1;
+	int rc = 1;
+	if (!b->full && lsn > m->has_lsn)
+		rc = flow_outbox_append(b->outbox, changes, err);
+	duct_changes_free(changes);
+	if (rc == 0) {
+		b->full = true;
+		log_warn(m->e->user->log, "an outbox is full: the source keeps what follows for this destination",
+			 LOG_STR("destination", m->to->name), LOG_U64("outbox_bytes", flow_outbox_bytes(b->outbox)));
+	}
+	*dirty |= rc == 1 && !b->full;
+	return rc < 0 ? rc : 0;
+}
+
+/* There is room again, so the stream begins anew where the outbox ends. */
+static int look_for_room(struct flow_member *m, struct duct_error *err)
+{
+	struct flow_behind *b = m->behind;
+	if (!b->full || flow_outbox_bytes(b->outbox) * 2 > (uint64_t)m->e->spec->outbox_limit_bytes)
+		return 0;
+	return duct_fail(err, DUCT_RETRY, "the outbox of destination \"%s\" has room again", m->to->name);
+}
+
+static int fill(struct flow_member *m, struct duct_queue *queue, enum flow_applied *ret, struct duct_error *err)
+{
+	struct flow_behind *b = m->behind;
+	bool dirty = false;
+	int64_t dirty_us = 0;
+	for (;;) {
+		if (atomic_load(&b->failed)) {
+			*err = b->err;
+			return -(int)err->class;
+		}
+		if (flow_engine_reached_head(m->e, flow_position_load(&b->to.durable).lsn)) {
+			*ret = FLOW_APPLIED_CAUGHT_UP;
+			return 0;
+		}
+		void *item;
+		int got = duct_queue_pop(queue, &item, dirty ? SYNC_MS : POLL_MS), rc = 0;
+		if (got == 1) {
+			dirty_us = dirty ? dirty_us : duct_mono_us();
+			rc = take(m, item, &dirty, err);
+		}
+		if (!rc && dirty && (got != 1 || duct_mono_us() - dirty_us > SYNC_MS * 1000)) {
+			rc = sync_outbox(m, err);
+			dirty = false;
+		}
+		rc = rc ? rc : look_for_room(m, err);
+		if (rc || got < 0)
+			return rc;
+	}
+}
+
+static void reopen(struct flow_member *m)
+{
+	struct flow_behind *b = m->behind;
+	struct duct_error err;
+	to_close(b);
+	if (!flow_stopping(m->e) && flow_member_open(&b->to, &err)) {
+		log_debug(m->e->user->log, "a secondary destination is away", LOG_STR("error", err.message));
+		to_close(b);
+	}
+	m->dest = b->to.dest;
+}
+
+int flow_behind_apply(struct flow_member *m, struct duct_queue *queue, enum flow_applied *ret, struct duct_error *err)
+{
+	struct flow_behind *b = m->behind;
+	int rc = flow_signal_init(&b->stop, err);
+	if (rc)
+		return rc;
+	rc = pthread_create(&b->follower, NULL, follower, b);
+	if (rc) {
+		flow_signal_done(&b->stop);
+		return duct_fail(err, DUCT_RETRY, "start a follower: %s", strerror(rc));
+	}
+	*ret = FLOW_APPLIED;
+	rc = fill(m, queue, ret, err);
+	flow_signal_raise(&b->stop);
+	flow_outbox_wake(b->outbox);
+	pthread_join(b->follower, NULL);
+	flow_signal_done(&b->stop);
+	if (!rc) /* what follows, a copy of new tables, has relations of the source's own */
+		reopen(m);
+	return rc;
+}

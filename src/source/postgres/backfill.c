@@ -1,0 +1,82 @@
+/* Back in time: tables that are to be copied again, and how far the slot reaches. See source.h. */
+#include "source/postgres/postgres.h"
+
+#include "base/mem.h"
+#include "options/options.h"
+#include "pg/server.h"
+
+#include <string.h>
+
+static bool is_named(const struct pg_published *t, const char *name)
+{
+	const char *bare = strncmp(name, "public.", 7) == 0 ? name + 7 : name;
+	size_t n = strlen(t->schema);
+	if (strcmp(t->schema, "public") == 0 && strcmp(t->name, bare) == 0)
+		return true;
+	return strncmp(name, t->schema, n) == 0 && name[n] == '.' && strcmp(name + n + 1, t->name) == 0;
+}
+
+static void forget(struct postgres_source *src, uint32_t oid)
+{
+	struct postgres_table *t = postgres_group_table(&src->group, oid, true);
+	t->known = t->asked = false;
+	src->group.unknown_seen = true;
+}
+
+static int not_published(const struct postgres_source *src, const char *what, const char *name,
+			 const struct pg_published_list *list, struct duct_error *err)
+{
+	AUTO_FREE const char **names = duct_xcalloc(list->ntables + 1, sizeof *names);
+	for (size_t i = 0; i < list->ntables; i++)
+		names[i] = list->tables[i].name;
+	const char *dot = strchr(name, '.'), *near = duct_nearest(dot ? dot + 1 : name, names);
+	return duct_fail(err, DUCT_CONFIG, "%s \"%.100s\" is not in publication \"%s\"%s%s%s", what, name, src->config->publication,
+			 near ? ": did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+}
+
+static int forget_named(struct postgres_source *src, const struct pg_published_list *list, const char *const *names, bool schemas,
+			struct duct_error *err)
+{
+	for (; names && *names; names++) {
+		size_t found = 0;
+		for (size_t i = 0; i < list->ntables; i++) {
+			const struct pg_published *t = &list->tables[i];
+			if (schemas ? strcmp(t->schema, *names) != 0 : !is_named(t, *names))
+				continue;
+			forget(src, t->oid);
+			found++;
+		}
+		if (!found)
+			return not_published(src, schemas ? "schema" : "table", *names, list, err);
+	}
+	return 0;
+}
+
+int postgres_copy_again(void *source, const char *const *tables, const char *const *schemas, struct duct_error *err)
+{
+	struct postgres_source *src = source;
+	const char *const publications[] = {src->config->publication, NULL};
+	struct pg_published_list *list;
+	int r = pg_published_read(&list, src->sql, publications, err);
+	if (r)
+		return r;
+	r = forget_named(src, list, tables, false, err);
+	r = r ? r : forget_named(src, list, schemas, true, err);
+	pg_published_free(list);
+	return r;
+}
+
+int postgres_reaches_back(void *source, uint64_t lsn, struct duct_error *err)
+{
+	struct postgres_source *src = source;
+	char wanted[DUCT_LSN_LEN], has[DUCT_LSN_LEN];
+	struct pg_slot slot;
+	int r = pg_slot_read(&slot, src->sql, src->config->slot, err);
+	if (r || lsn >= slot.confirmed_lsn)
+		return r;
+	return duct_fail(
+		err, DUCT_CONFIG,
+		"slot \"%s\" has nothing before %s (its confirmed_flush_lsn), a replay from %s is not possible: copy the tables again "
+		"(-mode backfill)",
+		src->config->slot, duct_lsn_format(has, slot.confirmed_lsn), duct_lsn_format(wanted, lsn));
+}

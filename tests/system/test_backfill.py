@@ -1,0 +1,112 @@
+"""`ductstream-worker -mode backfill`: tables copied again, joined with the stream; `-start-lsn` (issue 5, point 10)."""
+
+import threading
+
+import pytest
+
+from lib.service import Lake, Service, flow_message
+
+TABLES = """
+CREATE TABLE t (id int PRIMARY KEY, v text);
+INSERT INTO t SELECT i - 5000, CASE WHEN i % 7 <> 0 THEN 'v' || i END FROM generate_series(1, 20000) i;
+CREATE TABLE other (id int PRIMARY KEY); INSERT INTO other SELECT generate_series(1, 100);
+CREATE SCHEMA side; CREATE TABLE side.more (id int PRIMARY KEY); INSERT INTO side.more SELECT generate_series(1, 10);
+"""
+ALL = ("public.t", "public.other", "side.more")
+
+
+@pytest.fixture
+def service(tmp_path):
+    with Service(tmp_path / "service") as running:
+        yield running
+
+
+@pytest.fixture
+def lake(service, database, sqlite_lake):
+    database.sql(TABLES)
+    service.call("CreateFlow", flow=flow_message(database, sqlite_lake, "shop", destination={"flush_interval": "20ms"}))
+    opened = Lake(database, sqlite_lake)
+    yield opened
+    opened.close()
+
+
+def files(lake):
+    """The data files of each table."""
+    rows = lake._open().sql(
+        "SELECT t.table_name, f.path FROM __ducklake_metadata_lake.ducklake_data_file f "
+        "JOIN __ducklake_metadata_lake.ducklake_table t USING (table_id) WHERE f.end_snapshot IS NULL"
+    )
+    found = {}
+    for table, path in rows:
+        found.setdefault(table, set()).add(path)
+    return found
+
+
+def test_before_anything_else(service, lake):
+    """The first copy, and no more: the flow is as it was."""
+    service.worker("shop", "-mode", "backfill", "-tables", "public.t").expect(0)
+    lake.same(*ALL)
+    assert service.state_of("shop") == "created"
+
+
+@pytest.mark.parametrize("how", [(), ("-snapshot-workers", "4", "-partition-column", "v", "-partition-count", "8")])
+def test_while_a_writer_never_stops(service, lake, database, how):
+    """Only the named table is copied again, with everything that came meanwhile neither lost nor doubled; also cut by the hash of a column
+    with NULLs (every hash, negative ones too)."""
+    service.worker("shop", "-max-empty-reads", "1").expect(0)
+    before = files(lake)
+    stop = threading.Event()
+
+    def write():
+        n = 0
+        while not stop.is_set():
+            n += 1
+            database.sql(f"UPDATE t SET v = 'w{n}' WHERE id % 100 = {n % 100}; INSERT INTO t VALUES ({100000 + n}, NULL)")
+            database.sql(f"DELETE FROM t WHERE id = {100000 + n - 5}; INSERT INTO other VALUES ({1000 + n})")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        service.worker("shop", "-mode", "backfill", "-tables", "t", *how).expect(0)
+        service.worker("shop", "-max-empty-reads", "1").expect(0)
+    finally:
+        stop.set()
+        writer.join()
+    service.worker("shop", "-max-empty-reads", "1").expect(0)
+    lake.same(*ALL)
+    after = files(lake)
+    assert not before["t"] & after["t"] and before["other"] <= after["other"] and before["more"] == after["more"]
+
+
+def test_schemas_and_a_paused_flow(service, lake):
+    service.worker("shop", "-max-empty-reads", "1").expect(0)
+    before = files(lake)
+    service.call("PauseFlow", flow_id="shop")
+    service.worker("shop", "-mode", "backfill", "-schemas", "side").expect(0)
+    assert service.state_of("shop") == "paused"
+    after = files(lake)
+    assert not before["more"] & after["more"] and before["t"] == after["t"]
+    lake.same(*ALL)
+
+
+def test_a_table_that_is_not_published(service, lake):
+    service.worker("shop", "-max-empty-reads", "1").expect(0)
+    stderr = service.worker("shop", "-mode", "backfill", "-tables", "public.ohter").expect(2)
+    assert 'table "public.ohter" is not in publication "shop": did you mean "other"?' in stderr
+    assert service.state_of("shop") == "running"
+
+
+def test_replay(service, lake, database):
+    """Below what the slot has: refused with both positions; above what the destination has: refused; between: nothing is doubled."""
+    service.worker("shop", "-max-empty-reads", "1").expect(0)
+    database.sql("INSERT INTO t VALUES (200000, 'x')")
+    service.worker("shop", "-max-empty-reads", "1").expect(0)
+    confirmed = database.value("SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = 'shop'")
+    stderr = service.worker("shop", "-start-lsn", "0/1", "-max-empty-reads", "1").expect(2)
+    assert confirmed in stderr and "0/1" in stderr
+    service.call("ResumeFlow", flow_id="shop")
+    stderr = service.worker("shop", "-start-lsn", "FF/0", "-max-empty-reads", "1").expect(2)
+    assert "would leave out" in stderr
+    service.call("ResumeFlow", flow_id="shop")
+    service.worker("shop", "-start-lsn", confirmed, "-max-empty-reads", "1").expect(0)
+    lake.same(*ALL)

@@ -1,0 +1,142 @@
+"""Changes of tables: recorded, held at a gate, approved, applied (issue 5, point 7)."""
+
+import json
+import signal
+
+import pytest
+
+from lib.service import Lake, Service, flow_message
+from lib.wait import wait_until
+
+ADD = "ALTER TABLE t ADD COLUMN more text DEFAULT 'old'"
+
+
+@pytest.fixture
+def service(tmp_path):
+    with Service(tmp_path / "service") as running:
+        yield running
+
+
+@pytest.fixture
+def lake(database, sqlite_lake):
+    database.sql("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 100) i")
+    opened = Lake(database, sqlite_lake)
+    yield opened
+    opened.close()
+
+
+def each(database, *statements):
+    """One transaction each."""
+    for statement in statements:
+        database.sql(statement)
+
+
+def make(service, database, home, env=None, **ddl):
+    """A flow with that policy, followed by a worker."""
+    config = {"config": {"ddl": ddl}} if ddl else {}
+    service.call("CreateFlow", flow=flow_message(database, home, "shop", destination={"flush_interval": "20ms"}, **config))
+    return service.worker("shop", env=env)
+
+
+def events(service, status=""):
+    return list(service.call("DDLService/ListDDL", status=status, flow_id="shop").events)
+
+
+def wait_events(service, status, n=1):
+    wait_until(lambda: len(events(service, status)) == n, 30, f"{n} events {status}")
+    return events(service, status)
+
+
+def test_without_a_gate(service, database, sqlite_lake, lake):
+    """It is done at its place in the stream and recorded as applied."""
+    worker = make(service, database, sqlite_lake)
+    lake.wait_count(100, of=worker)
+    each(database, "INSERT INTO t VALUES (101, 'a')", ADD, "INSERT INTO t VALUES (102, 'b', 'new')")
+    lake.wait_count(102, of=worker)
+    lake.same()
+    (event,) = wait_events(service, "applied")
+    assert event.ddl == 'ALTER TABLE "public"."t" ADD COLUMN "more" varchar'
+    plan = json.loads(event.plan_json)
+    assert plan["changes"][0]["type"] == "add_column" and not plan["irreversible"]
+    assert service.state_of("shop") == "running"
+
+
+def held(service, database, lake, worker):
+    """Changes before, with and after a change of the table: what came before it is there, the flow is paused at it."""
+    lake.wait_count(100, of=worker)
+    each(database, "INSERT INTO t VALUES (101, 'before')", ADD, "INSERT INTO t VALUES (102, 'after', 'new')")
+    service.wait_state("shop", "paused")
+    lake.wait_count(101, of=worker)
+    return events(service)[0]
+
+
+def test_approve_then_apply(service, database, sqlite_lake, lake):
+    """Without auto_apply an approved change waits for `ddl apply`; then the flow goes on by itself."""
+    worker = make(service, database, sqlite_lake, gate=True)
+    event = held(service, database, lake, worker)
+    assert event.status == "pending"
+    assert service.call("DDLService/ListPendingDDL", flow_id="shop").events[0].id == event.id
+    service.call("DDLService/ApproveDDL", id=event.id)
+    # Resuming is no way around the gate.
+    service.call("ResumeFlow", flow_id="shop")
+    service.wait_state("shop", "paused")
+    assert lake.count() == 101
+    service.call("DDLService/MarkDDLApplied", id=event.id)
+    lake.wait_count(102, of=worker)
+    lake.same()
+    service.wait_state("shop", "running")
+    assert [e.status for e in events(service)] == ["applied"]
+    service.call("DDLService/MarkDDLApplied", id=event.id)  # again: nothing changes
+    service.call("ResumeFlow", flow_id="shop")
+    assert [e.status for e in events(service)] == ["applied"]
+
+
+def test_auto_apply(service, database, sqlite_lake, lake):
+    """Approval is enough; the policy comes from the environment."""
+    worker = make(service, database, sqlite_lake, env={"DUCTSTREAM_DDL_GATE": "true", "DUCTSTREAM_DDL_AUTO_APPLY": "true"})
+    event = held(service, database, lake, worker)
+    service.call("DDLService/ApproveDDL", id=event.id)
+    lake.wait_count(102, of=worker)
+    lake.same()
+    wait_events(service, "applied")
+
+
+def test_auto_approve_and_apply(service, database, sqlite_lake, lake):
+    worker = make(service, database, sqlite_lake, gate=True, auto_approve=True, auto_apply=True)
+    lake.wait_count(100, of=worker)
+    each(database, ADD, "INSERT INTO t VALUES (101, 'a', 'new')", "ALTER TABLE t DROP COLUMN v", "INSERT INTO t VALUES (102, 'x')")
+    lake.wait_count(102, of=worker)
+    lake.same()
+    wait_events(service, "applied", 2)
+    assert [json.loads(e.plan_json)["irreversible"] for e in events(service)] == [False, True]
+
+
+def test_nothing_is_asked_twice(service, database, sqlite_lake, lake):
+    """Over restarts and kills the same change is the same event, and what was decided stays."""
+    worker = make(service, database, sqlite_lake, gate=True, auto_apply=True)
+    event = held(service, database, lake, worker)
+    worker.signal(signal.SIGKILL)
+    service.call("ResumeFlow", flow_id="shop")
+    worker = service.worker("shop")
+    service.wait_state("shop", "paused")
+    assert [e.id for e in events(service)] == [event.id]
+    worker.signal(signal.SIGKILL)
+    service.call("DDLService/ApproveDDL", id=event.id)
+    service.call("ResumeFlow", flow_id="shop")
+    worker = service.worker("shop")
+    lake.wait_count(102, of=worker)
+    lake.same()
+    assert [(e.id, e.status) for e in wait_events(service, "applied")] == [(event.id, "applied")]
+
+
+def test_rejected(service, database, sqlite_lake, lake):
+    """The flow stays where it is, nothing is lost; it can be approved later."""
+    worker = make(service, database, sqlite_lake, gate=True, auto_apply=True)
+    event = held(service, database, lake, worker)
+    service.call("DDLService/RejectDDL", id=event.id)
+    service.call("ResumeFlow", flow_id="shop")
+    service.wait_state("shop", "paused")
+    assert lake.count() == 101
+    service.call("DDLService/ApproveDDL", id=event.id)
+    lake.wait_count(102, of=worker)
+    lake.same()

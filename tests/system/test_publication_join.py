@@ -1,0 +1,55 @@
+"""`publication sync -snapshot -pause -resume`: new tables are copied and joined while a writer never stops (issue 5, point 6)."""
+
+import threading
+
+import pytest
+
+from lib.admin import Admin
+from lib.service import Lake, Service, flow_message
+from lib.wait import wait_until
+
+TABLES = """
+CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 2000) i;
+CREATE TABLE new_table (id int PRIMARY KEY, v text); INSERT INTO new_table SELECT i, 'n' || i FROM generate_series(1, 20000) i;
+"""
+
+
+@pytest.mark.parametrize("dispatch", ["none", "local"])
+def test_new_tables_join_under_load(tmp_path, database, sqlite_lake, dispatch):
+    database.sql(TABLES)
+    lake = Lake(database, sqlite_lake)
+    with Service(tmp_path / "service", DISPATCH=dispatch) as service:
+        source = {"publication_tables": "public.t"}
+        message = flow_message(database, sqlite_lake, "shop", source=source, destination={"flush_interval": "20ms"})
+        service.call("CreateFlow", flow=message)
+        service.call("StartFlow", flow_id="shop")
+        if dispatch == "none":
+            service.worker("shop")
+        lake.wait_count(2000)
+        stop = threading.Event()
+
+        def write():
+            n = 0
+            while not stop.is_set():
+                n += 1
+                database.sql(f"UPDATE new_table SET v = 'w{n}' WHERE id % 50 = {n % 50}; INSERT INTO t VALUES ({100000 + n}, 'x')")
+                database.sql(f"INSERT INTO new_table VALUES ({100000 + n}, NULL); DELETE FROM new_table WHERE id = {100000 + n - 5}")
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            admin = Admin(service.server.address)
+            done = admin.json("publication", "sync", "-flow-id", "shop", "-tables", "public.new_table", "-snapshot", "-pause", "-resume")
+            assert done["added"] == ["public.new_table"]
+            assert service.state_of("shop") == "running"
+            if dispatch == "none":
+                service.worker("shop")  # the first one ended when the flow was paused
+            wait_until(lambda: lake.count("public.new_table") > 19000, 60, "the copy")
+        finally:
+            stop.set()
+            writer.join()
+        wanted = {name: database.value(f"SELECT count(*) FROM {name}") for name in ("t", "new_table")}
+        for name, count in wanted.items():
+            lake.wait_count(count, f"public.{name}")
+        lake.same("public.t", "public.new_table")
+    lake.close()
