@@ -47,6 +47,8 @@ struct duct_destination_ops {
 	size_t config_size;
 
 	int (*check)(const void *config, struct duct_error *err);
+	/* May be NULL. Whether two destinations of one flow would keep their position in the same place, which is not possible. */
+	bool (*same_place)(const void *a, const void *b);
 	int (*probe)(const void *config, const struct duct_ctx *ctx, duct_report_fn *report, void *arg, struct duct_error *err);
 
 	/* Connects, becomes the only owner of the flow's checkpoint (older owners can never commit again), makes what is

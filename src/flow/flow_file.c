@@ -315,6 +315,14 @@ static void check_twice(struct load *l, const struct flow_destination *to, const
 		}
 }
 
+static void check_place(struct load *l, const struct flow_destination *to, const struct place *at, int line)
+{
+	for (const struct flow_destination *d = l->flow->destinations; d < to; d++)
+		if (d->name && d->config && d->ops == to->ops && to->ops->same_place && to->ops->same_place(d->config, to->config))
+			found(l, at, NULL, line, "it is where destination \"%s\" is, which keeps one position per flow: make it a flow of its own",
+			      d->name);
+}
+
 /* Fills the next place of flow->destinations; it has a config when nothing is wrong with it. */
 static void load_destination(struct load *l, const struct flow_node *map)
 {
@@ -345,6 +353,8 @@ static void load_destination(struct load *l, const struct flow_node *map)
 		to->config = load_options(l, ops->opts, ops->config_size, values, n, &at);
 		if (to->config && !later)
 			check_config(l, ops->check, ops->opts, to->config, &at, map->line);
+		if (to->config && !later && to->name)
+			check_place(l, to, &at, map->line);
 	}
 }
 

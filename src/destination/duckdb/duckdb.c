@@ -173,6 +173,12 @@ static void destination_abort(void *dest)
 	dd_load_abort(d);
 }
 
+static bool same_place(const void *a, const void *b)
+{
+	const char *x = ((const struct duckdb_config *)a)->dsn, *y = ((const struct duckdb_config *)b)->dsn;
+	return strcmp(x, y) == 0 && strcmp(x, ":memory:") != 0;
+}
+
 const struct duct_destination_ops duct_destination_duckdb = {
 	.name = "duckdb",
 	.summary = "tables of a DuckDB file",
@@ -180,6 +186,7 @@ const struct duct_destination_ops duct_destination_duckdb = {
 	.opts = duckdb_opts,
 	.config_size = sizeof(struct duckdb_config),
 	.check = check_config,
+	.same_place = same_place,
 	.probe = probe,
 	.open = destination_open,
 	.resume = destination_resume,

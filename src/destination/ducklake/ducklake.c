@@ -228,6 +228,11 @@ static void destination_abort(void *dest)
 	mirrors_free(d);
 }
 
+static bool same_place(const void *a, const void *b)
+{
+	return strcmp(((const struct ducklake_config *)a)->catalog, ((const struct ducklake_config *)b)->catalog) == 0;
+}
+
 const struct duct_destination_ops duct_destination_ducklake = {
 	.name = "ducklake",
 	.summary = "DuckLake 1.0 on a SQLite or Postgres catalog, written natively",
@@ -235,6 +240,7 @@ const struct duct_destination_ops duct_destination_ducklake = {
 	.opts = ducklake_opts,
 	.config_size = sizeof(struct ducklake_config),
 	.check = check_config,
+	.same_place = same_place,
 	.probe = ducklake_probe,
 	.open = destination_open,
 	.resume = destination_resume,
