@@ -21,7 +21,8 @@ const struct duct_opt flow_file_config_opts[] = {
 	OPT(C, ack_policy, "ack_policy", DUCT_OPT_ENUM, "all",
 	    "a change is done when every destination has it, or when the primary one has", .values = ack_policies,
 	    .doc = "With primary the other destinations get their changes through outboxes on disk, at their own pace."),
-	OPT(C, primary_destination, "primary_destination", DUCT_OPT_STR, NULL, "its name, with ack_policy primary; default the first"),
+	OPT(C, primary_destination, "primary_destination", DUCT_OPT_STR, NULL,
+	    "its name, with ack_policy primary; default the first"),
 	OPT(C, outbox_dir, "outbox_dir", DUCT_OPT_STR, NULL, "where the outboxes are; default $HOME/.ductstream/outbox"),
 	OPT(C, outbox_limit_bytes, "outbox_limit", DUCT_OPT_SIZE, "4GiB",
 	    "disk that one outbox may take; past it the source keeps what follows", .min = 1 << 20, .max = INT64_C(1) << 50),
@@ -319,7 +320,8 @@ static void check_place(struct load *l, const struct flow_destination *to, const
 {
 	for (const struct flow_destination *d = l->flow->destinations; d < to; d++)
 		if (d->name && d->config && d->ops == to->ops && to->ops->same_place && to->ops->same_place(d->config, to->config))
-			found(l, at, NULL, line, "it is where destination \"%s\" is, which keeps one position per flow: make it a flow of its own",
+			found(l, at, NULL, line,
+			      "it is where destination \"%s\" is, which keeps one position per flow: make it a flow of its own",
 			      d->name);
 }
 

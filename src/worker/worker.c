@@ -1,6 +1,8 @@
 #include "worker/worker.h"
 
 #include <inttypes.h>
+#include <poll.h>
+#include <sqlite3.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -10,6 +12,8 @@
 #include "worker/lease.h"
 #include "worker/takeover.h"
 #include "worker/watch.h"
+
+enum { LOCKED_MS = 1000 };
 
 struct worker {
 	const struct worker_flow *work;
@@ -134,7 +138,7 @@ static int lost(struct worker *w, struct duct_error *err)
 	return duct_fail(err, DUCT_RETRY, "the lease of flow \"%s\" was lost: another worker may run it", w->work->flow_id);
 }
 
-enum next { NEXT_END, NEXT_LOAD, NEXT_POLL, NEXT_HELD };
+enum next { NEXT_END, NEXT_LOAD, NEXT_POLL, NEXT_HELD, NEXT_WAIT };
 
 /* What the end of a run means: enum next, or -class. */
 static int verdict_of(struct worker *w, enum watch_verdict verdict, int rc, bool held, struct duct_error *err)
@@ -150,6 +154,8 @@ static int verdict_of(struct worker *w, enum watch_verdict verdict, int rc, bool
 	}
 	if (rc == -DUCT_CANCELLED && held)
 		return NEXT_HELD;
+	if (rc == -DUCT_CONFIG && (err->vendor_code & 0xff) == SQLITE_BUSY)
+		return NEXT_WAIT;
 	if (is_final(rc)) {
 		if (!w->work->backfill)
 			move(w, STATE_FLOW_RUNNING, STATE_FLOW_FAILED, err->message);
@@ -169,6 +175,15 @@ static int verdict_of(struct worker *w, enum watch_verdict verdict, int rc, bool
 	if (rc == 0 && !w->work->backfill)
 		move(w, STATE_FLOW_RUNNING, STATE_FLOW_STOPPED, "the copy is done: the source's option snapshot is \"only\"");
 	return rc;
+}
+
+/* A catalog that another client has locked is not a mistake in the flow: it is tried again, as long as it is wanted. */
+static int wait_out(struct worker *w, const struct duct_error *err)
+{
+	struct pollfd fds[] = {{.fd = w->ctx->stop_fd, .events = POLLIN}, {.fd = w->lease.lost_fd, .events = POLLIN}};
+	log_warn(w->ctx->log, "the flow cannot begin yet", LOG_STR("error", err->message));
+	(void)poll(fds, DUCT_LEN(fds), LOCKED_MS); /* EINTR: a little earlier */
+	return duct_ctx_stopped(w->ctx) ? NEXT_END : NEXT_LOAD;
 }
 
 /* One run of one definition. */
@@ -211,7 +226,7 @@ static int run_once(struct worker *w, const struct loaded *loaded, uint64_t *ret
 		rc = rc == 1 ? NEXT_LOAD : rc;
 	}
 	govern_ddl_free(govern);
-	return rc;
+	return rc == NEXT_WAIT ? wait_out(w, err) : rc;
 }
 
 static int reload(struct worker *w, struct loaded *loaded, struct duct_error *err)
