@@ -1,5 +1,7 @@
 """One slot, several destinations: the same in all of them (issue 5, point 9). Under load and kills: fault/test_fan_out_faults.py."""
 
+import copy
+
 import pytest
 
 from lib.compare import assert_same
@@ -40,3 +42,12 @@ def test_the_same_in_both(mirror_postgres, second_lake):
     mirror.sql("INSERT INTO later VALUES (101)", "UPDATE item SET more = NULL WHERE id % 2 = 0")
     mirror.sync()
     same(mirror, homes, "public.item", "public.later")
+
+
+def test_two_in_one_place(mirror_sqlite):
+    """A catalog keeps one position per flow."""
+    mirror = mirror_sqlite(TABLES)
+    flow = mirror.flow
+    flow.content["destinations"].append({**copy.deepcopy(flow.content["destinations"][0]), "name": "again"})
+    flow.write()
+    assert 'destination "again": it is where destination "lake" is' in mirror.fails(2)
