@@ -23,7 +23,7 @@ struct flow_behind {
 
 	pthread_t follower;
 	struct flow_signal stop;
-	atomic_bool failed;
+	atomic_bool away, failed;
 	struct duct_error err; /* of the follower */
 };
 
@@ -164,6 +164,7 @@ static int follow_open(struct flow_behind *b, struct duct_error *err)
 static int follow(struct flow_behind *b, struct duct_error *err)
 {
 	int rc = follow_open(b, err);
+	atomic_store(&b->away, rc != 0);
 	if (rc)
 		return rc;
 	struct feed f = {.b = b, .queue = duct_queue_new(FOLLOW_BYTES)};
@@ -205,6 +206,7 @@ static void *follower(void *arg)
 		if (!rc || rc == -DUCT_CANCELLED)
 			break;
 		to_close(b);
+		atomic_store(&b->away, true);
 		if (!is_away(rc)) {
 			b->err = err;
 			atomic_store(&b->failed, true);
@@ -259,6 +261,14 @@ static int look_for_room(struct flow_member *m, struct duct_error *err)
 	return duct_fail(err, DUCT_RETRY, "the outbox of destination \"%s\" has room again", m->to->name);
 }
 
+/* While the destination is away its outbox counts: who waits for the end of what was committed by now need not wait for that, too. */
+static bool is_caught_up(struct flow_behind *b)
+{
+	struct flow_engine *e = b->to.e;
+	return flow_engine_reached_head(e, flow_position_load(&b->to.durable).lsn) ||
+		(atomic_load(&b->away) && flow_engine_reached_head(e, flow_outbox_end(b->outbox).lsn));
+}
+
 static int fill(struct flow_member *m, struct duct_queue *queue, enum flow_applied *ret, struct duct_error *err)
 {
 	struct flow_behind *b = m->behind;
@@ -269,7 +279,7 @@ static int fill(struct flow_member *m, struct duct_queue *queue, enum flow_appli
 			*err = b->err;
 			return -(int)err->class;
 		}
-		if (flow_engine_reached_head(m->e, flow_position_load(&b->to.durable).lsn)) {
+		if (is_caught_up(b)) {
 			*ret = FLOW_APPLIED_CAUGHT_UP;
 			return 0;
 		}

@@ -3,6 +3,8 @@
 
 #include "base/mem.h"
 
+#include <string.h>
+
 int flow_member_open(struct flow_member *m, struct duct_error *err)
 {
 	struct flow_engine *e = m->e;
@@ -57,6 +59,19 @@ static void intersect_known(struct flow_engine *e, struct duct_checkpoint *from)
 	from->nknown = n;
 }
 
+static void take_identity(const struct flow_engine *e, struct duct_checkpoint *to)
+{
+	for (size_t i = 0; i < e->nmembers; i++) {
+		const struct duct_checkpoint *from = &e->members[i].from;
+		if (!from->source_identity[0])
+			continue;
+		memcpy(to->source_identity, from->source_identity, sizeof to->source_identity);
+		to->known_oids = from->known_oids;
+		to->nknown = from->nknown;
+		return;
+	}
+}
+
 int flow_members_open(struct flow_engine *e, struct duct_checkpoint *ret, struct duct_error *err)
 {
 	for (size_t i = 0; i < e->nmembers; i++) {
@@ -67,6 +82,8 @@ int flow_members_open(struct flow_engine *e, struct duct_checkpoint *ret, struct
 			return rc;
 	}
 	*ret = last_member(e)->from;
+	if (!ret->source_identity[0]) /* one that is away, of which only its outbox is known */
+		take_identity(e, ret);
 	intersect_known(e, ret);
 	e->cuts = duct_xcalloc(e->nmembers, sizeof *e->cuts);
 	ret->cuts = e->cuts;

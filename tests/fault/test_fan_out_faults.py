@@ -123,6 +123,13 @@ def test_a_secondary_that_is_away_holds_nobody(mirrored, second_lake, tmp_path):
             run.wait_for(lambda: load.committed > before + 300, 60, "more load")
             run.wait_for(lambda: retained(database) < 1 << 20, 20, "the slot to be confirmed")
             assert any((tmp_path / "outbox").rglob("*.out"))
+            run.kill()
+            run = flow.start("--json")  # also a run that begins while it is away
+            run.wait_for(lambda: commits(run) > 20, 60, "the first destination to go on")
+            run.terminate()
+            flow.run_until_caught_up()
+        run = flow.start("--json")
+        run.wait_for(lambda: commits(run) > 20, 60, "both to go on")
         assert run.terminate() == 0, run.describe()
     both_whole(database, first, second_lake, flow)
 
