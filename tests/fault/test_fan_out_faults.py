@@ -3,9 +3,13 @@
 import contextlib
 import signal
 import sqlite3
+import threading
+import time
 
+import psycopg
 import pytest
 
+from lib.compare import assert_same
 from lib.lake import LakeHome
 from lib.wait import wait_until
 from lib.workload import Workload, assert_whole
@@ -162,3 +166,46 @@ def test_a_full_outbox(mirrored, second_lake, tmp_path):
         run.wait_for(lambda: "has room again" in run.stderr, 60, "room")
         assert run.terminate() == 0, run.describe()
     both_whole(database, first, second_lake, flow)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("lake_home", ["postgres"], indirect=True)
+def test_sixty_seconds_away(mirrored, second_lake, tmp_path):
+    """2,000 changes a second: while the second destination is away for a minute the first one is less than a second behind, and the slot's
+    WAL stays flat; afterwards both have the same."""
+    database, first, flow = mirrored
+    database.sql("CREATE TABLE beat (id bigserial PRIMARY KEY, at timestamptz DEFAULT clock_timestamp(), filler text)")
+    primary(flow, second_lake, tmp_path)
+    flow.run_until_caught_up()
+    stop, lags, kept = threading.Event(), [], []
+
+    def write():
+        with psycopg.connect(database.dsn, autocommit=True) as connection:
+            due = time.monotonic()
+            while not stop.is_set():
+                connection.execute("INSERT INTO beat (filler) SELECT md5(i::text) FROM generate_series(1, 200) i")
+                due += 0.1
+                stop.wait(max(0, due - time.monotonic()))
+
+    writer = threading.Thread(target=write)
+    run = flow.start()
+    writer.start()
+    try:
+        with first.open() as lake, away(second_lake):
+            end = time.monotonic() + 60
+            while time.monotonic() < end:
+                newest = database.value("SELECT max(id) FROM beat")
+                began = time.monotonic()
+                wait_until(lambda: lake.sql("SELECT max(id) FROM lake.public.beat")[0][0] >= newest, 10, "the first destination")
+                lags.append(time.monotonic() - began)
+                kept.append(retained(database))
+    finally:
+        stop.set()
+        writer.join()
+    assert run.terminate() == 0, run.describe()
+    assert sorted(lags)[len(lags) * 99 // 100] < 1, sorted(lags)[-5:]
+    assert max(kept[len(kept) // 2 :]) < 4 << 20, kept
+    flow.run_until_caught_up()
+    for home in (first, second_lake):
+        with home.open() as lake:
+            assert_same(database, lake, "public.beat")
