@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "cli/cli.h"
 #include "cli/signals.h"
+#include "otel/otel.h"
 
 static int log_level(const char *text, enum duct_level *ret, struct duct_error *err)
 {
@@ -57,7 +58,9 @@ static int run(int argc, char **argv, struct duct_error *err)
 		.abort = &signals.abort,
 		.abort_fd = signals.abort_fd,
 	};
-	rc = flow_run(&flow->spec, &options, &signals.ctx, err);
+	rc = otel_start(&(struct otel_config){.log = signals.ctx.log}, err);
+	rc = rc ? rc : flow_run(&flow->spec, &options, &signals.ctx, err);
+	otel_stop();
 	cli_signals_end(&signals);
 	return rc;
 }

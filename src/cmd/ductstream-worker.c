@@ -7,6 +7,7 @@
 #include "cli/cli.h"
 #include "cli/signals.h"
 #include "options/text.h"
+#include "otel/otel.h"
 #include "record/position.h"
 #include "run/executor.h"
 #include "worker/worker.h"
@@ -195,7 +196,9 @@ static int take_runs(const struct flags *flags, struct duct_error *err)
 	rc = rc ? rc : cli_signals_start(&signals, level, "", err);
 	if (rc)
 		return rc;
-	rc = run_worker_main(&signals.ctx, flags->queue, err);
+	rc = otel_start(&(struct otel_config){.log = signals.ctx.log}, err);
+	rc = rc ? rc : run_worker_main(&signals.ctx, flags->queue, err);
+	otel_stop();
 	cli_signals_end(&signals);
 	return rc;
 }
@@ -237,7 +240,9 @@ static int run(int argc, char **argv, struct duct_error *err)
 		return rc;
 	work.abort = &signals.abort;
 	work.abort_fd = signals.abort_fd;
-	rc = work_on(&work, &signals.ctx, err);
+	rc = otel_start(&(struct otel_config){.log = signals.ctx.log}, err);
+	rc = rc ? rc : work_on(&work, &signals.ctx, err);
+	otel_stop();
 	cli_signals_end(&signals);
 	return rc;
 }

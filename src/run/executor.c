@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/queue.h"
+#include "base/trace.h"
 #include "base/uuid.h"
 #include "flow/retry.h"
 #include "run/jobs.h"
@@ -138,6 +139,21 @@ static void write_down(struct slot *slot, const struct verdict *v)
 	}
 }
 
+static void end_span(const struct slot *slot, struct duct_span *span, const struct run_work *work, int rc,
+		     const struct duct_error *err)
+{
+	if (!span)
+		return;
+	struct verdict v = judge(slot, work, rc, err);
+	bool lost = atomic_load(&slot->stop) == RUN_STOP_LOST;
+	duct_span_text(span, "ductstream.run.kind", slot->run.kind);
+	duct_span_text(span, "ductstream.run.id", slot->run.id);
+	duct_span_number(span, "ductstream.run.attempt", slot->run.attempt);
+	duct_span_text(span, "ductstream.run.state", lost ? "lost" : state_run_state_name(v.to));
+	duct_span_text(span, "ductstream.flow", slot->run.flow_id && *slot->run.flow_id ? slot->run.flow_id : NULL);
+	duct_span_end(span, rc && !lost ? v.error : NULL);
+}
+
 static void do_run(struct slot *slot)
 {
 	struct run_executor *e = slot->executor;
@@ -145,7 +161,11 @@ static void do_run(struct slot *slot)
 	struct run_work work = {
 		.state = e->config.state, .run = &slot->run, .arena = &slot->arena, .stop = &slot->stop, .stop_fd = slot->stop_fd};
 	int64_t began_us = duct_mono_us();
+	struct duct_span *span = duct_span_begin("run", DUCT_SPAN_CONSUMER, NULL);
+	struct duct_trace outer = duct_span_enter(span);
 	int rc = attempt(slot, &work, &err);
+	duct_trace_set(&outer);
+	end_span(slot, span, &work, rc, &err);
 	if (atomic_load(&slot->stop) == RUN_STOP_LOST) {
 		log_warn(e->config.log, "run lost: somebody else has it", LOG_STR("run", slot->run.id),
 			 LOG_I64("fence", slot->run.fence));
