@@ -204,7 +204,6 @@ static void run_and_answer(struct http_request *r)
 	struct duct_buf answer = {0};
 	struct duct_trace outer = duct_span_enter(r->call.span);
 	enum api_code code = run_method(r, &answer);
-	duct_trace_set(&outer);
 	bool stream = r->match.route->method->flags & API_STREAM;
 	pthread_mutex_lock(&r->mutex);
 	if (r->told != API_OK)
@@ -229,6 +228,7 @@ static void run_and_answer(struct http_request *r)
 	if (code == API_INTERNAL || code == API_UNKNOWN || code == API_DATA_LOSS)
 		log_error(r->http->log, "call failed", LOG_STR("method", r->match.route->path + 1),
 			  LOG_STR("error", r->call.message));
+	duct_trace_set(&outer);
 }
 
 static void fill_page(struct http_request *r)

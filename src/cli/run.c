@@ -5,17 +5,6 @@
 #include "cli/signals.h"
 #include "otel/otel.h"
 
-static int log_level(const char *text, enum duct_level *ret, struct duct_error *err)
-{
-	static const char *const names[] = {"debug", "info", "warn", "error"};
-	for (size_t i = 0; text && i < DUCT_LEN(names); i++)
-		if (strcmp(names[i], text) == 0) {
-			*ret = (enum duct_level)i;
-			return 0;
-		}
-	return text ? duct_fail(err, DUCT_CONFIG, "flag \"--log-level\": \"%.40s\" is none of debug, info, warn, error", text) : 0;
-}
-
 static int run(int argc, char **argv, struct duct_error *err)
 {
 	bool until_caught_up = false, accept_gap = false, quiet = false;
@@ -29,7 +18,7 @@ static int run(int argc, char **argv, struct duct_error *err)
 		{0},
 	};
 	int rc = cli_flags_parse(argc, argv, flags, &path, 1, 1, "a flow file", err);
-	rc = rc < 0 ? rc : log_level(level_text, &level, err);
+	rc = rc < 0 ? rc : cli_log_settings(level_text, &level, err);
 	if (rc < 0)
 		return rc;
 	AUTO_FLOW struct flow_file *flow = NULL;
@@ -50,9 +39,7 @@ static int run(int argc, char **argv, struct duct_error *err)
 		return rc;
 	struct flow_options options = {
 		.until_caught_up = until_caught_up,
-		.output = quiet	   ? FLOW_OUTPUT_NONE
-			: cli_json ? FLOW_OUTPUT_JSON
-				   : FLOW_OUTPUT_AUTO,
+		.output = cli_flow_output(quiet),
 		.max_memory_bytes = flow->config.max_memory_bytes,
 		.give_up_ms = flow->config.give_up_ms,
 		.abort = &signals.abort,

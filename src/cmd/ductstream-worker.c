@@ -96,17 +96,6 @@ static int number(const char *flag, const char *text, int64_t least, int64_t mos
 	return 0;
 }
 
-static int log_level(const char *text, enum duct_level *ret, struct duct_error *err)
-{
-	static const char *const names[] = {"debug", "info", "warn", "error"};
-	for (size_t i = 0; text && i < DUCT_LEN(names); i++)
-		if (strcmp(names[i], text) == 0) {
-			*ret = (enum duct_level)i;
-			return 0;
-		}
-	return text ? duct_fail(err, DUCT_CONFIG, "flag \"-log-level\": \"%.40s\" is none of debug, info, warn, error", text) : 0;
-}
-
 /* Flags whose work this build does not do yet. */
 static int not_yet(const struct flags *f, struct duct_error *err)
 {
@@ -150,7 +139,7 @@ static const struct flow_backfill *backfill_of(const struct flags *f)
 static int check_flags(const struct flags *f, struct worker_flow *work, enum duct_level *level, struct duct_error *err)
 {
 	bool backfill = f->mode && strcmp(f->mode, "backfill") == 0;
-	int rc = log_level(f->log_level, level, err);
+	int rc = cli_log_settings(f->log_level, level, err);
 	rc = rc ? rc : number("max-empty-reads", f->max_empty_reads, 0, 1000000, &work->max_empty_reads, err);
 	rc = rc ? rc : number("snapshot-workers", f->snapshot_workers, 0, 256, &work->snapshot_workers, err);
 	rc = rc ? rc : number("partition-count", f->partition_count, 0, 100000, &work->partition_count, err);
@@ -175,7 +164,7 @@ static int check_flags(const struct flags *f, struct worker_flow *work, enum duc
 	if (f->partition_column && !f->partition_count)
 		return duct_fail(err, DUCT_CONFIG, "flag \"-partition-column\" needs -partition-count");
 	work->backfill = backfill ? backfill_of(f) : NULL;
-	work->output = f->quiet ? FLOW_OUTPUT_NONE : cli_json ? FLOW_OUTPUT_JSON : FLOW_OUTPUT_AUTO;
+	work->output = cli_flow_output(f->quiet);
 	return not_yet(f, err);
 }
 
@@ -185,7 +174,7 @@ static int check_runs(const struct flags *f, enum duct_level *level, struct duct
 	if (f->flow_id || f->mode || f->max_empty_reads || f->start_lsn || f->resolve_staging)
 		return duct_fail(err, DUCT_CONFIG,
 				 "flag \"-runs\": a worker that takes runs takes no flow: only -queue goes with it");
-	return log_level(f->log_level, level, err);
+	return cli_log_settings(f->log_level, level, err);
 }
 
 static int take_runs(const struct flags *flags, struct duct_error *err)

@@ -162,9 +162,8 @@ static void do_run(struct slot *slot)
 		.state = e->config.state, .run = &slot->run, .arena = &slot->arena, .stop = &slot->stop, .stop_fd = slot->stop_fd};
 	int64_t began_us = duct_mono_us();
 	struct duct_span *span = duct_span_begin("run", DUCT_SPAN_CONSUMER, NULL);
-	struct duct_trace outer = duct_span_enter(span);
+	(void)duct_span_enter(span);
 	int rc = attempt(slot, &work, &err);
-	duct_trace_set(&outer);
 	end_span(slot, span, &work, rc, &err);
 	if (atomic_load(&slot->stop) == RUN_STOP_LOST) {
 		log_warn(e->config.log, "run lost: somebody else has it", LOG_STR("run", slot->run.id),
@@ -188,7 +187,9 @@ static void *worker_thread(void *arg)
 	void *item;
 	while (duct_queue_pop(e->work, &item, -1) == 1) {
 		struct slot *slot = item;
+		const struct duct_trace none = {0};
 		do_run(slot);
+		duct_trace_set(&none);
 		duct_arena_done(&slot->arena);
 		atomic_store(&slot->busy, false);
 		raise_fd(e->wake_fd);
