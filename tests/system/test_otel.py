@@ -159,6 +159,7 @@ def test_an_attempt_of_a_run_and_its_worker(tmp_path, env, database, sqlite_lake
         env(otel(collector))
         with Service(tmp_path / "service") as service:
             service.call("CreateFlow", flow=flow_message(database, sqlite_lake, "shop"))
+            service.call("StartFlow", flow_id="shop")
             run = service.call("RunService/SubmitRun", kind="flow-once", flow_id="shop")
             (attempt,) = wait_spans(collector, 1, "run")
             flow = wait_spans(collector, 1, "flow")[0]
