@@ -5,9 +5,10 @@ import os
 import re
 import subprocess
 
+import grpc
 import pytest
 
-from lib.api import Server
+from lib.api import Client, Server, free_port
 from lib.paths import ROOT, program
 
 COMMANDS = [
@@ -44,7 +45,9 @@ def test_level(tmp_path):
     with Server(tmp_path, LOG_LEVEL="debug", HTTP_LISTEN="off") as server:
         assert server.ready().stop() == 0
         assert server.events("stopping")
-    with Server(tmp_path, LOG_LEVEL="warn", HTTP_LISTEN="off") as server:
+    address = f"127.0.0.1:{free_port()}"
+    with Server(tmp_path, LOG_LEVEL="warn", HTTP_LISTEN="off", GRPC_LISTEN=address) as server, Client(address) as client:
+        grpc.channel_ready_future(client.channel).result(timeout=20)
         server.process.terminate()
         code, text = server.ended()
         assert code == 0 and "stopping" not in text
