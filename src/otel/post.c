@@ -7,6 +7,8 @@
 #include "base/clock.h"
 #include "base/mem.h"
 
+enum { MOST_AFTER_S = 3600 };
+
 struct otel_post {
 	CURL *curl;
 	struct curl_slist *headers;
@@ -108,7 +110,7 @@ enum otel_posted otel_post(struct otel_post *post, const struct duct_buf *body, 
 	curl_easy_getinfo(post->curl, CURLINFO_RETRY_AFTER, &after_s);
 	if (status >= 200 && status < 300)
 		return OTEL_TAKEN;
-	*ret_after_ms = after_s * 1000;
+	*ret_after_ms = after_s < MOST_AFTER_S ? after_s * 1000 : MOST_AFTER_S * 1000;
 	snprintf(why, why_size, "the collector answers %ld", status);
 	return passes(status) ? OTEL_AGAIN : OTEL_REFUSED;
 }

@@ -1,7 +1,9 @@
 """Traces and metrics by OTLP, and the trace in log lines (issue 5, point 11). The collector is a stand-in: lib/collector.py."""
 
 import json
+import os
 import socket
+import subprocess
 import time
 
 import grpc
@@ -10,6 +12,7 @@ import pytest
 from lib.api import Client, Server, free_port
 from lib.collector import Collector
 from lib.http import Http
+from lib.paths import program
 from lib.service import Lake, Service, flow_message
 from lib.wait import wait_until
 
@@ -91,6 +94,20 @@ def test_calls_are_spans(tmp_path, env, protocol):
         assert b"token-of-somebody" not in collector.raw and SECRET.encode() not in collector.raw
         assert all(headers["x-api-key"] == SECRET for _, _, headers, _, _ in collector.requests)
         assert SECRET not in server.text
+
+
+def test_a_command_of_somebodys_trace(tmp_path, env):
+    """ductstream-admin passes TRACEPARENT on; what is none it leaves out."""
+    with Collector() as collector:
+        env(otel(collector))
+        with Server(tmp_path) as server:
+            server.ready()
+            for parent in (f"00-{TRACE}-{PARENT}-01", "rubbish"):
+                command = [program("ductstream-admin"), "flow", "list", "--endpoint", server.address, "--insecure"]
+                subprocess.run(command, env={**os.environ, "TRACEPARENT": parent}, check=True, capture_output=True)
+            first, second = wait_spans(collector, 2, "ductstream.v1.FlowService/ListFlows")
+            assert server.stop() == 0
+        assert (first.trace, first.parent) == (TRACE, PARENT) and second.parent == ""
 
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "http/json"])
