@@ -118,8 +118,9 @@ static int attempt(struct slot *slot, struct run_work *work, struct duct_error *
 	return rc;
 }
 
-/* Until it is written down or somebody else has the run: the result of hours of work is not dropped because the state is away for a minute. */
-static void write_down(struct slot *slot, const struct verdict *v)
+/* Until it is written down or somebody else has the run (false): the result of hours of work is not dropped because the state is away for
+ * a minute. */
+static bool write_down(struct slot *slot, const struct verdict *v)
 {
 	struct run_executor *e = slot->executor;
 	struct duct_error err;
@@ -130,28 +131,26 @@ static void write_down(struct slot *slot, const struct verdict *v)
 			if (rc < 0)
 				log_error(e->config.log, "end of a run not written down", LOG_STR("run", slot->run.id),
 					  LOG_STR("error", err.message));
-			return;
+			return rc != 0;
 		}
-		if (atomic_load(&slot->stop) == RUN_STOP_LOST || (atomic_load(&e->stopping) && rc < 0))
-			return;
+		if (atomic_load(&slot->stop) == RUN_STOP_LOST)
+			return false;
+		if (atomic_load(&e->stopping))
+			return true;
 		struct pollfd fd = {.fd = atomic_load(&slot->stop) ? -1 : slot->stop_fd, .events = POLLIN};
 		(void)poll(&fd, 1, 250);
 	}
 }
 
-static void end_span(const struct slot *slot, struct duct_span *span, const struct run_work *work, int rc,
-		     const struct duct_error *err)
+/* v: NULL when somebody else has the run. */
+static void end_span(const struct slot *slot, struct duct_span *span, const struct verdict *v)
 {
-	if (!span)
-		return;
-	struct verdict v = judge(slot, work, rc, err);
-	bool lost = atomic_load(&slot->stop) == RUN_STOP_LOST;
 	duct_span_text(span, "ductstream.run.kind", slot->run.kind);
 	duct_span_text(span, "ductstream.run.id", slot->run.id);
 	duct_span_number(span, "ductstream.run.attempt", slot->run.attempt);
-	duct_span_text(span, "ductstream.run.state", lost ? "lost" : state_run_state_name(v.to));
+	duct_span_text(span, "ductstream.run.state", v ? state_run_state_name(v->to) : "lost");
 	duct_span_text(span, "ductstream.flow", slot->run.flow_id && *slot->run.flow_id ? slot->run.flow_id : NULL);
-	duct_span_end(span, rc && !lost ? v.error : NULL);
+	duct_span_end(span, v ? v->error : NULL);
 }
 
 static void do_run(struct slot *slot)
@@ -164,15 +163,13 @@ static void do_run(struct slot *slot)
 	struct duct_span *span = duct_span_begin("run", DUCT_SPAN_CONSUMER, NULL);
 	(void)duct_span_enter(span);
 	int rc = attempt(slot, &work, &err);
-	end_span(slot, span, &work, rc, &err);
-	if (atomic_load(&slot->stop) == RUN_STOP_LOST) {
+	struct verdict v = judge(slot, &work, rc, &err);
+	bool ours = atomic_load(&slot->stop) != RUN_STOP_LOST && write_down(slot, &v);
+	end_span(slot, span, ours ? &v : NULL);
+	if (!ours)
 		log_warn(e->config.log, "run lost: somebody else has it", LOG_STR("run", slot->run.id),
 			 LOG_I64("fence", slot->run.fence));
-		return;
-	}
-	struct verdict v = judge(slot, &work, rc, &err);
-	write_down(slot, &v);
-	if (v.to == STATE_RUN_FAILED)
+	else if (v.to == STATE_RUN_FAILED)
 		log_error(e->config.log, "run failed", LOG_STR("run", slot->run.id), LOG_STR("kind", slot->run.kind),
 			  LOG_I64("attempt", slot->run.attempt), LOG_STR("error", err.message));
 	else
