@@ -11,6 +11,7 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include "base/trace.h"
 #include "base/clock.h"
 
 enum { LOOK_MS = 50, MOST_BYTES = 64 << 20, MOST_FILE_BYTES = 1 << 20 };
@@ -183,14 +184,21 @@ static void start_all(struct call *c, const void *request, size_t n)
 {
 	grpc_slice slice = grpc_slice_from_copied_buffer(request, n);
 	grpc_byte_buffer *message = grpc_raw_byte_buffer_create(&slice, 1);
-	grpc_metadata metadata = {0};
+	grpc_metadata metadata[2] = {0};
+	size_t nmetadata = 0;
+	struct duct_trace trace;
+	const char *parent = getenv("TRACEPARENT");
 	if (c->client->authorization) {
-		metadata.key = grpc_slice_from_static_string("authorization");
-		metadata.value = grpc_slice_from_static_string(c->client->authorization);
+		metadata[nmetadata].key = grpc_slice_from_static_string("authorization");
+		metadata[nmetadata++].value = grpc_slice_from_static_string(c->client->authorization);
+	}
+	/* Who called us in the course of a trace finds the server's part in it. */
+	if (parent && duct_trace_parse(parent, strlen(parent), &trace)) {
+		metadata[nmetadata].key = grpc_slice_from_static_string("traceparent");
+		metadata[nmetadata++].value = grpc_slice_from_static_string(parent);
 	}
 	grpc_op ops[4] = {
-		{.op = GRPC_OP_SEND_INITIAL_METADATA,
-		 .data.send_initial_metadata = {.count = c->client->authorization != NULL, .metadata = &metadata}},
+		{.op = GRPC_OP_SEND_INITIAL_METADATA, .data.send_initial_metadata = {.count = nmetadata, .metadata = metadata}},
 		{.op = GRPC_OP_SEND_MESSAGE, .data.send_message.send_message = message},
 		{.op = GRPC_OP_SEND_CLOSE_FROM_CLIENT},
 		{.op = GRPC_OP_RECV_INITIAL_METADATA, .data.recv_initial_metadata.recv_initial_metadata = &c->initial},

@@ -15,6 +15,7 @@
  * response; everything both have lives in the call's arena.
  */
 struct api;
+struct duct_span;
 
 enum api_code { /* numbers of gRPC */
 		API_OK = 0,
@@ -57,6 +58,7 @@ struct api_call {
 	const atomic_bool *cancelled;
 	int stop_fd;
 	char message[1024]; /* of a failure */
+	struct duct_span *span; /* trace.h; NULL: nobody traces */
 
 	/* Streaming methods: sends one response, waits until it went out. False: the caller is gone, return. */
 	bool (*send)(struct api_call *call, const ProtobufCMessage *response);

@@ -14,8 +14,10 @@
 
 #include "api/memory.h"
 #include "api/metrics.h"
+#include "api/trace.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/trace.h"
 
 /* A message may unpack to more memory than it has on the wire. */
 enum { UNPACKED_FACTOR = 16, LARGE_MESSAGE = 64 << 10, SLOW_US = 100000, AVOID_SLOW_US = 1000000 };
@@ -62,6 +64,7 @@ void rpc_unref(struct rpc *rpc)
 		if (buffers[i])
 			grpc_byte_buffer_destroy(buffers[i]);
 	grpc_slice_unref(rpc->details_sent);
+	duct_span_drop(rpc->call.span); /* of a call that was never answered */
 	duct_arena_done(&rpc->arena);
 	if (rpc->call.stop_fd >= 0)
 		close(rpc->call.stop_fd);
@@ -134,8 +137,10 @@ static void end_with(struct rpc *rpc, grpc_byte_buffer *last, enum api_code code
 	memset(ops, 0, sizeof ops);
 	size_t n = put_metadata(rpc, ops);
 	int64_t now = duct_mono_us();
-	if (rpc->route && rpc->route->method)
+	if (rpc->route && rpc->route->method) {
 		api_metrics_call(rpc->route->name, rpc->route->method->name, code, "grpc", now - rpc->began_us);
+		api_trace_end(&rpc->call, rpc->route->name, rpc->route->method->name, code);
+	}
 	rpc->ended = true;
 	rpc->last = last;
 	if (last)
@@ -294,7 +299,9 @@ void rpc_run(struct rpc *rpc)
 	grpc_byte_buffer *answer = NULL;
 	if (atomic_load(&rpc->over))
 		return; /* while it waited for a thread */
+	struct duct_trace outer = duct_span_enter(rpc->call.span);
 	enum api_code code = run_method(rpc, &answer);
+	duct_trace_set(&outer);
 	if (rpc->ended)
 		return;
 	if (code == API_OK)
@@ -378,13 +385,13 @@ static const char *certificate_name(struct rpc *rpc)
 	return name;
 }
 
-/* "authorization", when it is there once; *ret_twice when it is there more than once. */
-static const grpc_slice *authorization(const struct rpc *rpc, bool *ret_twice)
+/* The value of that metadata; *ret_twice when it is there more than once: then it is the last one. */
+static const grpc_slice *metadata(const struct rpc *rpc, const char *key, bool *ret_twice)
 {
 	const grpc_slice *found = NULL;
 	*ret_twice = false;
 	for (size_t i = 0; i < rpc->metadata.count; i++)
-		if (grpc_slice_str_cmp(rpc->metadata.metadata[i].key, "authorization") == 0) {
+		if (grpc_slice_str_cmp(rpc->metadata.metadata[i].key, key) == 0) {
 			*ret_twice = found != NULL;
 			found = &rpc->metadata.metadata[i].value;
 		}
@@ -395,7 +402,7 @@ static enum api_code identify(struct rpc *rpc)
 {
 	const char *why, *cn = rpc->grpc->certificates ? certificate_name(rpc) : NULL;
 	bool twice;
-	const grpc_slice *header = authorization(rpc, &twice);
+	const grpc_slice *header = metadata(rpc, "authorization", &twice);
 	if (twice)
 		return api_fail(&rpc->call, API_UNAUTHENTICATED, "authorization is given twice");
 	enum api_code code = api_auth_identify(rpc->grpc->config.auth, header ? (const char *)GRPC_SLICE_START_PTR(*header) : NULL,
@@ -458,6 +465,15 @@ static void await_close(struct rpc *rpc)
 	(void)ok;
 }
 
+static void begin_trace(struct rpc *rpc)
+{
+	bool twice;
+	const grpc_slice *from = duct_trace_on() && !rpc->special ? metadata(rpc, "traceparent", &twice) : NULL;
+	if (!rpc->special)
+		api_trace_begin(&rpc->call, from && !twice ? (const char *)GRPC_SLICE_START_PTR(*from) : NULL,
+				from ? GRPC_SLICE_LENGTH(*from) : 0);
+}
+
 static void begin(struct rpc *rpc)
 {
 	struct api_grpc *grpc = rpc->grpc;
@@ -473,6 +489,7 @@ static void begin(struct rpc *rpc)
 		rpc_end(rpc, API_UNIMPLEMENTED, rpc->call.message);
 		return;
 	}
+	begin_trace(rpc);
 	enum api_code code = may_call(rpc);
 	if (code) {
 		refuse(rpc, code);

@@ -9,6 +9,8 @@
 #include "api/http_internal.h"
 #include "api/json.h"
 #include "api/metrics.h"
+#include "api/trace.h"
+#include "base/trace.h"
 
 enum { INLINE_BODY = 64 << 10, STREAM_BLOCK = 16 << 10 };
 
@@ -45,6 +47,7 @@ static void request_unref(struct http_request *r)
 		close(r->stop_fd);
 	pthread_cond_destroy(&r->taken);
 	pthread_mutex_destroy(&r->mutex);
+	duct_span_drop(r->call.span); /* of a page, or a request without an end */
 	duct_arena_done(&r->arena);
 	duct_buf_done(&r->body);
 	duct_buf_done(&r->answer);
@@ -134,9 +137,10 @@ void http_request_cancel(struct http_request *r, enum api_code code, const char 
 	pthread_mutex_unlock(&r->mutex);
 }
 
-static void count(const struct http_request *r, enum api_code code)
+static void count(struct http_request *r, enum api_code code)
 {
 	api_metrics_call(service_name(r), method_name(r), code, "http", duct_mono_us() - r->begun_us);
+	api_trace_end(&r->call, service_name(r), method_name(r), code);
 }
 
 /* ---- the method */
@@ -197,6 +201,7 @@ static void end_stream(struct http_request *r, enum api_code code, const char *m
 static void run_and_answer(struct http_request *r)
 {
 	struct duct_buf answer = {0};
+	struct duct_trace outer = duct_span_enter(r->call.span);
 	enum api_code code = run_method(r, &answer);
 	bool stream = r->match.route->method->flags & API_STREAM;
 	pthread_mutex_lock(&r->mutex);
@@ -222,6 +227,7 @@ static void run_and_answer(struct http_request *r)
 	if (code == API_INTERNAL || code == API_UNKNOWN || code == API_DATA_LOSS)
 		log_error(r->http->log, "call failed", LOG_STR("method", r->match.route->path + 1),
 			  LOG_STR("error", r->call.message));
+	duct_trace_set(&outer);
 }
 
 static void fill_page(struct http_request *r)
@@ -485,6 +491,8 @@ static void examine(struct http_request *r, const char *verb)
 		.send = send_line,
 		.transport = r,
 	};
+	const char *traceparent = duct_trace_on() ? header(r, "traceparent") : NULL;
+	api_trace_begin(&r->call, traceparent, traceparent ? strlen(traceparent) : 0);
 	if (!check_length(r))
 		return;
 	const char *foreign = http_refuse_foreign(r);

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/metrics.h"
+#include "otel/otel.h"
 #include "state/counts.h"
 
 static struct duct_metric requests = DUCT_METRIC_COUNTER("ductstream_api_requests_total", "calls that have ended, by their code",
@@ -19,6 +20,7 @@ void api_metrics_start(void)
 {
 	duct_metric_list(&requests);
 	duct_metric_list(&request_seconds);
+	otel_list_metrics();
 	duct_series_set(DUCT_SERIES(&build_info, DUCT_VERSION), 1);
 }
 

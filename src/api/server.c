@@ -10,8 +10,10 @@
 #include "api/flow_shown.h"
 #include "api/grpc_server.h"
 #include "api/http_server.h"
+#include "api/metrics.h"
 #include "api/streams.h"
 #include "base/mem.h"
+#include "otel/otel.h"
 #include "run/service.h"
 
 enum { DRAIN_MS = 10000, LOOK_MS = 5000 };
@@ -129,11 +131,24 @@ static void fill_api(struct server *server)
 	};
 }
 
+static void put_metrics(void *arg, struct duct_buf *to)
+{
+	api_metrics_write(arg, to);
+}
+
+static int start_otel(struct server *server, struct duct_error *err)
+{
+	const struct otel_config config = {.log = server->ctx->log, .page = put_metrics, .arg = &server->api};
+	api_metrics_start();
+	return otel_start(&config, err);
+}
+
 static int start(struct server *server, struct duct_error *err)
 {
 	fill_api(server);
 	int rc = open_auth(server, err);
 	rc = rc ? rc : open_state(server, err);
+	rc = rc ? rc : start_otel(server, err);
 	rc = rc ? rc : start_grpc(server, err);
 	rc = rc ? rc : start_http(server, err);
 	/* Last: a second server on the address does not begin to work. */
@@ -183,6 +198,7 @@ static bool stop(struct server *server)
 	bool http = api_http_stop(server->http, DRAIN_MS), grpc = !server->grpc || api_grpc_stop(server->grpc, DRAIN_MS);
 	dispatch_stop(server->api.local);
 	run_service_stop(server->api.runs);
+	otel_stop();
 	if (!http || !grpc) {
 		log_warn(server->ctx->log, "a method did not end in time, and is cut off");
 		return false;

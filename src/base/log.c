@@ -9,6 +9,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/trace.h"
 
 static _Atomic int lowest_level = DUCT_INFO;
 static atomic_bool json_lines;
@@ -102,6 +103,21 @@ static void put_context(struct duct_buf *to, bool json, const struct duct_log *l
 	}
 }
 
+/* What the thread works for, so that a line is found from the trace and the trace from a line. */
+static void put_trace(struct duct_buf *to, bool json)
+{
+	char text[DUCT_TRACEPARENT_LEN];
+	struct duct_trace trace = duct_trace_current();
+	if (!duct_trace_is_set(&trace))
+		return;
+	duct_trace_format(text, &trace);
+	text[35] = text[52] = 0;
+	put_key(to, json, "trace_id");
+	put_string(to, json, text + 3);
+	put_key(to, json, "span_id");
+	put_string(to, json, text + 36);
+}
+
 static void write_whole(const char *data, size_t n)
 {
 	while (n > 0) {
@@ -136,6 +152,7 @@ void duct_log_write(const struct duct_log *log, enum duct_level level, const cha
 	put_context(&line, json, log);
 	for (; fields && fields->key; fields++)
 		put_field(&line, json, fields);
+	put_trace(&line, json);
 	duct_buf_puts(&line, json ? "}\n" : "\n");
 	write_whole(line.data, line.len);
 	errno = saved_errno;

@@ -108,6 +108,10 @@ static int dispatch(int argc, char **argv, struct duct_error *err)
 		cli_print_help(command);
 		return 0;
 	}
+	enum duct_level level;
+	int rc = cli_log_settings(NULL, &level, err);
+	if (rc)
+		return rc;
 	if (!cli_program->watches_signals(command))
 		cli_signals_let_go();
 	return command->run ? command->run(argc, argv, err) : command->run_with(command->detail, argc, argv, err);

@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "base/ctx.h"
 #include "base/error.h"
+#include "base/log.h"
 #include "flow/flow_file.h"
 
 /*
@@ -80,6 +81,15 @@ bool cli_utf8(void);
 
 /* ,"key":"value" for JSON objects; NULL gives null. */
 void cli_json_field(struct duct_buf *to, const char *key, const char *value);
+
+/* ---- log.c */
+
+/* Sets the log up as DUCTSTREAM_LOG_LEVEL, DUCTSTREAM_LOG_FORMAT and --json say; flag: what --log-level says, NULL: nothing. Before threads
+ * start. */
+int cli_log_settings(const char *flag, enum duct_level *ret_level, struct duct_error *err) DUCT_CHECKED;
+/* How a flow shows its progress: on stdout with --json; not at all where it would come between JSON lines of the log. */
+enum flow_output cli_flow_output(bool quiet);
+extern bool cli_log_json; /* what goes to stderr is JSON lines */
 
 /* ---- load.c */
 

@@ -35,7 +35,7 @@ void cli_json_field(struct duct_buf *to, const char *key, const char *value)
 void cli_print_error(const struct duct_error *err)
 {
 	AUTO_BUF struct duct_buf line = {0};
-	if (cli_json) {
+	if (cli_json || cli_log_json) {
 		duct_buf_puts(&line, "{\"level\":\"error\"");
 		cli_json_field(&line, "class", duct_class_name(err->class));
 		cli_json_field(&line, "message", err->message);

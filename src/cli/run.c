@@ -3,17 +3,7 @@
 #include "base/log.h"
 #include "cli/cli.h"
 #include "cli/signals.h"
-
-static int log_level(const char *text, enum duct_level *ret, struct duct_error *err)
-{
-	static const char *const names[] = {"debug", "info", "warn", "error"};
-	for (size_t i = 0; text && i < DUCT_LEN(names); i++)
-		if (strcmp(names[i], text) == 0) {
-			*ret = (enum duct_level)i;
-			return 0;
-		}
-	return text ? duct_fail(err, DUCT_CONFIG, "flag \"--log-level\": \"%.40s\" is none of debug, info, warn, error", text) : 0;
-}
+#include "otel/otel.h"
 
 static int run(int argc, char **argv, struct duct_error *err)
 {
@@ -28,7 +18,7 @@ static int run(int argc, char **argv, struct duct_error *err)
 		{0},
 	};
 	int rc = cli_flags_parse(argc, argv, flags, &path, 1, 1, "a flow file", err);
-	rc = rc < 0 ? rc : log_level(level_text, &level, err);
+	rc = rc < 0 ? rc : cli_log_settings(level_text, &level, err);
 	if (rc < 0)
 		return rc;
 	AUTO_FLOW struct flow_file *flow = NULL;
@@ -49,15 +39,15 @@ static int run(int argc, char **argv, struct duct_error *err)
 		return rc;
 	struct flow_options options = {
 		.until_caught_up = until_caught_up,
-		.output = quiet	   ? FLOW_OUTPUT_NONE
-			: cli_json ? FLOW_OUTPUT_JSON
-				   : FLOW_OUTPUT_AUTO,
+		.output = cli_flow_output(quiet),
 		.max_memory_bytes = flow->config.max_memory_bytes,
 		.give_up_ms = flow->config.give_up_ms,
 		.abort = &signals.abort,
 		.abort_fd = signals.abort_fd,
 	};
-	rc = flow_run(&flow->spec, &options, &signals.ctx, err);
+	rc = otel_start(&(struct otel_config){.log = signals.ctx.log}, err);
+	rc = rc ? rc : flow_run(&flow->spec, &options, &signals.ctx, err);
+	otel_stop();
 	cli_signals_end(&signals);
 	return rc;
 }

@@ -84,7 +84,7 @@ void cli_signals_let_go(void)
 int cli_signals_start(struct cli_signals *s, enum duct_level level, const char *flow, struct duct_error *err)
 {
 	sigset_t set;
-	duct_log_setup(level, cli_json);
+	duct_log_setup(level, cli_json || cli_log_json);
 	memset(s, 0, sizeof *s);
 	s->log = (struct duct_log){.key = "flow", .value = flow};
 	cli_signals_hold();

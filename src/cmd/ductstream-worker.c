@@ -7,6 +7,7 @@
 #include "cli/cli.h"
 #include "cli/signals.h"
 #include "options/text.h"
+#include "otel/otel.h"
 #include "record/position.h"
 #include "run/executor.h"
 #include "worker/worker.h"
@@ -94,16 +95,6 @@ static int number(const char *flag, const char *text, int64_t least, int64_t mos
 				 text, least, most);
 	return 0;
 }
-
-static int log_level(const char *text, enum duct_level *ret, struct duct_error *err)
-{
-	static const char *const names[] = {"debug", "info", "warn", "error"};
-	for (size_t i = 0; text && i < DUCT_LEN(names); i++)
-		if (strcmp(names[i], text) == 0) {
-			*ret = (enum duct_level)i;
-			return 0;
-		}
-	return text ? duct_fail(err, DUCT_CONFIG, "flag \"-log-level\": \"%.40s\" is none of debug, info, warn, error", text) : 0;
 }
 
 /* The names between commas, NULL-terminated; they live as long as the process. */
@@ -134,7 +125,7 @@ static const struct flow_backfill *backfill_of(const struct flags *f)
 static int check_flags(const struct flags *f, struct worker_flow *work, enum duct_level *level, struct duct_error *err)
 {
 	bool backfill = f->mode && strcmp(f->mode, "backfill") == 0;
-	int rc = log_level(f->log_level, level, err);
+	int rc = cli_log_settings(f->log_level, level, err);
 	rc = rc ? rc : number("max-empty-reads", f->max_empty_reads, 0, 1000000, &work->max_empty_reads, err);
 	rc = rc ? rc : number("snapshot-workers", f->snapshot_workers, 0, 256, &work->snapshot_workers, err);
 	rc = rc ? rc : number("partition-count", f->partition_count, 0, 100000, &work->partition_count, err);
@@ -159,7 +150,7 @@ static int check_flags(const struct flags *f, struct worker_flow *work, enum duc
 	if (f->partition_column && !f->partition_count)
 		return duct_fail(err, DUCT_CONFIG, "flag \"-partition-column\" needs -partition-count");
 	work->backfill = backfill ? backfill_of(f) : NULL;
-	work->output = f->quiet ? FLOW_OUTPUT_NONE : cli_json ? FLOW_OUTPUT_JSON : FLOW_OUTPUT_AUTO;
+	work->output = cli_flow_output(f->quiet);
 	work->resolve_staging = f->resolve_staging;
 	if (f->resolve_staging && !backfill && !work->max_empty_reads)
 		return duct_fail(err, DUCT_CONFIG,
@@ -173,7 +164,7 @@ static int check_runs(const struct flags *f, enum duct_level *level, struct duct
 	if (f->flow_id || f->mode || f->max_empty_reads || f->start_lsn || f->resolve_staging)
 		return duct_fail(err, DUCT_CONFIG,
 				 "flag \"-runs\": a worker that takes runs takes no flow: only -queue goes with it");
-	return log_level(f->log_level, level, err);
+	return cli_log_settings(f->log_level, level, err);
 }
 
 static int take_runs(const struct flags *flags, struct duct_error *err)
@@ -184,7 +175,9 @@ static int take_runs(const struct flags *flags, struct duct_error *err)
 	rc = rc ? rc : cli_signals_start(&signals, level, "", err);
 	if (rc)
 		return rc;
-	rc = run_worker_main(&signals.ctx, flags->queue, err);
+	rc = otel_start(&(struct otel_config){.log = signals.ctx.log}, err);
+	rc = rc ? rc : run_worker_main(&signals.ctx, flags->queue, err);
+	otel_stop();
 	cli_signals_end(&signals);
 	return rc;
 }
@@ -226,7 +219,9 @@ static int run(int argc, char **argv, struct duct_error *err)
 		return rc;
 	work.abort = &signals.abort;
 	work.abort_fd = signals.abort_fd;
-	rc = work_on(&work, &signals.ctx, err);
+	rc = otel_start(&(struct otel_config){.log = signals.ctx.log}, err);
+	rc = rc ? rc : work_on(&work, &signals.ctx, err);
+	otel_stop();
 	cli_signals_end(&signals);
 	return rc;
 }

@@ -62,6 +62,23 @@ static void count_commit(struct applier *a, const struct duct_commit_result *res
 	tell_large(a);
 }
 
+/* A commit of nothing but a position is not told. */
+static void end_span(struct applier *a, struct duct_span *span, int rc, const struct duct_commit_result *result, uint64_t lsn,
+		     const struct duct_error *err)
+{
+	if (!rc && result->snapshot_id < 0 && !result->rows) {
+		duct_span_drop(span);
+		return;
+	}
+	duct_span_text(span, "ductstream.flow", a->e->spec->name);
+	duct_span_text(span, "ductstream.destination", a->m->to->name);
+	duct_span_lsn(span, "ductstream.lsn", lsn);
+	if (result->snapshot_id >= 0)
+		duct_span_number(span, "ductstream.snapshot_id", result->snapshot_id);
+	duct_span_number(span, "ductstream.rows", (int64_t)result->rows);
+	duct_span_end(span, rc ? err->message : NULL);
+}
+
 static int commit(struct applier *a, struct duct_error *err)
 {
 	struct flow_member *m = a->m;
@@ -69,7 +86,11 @@ static int commit(struct applier *a, struct duct_error *err)
 	struct duct_commit_result result = {.snapshot_id = -1};
 	bool last = flow_stopping(a->e) || flow_engine_reached_head(a->e, pos.lsn);
 	flow_member_take_turn(m);
+	struct duct_span *span = duct_span_begin("commit", DUCT_SPAN_INTERNAL, &a->e->trace);
+	struct duct_trace outer = duct_span_enter(span);
 	int rc = m->ops->commit(m->dest, last, &result, err);
+	duct_trace_set(&outer);
+	end_span(a, span, rc, &result, pos.lsn, err);
 	flow_member_end_turn(m);
 	if (rc)
 		return rc;
@@ -221,6 +242,7 @@ int flow_apply(struct flow_member *m, struct duct_queue *queue, enum flow_applie
 {
 	struct applier a = {.m = m, .e = m->e, .queue = queue, .counts = m == m->e->members};
 	*ret = FLOW_APPLIED;
+	duct_trace_set(&m->e->trace);
 	int rc = apply_all(&a, ret, err);
 	if (rc == 0 && !a.open && m->ops->idle)
 		rc = m->ops->idle(m->dest, true, err);

@@ -332,12 +332,26 @@ static int load_kept_alive(struct copy *c, bool first, bool *ret_published, stru
 	return rc;
 }
 
+static void end_span(struct copy *c, struct duct_span *span, uint64_t rows_before, int rc, const struct duct_error *err)
+{
+	duct_span_text(span, "ductstream.flow", c->e->spec->name);
+	duct_span_number(span, "ductstream.tables", (int64_t)c->snap->nrelations);
+	duct_span_number(span, "ductstream.rows", (int64_t)(flow_counted(&c->e->counters->copied_rows) - rows_before));
+	duct_span_lsn(span, "ductstream.lsn", c->snap->pos.lsn);
+	duct_span_end(span, rc ? err->message : NULL);
+}
+
 int flow_copy(struct flow_engine *e, struct duct_snapshot *snap, bool first, struct duct_error *err)
 {
 	struct copy c = {.e = e, .snap = snap, .view = make_view(snap)};
 	bool published = false;
+	uint64_t rows_before = flow_counted(&e->counters->copied_rows);
 	show(e, c.view);
+	struct duct_span *span = duct_span_begin("copy", DUCT_SPAN_INTERNAL, &e->trace);
+	struct duct_trace outer = duct_span_enter(span);
 	int rc = load_kept_alive(&c, first, &published, err);
+	duct_trace_set(&outer);
+	end_span(&c, span, rows_before, rc, err);
 	if (rc)
 		flow_engine_calm(e);
 	else

@@ -6,6 +6,7 @@
 #include "flow/flow.h"
 #include "flow/progress.h"
 #include "flow/retry.h"
+#include "base/trace.h"
 #include "record/ddl.h"
 
 #include <pthread.h>
@@ -54,6 +55,7 @@ struct flow_engine {
 	const struct duct_source_ops *src;
 	struct flow_counters *counters;
 	size_t queue_bytes;
+	struct duct_trace trace; /* of the run; its threads work for it */
 
 	struct flow_signal source_stop, dest_stop; /* interrupt the calls of one side */
 	struct flow_signal wake;		   /* for the supervisor: a new copy, or the end */

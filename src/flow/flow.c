@@ -292,6 +292,7 @@ static int attempts(struct flow_engine *e, struct duct_error *err)
 static void *applier(void *arg)
 {
 	struct flow_engine *e = arg;
+	duct_trace_set(&e->trace);
 	e->rc = attempts(e, &e->err);
 	atomic_store(&e->finished, true);
 	flow_signal_raise(&e->wake);
@@ -405,6 +406,25 @@ static void members_init(struct flow_engine *e)
 	}
 }
 
+/* The run as a span: what its threads do is under it. */
+static int traced_run(struct flow_engine *e, struct duct_error *err)
+{
+	struct duct_span *span = duct_span_begin("flow", DUCT_SPAN_INTERNAL, NULL);
+	struct duct_trace outer = duct_span_enter(span);
+	e->trace = duct_trace_current();
+	int rc = supervised_run(e, err);
+	duct_trace_set(&outer);
+	duct_span_text(span, "ductstream.flow", e->spec->name);
+	duct_span_text(span, "ductstream.source", e->src->name);
+	duct_span_number(span, "ductstream.destinations", (int64_t)e->nmembers);
+	duct_span_number(span, "ductstream.commits", (int64_t)flow_counted(&e->counters->commits));
+	duct_span_number(span, "ductstream.rows", (int64_t)flow_counted(&e->counters->committed_rows));
+	duct_span_number(span, "ductstream.copied_rows", (int64_t)flow_counted(&e->counters->copied_rows));
+	duct_span_number(span, "ductstream.retries", (int64_t)flow_counted(&e->counters->retries));
+	duct_span_end(span, rc && rc != -DUCT_CANCELLED ? e->err.message : NULL);
+	return rc;
+}
+
 int flow_run(const struct flow_spec *spec, const struct flow_options *options, const struct duct_ctx *ctx, struct duct_error *err)
 {
 	int rc = check_spec(spec, err);
@@ -440,7 +460,7 @@ int flow_run(const struct flow_spec *spec, const struct flow_options *options, c
 	e.source_ctx.stop_fd = e.source_stop.fd;
 	e.source_ctx.ddl = options->ddl;
 	members_init(&e);
-	rc = supervised_run(&e, err);
+	rc = traced_run(&e, err);
 	free(e.members);
 out:
 	flow_signal_done(&e.source_stop);

@@ -2,6 +2,7 @@
 #include "govern/ddl.h"
 
 #include "base/mem.h"
+#include "base/trace.h"
 
 #include <inttypes.h>
 #include <pthread.h>
@@ -39,11 +40,25 @@ static int approve(struct govern_ddl *g, struct state_ddl_event *event, struct d
 	return rc < 0 ? rc : 0;
 }
 
+static void trace_hold(const struct govern_ddl *g, const struct state_ddl_event *event)
+{
+	struct duct_span *span = duct_span_begin("ddl", DUCT_SPAN_INTERNAL, NULL);
+	duct_span_text(span, "ductstream.flow", g->flow_id);
+	duct_span_number(span, "ductstream.ddl.id", event->id);
+	duct_span_text(span, "ductstream.ddl.status", state_ddl_status_name(event->status));
+	duct_span_text(span, "ductstream.schema", event->schema);
+	duct_span_text(span, "ductstream.table", event->table);
+	duct_span_lsn(span, "ductstream.lsn", event->lsn);
+	duct_span_event(span, "ddl.gated");
+	duct_span_end(span, NULL);
+}
+
 static int hold(struct govern_ddl *g, const struct state_ddl_event *event, struct duct_error *err)
 {
 	pthread_mutex_lock(&g->lock);
 	g->held = event->id;
 	pthread_mutex_unlock(&g->lock);
+	trace_hold(g, event);
 	return duct_fail(err, DUCT_CANCELLED,
 			 "change %" PRId64 " of \"%s\".\"%s\" is %s and waits for a word: ductstream-admin ddl show -id %" PRId64,
 			 event->id, event->schema, event->table, state_ddl_status_name(event->status), event->id);

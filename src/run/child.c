@@ -16,6 +16,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/trace.h"
 
 enum { GRACE_MS = 5000, FLUSH_MS = 500, MOST_LINES = 100, MOST_TEXT = 4000 };
 
@@ -307,7 +308,7 @@ int run_child_run(struct run_work *work, struct run_child *child, struct duct_er
 
 char **run_child_environment(struct run_work *work, const char *const *only)
 {
-	size_t n = 0, cap = 8;
+	size_t n = 0, cap = 9;
 	for (char **e = environ; *e; e++)
 		cap++;
 	char **to = duct_arena_alloc(work->arena, cap * sizeof *to);
@@ -315,7 +316,7 @@ char **run_child_environment(struct run_work *work, const char *const *only)
 		bool wanted = !only;
 		for (const char *const *name = only; name && *name && !wanted; name++)
 			wanted = strncmp(*e, *name, strlen(*name)) == 0 && (*e)[strlen(*name)] == '=';
-		if (wanted && strncmp(*e, "DUCTSTREAM_RUN_", 15) != 0)
+		if (wanted && strncmp(*e, "DUCTSTREAM_RUN_", 15) != 0 && strncmp(*e, "TRACEPARENT=", 12) != 0)
 			to[n++] = *e;
 	}
 	const struct state_run *run = work->run;
@@ -325,6 +326,12 @@ char **run_child_environment(struct run_work *work, const char *const *only)
 	to[n++] = duct_arena_strdup(work->arena, id);
 	to[n++] = duct_arena_strdup(work->arena, fence);
 	to[n++] = duct_arena_strdup(work->arena, attempt);
+	struct duct_trace trace = duct_trace_current();
+	if (duct_trace_is_set(&trace)) {
+		char text[12 + DUCT_TRACEPARENT_LEN] = "TRACEPARENT=";
+		duct_trace_format(text + 12, &trace);
+		to[n++] = duct_arena_strdup(work->arena, text);
+	}
 	to[n] = NULL;
 	return to;
 }

@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/queue.h"
+#include "base/trace.h"
 #include "base/uuid.h"
 #include "flow/retry.h"
 #include "run/jobs.h"
@@ -150,6 +151,17 @@ static void say(const struct slot *slot, const struct verdict *v, const char *er
 			 LOG_F64("seconds", (double)(duct_mono_us() - began_us) / 1e6));
 }
 
+/* v: NULL when somebody else has the run. */
+static void end_span(const struct slot *slot, struct duct_span *span, const struct verdict *v)
+{
+	duct_span_text(span, "ductstream.run.kind", slot->run.kind);
+	duct_span_text(span, "ductstream.run.id", slot->run.id);
+	duct_span_number(span, "ductstream.run.attempt", slot->run.attempt);
+	duct_span_text(span, "ductstream.run.state", v ? state_run_state_name(v->to) : "lost");
+	duct_span_text(span, "ductstream.flow", slot->run.flow_id && *slot->run.flow_id ? slot->run.flow_id : NULL);
+	duct_span_end(span, v ? v->error : NULL);
+}
+
 static void do_run(struct slot *slot)
 {
 	struct run_executor *e = slot->executor;
@@ -157,10 +169,13 @@ static void do_run(struct slot *slot)
 	struct run_work work = {
 		.state = e->config.state, .run = &slot->run, .arena = &slot->arena, .stop = &slot->stop, .stop_fd = slot->stop_fd};
 	int64_t began_us = duct_mono_us();
+	struct duct_span *span = duct_span_begin("run", DUCT_SPAN_CONSUMER, NULL);
+	(void)duct_span_enter(span);
 	int rc = attempt(slot, &work, &err);
 	struct verdict v = judge(slot, &work, rc, &err);
 	struct duct_error why = {0};
 	int written = atomic_load(&slot->stop) == RUN_STOP_LOST ? 0 : write_down(slot, &v, &why);
+	end_span(slot, span, written ? &v : NULL);
 	if (written > 0)
 		say(slot, &v, err.message, began_us);
 	else if (written == 0)
@@ -177,7 +192,9 @@ static void *worker_thread(void *arg)
 	void *item;
 	while (duct_queue_pop(e->work, &item, -1) == 1) {
 		struct slot *slot = item;
+		const struct duct_trace none = {0};
 		do_run(slot);
+		duct_trace_set(&none);
 		duct_arena_done(&slot->arena);
 		atomic_store(&slot->busy, false);
 		raise_fd(e->wake_fd);
