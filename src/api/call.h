@@ -57,7 +57,7 @@ struct api_call {
 	 * A method that waits looks at them. stop_fd is -1 (which poll() passes over) in methods that are API_QUICK. */
 	const atomic_bool *cancelled;
 	int stop_fd;
-	char message[1024]; /* of a failure */
+	char message[1024];	/* of a failure */
 	struct duct_span *span; /* trace.h; NULL: nobody traces */
 
 	/* Streaming methods: sends one response, waits until it went out. False: the caller is gone, return. */
