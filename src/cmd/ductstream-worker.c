@@ -95,7 +95,6 @@ static int number(const char *flag, const char *text, int64_t least, int64_t mos
 				 text, least, most);
 	return 0;
 }
-}
 
 /* The names between commas, NULL-terminated; they live as long as the process. */
 static const char *const *names_of(const char *text)
