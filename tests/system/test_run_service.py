@@ -81,7 +81,7 @@ def test_the_same_id_or_key_gives_the_run_that_is_there(idle):
 
 def test_what_is_refused_names_its_field(idle):
     for fields, text in [
-        ({"kind": "nothing"}, 'kind: "nothing" is none; there are flow-once, sql, command'),
+        ({"kind": "nothing"}, 'kind: "nothing" is none; there are flow-once, backfill, sql, command'),
         ({"kind": "command", "input_json": '{"argv":["/bin/true"]}'}, "kind:"),
         ({"kind": "sql", "input_json": "{"}, "input_json: line 1"),
         ({"kind": "flow-once"}, "flow_id:"),
