@@ -118,6 +118,7 @@ def test_stopped_while_a_flush_is_written(mirror):
     touch_all(m, "t")
 
 
+@pytest.mark.long
 def test_files_grow_where_there_are_many(mirror_sqlite):
     """A table with several small files is flushed later, and in larger pieces."""
     m = mirror_sqlite("CREATE TABLE t (id int PRIMARY KEY, v text)", destination={"inline_flush_rows": 10})

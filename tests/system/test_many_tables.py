@@ -68,6 +68,7 @@ def pass_bounded(m, n, what, *statements, wrapper=()):
 UPDATED = "UPDATE t%1$s SET v = v + 1 WHERE id < 3; INSERT INTO t%1$s VALUES (%1$s + 100, 1, ''new''); DELETE FROM t%1$s WHERE id = 3"
 
 
+@pytest.mark.long
 @pytest.mark.timeout(7200 if LONG else 600)
 @pytest.mark.parametrize("catalog", ["sqlite", "postgres"])
 def test_very_many_tables(request, wide_server, make_mirror, catalog):

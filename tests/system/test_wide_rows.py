@@ -44,6 +44,7 @@ def same(m):
     assert [tuple(row) for row in lake] == source
 
 
+@pytest.mark.long
 @pytest.mark.timeout(3600 if LONG else 300)
 @pytest.mark.parametrize("type_name", ["bytea", "text"])
 def test_wide_rows_in_bounded_memory(make_mirror, own_server, sqlite_lake, tmp_path, type_name):
