@@ -46,7 +46,7 @@ struct flow_member {
 
 /*
  * One flow_run. The supervisor (the caller's thread) sets stopping and aborting and raises the signals; everything below
- * `source` belongs to the applier thread.
+ * `source` belongs to the attempt's thread.
  */
 struct flow_engine {
 	const struct flow_spec *spec;

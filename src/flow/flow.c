@@ -1,5 +1,5 @@
 /*
- * The engine: supervisor (the caller of flow_run) and applier. The applier makes attempts, each of which opens both
+ * The engine: supervisor (the caller of flow_run) and a thread that makes attempts, each of which opens both
  * sides, copies when that is due, streams, and closes; the supervisor passes signals on and shows progress.
  */
 #include "flow/engine.h"
@@ -289,7 +289,7 @@ static int attempts(struct flow_engine *e, struct duct_error *err)
 	}
 }
 
-static void *applier(void *arg)
+static void *run_attempts(void *arg)
 {
 	struct flow_engine *e = arg;
 	duct_trace_set(&e->trace);
@@ -350,9 +350,9 @@ static int supervised_run(struct flow_engine *e, struct duct_error *err)
 	pthread_t thread;
 	if (duct_ctx_stopped(e->user)) /* while the program was starting: nothing is opened then */
 		pass_on_stop(e);
-	int rc = pthread_create(&thread, NULL, applier, e);
+	int rc = pthread_create(&thread, NULL, run_attempts, e);
 	if (rc)
-		return duct_fail(err, DUCT_RETRY, "start the applier thread: %s", strerror(rc));
+		return duct_fail(err, DUCT_RETRY, "start the thread of attempts: %s", strerror(rc));
 	struct flow_progress *progress = make_progress(e);
 	supervise(e, progress);
 	pthread_join(thread, NULL);

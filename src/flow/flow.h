@@ -69,7 +69,7 @@ struct flow_options {
  * A stop lets what was received as whole transactions become durable and returns 0; while a copy or the way to the end
  * of until_caught_up is under way it returns -CANCELLED, as that work is not done. After an abort it is -CANCELLED.
  *
- * Threads: the caller's one supervises and shows progress; an applier thread owns the destination, a reader thread the
+ * Threads: the caller's one supervises and shows progress; an applier thread owns each destination, a reader thread the
  * source, copies have workers. All of them have ended when it returns.
  */
 int flow_run(const struct flow_spec *spec, const struct flow_options *options, const struct duct_ctx *ctx,
