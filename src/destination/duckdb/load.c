@@ -121,10 +121,9 @@ int dd_load_publish(void *dest, const struct duct_pos *pos, const char *source_i
 {
 	struct duckdb_dest *d = dest;
 	struct duct_pos at = set_position ? *pos : d->checkpoint.pos;
-	AUTO_FREE char *identity = duct_xstrdup(set_position ? source_identity : d->checkpoint.source_identity);
 	int rc = d->config->sink.batch_mode == TABLESINK_STAGING ? dd_staging_finish(d, err) : 0;
 	if (rc == 0)
-		rc = dd_commit(d, DUCT_STATE_STREAMING, &at, identity, err);
+		rc = dd_commit(d, DUCT_STATE_STREAMING, &at, source_identity, err);
 	if (rc)
 		return rc;
 	d->loading = false;

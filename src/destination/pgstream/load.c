@@ -111,16 +111,14 @@ static void relations_sql(const struct pgstream *d, struct duct_buf *to)
 	duct_buf_puts(to, "}'::int8[]) o ON CONFLICT DO NOTHING; ");
 }
 
-/* state, and of a first copy position and source. */
+/* State, source (it says from where on the tables of a later copy are followed), and of a first copy the position. */
 static void state_sql(struct duct_buf *to, const struct duct_pos *pos, const char *source_identity)
 {
 	char lsn[DUCT_LSN_LEN];
-	duct_buf_printf(to, ", state = 'streaming'");
-	if (!pos)
-		return;
-	duct_buf_printf(to, ", lsn = '%s', commit_us = %" PRId64 ", source_identity = ", duct_lsn_format(lsn, pos->lsn),
-			pos->commit_us);
+	duct_buf_puts(to, ", state = 'streaming', source_identity = ");
 	duct_buf_sql_literal(to, source_identity ? source_identity : "");
+	if (pos)
+		duct_buf_printf(to, ", lsn = '%s', commit_us = %" PRId64, duct_lsn_format(lsn, pos->lsn), pos->commit_us);
 }
 
 int pgstream_load_publish(void *dest, const struct duct_pos *pos, const char *source_identity, bool set_position,
@@ -138,11 +136,9 @@ int pgstream_load_publish(void *dest, const struct duct_pos *pos, const char *so
 	for (size_t i = 0; i < d->load->noids; i++)
 		d->known_oids[d->nknown++] = d->load->oids[i];
 	d->stored.state = DUCT_STATE_STREAMING;
-	if (set_position) {
+	(void)snprintf(d->stored.source_identity, sizeof d->stored.source_identity, "%s", source_identity ? source_identity : "");
+	if (set_position)
 		d->stored.pos = d->upto = *pos;
-		(void)snprintf(d->stored.source_identity, sizeof d->stored.source_identity, "%s",
-			       source_identity ? source_identity : "");
-	}
 	load_free(d);
 	return 0;
 }
