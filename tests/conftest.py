@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from lib import sanitizer
 from lib.flow import Flow
 from lib.lake import LakeHome
 from lib.pg import Postgres
@@ -24,6 +25,25 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "long" in item.keywords:
             item.add_marker(skip)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _reports(tmp_path_factory):
+    """Where programs under a sanitizer write what they find."""
+    folder = tmp_path_factory.mktemp("sanitizer")
+    sanitizer.listen(folder)
+    yield folder
+    left = sanitizer.take(folder)
+    assert not left, f"reported after the last test:\n{left}"
+
+
+@pytest.fixture(autouse=True)
+def _no_report(_reports):
+    """A test fails when a sanitizer reports something during it."""
+    yield
+    said = sanitizer.take(_reports)
+    if said:
+        pytest.fail(f"a sanitizer reported:\n{said}", pytrace=False)
 
 
 def _name_of(request):

@@ -16,6 +16,7 @@
 #include "api/metrics.h"
 #include "api/trace.h"
 #include "base/clock.h"
+#include "base/handover.h"
 #include "base/mem.h"
 #include "base/trace.h"
 
@@ -46,6 +47,7 @@ void rpc_arm(struct api_grpc *grpc)
 		.stop_fd = -1,
 		.transport = rpc,
 	};
+	duct_hand_over(&rpc->tags[RPC_NEW]);
 	if (grpc_server_request_call(grpc->core, &rpc->core, &rpc->details, &rpc->metadata, grpc->cq, grpc->cq,
 				     &rpc->tags[RPC_NEW]))
 		rpc_unref(rpc); /* the server is shutting down */
@@ -79,6 +81,7 @@ void rpc_unref(struct rpc *rpc)
 static bool start(struct rpc *rpc, const grpc_op *ops, size_t n, enum rpc_event event)
 {
 	atomic_fetch_add(&rpc->refs, 1);
+	duct_hand_over(&rpc->tags[event]);
 	if (grpc_call_start_batch(rpc->core, ops, n, &rpc->tags[event], NULL) == GRPC_CALL_OK)
 		return true;
 	atomic_fetch_sub(&rpc->refs, 1); /* the caller has one of its own */

@@ -16,6 +16,7 @@
 #include "api/accept.h"
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/handover.h"
 #include "base/mem.h"
 
 #define SETTING "DUCTSTREAM_GRPC_LISTEN"
@@ -64,6 +65,7 @@ static void tick(struct api_grpc *grpc, int64_t now)
 static void take(struct api_grpc *grpc, const grpc_event *event)
 {
 	struct rpc_tag *tag = event->tag;
+	duct_take_over(tag);
 	if (tag->rpc) {
 		rpc_take(tag->rpc, tag->event, event->success);
 		return;

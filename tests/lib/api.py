@@ -14,19 +14,16 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from . import child
-from .paths import CACHE, ROOT, program
+from .paths import CACHE, ROOT, driver_program, program
 from .wait import wait_until
 
 ROLES = ("nobody", "viewer", "operator", "admin")
 TOKENS = {role: f"token-of-the-{role}-0123456789" for role in ROLES[1:]}
 
 
-def driver():
+def api_driver():
     """The server with methods made up for tests: tests/system/api_driver.c."""
-    built = ROOT / "build-asan" / "tests" / "unit" / "api_driver"
-    if not built.exists():
-        subprocess.run([ROOT / "tools" / "build", "asan"], check=True)
-    return built
+    return driver_program("api_driver")
 
 
 def free_port():

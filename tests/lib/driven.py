@@ -5,7 +5,7 @@ import subprocess
 from . import child
 from .duck_tables import DuckTables
 from .lake import LakeHome
-from .paths import ROOT
+from .paths import driver_program
 
 
 class Driven:
@@ -20,11 +20,8 @@ class Driven:
 
     def run(self, *steps, fails=None):
         """What it printed; it must succeed, or fail with a message that has FAILS in it."""
-        driver = ROOT / "build-asan" / "tests" / "unit" / "table_driver"
-        if not driver.exists():
-            subprocess.run([ROOT / "tools" / "build", "asan"], check=True)
         words = [f"{name}={value}" for name, value in {**self.place, **self.options}.items()]
-        process = child.popen([driver, self.kind, *words, "--", *steps], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = child.popen([driver_program("table_driver"), self.kind, *words, "--", *steps], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         out, err = process.communicate(timeout=60)
         if fails is None:
             assert process.returncode == 0, err

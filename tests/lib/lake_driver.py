@@ -7,8 +7,8 @@ from pathlib import Path
 
 import duckdb
 
-from . import child
-from .paths import ROOT
+from . import child, sanitizer
+from .paths import driver_program
 
 ROW_ID = 2147483540
 
@@ -26,10 +26,7 @@ class Again(Exception):
 
 
 def _program():
-    built = Path(os.environ.get("DUCT_LAKE_DRIVER", ROOT / "build-asan" / "tests" / "unit" / "lake_driver"))
-    if not built.exists():
-        subprocess.run([ROOT / "tools" / "build", "asan"], check=True)
-    return built
+    return os.environ.get("DUCT_LAKE_DRIVER") or driver_program("lake_driver")
 
 
 def _escape(field):
@@ -42,7 +39,7 @@ class Driver:
     """One process with one open lake (none without a catalog) and one txn at a time."""
 
     def __init__(self, catalog=None, data_path=None, flow="test", schema=None, flags="ci", env=None):
-        environment = {**os.environ, "ASAN_OPTIONS": "detect_leaks=1", "UBSAN_OPTIONS": "halt_on_error=1", **(env or {})}
+        environment = {**os.environ, **sanitizer.options(detect_leaks=1), **(env or {})}
         self.process = child.popen(
             [_program()], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )

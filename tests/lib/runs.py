@@ -6,17 +6,10 @@ import signal
 import subprocess
 
 from . import child
-from .paths import ROOT, program
+from .paths import ROOT, driver_program, program
 from .wait import wait_until
 
 OVER = ("succeeded", "failed", "cancelled", "skipped")
-
-
-def _driver():
-    path = ROOT / "build-asan" / "tests" / "unit" / "run_driver"
-    if not path.exists():
-        subprocess.run([ROOT / "tools" / "build", "asan"], check=True)
-    return path
 
 
 class Driver:
@@ -24,7 +17,7 @@ class Driver:
 
     def __init__(self, env=None):
         self._process = child.popen(
-            [_driver()],
+            [driver_program("run_driver")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from . import child
-from .paths import ROOT
+from .paths import ROOT, SANITIZED, checked
 
 FILES = sorted((ROOT / "sql" / "stream").glob("*.sql"))
 FILL = """
@@ -118,9 +118,8 @@ def ranges(ids):
 
 
 def consume_program():
-    asan = ROOT / "build-asan" / "bench" / "consume"
     built = ROOT / "build" / "bench" / "consume"
-    return asan if os.environ.get("DUCT_ASAN") == "1" or not built.exists() else built
+    return checked("bench/consume") if SANITIZED or not built.exists() else built
 
 
 def finish(process, timeout_s=120):

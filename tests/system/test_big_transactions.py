@@ -6,6 +6,7 @@ import sys
 import time
 
 import pytest
+from lib.paths import SANITIZED
 from lib.usage import Usage
 from lib.wait import wait_until
 
@@ -15,7 +16,7 @@ CREATE TABLE b (id int PRIMARY KEY, v int, body text)
 """
 SMALL = {"work_mem": "64kB", "max_memory": "1MiB"}
 # Anonymous memory at its peak, DuckDB's own included; some 60 MiB are used, and 200 without limits in the options.
-MEMORY_LIMIT = (800 if os.environ.get("DUCT_ASAN") == "1" else 120) << 20
+MEMORY_LIMIT = (800 if SANITIZED else 120) << 20
 
 
 def big(table, first, last, v=0):
@@ -235,7 +236,7 @@ def pass_one_transaction(m, rows, limit_mib, *statements):
     [expected] = m.database.query(SUMS.format("big"))
     assert [int(x) for x in m.lake.sql(SUMS.format("lake.public.big"))[0]] == [int(x) for x in expected]
     assert len(m.snapshots()) == before + 1
-    assert os.environ.get("DUCT_ASAN") == "1" or used < limit_mib << 20, f"{used / 2**20:.0f} MiB"
+    assert SANITIZED or used < limit_mib << 20, f"{used / 2**20:.0f} MiB"
 
 
 def pass_large_transactions(m, rows, limit_mib):

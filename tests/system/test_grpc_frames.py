@@ -7,7 +7,7 @@ import threading
 
 import grpc
 
-from lib.api import Client, Server, driver
+from lib.api import Client, Server, api_driver
 
 FLOWS = "ductstream.v1.FlowService"
 
@@ -102,7 +102,7 @@ def send(port, data):
 
 
 def test_recorded_connections_with_mistakes(tmp_path):
-    with Server(tmp_path, driver()) as server:
+    with Server(tmp_path, api_driver()) as server:
         server.ready()
         data = recorded(server.port)
         assert len(frames(data)) > 6

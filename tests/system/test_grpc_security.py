@@ -7,7 +7,7 @@ import subprocess
 import grpc
 import pytest
 
-from lib.api import ROLES, TOKENS, Client, Server, driver, free_port, grpcurl, reflected_methods, tokens_file
+from lib.api import ROLES, TOKENS, Client, Server, api_driver, free_port, grpcurl, reflected_methods, tokens_file
 from lib.certificates import Authority
 from lib.paths import ROOT, program
 from lib.wait import wait_until
@@ -22,7 +22,7 @@ def start(tmp_path):
     servers = []
 
     def begin(**settings):
-        servers.append(Server(tmp_path, driver(), **settings).ready())
+        servers.append(Server(tmp_path, api_driver(), **settings).ready())
         return servers[-1]
 
     yield begin
@@ -107,7 +107,7 @@ def test_reflection_needs_a_token_when_there_are_some(start, tmp_path):
 def test_a_tokens_file_that_others_may_read_is_refused(tmp_path):
     path = tokens_file(tmp_path)
     path.chmod(0o640)
-    with Server(tmp_path, driver(), TOKENS_FILE=path) as server:
+    with Server(tmp_path, api_driver(), TOKENS_FILE=path) as server:
         code, text = server.ended()
     assert code == 2 and "may be read by others (mode 0640): run `chmod 600` on it" in text
 
@@ -149,7 +149,7 @@ def test_tls_and_tokens_on_every_address(start, tmp_path, authority):
 def test_half_a_protection_is_none(tmp_path, authority, given):
     cert, key = authority.sign("server")
     settings = {"TLS_CERT_FILE": cert, "TLS_KEY_FILE": key} if given == "tls" else {"TOKENS_FILE": tokens_file(tmp_path)}
-    with Server(tmp_path, driver(), GRPC_LISTEN="0.0.0.0:0", **settings) as server:
+    with Server(tmp_path, api_driver(), GRPC_LISTEN="0.0.0.0:0", **settings) as server:
         code, text = server.ended()
     assert code == 2 and f"has no {'tokens' if given == 'tls' else 'TLS'}:" in text
 
@@ -199,7 +199,7 @@ def test_certificates_that_cannot_work_are_refused(tmp_path, authority):
         (cert, tmp_path / "none", "No such file or directory"),
     ]
     for given, given_key, why in cases:
-        with Server(tmp_path, driver(), TLS_CERT_FILE=given, TLS_KEY_FILE=given_key) as server:
+        with Server(tmp_path, api_driver(), TLS_CERT_FILE=given, TLS_KEY_FILE=given_key) as server:
             code, text = server.ended()
         assert code == 2 and why in text and "PRIVATE" not in text, text
 

@@ -14,7 +14,7 @@ import time
 import grpc
 import pytest
 
-from lib.api import Client, Server, Watch, driver, free_port, grpcurl, local_pool
+from lib.api import Client, Server, Watch, api_driver, free_port, grpcurl, local_pool
 from lib.paths import ROOT
 from lib.wait import wait_until
 
@@ -28,7 +28,7 @@ def start(tmp_path):
     servers = []
 
     def begin(**settings):
-        servers.append(Server(tmp_path, driver(), **settings).ready())
+        servers.append(Server(tmp_path, api_driver(), **settings).ready())
         return servers[-1]
 
     yield begin
@@ -446,7 +446,7 @@ def test_an_address_without_host_is_this_machine_only(start):
 
 @pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0"])
 def test_other_hosts_need_protection(tmp_path, address):
-    with Server(tmp_path, driver(), GRPC_LISTEN=address) as server:
+    with Server(tmp_path, api_driver(), GRPC_LISTEN=address) as server:
         code, text = server.ended()
     assert code == 2
     assert "is reached by other machines, and has no TLS and no tokens" in text
@@ -457,7 +457,7 @@ def test_other_hosts_need_protection(tmp_path, address):
 def test_a_second_server_on_the_port_is_refused(start, tmp_path):
     first = start()
     (tmp_path / "second").mkdir()
-    with Server(tmp_path / "second", driver(), GRPC_LISTEN=first.address) as second:
+    with Server(tmp_path / "second", api_driver(), GRPC_LISTEN=first.address) as second:
         code, text = second.ended()
     assert code == 2
     assert f"{first.address} cannot be bound: Address already in use, another server has it" in text
@@ -476,7 +476,7 @@ def test_a_second_server_on_the_port_is_refused(start, tmp_path):
     ],
 )
 def test_wrong_settings_are_refused_with_the_variable(tmp_path, settings, text):
-    with Server(tmp_path, driver(), **settings) as server:
+    with Server(tmp_path, api_driver(), **settings) as server:
         code, said = server.ended()
     assert code == 2 and text in said, said
     assert "DUCTSTREAM_" in said

@@ -14,7 +14,7 @@ import threading
 import time
 
 import pytest
-from lib.api import TOKENS, Server, driver, tokens_file
+from lib.api import TOKENS, Server, api_driver, tokens_file
 from lib.http import Http, connect, raw, read_all, samples
 from lib.paths import ROOT
 from lib.wait import wait_until
@@ -25,7 +25,7 @@ def start(tmp_path):
     servers = []
 
     def begin(**settings):
-        servers.append(Server(tmp_path, driver(), **({"HTTP_LISTEN": ":0"} | settings)).ready())
+        servers.append(Server(tmp_path, api_driver(), **({"HTTP_LISTEN": ":0"} | settings)).ready())
         servers[-1].http = servers[-1].addresses("http")[0]
         return servers[-1]
 
@@ -307,12 +307,12 @@ def test_without_a_host_only_this_machine_is_served_and_a_line_says_so(server):
     ],
 )
 def test_addresses_that_are_refused(tmp_path, settings, finding):
-    code, text = Server(tmp_path, driver(), **settings).ended()
+    code, text = Server(tmp_path, api_driver(), **settings).ended()
     assert code == 2 and finding in text
 
 
 def test_an_address_in_use_is_refused(server, tmp_path):
-    code, text = Server(tmp_path, driver(), HTTP_LISTEN=server.http).ended()
+    code, text = Server(tmp_path, api_driver(), HTTP_LISTEN=server.http).ended()
     assert code == 2 and "Address already in use" in text
 
 

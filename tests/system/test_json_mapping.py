@@ -12,19 +12,16 @@ import sys
 
 import pytest
 from google.protobuf import json_format, message_factory
-from lib import child
-from lib.paths import ROOT
+from lib import child, sanitizer
+from lib.paths import ROOT, driver_program
 
 PROTO_NAMES, DEFAULTS = 1, 2
 
 
 class Driver:
     def __init__(self):
-        built = ROOT / "build-asan" / "tests" / "unit" / "json_driver"
-        if not built.exists():
-            subprocess.run([ROOT / "tools" / "build", "asan"], check=True)
         self.process = child.popen(
-            [built], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "ASAN_OPTIONS": "detect_leaks=1"}
+            [driver_program("json_driver")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **sanitizer.options(detect_leaks=1)}
         )
 
     def ask(self, line):

@@ -7,12 +7,13 @@ import time
 
 import pytest
 from lib.lake import LakeHome
+from lib.paths import SANITIZED
 from lib.pg import Postgres
 from lib.usage import Usage
 
 LONG = os.environ.get("DUCT_LONG") == "1"
 MANY = 10_000 if LONG else 1000
-MEMORY_LIMIT = (1000 if os.environ.get("DUCT_ASAN") == "1" else 256) << 20
+MEMORY_LIMIT = (1000 if SANITIZED else 256) << 20
 FEW_FILES = ("prlimit", "--nofile=256:256")
 
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from lib.paths import SANITIZED
 from lib.pause import Pause
 from lib.usage import Usage
 from lib.wait import wait_until
@@ -16,7 +17,7 @@ CREATE TABLE s (id int PRIMARY KEY)
 """
 SOURCE = {"work_mem": "64kB", "max_memory": "1MiB"}
 LONG = os.environ.get("DUCT_LONG") == "1"
-MEMORY_LIMIT = (1000 if os.environ.get("DUCT_ASAN") == "1" else 256) << 20
+MEMORY_LIMIT = (1000 if SANITIZED else 256) << 20
 
 
 def fill(first, last, v):

@@ -5,7 +5,7 @@ import re
 import subprocess
 
 import pytest
-from lib.paths import ROOT
+from lib.paths import ROOT, checked
 from lib.proxy import CommitProxy
 
 PROGRAMS = sorted(path.stem for path in (ROOT / "tests" / "unit").glob("test_state_*.c"))
@@ -13,11 +13,8 @@ PROGRAMS = sorted(path.stem for path in (ROOT / "tests" / "unit").glob("test_sta
 
 def run(program, dsn, variant="asan"):
     """Runs a program on both engines; returns the names of its tests that passed."""
-    path = ROOT / f"build-{variant}" / "tests" / "unit" / program
-    if not path.exists():
-        subprocess.run([ROOT / "tools" / "build", variant], check=True)
     done = subprocess.run(
-        [path],
+        [checked(f"tests/unit/{program}", variant)],
         cwd=ROOT,
         env={**os.environ, "DUCTSTREAM_TEST_POSTGRES_DSN": dsn},
         capture_output=True,

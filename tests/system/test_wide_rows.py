@@ -4,10 +4,10 @@ import os
 import sys
 
 import pytest
+from lib.paths import SANITIZED
 from lib.usage import Usage
 
 LONG = os.environ.get("DUCT_LONG") == "1"
-ASAN = os.environ.get("DUCT_ASAN") == "1"
 ROW = 100_000_000 if LONG else 24_000_000
 MEMORY_LIMIT = (256 << 20) + 5 * ROW
 
@@ -33,7 +33,7 @@ def pass_bounded(m, what, *statements):
     peak = usage.stop()
     print(f"{what}: {peak >> 20} MiB, {(peak - (60 << 20)) / ROW:.1f} rows above 60 MiB", file=sys.stderr)
     same(m)
-    assert ASAN or peak < MEMORY_LIMIT, f"{what}: {peak >> 20} MiB"
+    assert SANITIZED or peak < MEMORY_LIMIT, f"{what}: {peak >> 20} MiB"
 
 
 def same(m):

@@ -10,10 +10,10 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from lib import child
+from lib import child, sanitizer
 from lib.compare import compare_table
 from lib.duck_tables import DuckTables
-from lib.paths import ROOT
+from lib.paths import driver_program
 from system.test_types import OWN_TYPES, create, inserts, own_columns, scalar_columns
 
 OURS = [
@@ -57,20 +57,17 @@ def encode(database, tmp_path):
     def run(*statements, **options):
         folder = tmp_path / f"wire-{len(list(tmp_path.iterdir()))}"
         folder.mkdir()
-        built = ROOT / "build-asan" / "tests" / "unit" / "wire_driver"
-        if not built.exists():
-            subprocess.run([ROOT / "tools" / "build", "asan"], check=True)
         slot = f"wire_{len(list(tmp_path.iterdir()))}"
         given = {"dsn": database.dsn, "slot": slot, "publication": slot, **options}
-        driver = child.popen(
-            [built, folder, *(f"{name}={value}" for name, value in given.items())],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"},
+        process = child.popen(
+            [driver_program("wire_driver"), folder, *(f"{name}={value}" for name, value in given.items())],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **sanitizer.options(detect_leaks=0)},
         )
-        assert driver.stdout.readline() == "copied\n"
+        assert process.stdout.readline() == "copied\n"
         for statement in statements:
             database.sql(statement)
-        driver.communicate("\n", timeout=60)
-        assert driver.returncode == 0
+        process.communicate("\n", timeout=60)
+        assert process.returncode == 0
         return Wire(folder)
 
     return run
