@@ -45,17 +45,35 @@ static int choose_destination(struct flow_spec *spec, const char *name, struct d
 			    spec->ndestinations);
 }
 
+/* "0.01", "1%"; a share of all keys. */
+static int read_share(const char *text, double *ret, struct duct_error *err)
+{
+	char *end = NULL;
+	double share = strtod(text, &end);
+	bool percent = end != text && *end == '%';
+	if (percent)
+		share /= 100;
+	if (end == text || end[percent] || !(share > 0) || share > 1)
+		return duct_fail(err, DUCT_CONFIG, "flag \"--sample\": \"%.40s\" is no share of all keys such as 0.01 or 1%%",
+				 text);
+	*ret = share;
+	return 0;
+}
+
 static int certify(struct admin *admin, struct duct_error *err)
 {
 	struct flow_verify_options options = {.timeout_ms = admin_settings_timeout_ms(60000),
 					      .json = cli_json,
 					      .hashes = true,
+					      .destination = true,
 					      .fd = STDOUT_FILENO};
 	const char *tables = admin_value(admin, "tables") ? admin_value(admin, "tables") : admin_value(admin, "table");
 	if (tables && !(options.tables = split(&admin->arena, tables)))
 		return duct_fail(err, DUCT_CONFIG, "flag \"--tables\": a name between commas is empty");
 	AUTO_FLOW struct flow_file *flow = NULL;
-	int rc = admin_load_flow(&flow, admin, admin_value(admin, "file"), admin_value(admin, "flow-id"), err);
+	const char *sample = admin_value(admin, "sample");
+	int rc = sample ? read_share(sample, &options.sample, err) : 0;
+	rc = rc ? rc : admin_load_flow(&flow, admin, admin_value(admin, "file"), admin_value(admin, "flow-id"), err);
 	if (rc)
 		return rc;
 	struct flow_spec spec = flow->spec;
@@ -162,6 +180,7 @@ static const struct admin_flag certify_flags[] = {WHICH,
 						  {"destination", NULL, "NAME", "which one, when there are several", NULL, false},
 						  {"tables", NULL, "A.B,C.D", "only these tables", NULL, false},
 						  {"table", NULL, "A.B", "the same", NULL, false},
+						  {"sample", NULL, "SHARE", "only so many of the keys: 0.01 or 1%", NULL, false},
 						  {0}};
 static const struct admin_flag check_flags[] = {WHICH,
 						{"connectivity", NULL, NULL, "connect to both ends, too", "true", false},
@@ -191,8 +210,9 @@ const struct cli_command *const admin_other_commands[] = {
 	ADMIN_COMMAND("check", " (--flow-id ID | --file FILE)", "try everything that a flow needs", CHECK_HELP, &check_command),
 	ADMIN_COMMAND("certify", " (--flow-id ID | --file FILE) [--tables A.B,C.D]", "compare source and destination by content",
 		      "Compares every row of the source with the destination, while both may be\n"
-		      "changing: counts, hashes, and the keys that differ. Works here, without the\n"
-		      "server: with --flow-id it needs the server's state and secret key.\n"
+		      "changing: counts, hashes, and the keys that differ. With --sample all rows are\n"
+		      "counted, and those of a share of the keys are compared. Works here, without\n"
+		      "the server: with --flow-id it needs the server's state and secret key.\n"
 		      "Exit codes: 0 the same, 3 something differs, others: not compared.",
 		      &certify_command),
 	ADMIN_COMMAND("completion", " [--shell bash]", "completion of commands for a shell",

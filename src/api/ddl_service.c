@@ -1,10 +1,13 @@
 /* DDLService: changes of schema that flows met, and what is decided about them. */
 #include <ductstream/v1/ddl.pb-c.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include "api/api.h"
+#include "api/flow_internal.h"
+#include "options/text.h"
 #include "record/position.h"
 #include "state/ddl.h"
+#include "worker/gate.h"
 
 enum { MOST_EVENTS = 10000 };
 
@@ -62,6 +65,37 @@ static enum api_code list(struct api_call *call, const void *data, void *respons
 	return list_events(call, in->flow_id, status, &to->n_events, &to->events);
 }
 
+/* Whether an approved change of the flow is done without a further word, as its worker will see it. */
+static bool applies_itself(const struct state_flow *flow)
+{
+	struct duct_error unused;
+	AUTO_JSON json_t *definition = definition_parse(flow->definition, &unused);
+	const json_t *own = json_object_get(json_object_get(json_object_get(definition, "config"), "ddl"), "auto_apply");
+	const char *text = getenv("DUCTSTREAM_DDL_AUTO_APPLY");
+	bool on = false;
+	if (own)
+		return json_is_true(own);
+	return text && duct_parse_bool(text, &on) && on;
+}
+
+/* A worker that waits for the decision goes on by itself. Where none does (it has died, the server ended it, it was to poll only), the flow is
+ * made to run again: should its worker ask once more, it is paused once more. */
+static int let_go_on(struct api_call *call, const struct state_ddl_event *event, const struct state_actor *actor,
+		     struct duct_error *err)
+{
+	struct state_flow flow;
+	bool refused;
+	int rc = state_flow_get(call->api->state, call->arena, event->flow_id, &flow, err);
+	if (rc <= 0 || flow.state != STATE_FLOW_PAUSED || strcmp(flow.reason, GATE_REASON) != 0)
+		return rc;
+	if (event->status != STATE_DDL_APPLIED && !(event->status == STATE_DDL_APPROVED && applies_itself(&flow)))
+		return 0;
+	rc = state_flow_move(call->api->state, event->flow_id, STATE_FLOW_PAUSED, STATE_FLOW_RUNNING,
+			     "the change of a table was decided", actor, &refused, err);
+	flow_changed(call);
+	return rc;
+}
+
 /* Decides about one event; the same decision again succeeds and changes nothing. */
 static enum api_code decide(struct api_call *call, int64_t id, enum state_ddl_status to, Ductstream__V1__DDLEvent **ret)
 {
@@ -75,10 +109,11 @@ static enum api_code decide(struct api_call *call, int64_t id, enum state_ddl_st
 				state_ddl_status_name(now), state_ddl_status_name(to));
 	if (rc > 0)
 		rc = state_ddl_get(call->api->state, call->arena, id, &event, &err);
-	if (rc < 0)
-		return api_failed(call, &err);
 	if (rc == 0)
 		return api_fail(call, API_NOT_FOUND, "change %lld: there is none", (long long)id);
+	rc = rc < 0 ? rc : let_go_on(call, &event, &actor, &err);
+	if (rc < 0)
+		return api_failed(call, &err);
 	*ret = shown(call->arena, &event);
 	return API_OK;
 }

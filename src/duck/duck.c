@@ -10,7 +10,8 @@
 enum { MAX_FEEDS = 256 };
 
 struct duck_db {
-	char *path;				      /* NULL: in memory */
+	char *path; /* NULL: in memory */
+	bool read_only;
 	pthread_mutex_t lock;			      /* around the opening of db */
 	duckdb_database db;			      /* NULL until a statement needs it */
 	_Atomic(struct duck_feed *) feeds[MAX_FEEDS]; /* by id: SQL text never holds an address */
@@ -161,14 +162,16 @@ static int set_option(duckdb_config config, const char *name, const char *value,
 	return 0;
 }
 
-static int configure(duckdb_config config, bool in_memory, struct duct_error *err)
+static int configure(duckdb_config config, const struct duck_db *db, struct duct_error *err)
 {
 	int r = set_option(config, "threads", "1", err); /* every statement runs on its caller */
 	r = r ? r : set_option(config, "preserve_insertion_order", "true", err);
 	r = r ? r : set_option(config, "autoinstall_known_extensions", "false", err);
 	r = r ? r : set_option(config, "autoload_known_extensions", "false", err);
 	/* Without a folder nothing is spilled: DuckDB's own choice would be in the working folder. Of a file it is beside it. */
-	return r || !in_memory ? r : set_option(config, "temp_directory", "", err);
+	if (!r && db->read_only)
+		r = set_option(config, "access_mode", "READ_ONLY", err);
+	return r || db->path ? r : set_option(config, "temp_directory", "", err);
 }
 
 static int cannot_open(const struct duck_db *db, const char *message, struct duct_error *err)
@@ -193,7 +196,7 @@ static int open_instance(struct duck_db *db, struct duct_error *err)
 		return r;
 	if (duckdb_create_config(&config) == DuckDBError)
 		return duct_fail(err, DUCT_FATAL, "duckdb: cannot make a configuration");
-	r = configure(config, !db->path, err);
+	r = configure(config, db, err);
 	if (!r && duckdb_open_ext(db->path, &db->db, config, &message) == DuckDBError) {
 		db->db = NULL;
 		r = cannot_open(db, message, err);
@@ -237,6 +240,13 @@ struct duck_db *duck_open_file(const char *path)
 {
 	struct duck_db *db = duck_open();
 	db->path = duct_xstrdup(path);
+	return db;
+}
+
+struct duck_db *duck_open_read_only(const char *path)
+{
+	struct duck_db *db = duck_open_file(path);
+	db->read_only = true;
 	return db;
 }
 

@@ -18,6 +18,8 @@ struct duck_db *duck_open(void);
 /* The same over a database file, which is made when there is none and belongs to this process until duck_close(). The first statement
  * fails with RETRY when another process has it, with CONFIG when it cannot be opened. */
 struct duck_db *duck_open_file(const char *path);
+/* The same, and nothing can be changed in it: it must be there, and may be open in other processes that do not write, either. */
+struct duck_db *duck_open_read_only(const char *path);
 void duck_close(struct duck_db *db); /* accepts NULL; all connections must be closed */
 
 struct duck_conn *duck_connect(struct duck_db *db); /* connected by its first statement, which fails where that fails */

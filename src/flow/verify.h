@@ -4,17 +4,20 @@
 #include "flow/flow.h"
 
 /*
- * `ductstream lake verify FLOW`: compares each table of the source with its table in the lake by content, while both may
- * be changing. A row that differs is looked at again until it agrees, or until it has changed on neither side between
- * two looks: only that is a difference.
+ * `ductstream lake verify FLOW`, `ductstream-admin certify`: compares each table of the source with its table at the destination (ducklake or
+ * duckdb) by content, while both may be changing. A row that differs is looked at again until it agrees, or until it has changed on neither
+ * side between looks: only that is a difference. Rows that a destination with soft_delete keeps as deleted are left out; one that keeps
+ * every change (append_mode, write_mode append) cannot be compared.
  */
 struct flow_verify_options {
 	const char *const *tables; /* "schema.name", NULL-terminated; NULL: all */
-	int64_t timeout_ms;	   /* how long the lake may take to pass a mark; 0: 60 s */
+	int64_t timeout_ms;	   /* how long the destination may take to pass a mark; 0: 60 s */
 	int max_shown;		   /* differing keys named per table; 0: 10 */
 	bool json;		   /* findings as JSON lines, with a hash over the rows of each side */
 	bool hashes;		   /* the hashes in text, too; of tables that change they are of different moments */
-	int fd;			   /* where findings are written, usually 1 */
+	double sample;	  /* share of the keys whose rows are compared, the same on both sides; all rows are counted. 0: all */
+	bool destination; /* findings say "destination", not "lake" */
+	int fd;		  /* where findings are written, usually 1 */
 };
 
 /*

@@ -50,6 +50,7 @@ void verify_digest_add(struct verify_digest *d, const uint64_t key_hash[2], cons
 	const struct verify_sum one = {row_hash[0], row_hash[1], 1};
 	sum_add(&d->buckets[bucket_of(key_hash)], &one);
 	d->rows++;
+	d->compared++;
 	if (!is_wanted(d, key_hash))
 		return;
 	d->keys = duct_grow(d->keys, &d->keys_cap, d->nkeys + 1, sizeof *d->keys);
@@ -223,8 +224,12 @@ int verify_add_row(struct verify_digest *d, const struct verify_table *t, const 
 		if (c->key)
 			put_cell(&s->key, cell);
 	}
-	hash_of(&s->row, row_hash);
 	hash_of(t->keyed ? &s->key : &s->row, key_hash);
+	if (key_hash[1] > t->sample) {
+		d->rows++;
+		return 0;
+	}
+	hash_of(&s->row, row_hash);
 	if (!is_wanted(d, key_hash)) {
 		verify_digest_add(d, key_hash, row_hash, NULL);
 		return 0;

@@ -1,9 +1,9 @@
 #ifndef FLOW_VERIFY_INTERNAL_H
 #define FLOW_VERIFY_INTERNAL_H
 
-#include "destination/ducklake/ducklake.h"
 #include "flow/progress.h"
 #include "flow/verify.h"
+#include "lake/parquet.h"
 #include "pg/relation.h"
 #include "pg/server.h"
 #include "source/postgres/config.h"
@@ -23,9 +23,9 @@ struct verify_key {
 };
 struct verify_digest {
 	struct verify_sum *buckets; /* VERIFY_BUCKETS, by the key's hash */
-	uint64_t rows;
-	uint64_t dead;	    /* rows of the source that cannot be stored, left out */
-	const bool *wanted; /* buckets whose keys are kept one by one; NULL: none */
+	uint64_t rows, compared;    /* compared: less than all of a sample */
+	uint64_t dead;		    /* rows of the source that cannot be stored, left out */
+	const bool *wanted;	    /* buckets whose keys are kept one by one; NULL: none */
 	struct verify_key *keys;
 	size_t nkeys, keys_cap;
 	struct duct_arena texts;
@@ -72,6 +72,8 @@ struct verify_table {
 	struct verify_column *columns;
 	int ncolumns;
 	bool keyed;
+	int64_t deleted_id; /* of the lake's column that marks deleted rows; -1: none */
+	uint64_t sample;    /* a key is compared when half of its hash is not above; UINT64_MAX: all */
 };
 
 /* Memory that verify_add_row() uses again; zeroed at first. */
@@ -88,11 +90,14 @@ struct verify {
 	const struct flow_verify_options *options;
 	const struct duct_ctx *ctx;
 	const struct postgres_config *from;
-	const struct ducklake_config *to;
+	const struct verify_side *side;
+	const void *to; /* the destination's config */
 	struct pg_session *session;
-	struct lake *lake;
+	struct lake *lake; /* of verify_lake.c, with a session to read files */
 	struct duck_db *db;
 	struct duck_conn *conn;
+	struct duckdb_dest *duckdb; /* of verify_duckdb.c */
+	struct duct_ctx named;	    /* ctx with the flow's name, for it */
 	struct pg_published_list *published;
 	struct pg_tables *facts;
 	struct pg_catalog *catalog;
@@ -103,17 +108,29 @@ struct verify {
 int verify_source_open(struct verify *v, struct duct_error *err) DUCT_CHECKED;
 int verify_source_read(struct verify *v, const struct verify_table *t, struct verify_digest *to,
 		       struct duct_error *err) DUCT_CHECKED;
-/* Waits until the lake holds everything that the source had committed before the call. */
-int verify_wait_for_lake(struct verify *v, struct duct_error *err) DUCT_CHECKED;
+/* Waits until the destination holds everything that the source had committed before the call. */
+int verify_wait(struct verify *v, struct duct_error *err) DUCT_CHECKED;
 
-/* --- verify_lake.c --- */
-int verify_lake_open(struct verify *v, struct duct_error *err) DUCT_CHECKED;
-/* The table's columns on both sides; CONFIG when the lake has no such table. */
-int verify_lake_columns(struct verify *v, struct verify_table *t, struct duct_error *err) DUCT_CHECKED;
-int verify_lake_read(struct verify *v, struct verify_table *t, struct verify_digest *to, struct duct_error *err) DUCT_CHECKED;
+/* --- the destination's side: verify_lake.c, verify_duckdb.c --- */
+struct verify_side {
+	const char *destination; /* type */
+	const struct tablesink_options *(*sink)(const void *config);
+	int (*open)(struct verify *v, struct duct_error *err);
+	int (*position)(struct verify *v, uint64_t *ret, struct duct_error *err); /* of what is there now */
+	/* The table's columns on both sides. 1; 0: there is no such table; DATA: a column is not there. */
+	int (*columns)(struct verify *v, struct verify_table *t, struct duct_error *err);
+	int (*read)(struct verify *v, struct verify_table *t, struct verify_digest *to, struct duct_error *err);
+	void (*close)(struct verify *v);
+};
+extern const struct verify_side verify_lake, verify_duckdb;
+/* A column of the table whose value there has this type. */
+void verify_add_column(struct verify_table *t, int source, const struct duct_type *type);
 
 /* The source's state table: it may be published, but it is not mirrored. */
 bool verify_is_own(const struct verify *v, const struct pg_published *p);
+
+/* What findings call the destination: "lake" or "destination". */
+const char *verify_where(const struct verify *v);
 
 /* Waits on the stop for that long; CANCELLED when it comes. */
 int verify_pause(struct verify *v, int timeout_ms, struct duct_error *err) DUCT_CHECKED;

@@ -139,13 +139,14 @@ static int emit_mark(struct verify *v, uint64_t *ret, struct duct_error *err)
 	return 0;
 }
 
-/* A flow that does not run leaves its slot idle: the lake is complete when nothing is left in the slot. */
-static int nothing_is_pending(struct verify *v, bool *ret, struct duct_error *err)
+/* A flow that does not run leaves its slot idle: a destination that has what the slot has let go of is complete when nothing is left in
+ * the slot. (One behind an outbox may have less.) */
+static int nothing_is_pending(struct verify *v, uint64_t at, bool *ret, struct duct_error *err)
 {
 	struct pg_slot slot;
 	*ret = false;
 	int rc = pg_slot_read(&slot, v->session, v->from->slot, err);
-	if (rc || !slot.exists || slot.active)
+	if (rc || !slot.exists || slot.active || at < slot.confirmed_lsn)
 		return rc;
 	AUTO_PGRESULT PGresult *res = NULL;
 	AUTO_BUF struct duct_buf quoted = {0};
@@ -167,32 +168,19 @@ static int nothing_is_pending(struct verify *v, bool *ret, struct duct_error *er
 	return 0;
 }
 
-static int lake_position(struct verify *v, uint64_t *ret, struct duct_error *err)
-{
-	struct lake_change_note *notes = NULL;
-	size_t n;
-	int rc = lake_sync(v->lake, &notes, &n, err);
-	free(notes);
-	struct duct_checkpoint now = {0};
-	if (!rc)
-		lake_checkpoint(v->lake, &now);
-	*ret = now.pos.lsn;
-	return rc;
-}
-
-int verify_wait_for_lake(struct verify *v, struct duct_error *err)
+int verify_wait(struct verify *v, struct duct_error *err)
 {
 	uint64_t mark, at = 0;
 	int rc = emit_mark(v, &mark, err);
 	int64_t timeout_ms = v->options->timeout_ms ? v->options->timeout_ms : DEFAULT_TIMEOUT_MS;
 	int64_t now = duct_mono_us(), end = now + timeout_ms * 1000, peek = now;
 	while (!rc) {
-		if ((rc = lake_position(v, &at, err)) || at >= mark)
+		if ((rc = v->side->position(v, &at, err)) || at >= mark)
 			return rc;
 		now = duct_mono_us();
 		if (now >= peek) {
 			bool complete;
-			if ((rc = nothing_is_pending(v, &complete, err)) || complete)
+			if ((rc = nothing_is_pending(v, at, &complete, err)) || complete)
 				return rc;
 			peek = now + PEEK_MS * 1000;
 		}
@@ -201,7 +189,8 @@ int verify_wait_for_lake(struct verify *v, struct duct_error *err)
 		rc = verify_pause(v, POLL_MS, err);
 	}
 	char have[DUCT_LSN_LEN], want[DUCT_LSN_LEN];
-	return rc ? rc
-		  : duct_fail(err, DUCT_RETRY, "the lake stands at %s and did not reach %s within %lld s: is the flow running?",
-			      duct_lsn_format(have, at), duct_lsn_format(want, mark), (long long)timeout_ms / 1000);
+	return rc
+		? rc
+		: duct_fail(err, DUCT_RETRY, "the %s stands at %s and did not reach %s within %lld s: is the flow running?",
+			    verify_where(v), duct_lsn_format(have, at), duct_lsn_format(want, mark), (long long)timeout_ms / 1000);
 }

@@ -10,6 +10,10 @@
  * our own reader (lake_read_rows). Every function is blocking; those that take a connection use it (one thread at a time).
  */
 
+/* Chunks of DuckDB to batches: appends the n first values of the vector, whose type is duck_sql_type(v->type); keep: rows wanted, NULL: all.
+ * parquet_take.c */
+void lake_take_vector(struct duct_batch *batch, struct duct_vector *v, duckdb_vector vector, idx_t n, const bool *keep);
+
 /* One row to write. */
 struct lake_row_ref {
 	const struct duct_batch *batch;

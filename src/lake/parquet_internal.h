@@ -50,11 +50,6 @@ int lake_rows_pull(struct lake_rows_taker *t, struct duct_error *err); /* calls 
 int lake_rows_take(struct lake_rows_taker *t, struct duct_error *err);
 void lake_rows_done(struct lake_rows_taker *t);
 
-/* --- parquet_take.c: chunks to batches --- */
-
-/* Appends the n first values of the vector, whose type is duck_sql_type(v->type); keep: rows wanted, NULL: all. */
-void lake_take_vector(struct duct_batch *batch, struct duct_vector *v, duckdb_vector vector, idx_t n, const bool *keep);
-
 /* --- parquet_read.c --- */
 
 /* A relation of just these columns, as batches that are read have it. */

@@ -410,8 +410,8 @@ def test_certify_and_check_a_file(shop, database):
     assert admin(*"flow check -file".split(), shop)[0] == 0
     run_once(shop)
     table = admin.json("certify", "-file", shop)
-    assert table["identical"] and table["source_rows"] == table["lake_rows"] == 100
-    assert table["source_hash"] == table["lake_hash"] and re.fullmatch("[0-9a-f]{32}", table["source_hash"])
+    assert table["identical"] and table["source_rows"] == table["destination_rows"] == 100
+    assert table["source_hash"] == table["destination_hash"] and re.fullmatch("[0-9a-f]{32}", table["source_hash"])
     out = admin.ok("certify", "-file", shop, "-tables", "public.orders")
     assert "public.orders: 100 rows, identical; hash" in out and "source and destination are the same" in out
     database.sql("UPDATE orders SET what = 'other' WHERE id = 7")
@@ -428,7 +428,7 @@ def test_certify_finds_a_difference(shop, sqlite_lake, tmp_path):
     code, out, err = Admin()("certify", "-file", shop, "--json")
     table = json.loads(out.splitlines()[0])
     assert code == 3 and not table["identical"] and table["different_keys"] == 1
-    assert table["source_hash"] != table["lake_hash"]
+    assert table["source_hash"] != table["destination_hash"]
 
 
 def test_certify_by_id_reads_the_state(service, admin, shop, tmp_path):

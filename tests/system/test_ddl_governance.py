@@ -91,6 +91,36 @@ def test_approve_then_apply(service, database, sqlite_lake, lake):
     assert [e.status for e in events(service)] == ["applied"]
 
 
+@pytest.mark.parametrize("decide", ["ApproveDDL", "MarkDDLApplied"])
+def test_goes_on_with_a_worker_of_the_server(tmp_path, database, sqlite_lake, lake, decide):
+    """The server keeps no worker for a paused flow; what is decided makes it run again."""
+    with Service(tmp_path / "local", DISPATCH="local") as service:
+        ddl = {"gate": True, "auto_apply": decide == "ApproveDDL"}
+        service.call("CreateFlow", flow=flow_message(database, sqlite_lake, "shop", config={"ddl": ddl}), start_immediately=True)
+        wait_until(lambda: lake.count() == 100, 60, "the copy")
+        each(database, "INSERT INTO t VALUES (101, 'before')", ADD, "INSERT INTO t VALUES (102, 'after', 'new')")
+        service.wait_state("shop", "paused")
+        wait_until(lambda: lake.count() == 101, 60, "what came before")
+        wait_until(lambda: "worker ended" in service.server.text, 30, "the worker to end")
+        service.call("DDLService/" + decide, id=events(service)[0].id)
+        wait_until(lambda: lake.count() == 102, 60, "what came after")
+        lake.same()
+        assert [e.status for e in wait_events(service, "applied")] == ["applied"]
+        assert service.state_of("shop") == "running"
+
+
+def test_goes_on_though_its_worker_died(service, database, sqlite_lake, lake):
+    worker = make(service, database, sqlite_lake, gate=True)
+    event = held(service, database, lake, worker)
+    worker.kill()
+    service.call("DDLService/ApproveDDL", id=event.id)
+    assert service.state_of("shop") == "paused"  # no auto_apply
+    service.call("DDLService/MarkDDLApplied", id=event.id)
+    assert service.state_of("shop") == "running"
+    lake.wait_count(102, of=service.worker("shop"))
+    lake.same()
+
+
 def test_auto_apply(service, database, sqlite_lake, lake):
     """Approval is enough; the policy comes from the environment."""
     worker = make(service, database, sqlite_lake, env={"DUCTSTREAM_DDL_GATE": "true", "DUCTSTREAM_DDL_AUTO_APPLY": "true"})

@@ -82,6 +82,7 @@ struct duckdb_dest {
 	struct duck_db *db; /* NULL: the file is released */
 	struct duck_conn *conn;
 	bool in_transaction;
+	bool read_only;
 	int64_t epoch;
 	struct duct_checkpoint checkpoint;
 	struct dd_table **tables;
@@ -106,8 +107,11 @@ struct duckdb_dest {
 };
 
 /* store.c: the file, and what we keep in it about flows. */
-int dd_open(struct duckdb_dest *d, struct duct_error *err);	 /* the file is open; nothing when it was */
-void dd_release(struct duckdb_dest *d);				 /* others may open the file */
+int dd_open(struct duckdb_dest *d, struct duct_error *err); /* the file is open; nothing when it was */
+void dd_release(struct duckdb_dest *d);			    /* others may open the file */
+/* With read_only: opens the file, and reads what is stored of the flow (checkpoint, tables) as it is now. Until dd_release() nobody changes it.
+ * RETRY while another process has it. */
+int dd_look(struct duckdb_dest *d, struct duct_error *err);
 int dd_take_over(struct duckdb_dest *d, struct duct_error *err); /* the only owner of the flow; reads what is stored */
 int dd_begin(struct duckdb_dest *d, struct duct_error *err);	 /* the transaction is open; nothing when it was */
 /* Stores tables and state, and commits. FATAL when the flow has another owner. */

@@ -166,7 +166,7 @@ int dd_open(struct duckdb_dest *d, struct duct_error *err)
 {
 	if (d->conn)
 		return 0;
-	d->db = in_memory(d) ? duck_open() : duck_open_file(d->config->dsn);
+	d->db = in_memory(d) ? duck_open() : d->read_only ? duck_open_read_only(d->config->dsn) : duck_open_file(d->config->dsn);
 	d->conn = duck_connect(d->db);
 	AUTO_FREE char *limit = duct_xasprintf("SET memory_limit = '%" PRId64 "B'", d->config->memory_limit);
 	int rc = duck_exec(d->conn, limit, err);
@@ -226,6 +226,12 @@ static int read_stored(struct duckdb_dest *d, struct duct_error *err)
 		" FROM ductstream_meta.relation");
 	where_flow(&sql, d);
 	return read_texts(d, sql.data, 8, take_relation, err);
+}
+
+int dd_look(struct duckdb_dest *d, struct duct_error *err)
+{
+	int rc = dd_open(d, err);
+	return rc ? rc : read_stored(d, err);
 }
 
 static int raise_epoch(struct duckdb_dest *d, struct duct_error *err)
