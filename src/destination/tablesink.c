@@ -309,23 +309,12 @@ struct row {
 	struct duct_error *err;
 };
 
-static void append_cell(struct duct_batch *b, struct duct_vector *v, struct duct_cell cell)
-{
-	if (!cell.data) {
-		duct_vector_append_null(b, v);
-		return;
-	}
-	char *to = duct_vector_append(b, v, cell.len);
-	if (cell.len)
-		memcpy(to, cell.data, cell.len);
-}
-
 /* A value of the source's column, in the type that it has here. */
 static void append_value(struct row *r, struct duct_vector *v, int column, struct duct_cell cell)
 {
 	const struct duct_column *c = &r->from->relation->columns[column];
 	if (!cell.data || duct_type_equal(&c->type, v->type)) {
-		append_cell(r->to, v, cell);
+		duct_vector_append_cell(r->to, v, cell);
 		return;
 	}
 	r->value.len = 0;
@@ -337,7 +326,7 @@ static void append_value(struct row *r, struct duct_vector *v, int column, struc
 		duct_vector_append_null(r->to, v);
 		return;
 	}
-	append_cell(r->to, v, (struct duct_cell){r->value.data, (uint32_t)r->value.len});
+	duct_vector_append_cell(r->to, v, (struct duct_cell){r->value.data, (uint32_t)r->value.len});
 }
 
 /* A value of the new row. Of a deleted row it is the old one; where an update brings none, too, if a row of its own is made of it. */
@@ -371,7 +360,7 @@ static void append_old(struct row *r)
 
 static void append_number(const struct row *r, int column, uint64_t v, uint32_t size)
 {
-	append_cell(r->to, &r->to->columns[column], (struct duct_cell){(const char *)&v, size});
+	duct_vector_append_cell(r->to, &r->to->columns[column], (struct duct_cell){(const char *)&v, size});
 }
 
 /* Rows of a copy were not changed at any time that is known: they are as old as their copy, and before every position. */
@@ -389,7 +378,9 @@ static void append_own(const struct row *r)
 		case WATERMARK:
 			append_number(r, column, r->options->watermark_source == TABLESINK_LSN ? r->pos.lsn : (uint64_t)at, 8);
 			break;
-		default: append_cell(r->to, &r->to->columns[column], (struct duct_cell){op, (uint32_t)strlen(op)}); break;
+		default:
+			duct_vector_append_cell(r->to, &r->to->columns[column], (struct duct_cell){op, (uint32_t)strlen(op)});
+			break;
 		}
 		column++;
 	}

@@ -131,10 +131,7 @@ static int take_cell(struct point_read *r, int column, struct duct_batch *batch,
 	}
 	if (rc)
 		return duct_wrap(err, "column \"%s\"", r->columns[column]->name);
-	if (!cell.data)
-		duct_vector_append_null(batch, to);
-	else
-		memcpy(duct_vector_append(batch, to, cell.len), cell.data, cell.len);
+	duct_vector_append_cell(batch, to, cell);
 	return 0;
 }
 

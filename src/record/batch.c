@@ -226,6 +226,17 @@ void duct_vector_append_null(struct duct_batch *b, struct duct_vector *v)
 		v->offsets[row + 1] = (uint32_t)v->heap_len;
 }
 
+void duct_vector_append_cell(struct duct_batch *b, struct duct_vector *v, struct duct_cell cell)
+{
+	if (!cell.data) {
+		duct_vector_append_null(b, v);
+		return;
+	}
+	char *to = duct_vector_append(b, v, cell.len);
+	if (cell.len)
+		memcpy(to, cell.data, cell.len);
+}
+
 void duct_vector_append_unsent(struct duct_batch *b, struct duct_vector *v)
 {
 	skip_to(b, v, v->rows + 1);

@@ -128,6 +128,9 @@ static inline struct duct_cell duct_vector_cell(const struct duct_vector *v, uin
 	return (struct duct_cell){v->heap + v->offsets[row], v->offsets[row + 1] - v->offsets[row]};
 }
 
+/* Appends a cell of the vector's type; one without data is NULL. */
+void duct_vector_append_cell(struct duct_batch *batch, struct duct_vector *v, struct duct_cell cell);
+
 struct duct_changes *duct_changes_new(void);
 struct duct_changes *duct_changes_ref(struct duct_changes *changes);
 void duct_changes_free(struct duct_changes *changes);			       /* accepts NULL */

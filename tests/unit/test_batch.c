@@ -133,9 +133,36 @@ static void columns_left_out_are_unset(void **state)
 	duct_relation_unref(rel);
 }
 
+/* NULL, an empty text and an empty column are three things. */
+static void cells_come_over_as_they_are(void **state)
+{
+	(void)state;
+	static const struct duct_cell texts[] = {{NULL, 0}, {"", 0}, {"three", 5}, {NULL, 0}};
+	struct duct_relation *rel = make_relation();
+	struct duct_batch *b = duct_batch_new(rel, 0);
+	for (uint32_t i = 0; i < DUCT_LEN(texts); i++) {
+		(void)duct_batch_add_row(b, DUCT_INSERT, i);
+		duct_vector_append_cell(b, &b->columns[NUMBER], (struct duct_cell){(const char *)&i, 4});
+		duct_vector_append_cell(b, &b->columns[TEXT], texts[i]);
+	}
+	duct_batch_fill_unset(b);
+	for (uint32_t i = 0; i < DUCT_LEN(texts); i++) {
+		struct duct_cell number = duct_vector_cell(&b->columns[NUMBER], i), text = duct_vector_cell(&b->columns[TEXT], i);
+		assert_memory_equal(number.data, &i, 4);
+		assert_int_equal(text.data != NULL, texts[i].data != NULL);
+		assert_int_equal(text.len, texts[i].len);
+		if (text.len)
+			assert_memory_equal(text.data, texts[i].data, text.len);
+		assert_true(duct_vector_is_sent(&b->columns[TEXT], i));
+	}
+	duct_batch_unref(b);
+	duct_relation_unref(rel);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(undone_rows_leave_no_trace),
-					   cmocka_unit_test(columns_left_out_are_unset)};
+					   cmocka_unit_test(columns_left_out_are_unset),
+					   cmocka_unit_test(cells_come_over_as_they_are)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

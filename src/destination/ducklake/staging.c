@@ -75,17 +75,6 @@ struct taking {
 	uint64_t rows;
 };
 
-static void append_cell(struct duct_batch *b, struct duct_vector *v, struct duct_cell cell)
-{
-	if (!cell.data) {
-		duct_vector_append_null(b, v);
-		return;
-	}
-	char *to = duct_vector_append(b, v, cell.len);
-	if (cell.len)
-		memcpy(to, cell.data, cell.len);
-}
-
 static int write_batch(struct taking *t, struct duct_batch *batch, bool ends, struct duct_error *err)
 {
 	struct duct_changes *changes = duct_changes_new();
@@ -114,7 +103,7 @@ static int take_rows(void *arg, const struct duct_batch *from, const int64_t *po
 			continue;
 		(void)duct_batch_add_row(to, DUCT_READ, t->rows++);
 		for (int i = 0; i < t->m->rel->ncolumns; i++)
-			append_cell(to, &to->columns[i], duct_vector_cell(&from->columns[i], row));
+			duct_vector_append_cell(to, &to->columns[i], duct_vector_cell(&from->columns[i], row));
 	}
 	duct_buf_done(&hasher.scratch);
 	return write_batch(t, to, false, err);

@@ -215,21 +215,17 @@ static int find_cell(struct filling *f, const struct lack *l, int c, struct duct
 	return 0;
 }
 
-static int append_cell(struct duct_batch *to, struct duct_vector *v, struct duct_cell cell, const struct duct_type *type,
-		       struct duct_error *err)
+static int append_as(struct duct_batch *to, struct duct_vector *v, struct duct_cell cell, const struct duct_type *type,
+		     struct duct_error *err)
 {
-	if (!cell.data) {
-		duct_vector_append_null(to, v);
-		return 0;
-	}
 	AUTO_BUF struct duct_buf cast = {0};
-	if (!duct_type_equal(type, v->type)) {
+	if (cell.data && !duct_type_equal(type, v->type)) {
 		int rc = duct_cell_cast(&cast, type, cell, v->type, err);
 		if (rc < 0)
 			return rc;
 		cell = (struct duct_cell){cast.data ? cast.data : "", (uint32_t)cast.len};
 	}
-	memcpy(duct_vector_append(to, v, cell.len), cell.data, cell.len);
+	duct_vector_append_cell(to, v, cell);
 	return 0;
 }
 
@@ -247,7 +243,7 @@ static int complete_row(struct filling *f, struct lack *l, struct duct_batch *to
 			continue;
 		rc = find_cell(f, l, c, &cell, &type, err);
 		if (rc == 0)
-			rc = append_cell(to, &to->columns[map[c]], cell, type, err);
+			rc = append_as(to, &to->columns[map[c]], cell, type, err);
 	}
 	duct_batch_fill_unset(to); /* columns that the lake does not have any more */
 	if (rc == 0) {
