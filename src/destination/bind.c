@@ -16,12 +16,13 @@ struct binder {
 	int16_t known_max; /* greatest number of a column of the destination */
 };
 
-static bool is_live(const struct duct_relation *rel, int16_t attnum)
+/* NULL: the source has it no longer. */
+static const struct duct_live_column *live_column(const struct duct_relation *rel, int16_t attnum)
 {
 	for (int i = 0; i < rel->nlive; i++)
 		if (rel->live[i].attnum == attnum)
-			return true;
-	return false;
+			return &rel->live[i];
+	return NULL;
 }
 
 /* Takes numbers from the source's catalog and from columns of the same name, in that order or the other. Strict: false
@@ -69,7 +70,7 @@ static int next_live(const struct binder *b, int16_t above, int16_t below)
 	int best = -1;
 	for (size_t j = 0; j < b->nhave; j++) {
 		int16_t n = b->have[j].attnum;
-		if (!b->used[j] && n > above && n < below && is_live(b->rel, n) && (best < 0 || n < b->have[best].attnum))
+		if (!b->used[j] && n > above && n < below && live_column(b->rel, n) && (best < 0 || n < b->have[best].attnum))
 			best = (int)j;
 	}
 	return best;
@@ -80,7 +81,7 @@ static int count_between(const struct binder *b, int16_t above, int16_t below, b
 	int count = 0;
 	for (size_t j = 0; j < b->nhave; j++) {
 		int16_t n = b->have[j].attnum;
-		count += !b->used[j] && n > above && n < below && is_live(b->rel, n) == live;
+		count += !b->used[j] && n > above && n < below && (live_column(b->rel, n) != NULL) == live;
 	}
 	return count;
 }
@@ -199,4 +200,15 @@ void destination_bind(const struct bind_column *have, size_t n, const struct duc
 	match_numbers(&b);
 	match_gaps(&b);
 	number_new(&b);
+}
+
+bool destination_old_rows_value(const struct duct_relation *rel, const struct duct_column *c, int16_t attnum,
+				const char **ret_value)
+{
+	const struct duct_live_column *live = live_column(rel, attnum);
+	bool same = c->attnum == attnum, known = !same && live && live->type && duct_type_equal(live->type, &c->type);
+	const char *value = same ? c->missing_value : known ? live->missing_value : NULL;
+	bool settable = !(live && live->computed) && !(value && duct_kind_is_nested(c->type.kind));
+	*ret_value = settable ? value : NULL;
+	return settable;
 }

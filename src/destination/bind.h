@@ -20,4 +20,12 @@ struct bind_column {
 void destination_bind(const struct bind_column *have, size_t n, const struct duct_relation *rel, int *ret_columns,
 		      int16_t *ret_attnums);
 
+/*
+ * What rows that are older than new column `c` (of number attnum at the source) have in it: *ret_value, as in duct_column (NULL: NULL),
+ * when it is the same for all of them and the destination can set it; else false, then it is NULL and only the source knows. Under
+ * the column's name the source may have another one by now.
+ */
+bool destination_old_rows_value(const struct duct_relation *rel, const struct duct_column *c, int16_t attnum,
+				const char **ret_value);
+
 #endif

@@ -184,25 +184,12 @@ static int retype(struct following *f, int column, struct duct_error *err)
 	return rc;
 }
 
-/* What older rows have in a new column. False: only the source knows. */
-static bool old_rows_value(const struct duct_relation *rel, const struct duct_column *c, int16_t attnum, const char **ret_value)
-{
-	const struct duct_live_column *live = NULL;
-	for (int i = 0; i < rel->nlive; i++)
-		if (rel->live[i].attnum == attnum)
-			live = &rel->live[i];
-	*ret_value = c->attnum == attnum ? c->missing_value : NULL;
-	if (c->attnum != attnum && live && live->type && duct_type_equal(live->type, &c->type))
-		*ret_value = live->missing_value;
-	return !(live && live->computed) && !(*ret_value && duct_kind_is_nested(c->type.kind));
-}
-
 static int add_column(struct following *f, int column, struct duct_error *err)
 {
 	const struct duct_column *c = &f->rel->columns[column];
 	const char *value;
 	AUTO_BUF struct duct_buf sql = {0};
-	if (!old_rows_value(f->rel, c, f->attnums[column], &value) && !f->t->incomplete)
+	if (!destination_old_rows_value(f->rel, c, f->attnums[column], &value) && !f->t->incomplete)
 		return dd_give_up(f->d, f->t, f->rel, err,
 				  "its older rows have values in new column \"%s\" that only the source knows", c->name);
 	duct_buf_puts(&sql, "ADD COLUMN ");

@@ -221,26 +221,6 @@ void mirror_add_column(struct mirror *m, const struct duct_column *c, int16_t at
 	m->relation_changed = true;
 }
 
-/*
- * What rows have that are older than the column: *ret_value (NULL: NULL) when the lake can say it for all of them at once,
- * else false. Under the column's name the source may have another one by now.
- */
-static bool old_rows_value(const struct duct_relation *rel, const struct duct_column *c, int16_t attnum, const char **ret_value)
-{
-	const struct duct_live_column *live = NULL;
-	for (int i = 0; i < rel->nlive; i++)
-		if (rel->live[i].attnum == attnum)
-			live = &rel->live[i];
-	*ret_value = c->attnum == attnum ? c->missing_value : NULL;
-	if (c->attnum != attnum && live && live->type && duct_type_equal(live->type, &c->type))
-		*ret_value = live->missing_value;
-	if ((live && live->computed) || (*ret_value && duct_kind_is_nested(c->type.kind))) {
-		*ret_value = NULL;
-		return false;
-	}
-	return true;
-}
-
 static int add_new(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, int64_t *ids, const int16_t *attnums,
 		   struct duct_error *err)
 {
@@ -249,7 +229,7 @@ static int add_new(struct ducklake *d, struct mirror *m, const struct duct_relat
 		if (ids[i] >= 0)
 			continue;
 		struct lake_column_def def = {c->name, &c->type, NULL};
-		if (!old_rows_value(rel, c, attnums[i], &def.initial_default) && !m->incomplete && !d->load) {
+		if (!destination_old_rows_value(rel, c, attnums[i], &def.initial_default) && !m->incomplete && !d->load) {
 			m->copy_again = true;
 			d->copy_again = m;
 		}
