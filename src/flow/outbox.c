@@ -3,6 +3,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/folder.h"
 #include "base/mem.h"
 #include "record/freeze.h"
 
@@ -275,21 +276,6 @@ static int add_segment(struct flow_outbox *o, uint64_t lsn, struct duct_error *e
 	return sync_dir(o, err);
 }
 
-static int make_dir(const char *dir, struct duct_error *err)
-{
-	AUTO_FREE char *path = duct_xstrdup(dir);
-	for (char *at = path + 1;; at++) {
-		if (*at && *at != '/')
-			continue;
-		char was = *at;
-		*at = 0;
-		if (mkdir(path, 0700) && errno != EEXIST)
-			return duct_fail(err, DUCT_CONFIG, "outbox \"%s\": make the folder: %s", path, strerror(errno));
-		if (!(*at = was))
-			return 0;
-	}
-}
-
 /* The last segment was cut back, or belongs to a run that ended inside a transaction: writing begins with a new one. */
 static int open_segments(struct flow_outbox *o, uint64_t from_lsn, struct duct_error *err)
 {
@@ -311,9 +297,10 @@ static int open_segments(struct flow_outbox *o, uint64_t from_lsn, struct duct_e
 
 int flow_outbox_open(struct flow_outbox **ret, const char *dir, uint64_t from_lsn, int64_t limit_bytes, struct duct_error *err)
 {
-	int rc = make_dir(dir, err);
+	AUTO_FREE char *within = duct_xasprintf("%s/", dir);
+	int rc = duct_folders_make(within, 0700, err);
 	if (rc)
-		return rc;
+		return duct_wrap(err, "outbox \"%s\"", dir);
 	struct flow_outbox *o = duct_xcalloc(1, sizeof *o);
 	*o = (struct flow_outbox){.dir = duct_xstrdup(dir), .limit = limit_bytes, .fd = -1, .read_fd = -1};
 	pthread_mutex_init(&o->lock, NULL);

@@ -1,11 +1,11 @@
 /* Opening a catalog and asking it: see catalog.h. */
 #include "lake/catalog.h"
 
+#include "base/folder.h"
 #include "base/killpoint.h"
 #include "lake/lake.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -55,40 +55,11 @@ static bool same_folder(const char *a, const char *b)
 	return stat(na, &sa) == 0 && stat(nb, &sb) == 0 && sa.st_dev == sb.st_dev && sa.st_ino == sb.st_ino;
 }
 
-/* A folder that was just made is durable when the one above it is. */
-static int sync_parent(const char *path)
-{
-	AUTO_FREE char *parent = duct_xstrdup(path);
-	char *slash = strrchr(parent, '/');
-	if (slash)
-		slash[slash == parent] = 0;
-	int fd = open(slash ? parent : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	int failed = fd < 0 ? errno : fsync(fd) ? errno : 0;
-	if (fd >= 0)
-		close(fd);
-	return failed;
-}
-
-/* The folders above the path's last part. */
-static int make_parents(const char *path, const char *what, struct duct_error *err)
-{
-	AUTO_FREE char *part = duct_xstrdup(path);
-	for (char *slash = *part ? strchr(part + 1, '/') : NULL; slash; slash = strchr(slash + 1, '/')) {
-		*slash = 0;
-		int failed = mkdir(part, 0777) ? errno : sync_parent(part);
-		if (failed && failed != EEXIST)
-			return duct_fail(err, DUCT_CONFIG, "%s \"%s\": cannot be created: %s", what, path, strerror(failed));
-		*slash = '/';
-	}
-	return 0;
-}
-
 static int make_folder(const char *path, struct duct_error *err)
 {
 	struct stat st;
-	int rc = make_parents(path, "data_path", err);
-	if (rc)
-		return rc;
+	if (duct_folders_make(path, 0777, err))
+		return duct_wrap(err, "data_path \"%s\"", path);
 	if (stat(path, &st) || !S_ISDIR(st.st_mode))
 		return duct_fail(err, DUCT_CONFIG, "data_path \"%s\": is not a directory", path);
 	if (access(path, W_OK | X_OK))
@@ -165,10 +136,10 @@ static int open_database(struct lake *lake, const struct lake_config *config, st
 {
 	const char *catalog = config->catalog;
 	if (strncmp(catalog, "sqlite:", 7) == 0 && catalog[7]) {
-		int rc = config->create && !config->read_only ? make_parents(catalog + 7, "catalog", err) : 0;
-		return rc ? rc
-			  : lake_sqlite_open(&lake->db, catalog + 7, config->create, config->read_only, config->busy_timeout_ms,
-					     lake->ctx, err);
+		if (config->create && !config->read_only && duct_folders_make(catalog + 7, 0777, err))
+			return duct_wrap(err, "catalog \"%s\"", catalog + 7);
+		return lake_sqlite_open(&lake->db, catalog + 7, config->create, config->read_only, config->busy_timeout_ms,
+					lake->ctx, err);
 	}
 	if (strncmp(catalog, "postgres:", 9) == 0 || strncmp(catalog, "postgresql:", 11) == 0) {
 		const char *dsn = strchr(catalog, ':') + 1;

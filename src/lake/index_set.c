@@ -1,6 +1,7 @@
 /* The set of a flow's key indexes: whose it is and as of which commit. See index.h. */
 #include "lake/index_set.h"
 
+#include "base/folder.h"
 #include "base/mem.h"
 
 #include <dirent.h>
@@ -53,22 +54,6 @@ static void read_boot_id(char *to, size_t size)
 		to[0] = 0;
 	to[strcspn(to, "\n")] = 0;
 	fclose(f);
-}
-
-static int make_dirs(const char *dir, struct duct_error *err)
-{
-	AUTO_FREE char *path = duct_xstrdup(dir);
-	for (char *p = path + 1;; p++) {
-		char c = *p;
-		if (c && c != '/')
-			continue;
-		*p = 0;
-		if (mkdir(path, 0700) && errno != EEXIST)
-			return duct_fail(err, DUCT_CONFIG, "make folder \"%s\" for the key index: %s", path, strerror(errno));
-		if (!c)
-			return 0;
-		*p = c;
-	}
 }
 
 static void remove_indexes(const char *dir)
@@ -203,7 +188,10 @@ int lake_index_set_open(struct lake_index_set **ret, const char *dir, const char
 	pthread_mutex_init(&set->spill.lock, NULL);
 	set->dir = duct_xstrdup(dir);
 	set->fd = -1;
-	int rc = make_dirs(dir, err);
+	AUTO_FREE char *within = duct_xasprintf("%s/", dir);
+	int rc = duct_folders_make(within, 0700, err);
+	if (rc)
+		(void)duct_wrap(err, "key index \"%s\"", dir);
 	if (rc == 0)
 		rc = open_state(set, err);
 	if (rc == 0) {

@@ -1,14 +1,10 @@
 /* What both engines share: see db.h. */
 #include "state/db_internal.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/utf8.h"
@@ -208,31 +204,4 @@ void state_db_close(struct state_db *db)
 {
 	if (db)
 		db->ops->close(db);
-}
-
-int state_make_folder(const char *file, struct duct_error *err)
-{
-	AUTO_FREE char *path = duct_xstrdup(file);
-	for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-		*slash = 0;
-		if (mkdir(path, 0700) < 0 && errno != EEXIST)
-			return duct_fail(err, DUCT_CONFIG, "state \"%s\": folder \"%s\" cannot be made: %s", file, path,
-					 strerror(errno));
-		*slash = '/';
-	}
-	return 0;
-}
-
-int state_sync_folder(const char *file, struct duct_error *err)
-{
-	const char *slash = strrchr(file, '/');
-	AUTO_FREE char *folder = slash ? duct_xstrndup(file, (size_t)(slash - file) + 1) : duct_xstrdup(".");
-	int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	bool done = fd >= 0 && fsync(fd) == 0;
-	int rc = done
-		? 0
-		: duct_fail(err, DUCT_CONFIG, "state \"%s\": folder \"%s\" cannot be synced: %s", file, folder, strerror(errno));
-	if (fd >= 0)
-		(void)close(fd);
-	return rc;
 }

@@ -55,9 +55,5 @@ void state_pause(int average_ms);
 
 /* The file behind a path or a file: URI; NULL when there is none (memory). Caller frees. */
 char *state_sqlite_file(const char *path);
-/* Makes the folder of a file, 0700, with those above it. */
-int state_make_folder(const char *file, struct duct_error *err) DUCT_CHECKED;
-/* Makes the name of a new file durable. */
-int state_sync_folder(const char *file, struct duct_error *err) DUCT_CHECKED;
 
 #endif

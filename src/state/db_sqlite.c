@@ -13,6 +13,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/folder.h"
 #include "base/hex.h"
 
 enum { BUSY_MS = 10000, MOST_PARAMETERS = 64 };
@@ -286,13 +287,12 @@ static int make_file(const char *path, struct duct_error *err)
 	AUTO_FREE char *file = state_sqlite_file(path);
 	if (!file || strstr(path, "mode=ro"))
 		return 0;
-	int rc = state_make_folder(file, err);
-	if (rc < 0)
-		return rc;
-	if (mknod(file, S_IFREG | 0600, 0) == 0)
-		return state_sync_folder(file, err);
-	return errno == EEXIST ? 0
-			       : duct_fail(err, DUCT_CONFIG, "state \"%s\": the file cannot be made: %s", file, strerror(errno));
+	int rc = duct_folders_make(file, 0700, err);
+	if (rc == 0 && mknod(file, S_IFREG | 0600, 0) == 0)
+		rc = duct_folder_sync(file, err);
+	else if (rc == 0 && errno != EEXIST)
+		rc = duct_fail(err, DUCT_CONFIG, "the file cannot be made: %s", strerror(errno));
+	return rc ? duct_wrap(err, "state \"%s\"", file) : 0;
 }
 
 static void store_now_us(sqlite3_context *context, int n, sqlite3_value **values)

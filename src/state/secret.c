@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/folder.h"
 #include "base/hex.h"
 #include "base/uuid.h"
 #include "state/db_internal.h"
@@ -48,21 +49,22 @@ static int write_key(const char *path, const char *hex, struct duct_error *err)
 	if (fd >= 0)
 		(void)close(fd);
 	(void)unlink(aside);
-	return rc < 0 ? rc : state_sync_folder(path, err);
+	if (rc == 0 && duct_folder_sync(path, err))
+		rc = duct_wrap(err, "key file \"%s\"", path);
+	return rc;
 }
 
 static int make_key(const char *path, struct duct_error *err)
 {
 	uint8_t key[STATE_KEY_BYTES];
 	char hex[HEX_KEY + 2];
-	int rc = state_make_folder(path, err);
-	if (rc < 0)
-		return rc;
+	if (duct_folders_make(path, 0700, err))
+		return duct_wrap(err, "key file \"%s\"", path);
 	random_bytes(key, sizeof key);
 	for (size_t i = 0; i < sizeof key; i++)
 		(void)snprintf(hex + 2 * i, 3, "%02x", key[i]);
 	hex[HEX_KEY] = '\n';
-	rc = write_key(path, hex, err);
+	int rc = write_key(path, hex, err);
 	OPENSSL_cleanse(key, sizeof key);
 	OPENSSL_cleanse(hex, sizeof hex);
 	return rc;
