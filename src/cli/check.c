@@ -84,14 +84,14 @@ static bool uses_wire_format(const struct flow_spec *spec)
 /* What a flow file may say for the sake of other programs that read it. */
 static int look_at_file(struct report *r, const struct flow_file *flow, const char *path, struct duct_error *err)
 {
-	bool unused = flow->wire_format && !uses_wire_format(&flow->spec);
-	if (!unused && flow->parallelism <= 1)
+	bool unused = flow->spec.wire_format && !uses_wire_format(&flow->spec);
+	if (!unused && flow->spec.parallelism <= 1)
 		return 0;
 	begin_part(r, "flow", flow->spec.name, path);
 	if (unused)
 		on_finding(r, DUCT_FINDING_WARN, "wire_format is accepted, and no destination of this flow uses it",
 			   "leave it out");
-	if (flow->parallelism > 1)
+	if (flow->spec.parallelism > 1)
 		on_finding(r, DUCT_FINDING_WARN,
 			   "parallelism is accepted, and nothing uses it: a flow is one reader and one applier",
 			   "leave it out; a copy has the source's option snapshot_workers");

@@ -455,20 +455,20 @@ static void load_config(struct load *l, const struct flow_node *root)
 static void load_extras(struct load *l, const struct flow_node *root)
 {
 	const struct flow_node *n;
-	l->flow->parallelism = 1;
+	struct flow_spec *spec = &l->flow->spec;
+	spec->parallelism = 1;
 	if (child(root, "wire_format") && (n = need(l, root, &root_place, "wire_format", FLOW_NODE_TEXT))) {
 		const char *const *known = wire_formats;
 		while (*known && strcmp(*known, n->text) != 0)
 			known++;
-		l->flow->wire_format = l->flow->spec.wire_format = n->text;
+		spec->wire_format = n->text;
 		if (!*known)
 			found(l, &bare_place, "wire_format", n->line,
 			      "wire_format \"%.100s\" is none of arrow, parquet, avro, proto, json", n->text);
 	}
 	if (child(root, "parallelism") && (n = need(l, root, &root_place, "parallelism", FLOW_NODE_TEXT)) &&
-	    (!duct_parse_int(n->text, &l->flow->parallelism) || l->flow->parallelism < 1 || l->flow->parallelism > 256))
+	    (!duct_parse_int(n->text, &spec->parallelism) || spec->parallelism < 1 || spec->parallelism > 256))
 		found(l, &bare_place, "parallelism", n->line, "parallelism \"%.100s\" is outside 1..256", n->text);
-	l->flow->spec.parallelism = l->flow->parallelism;
 }
 
 static void load_tree(struct load *l, const struct flow_node *root)

@@ -36,8 +36,6 @@ struct flow_ddl_policy {
 
 struct flow_file {
 	struct flow_spec spec;
-	int64_t parallelism;
-	const char *wire_format; /* NULL when not given */
 	struct flow_file_config config;
 	struct flow_ddl_policy ddl;
 

@@ -121,8 +121,8 @@ static void loads_everything(void **state)
 	assert_string_equal(flow->spec.destinations[1].name, "two");
 	const struct destination_config *lake = flow->spec.destinations[0].config;
 	assert_string_equal(lake->catalog, "sqlite:${x}$yz");
-	assert_string_equal(flow->wire_format, "arrow");
-	assert_int_equal(flow->parallelism, 2);
+	assert_string_equal(flow->spec.wire_format, "arrow");
+	assert_int_equal(flow->spec.parallelism, 2);
 	assert_int_equal(flow->config.max_memory_bytes, 64 << 20);
 	assert_int_equal(flow->config.give_up_ms, 300000);
 	flow_file_free(flow);
