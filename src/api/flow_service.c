@@ -92,20 +92,6 @@ void flow_changed(struct api_call *call)
 
 /* --- findings */
 
-static void find(struct duct_findings *findings, const char *fmt, ...) DUCT_PRINTF(2, 3);
-
-static void find(struct duct_findings *findings, const char *fmt, ...)
-{
-	struct duct_error finding;
-	char text[sizeof finding.message];
-	va_list args;
-	va_start(args, fmt);
-	vsnprintf(text, sizeof text, fmt, args);
-	va_end(args);
-	(void)duct_fail(&finding, DUCT_CONFIG, "%s", text);
-	duct_findings_add(findings, &finding);
-}
-
 /* All of them in one message, as far as it holds them. */
 static enum api_code refuse(struct api_call *call, const struct duct_findings *findings)
 {
@@ -128,7 +114,7 @@ static void check_name(const Ductstream__V1__Flow *flow, struct duct_findings *f
 	for (const char *p = flow->name; *p; p++)
 		control |= iscntrl((unsigned char)*p) != 0;
 	if (control || strlen(flow->name) > NAME_MOST)
-		find(findings, "flow.name: a name has at most %d bytes and no control characters", NAME_MOST);
+		duct_findings_say(findings, "flow.name: a name has at most %d bytes and no control characters", NAME_MOST);
 }
 
 /* What flows of this build cannot have, although they can be named. */
@@ -141,7 +127,8 @@ static void check_formats(const Ductstream__V1__Flow *flow, struct duct_findings
 	};
 	size_t number = (size_t)flow->wire_format;
 	if (number < DUCT_LEN(missing) && missing[number])
-		find(findings, "flow.wire_format: this build has no encoder for \"%s\": there are arrow and json", missing[number]);
+		duct_findings_say(findings, "flow.wire_format: this build has no encoder for \"%s\": there are arrow and json",
+				  missing[number]);
 }
 
 /* The flow of a request as a revealed definition; NULL after findings. stored: what it takes the place of, NULL: nothing. */
@@ -174,11 +161,12 @@ static enum api_code create(struct api_call *call, const void *data, void *respo
 	const char *id = *flow->id ? flow->id : duct_uuid_v4(uuid);
 	bool valid = flow_name_valid(id);
 	if (!valid)
-		find(&findings, "flow.id: \"%.100s\" is no valid id: use 1 to 63 letters, digits, \"_\" and \"-\", or leave it out",
-		     id);
+		duct_findings_say(
+			&findings,
+			"flow.id: \"%.100s\" is no valid id: use 1 to 63 letters, digits, \"_\" and \"-\", or leave it out", id);
 	if (flow->state != DUCTSTREAM__V1__FLOW_STATE__FLOW_STATE_UNSPECIFIED &&
 	    flow->state != DUCTSTREAM__V1__FLOW_STATE__FLOW_STATE_CREATED)
-		find(&findings, "flow.state: a flow begins as created; start_immediately starts it");
+		duct_findings_say(&findings, "flow.state: a flow begins as created; start_immediately starts it");
 	AUTO_JSON json_t *definition = take_definition(flow, valid ? id : "flow", NULL, &findings);
 	if (!definition)
 		return refuse(call, &findings);

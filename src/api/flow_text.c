@@ -29,13 +29,6 @@ static int number_of(const struct names *names, const char *text)
 	return 0;
 }
 
-static void find(struct duct_findings *findings, const char *path, const char *field, const char *what)
-{
-	struct duct_error finding;
-	(void)duct_fail(&finding, DUCT_CONFIG, "%s.%s: %s", path, field, what);
-	duct_findings_add(findings, &finding);
-}
-
 /* --- from a Flow */
 
 static void put_text(json_t *to, const char *key, const char *text)
@@ -49,7 +42,7 @@ static void put_name(json_t *to, const struct names *names, int number, const ch
 	if (number > 0 && (size_t)number < names->n)
 		put_text(to, names->field, names->list[number]);
 	else if (number)
-		find(findings, path, names->field, "there is no such number in the enum");
+		duct_findings_say(findings, "%s.%s: there is no such number in the enum", path, names->field);
 }
 
 static json_t *from_endpoint(const Ductstream__V1__Endpoint *endpoint, const char *path, struct duct_findings *findings)
@@ -60,9 +53,9 @@ static json_t *from_endpoint(const Ductstream__V1__Endpoint *endpoint, const cha
 	for (size_t i = 0; i < endpoint->n_options; i++) {
 		const Ductstream__V1__Endpoint__OptionsEntry *option = endpoint->options[i];
 		if (!*option->key)
-			find(findings, path, "options", "an option has no name");
+			duct_findings_say(findings, "%s.options: an option has no name", path);
 		else if (json_object_set_new(options, option->key, json_string(option->value)))
-			find(findings, path, "options", "a name or a value is not valid UTF-8");
+			duct_findings_say(findings, "%s.options: a name or a value is not valid UTF-8", path);
 	}
 	json_object_set_new(to, "options", options);
 	return to;

@@ -1,19 +1,24 @@
 /* Error classes: see error.h. */
 #include "base/error.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
-int duct_fail(struct duct_error *err, enum duct_class class, const char *fmt, ...)
+int duct_vfail(struct duct_error *err, enum duct_class class, const char *fmt, va_list args)
 {
 	if (!err)
 		return -(int)class;
 	memset(err, 0, sizeof *err);
 	err->class = class;
+	vsnprintf(err->message, sizeof err->message, fmt, args);
+	return -(int)class;
+}
+
+int duct_fail(struct duct_error *err, enum duct_class class, const char *fmt, ...)
+{
 	va_list ap;
 	va_start(ap, fmt);
-	vsnprintf(err->message, sizeof err->message, fmt, ap);
+	(void)duct_vfail(err, class, fmt, ap);
 	va_end(ap);
 	return -(int)class;
 }

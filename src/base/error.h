@@ -1,6 +1,8 @@
 #ifndef DUCT_ERROR_H
 #define DUCT_ERROR_H
 
+#include <stdarg.h>
+
 /*
  * Errors are classes: the class says what should happen next, the message says what failed, where, why and what to do.
  * A function that can fail takes `struct duct_error *err` last and returns 0 (or a count) on success, -class on failure.
@@ -31,6 +33,7 @@ struct duct_error {
 /* Fills *err (may be NULL) and returns -class, so that leaves write `return duct_fail(...)`. Message: lower case, no
  * full stop, names in double quotes, too long text is cut. sqlstate, constraint and vendor_code are cleared. */
 int duct_fail(struct duct_error *err, enum duct_class class, const char *fmt, ...) DUCT_PRINTF(3, 4);
+int duct_vfail(struct duct_error *err, enum duct_class class, const char *fmt, va_list args) DUCT_PRINTF(3, 0);
 
 /* Prefixes "context: " to the message and returns -err->class (err must be filled). */
 int duct_wrap(struct duct_error *err, const char *fmt, ...) DUCT_PRINTF(2, 3);

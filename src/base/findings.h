@@ -17,6 +17,8 @@ struct duct_findings {
 };
 
 void duct_findings_add(struct duct_findings *findings, const struct duct_error *finding);
+/* One of class CONFIG. */
+void duct_findings_say(struct duct_findings *findings, const char *fmt, ...) DUCT_PRINTF(2, 3);
 void duct_findings_done(struct duct_findings *findings);
 #define AUTO_FINDINGS __attribute__((cleanup(duct_findings_done)))
 

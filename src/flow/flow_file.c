@@ -67,12 +67,10 @@ static void found(struct load *l, const struct place *at, const char *key, int l
 static void found(struct load *l, const struct place *at, const char *key, int line, const char *fmt, ...)
 {
 	struct duct_error err;
-	char text[sizeof err.message];
 	va_list args;
 	va_start(args, fmt);
-	vsnprintf(text, sizeof text, fmt, args);
+	(void)duct_vfail(&err, DUCT_CONFIG, fmt, args);
 	va_end(args);
-	(void)duct_fail(&err, DUCT_CONFIG, "%s", text);
 	if (l->options->by_path)
 		(void)duct_wrap(&err, "%s%s%.100s", at->path, key ? "." : "", key ? key : "");
 	else if (*at->where)
@@ -242,9 +240,7 @@ static void override_value(struct load *l, const struct duct_source_ops *ops, st
 	if (!name)
 		return;
 	if (!is_option(ops->opts, name, strlen(name))) {
-		struct duct_error err;
-		(void)duct_fail(&err, DUCT_CONFIG, "%s: source \"%s\" has no option \"%s\"", l->file, ops->name, name);
-		duct_findings_add(l->findings, &err);
+		duct_findings_say(l->findings, "%s: source \"%s\" has no option \"%s\"", l->file, ops->name, name);
 		l->failed = true;
 		return;
 	}

@@ -218,13 +218,11 @@ static void keep_one(void *arg, const struct option *option)
 	if (*before && strcmp(was, option->text) == 0) {
 		set_option(option, before);
 	} else if (strcmp(is, option->text) == 0) { /* hiding hides nothing more: what is there is hidden already */
-		struct duct_error finding;
-		(void)duct_fail(
-			&finding, DUCT_CONFIG,
+		duct_findings_say(
+			k->findings,
 			"%s: a part of the value is hidden (***), and it is not what is shown of the stored one: give the whole "
 			"value",
 			option->path);
-		duct_findings_add(k->findings, &finding);
 	}
 }
 
