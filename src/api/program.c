@@ -2,7 +2,6 @@
 #include "api/program.h"
 
 #include <poll.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include "api/openapi.h"
@@ -40,17 +39,13 @@ static int serve_main(void)
 {
 	struct duct_error err = {0};
 	struct service_settings settings;
-	cli_signals_hold();
-	signal(SIGPIPE, SIG_IGN); /* a client that went away is an error of write(2) */
+	cli_begin();
 	int rc = service_settings_from_env(&settings, &err);
 	if (rc == 0) {
 		rc = serve(&settings, &err);
 		service_settings_done(&settings);
 	}
-	if (rc == 0)
-		return 0;
-	cli_print_error(&err);
-	return duct_class_exit_code((enum duct_class) - rc);
+	return cli_end(rc, &err);
 }
 
 /* The commands of src/cli, and those about the API before the last one, help. */

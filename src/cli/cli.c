@@ -1,8 +1,6 @@
 #include "cli/cli.h"
 #include "cli/signals.h"
 
-#include <signal.h>
-#include <stdio.h>
 #include <string.h>
 
 const struct cli_program *cli_program;
@@ -121,15 +119,7 @@ int cli_main(const struct cli_program *program, int argc, char **argv)
 {
 	struct duct_error err = {0};
 	cli_program = program;
-	cli_signals_hold();
-	/* A reader that went away is an error of write(2), not the end of a process in the middle of a commit. */
-	signal(SIGPIPE, SIG_IGN);
+	cli_begin();
 	cli_json = asks_for(argc - 1, argv + 1, "json");
-	int rc = dispatch(argc > 0 ? argc - 1 : 0, argv + 1, &err);
-	if (fflush(stdout) != 0 && rc == 0)
-		rc = duct_fail(&err, DUCT_RETRY, "standard output cannot be written");
-	if (rc >= 0)
-		return rc;
-	cli_print_error(&err);
-	return duct_class_exit_code((enum duct_class) - rc);
+	return cli_end(dispatch(argc > 0 ? argc - 1 : 0, argv + 1, &err), &err);
 }

@@ -39,6 +39,15 @@ struct cli_program {
 extern const struct cli_program *cli_program; /* the one that runs */
 extern const struct cli_program cli_ductstream;
 
+/* ---- process.c: first and last of every main */
+
+/* Memory and signals as all programs want them; SIGINT and its like wait from here on (signals.h). */
+void cli_begin(void);
+/* Prints what went wrong; the exit code of an rc as commands return it. */
+int cli_end(int rc, struct duct_error *err) DUCT_CHECKED;
+
+/* ---- cli.c */
+
 /* The whole program; returns the exit code. */
 int cli_main(const struct cli_program *program, int argc, char **argv);
 

@@ -1,6 +1,4 @@
 #include <inttypes.h>
-#include <malloc.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -228,17 +226,6 @@ static int run(int argc, char **argv, struct duct_error *err)
 int main(int argc, char **argv)
 {
 	struct duct_error err = {0};
-	/* As in ductstream: batches come and go by the megabyte. */
-	mallopt(M_MMAP_THRESHOLD, 32 << 20);
-	mallopt(M_TRIM_THRESHOLD, 128 << 20);
-	mallopt(M_TOP_PAD, 4 << 20);
-	cli_signals_hold();
-	signal(SIGPIPE, SIG_IGN);
-	int rc = run(argc > 0 ? argc - 1 : 0, argv + 1, &err);
-	if (fflush(stdout) != 0 && rc == 0)
-		rc = duct_fail(&err, DUCT_RETRY, "standard output cannot be written");
-	if (rc >= 0)
-		return rc;
-	cli_print_error(&err);
-	return duct_class_exit_code((enum duct_class) - rc);
+	cli_begin();
+	return cli_end(run(argc > 0 ? argc - 1 : 0, argv + 1, &err), &err);
 }
