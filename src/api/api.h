@@ -4,6 +4,7 @@
 #include "api/call.h"
 #include "api/health.h"
 #include "state/checkpoints.h"
+#include "state/flows.h"
 #include "state/state.h"
 
 /* The service: what its methods work on. Lives as long as the listeners; threads: any. */
@@ -28,5 +29,8 @@ static inline struct state_actor api_actor(const struct api_call *call)
 {
 	return (struct state_actor){.name = call->who->name, .via = call->via};
 }
+
+/* The flow that a request names in its flow_id, as it is stored; strings live in the call's arena. INVALID_ARGUMENT, NOT_FOUND. */
+enum api_code api_flow_get(struct api_call *call, const char *id, struct state_flow *ret);
 
 #endif

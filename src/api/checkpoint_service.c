@@ -3,7 +3,6 @@
 #include <jansson.h>
 
 #include "api/api.h"
-#include "flow/flow_file.h"
 #include "record/position.h"
 #include "worker/definition.h"
 
@@ -39,15 +38,9 @@ static void fill(struct duct_arena *arena, Ductstream__V1__FlowCheckpoint *to, c
 static enum api_code need_flow(struct api_call *call, const char *id, struct state_flow *ret, bool *ret_atomic)
 {
 	struct duct_error err;
-	if (!*id)
-		return api_fail(call, API_INVALID_ARGUMENT, "flow_id: is missing");
-	if (!flow_name_valid(id))
-		return api_fail(call, API_INVALID_ARGUMENT, "flow_id: \"%.100s\" is no id of a flow", id);
-	int rc = state_flow_get(call->api->state, call->arena, id, ret, &err);
-	if (rc < 0)
-		return api_failed(call, &err);
-	if (rc == 0)
-		return api_fail(call, API_NOT_FOUND, "flow \"%s\": there is none", id);
+	enum api_code code = api_flow_get(call, id, ret);
+	if (code)
+		return code;
 	AUTO_JSON json_t *definition = definition_parse(ret->definition, &err);
 	if (!definition)
 		return api_failed(call, &err);
@@ -135,7 +128,7 @@ static enum api_code put(struct api_call *call, const void *data, void *response
 	struct state_checkpoint checkpoint = {0};
 	struct state_flow flow;
 	struct duct_error err;
-	bool atomic;
+	bool atomic = false;
 	enum api_code code = need_flow(call, in->flow_id, &flow, &atomic);
 	code = code ? code : take(call, in, &checkpoint);
 	if (code)

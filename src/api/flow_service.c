@@ -15,7 +15,7 @@ enum { PAGE_DEFAULT = 100, PAGE_MOST = 1000, NAME_MOST = 200 };
 
 /* --- shared */
 
-static enum api_code look_up(struct api_call *call, const char *id, struct state_flow *ret)
+enum api_code api_flow_get(struct api_call *call, const char *id, struct state_flow *ret)
 {
 	struct duct_error err;
 	if (!*id)
@@ -41,7 +41,7 @@ static enum api_code open_stored(struct api_call *call, struct flow_stored *stor
 enum api_code flow_find(struct api_call *call, const char *id, struct flow_stored *ret)
 {
 	*ret = (struct flow_stored){0};
-	enum api_code code = look_up(call, id, &ret->flow);
+	enum api_code code = api_flow_get(call, id, &ret->flow);
 	return code ? code : open_stored(call, ret);
 }
 
@@ -76,7 +76,7 @@ static void show(struct api_call *call, struct flow_stored *stored, Ductstream__
 enum api_code flow_answer(struct api_call *call, const char *id, Ductstream__V1__Flow *ret)
 {
 	AUTO_STORED struct flow_stored stored = {0};
-	enum api_code code = look_up(call, id, &stored.flow);
+	enum api_code code = api_flow_get(call, id, &stored.flow);
 	if (code || flow_shown_get(call->api->shown, call->arena, &stored.flow, ret))
 		return code;
 	code = open_stored(call, &stored);
