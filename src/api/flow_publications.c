@@ -4,43 +4,10 @@
 
 #include "api/flow_internal.h"
 #include "base/buf.h"
-
-/* Tables by their names in the catalog. */
-struct tables {
-	struct table {
-		const char *schema, *name;
-		uint32_t oid;
-		bool member; /* of the publication, named in it */
-	} * list;
-	size_t n, cap;
-};
-
-static void tables_done(struct tables *tables)
-{
-	free(tables->list);
-	*tables = (struct tables){0};
-}
-#define AUTO_TABLES __attribute__((cleanup(tables_done)))
-
-/* Rows of schema, name, oid, member; each table once. */
-static void add_tables(struct api_call *call, struct tables *to, const PGresult *res)
-{
-	for (int i = 0; i < PQntuples(res); i++) {
-		struct table table = {.oid = pg_get_oid(res, i, 2), .member = pg_get_bool(res, i, 3)};
-		bool known = false;
-		for (size_t k = 0; k < to->n; k++)
-			known |= to->list[k].oid == table.oid;
-		if (known)
-			continue;
-		table.schema = duct_arena_strdup(call->arena, pg_get(res, i, 0));
-		table.name = duct_arena_strdup(call->arena, pg_get(res, i, 1));
-		to->list = duct_grow(to->list, &to->cap, to->n + 1, sizeof *to->list);
-		to->list[to->n++] = table;
-	}
-}
+#include "pg/publication.h"
 
 /* "schema.table" of those that are (members) or are not. */
-static char **names_of(struct api_call *call, const struct tables *tables, const bool *only_members, size_t *ret_n)
+static char **names_of(struct api_call *call, const struct pg_choices *tables, const bool *only_members, size_t *ret_n)
 {
 	char **names = duct_arena_zalloc(call->arena, (tables->n + 1) * sizeof *names);
 	size_t n = 0;
@@ -53,14 +20,6 @@ static char **names_of(struct api_call *call, const struct tables *tables, const
 	*ret_n = n;
 	return names;
 }
-
-/* $1: the publication. */
-#define MEMBER \
-	"exists (select from pg_catalog.pg_publication_rel x join pg_catalog.pg_publication p on p.oid = x.prpubid " \
-	"where p.pubname = $1 and x.prrelid = c.oid)"
-#define TABLES \
-	"select n.nspname, c.relname, c.oid, " MEMBER \
-	" from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.relkind in ('r', 'p') "
 
 /* What is in the publication by its name, the publication itself being there; *ret_all: it is FOR ALL TABLES. */
 static enum api_code need_publication(struct api_call *call, struct flow_source *source, bool *ret_all)
@@ -92,51 +51,33 @@ static enum api_code open_publication(struct api_call *call, const struct flow_s
 	return code;
 }
 
-/* The table by its name as it stands in the catalog, else as SQL would read it (quotes, case). */
-static enum api_code resolve(struct api_call *call, struct flow_source *source, const char *text, size_t number, struct tables *to)
+static enum api_code resolve(struct api_call *call, struct flow_source *source, const char *text, size_t number,
+			     struct pg_choices *to)
 {
-	static const char *const ways[] = {TABLES "and n.nspname || '.' || c.relname = $2",
-					   TABLES "and c.oid = pg_catalog.to_regclass($2)"};
-	AUTO_FREE char *name = strchr(text, '.') ? duct_xstrdup(text) : duct_xasprintf("public.%s", text);
-	const char *const params[] = {source->publication, name};
-	for (size_t i = 0; i < DUCT_LEN(ways); i++) {
-		AUTO_PGRESULT PGresult *res = NULL;
-		struct duct_error err;
-		if (pg_query(source->session, ways[i], 2, params, &res, &err) && err.class != DUCT_CONFIG)
-			return flow_source_failed(call, &err);
-		if (res && PQntuples(res) == 1) {
-			add_tables(call, to, res);
-			return API_OK;
-		}
-	}
-	return api_fail(call, API_INVALID_ARGUMENT, "tables[%zu]: there is no table \"%.100s\" on %s (write schema.table)", number,
-			text, source->session->where);
+	struct duct_error err;
+	int rc = pg_choose_table(to, source->session, source->publication, text, &err);
+	if (rc == 0)
+		return api_fail(call, API_INVALID_ARGUMENT, "tables[%zu]: there is no table \"%.100s\" on %s (write schema.table)",
+				number, text, source->session->where);
+	return rc < 0 ? flow_source_failed(call, &err) : API_OK;
 }
 
-/* Permanent tables of a schema that are no partitions; not the table in which the source keeps its own state. */
-static enum api_code add_schema(struct api_call *call, struct flow_source *source, const char *schema, struct tables *to)
+/* All but the table in which the source keeps its own state. */
+static enum api_code add_schema(struct api_call *call, struct flow_source *source, const char *schema, struct pg_choices *to)
 {
-	AUTO_PGRESULT PGresult *res = NULL;
 	const char *own_schema = source->stored.definition ? flow_source_option(call, &source->stored, "state_schema") : "";
 	const char *own = source->stored.definition ? flow_source_option(call, &source->stored, "state_table") : "";
-	const char *const params[] = {source->publication, schema, *own_schema ? own_schema : "ductstream",
-				      *own ? own : "source_state"};
 	struct duct_error err;
-	if (pg_query(
-		    source->session,
-		    TABLES
-		    "and c.relpersistence = 'p' and not c.relispartition and n.nspname = $2 and not (n.nspname = $3 and c.relname = $4) "
-		    "order by 1, 2",
-		    4, params, &res, &err))
-		return flow_source_failed(call, &err);
-	add_tables(call, to, res);
-	return API_OK;
+	int rc = pg_choose_schema(to, source->session, source->publication, schema, *own_schema ? own_schema : "ductstream",
+				  *own ? own : "source_state", &err);
+	return rc < 0 ? flow_source_failed(call, &err) : API_OK;
 }
 
 /* Calls fn with each item of "a, b". */
 typedef enum api_code item_fn(struct api_call *call, struct flow_source *source, const char *item, size_t number,
-			      struct tables *to);
-static enum api_code each_item(struct api_call *call, struct flow_source *source, const char *list, item_fn *fn, struct tables *to)
+			      struct pg_choices *to);
+static enum api_code each_item(struct api_call *call, struct flow_source *source, const char *list, item_fn *fn,
+			       struct pg_choices *to)
 {
 	enum api_code code = API_OK;
 	for (size_t number = 0; *list && !code; number++) {
@@ -153,14 +94,14 @@ static enum api_code each_item(struct api_call *call, struct flow_source *source
 }
 
 static enum api_code add_schema_item(struct api_call *call, struct flow_source *source, const char *item, size_t number,
-				     struct tables *to)
+				     struct pg_choices *to)
 {
 	(void)number;
 	return add_schema(call, source, item, to);
 }
 
 /* What the flow's options want in the publication. */
-static enum api_code wanted_by_flow(struct api_call *call, struct flow_source *source, struct tables *to)
+static enum api_code wanted_by_flow(struct api_call *call, struct flow_source *source, struct pg_choices *to)
 {
 	if (!source->stored.definition)
 		return api_fail(call, API_INVALID_ARGUMENT, "tables: are missing");
@@ -175,37 +116,10 @@ static enum api_code wanted_by_flow(struct api_call *call, struct flow_source *s
 	return code;
 }
 
-static enum api_code members_of(struct api_call *call, struct flow_source *source, struct tables *to)
+static void put_alter(struct duct_buf *sql, const struct flow_source *source, const char *what, const struct pg_choices *tables,
+		      bool members)
 {
-	AUTO_PGRESULT PGresult *res = NULL;
-	const char *const params[] = {source->publication};
-	struct duct_error err;
-	if (pg_query(source->session, TABLES "and " MEMBER " order by 1, 2", 1, params, &res, &err))
-		return flow_source_failed(call, &err);
-	add_tables(call, to, res);
-	return API_OK;
-}
-
-/* "alter publication p add table ...;" of those whose membership is `member`. */
-static void put_alter(struct duct_buf *sql, const struct flow_source *source, const char *verb, const struct tables *tables,
-		      bool member)
-{
-	size_t n = 0;
-	for (size_t i = 0; i < tables->n; i++) {
-		if (tables->list[i].member != member)
-			continue;
-		if (n++ == 0) {
-			duct_buf_puts(sql, "alter publication ");
-			duct_buf_sql_ident(sql, source->publication);
-			duct_buf_printf(sql, " %s table ", verb);
-		} else {
-			duct_buf_puts(sql, ", ");
-		}
-		duct_buf_sql_ident(sql, tables->list[i].schema);
-		duct_buf_putc(sql, '.');
-		duct_buf_sql_ident(sql, tables->list[i].name);
-	}
-	if (n)
+	if (pg_choices_put(sql, "alter", source->publication, what, tables, members))
 		duct_buf_puts(sql, "; ");
 }
 
@@ -257,7 +171,7 @@ static enum api_code mutate(struct api_call *call, const struct flow_source_requ
 			    Ductstream__V1__PublicationTablesMutationResponse *to)
 {
 	AUTO_SOURCE struct flow_source source = {0};
-	AUTO_TABLES struct tables tables = {0};
+	AUTO_PG_CHOICES struct pg_choices tables = {0};
 	AUTO_BUF struct duct_buf sql = {0};
 	if (!n)
 		return api_fail(call, API_INVALID_ARGUMENT, "tables: are missing");
@@ -266,7 +180,7 @@ static enum api_code mutate(struct api_call *call, const struct flow_source_requ
 		code = resolve(call, &source, names[i], i, &tables);
 	if (code)
 		return code;
-	put_alter(&sql, &source, add ? "add" : "drop", &tables, !add);
+	put_alter(&sql, &source, add ? "add table" : "drop table", &tables, !add);
 	code = alter(call, &source, &sql, add ? "publication.add" : "publication.drop");
 	to->tables = names_of(call, &tables, NULL, &to->n_tables);
 	to->publication = duct_arena_strdup(call->arena, source.publication);
@@ -290,8 +204,9 @@ enum api_code flow_drop_publication(struct api_call *call, const void *data, voi
 enum api_code flow_publication_sync(struct api_call *call, struct flow_source *source, size_t n, char **names, const char *mode,
 				    Ductstream__V1__SyncPublicationTablesResponse *to)
 {
-	AUTO_TABLES struct tables wanted = {0}, members = {0};
+	AUTO_PG_CHOICES struct pg_choices wanted = {0}, members = {0};
 	AUTO_BUF struct duct_buf sql = {0};
+	struct duct_error err;
 	bool sync = strcmp(mode, "sync") == 0, all = false;
 	const bool missing = false, extra = true;
 	if (*mode && !sync && strcmp(mode, "add") != 0)
@@ -304,18 +219,15 @@ enum api_code flow_publication_sync(struct api_call *call, struct flow_source *s
 		code = resolve(call, source, names[i], i, &wanted);
 	if (!code && !n)
 		code = wanted_by_flow(call, source, &wanted);
-	if (!code && sync)
-		code = members_of(call, source, &members);
+	if (!code && sync && pg_choose_members(&members, source->session, source->publication, &err))
+		code = flow_source_failed(call, &err);
 	if (code)
 		return code;
 	for (size_t i = 0; i < wanted.n; i++)
 		wanted.list[i].member |= all;
-	/* A member that is wanted is not an extra one. */
-	for (size_t i = 0; i < members.n; i++)
-		for (size_t k = 0; k < wanted.n; k++)
-			members.list[i].member &= members.list[i].oid != wanted.list[k].oid;
-	put_alter(&sql, source, "add", &wanted, missing);
-	put_alter(&sql, source, "drop", &members, extra);
+	pg_choices_without(&members, &wanted);
+	put_alter(&sql, source, "add table", &wanted, missing);
+	put_alter(&sql, source, "drop table", &members, extra);
 	code = alter(call, source, &sql, "publication.sync");
 	to->added = names_of(call, &wanted, &missing, &to->n_added);
 	to->removed = names_of(call, &members, &extra, &to->n_removed);
@@ -334,7 +246,7 @@ enum api_code flow_sync_publication(struct api_call *call, const void *data, voi
 }
 
 static enum api_code discover(struct api_call *call, struct flow_source *source,
-			      const Ductstream__V1__ScrapePublicationTablesRequest *in, struct tables *to)
+			      const Ductstream__V1__ScrapePublicationTablesRequest *in, struct pg_choices *to)
 {
 	enum api_code code = API_OK;
 	for (size_t i = 0; i < in->n_schemas && !code; i++)
@@ -351,7 +263,7 @@ enum api_code flow_scrape_publication(struct api_call *call, const void *data, v
 	Ductstream__V1__ScrapePublicationTablesResponse *to = response;
 	const struct flow_source_request request = {in->flow_id, in->dsn, in->publication, "", in->n_options};
 	AUTO_SOURCE struct flow_source source = {0};
-	AUTO_TABLES struct tables found = {0};
+	AUTO_PG_CHOICES struct pg_choices found = {0};
 	AUTO_BUF struct duct_buf sql = {0};
 	bool all = false;
 	const bool missing = false;
@@ -367,7 +279,7 @@ enum api_code flow_scrape_publication(struct api_call *call, const void *data, v
 	to->flow_id = duct_arena_strdup(call->arena, in->flow_id);
 	if (!in->apply)
 		return API_OK;
-	put_alter(&sql, &source, "add", &found, missing);
+	put_alter(&sql, &source, "add table", &found, missing);
 	to->applied = true;
 	return alter(call, &source, &sql, "publication.scrape");
 }

@@ -77,12 +77,10 @@ static int fail_state(struct duct_error *err, const char *state, const char *con
 static int fail_state(struct duct_error *err, const char *state, const char *constraint, enum duct_class class, const char *fmt,
 		      ...)
 {
-	char text[sizeof err->message];
 	va_list args;
 	va_start(args, fmt);
-	(void)vsnprintf(text, sizeof text, fmt, args);
+	(void)duct_vfail(err, class, fmt, args);
 	va_end(args);
-	(void)duct_fail(err, class, "%s", text);
 	if (err) {
 		(void)snprintf(err->sqlstate, sizeof err->sqlstate, "%s", state);
 		(void)snprintf(err->constraint, sizeof err->constraint, "%s", constraint ? constraint : "");

@@ -1,6 +1,7 @@
 #ifndef DUCT_SOURCE_POSTGRES_H
 #define DUCT_SOURCE_POSTGRES_H
 
+#include "pg/publication.h"
 #include "pg/server.h"
 #include "pg/session.h"
 #include "source/postgres/config.h"
@@ -98,6 +99,10 @@ int postgres_state_read(struct postgres_source *src, struct postgres_state_row *
 void postgres_state_write(struct postgres_source *src, const char *state, uint64_t slot_lsn, uint64_t last_lsn);
 
 /* Published tables (oids), without our state table. Caller frees. */
+/* Whether its publication, when we create it, is FOR ALL TABLES; else which tables publication_tables and publication_schemas name. */
+bool postgres_wants_all(const struct postgres_config *config);
+int postgres_wanted_tables(const struct postgres_config *config, struct pg_session *sql, struct pg_choices *ret,
+			   struct duct_error *err) DUCT_CHECKED;
 int postgres_published_oids(struct postgres_source *src, uint32_t **ret, size_t *ret_n, struct duct_error *err) DUCT_CHECKED;
 
 /*

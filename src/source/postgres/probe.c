@@ -304,7 +304,7 @@ static int probe_publication(struct probe *p, struct duct_error *err)
 	const struct postgres_config *c = p->src.config;
 	int r;
 	if (!p->pub.exists) {
-		bool all = !c->publication_tables && !c->publication_schemas;
+		bool all = postgres_wants_all(c);
 		say(p, !c->ensure_publication || (all && !p->src.server.superuser) ? DUCT_FINDING_ERROR : DUCT_FINDING_OK,
 		    !c->ensure_publication ? "create it, or set ensure_publication=true"
 			    : all	   ? "FOR ALL TABLES takes a superuser: name publication_tables or publication_schemas"

@@ -37,85 +37,52 @@ int postgres_validate(struct postgres_source *src, struct duct_error *err)
 
 /* --- publication --- */
 
-static void put_table(struct duct_buf *b, const PGresult *res, int row)
+bool postgres_wants_all(const struct postgres_config *c)
 {
-	duct_buf_sql_ident(b, PQgetvalue(res, row, 0));
-	duct_buf_putc(b, '.');
-	duct_buf_sql_ident(b, PQgetvalue(res, row, 1));
+	return !c->publication_tables && !c->publication_schemas;
 }
 
-/* A table by its name as it stands in the catalog, else as SQL would read it (quotes, case). */
-static int named_table(struct postgres_source *src, const char *text, uint32_t *ret, struct duct_error *err)
+static bool can_be_published(const void *arg, const struct pg_choice *table)
 {
-	static const char *const ways[] = {"n.nspname || '.' || c.relname = $1", "c.oid = pg_catalog.to_regclass($1)"};
-	AUTO_FREE char *name = strchr(text, '.') ? duct_xstrdup(text) : duct_xasprintf("public.%s", text);
-	const char *const params[] = {name};
-	for (size_t i = 0; i < DUCT_LEN(ways); i++) {
-		AUTO_PGRESULT PGresult *res = NULL;
-		AUTO_FREE char *sql = duct_xasprintf("select c.oid from pg_catalog.pg_class c join pg_catalog.pg_namespace n on "
-						     "n.oid = c.relnamespace where c.relkind in ('r','p') and %s",
-						     ways[i]);
-		int r = pg_query(src->sql, sql, 1, params, &res, err);
-		if (r && (err->class == DUCT_RETRY || err->class == DUCT_CANCELLED))
-			return r;
-		if (!r && PQntuples(res) == 1) {
-			*ret = pg_get_oid(res, 0, 0);
-			return 0;
-		}
-	}
-	return duct_fail(err, DUCT_CONFIG, "publication_tables: there is no table \"%s\" (write schema.table)", text);
+	const struct postgres_config *c = arg;
+	return table->permanent && !(strcmp(table->schema, c->state_schema) == 0 && strcmp(table->name, c->state_table) == 0);
 }
 
-/* A SELECT that gives schema, name, oid of what the options want in the publication. */
-static int wanted_sql(struct postgres_source *src, struct duct_buf *sql, struct duct_error *err)
+int postgres_wanted_tables(const struct postgres_config *c, struct pg_session *sql, struct pg_choices *ret, struct duct_error *err)
 {
-	const struct postgres_config *c = src->config;
-	duct_buf_puts(sql,
-		      "select n.nspname, c.relname, c.oid from pg_catalog.pg_class c join pg_catalog.pg_namespace n "
-		      "on n.oid = c.relnamespace where c.relkind in ('r','p') and c.relpersistence = 'p' and (false");
 	for (char **t = c->publication_tables; t && *t; t++) {
-		uint32_t oid = 0;
-		int r = named_table(src, *t, &oid, err);
-		if (r)
+		int r = pg_choose_table(ret, sql, c->publication, *t, err);
+		if (r < 0)
 			return r;
-		duct_buf_printf(sql, " or c.oid = %u", oid);
+		if (r == 0)
+			return duct_fail(err, DUCT_CONFIG, "publication_tables: there is no table \"%s\" (write schema.table)", *t);
 	}
 	for (char **s = c->publication_schemas; s && *s; s++) {
-		duct_buf_puts(sql, " or (not c.relispartition and n.nspname = ");
-		duct_buf_sql_literal(sql, *s);
-		duct_buf_putc(sql, ')');
+		int r = pg_choose_schema(ret, sql, c->publication, *s, c->state_schema, c->state_table, err);
+		if (r)
+			return r;
 	}
-	duct_buf_puts(sql, ") and not (n.nspname = ");
-	duct_buf_sql_literal(sql, c->state_schema);
-	duct_buf_puts(sql, " and c.relname = ");
-	duct_buf_sql_literal(sql, c->state_table);
-	duct_buf_puts(sql, ") order by 1, 2");
+	pg_choices_keep(ret, can_be_published, c);
 	return 0;
 }
 
 static int publication_create(struct postgres_source *src, struct duct_error *err)
 {
 	const struct postgres_config *c = src->config;
-	AUTO_BUF struct duct_buf sql = {0}, select = {0};
-	AUTO_PGRESULT PGresult *tables = NULL;
-	int r;
-	duct_buf_puts(&sql, "create publication ");
-	duct_buf_sql_ident(&sql, c->publication);
-	if (c->publication_tables || c->publication_schemas) {
-		if ((r = wanted_sql(src, &select, err)) || (r = pg_exec(src->sql, select.data, &tables, err)))
-			return r;
-		if (!PQntuples(tables))
-			return duct_fail(err, DUCT_CONFIG,
-					 "publication \"%s\" cannot be created: publication_tables and publication_schemas "
-					 "name no table",
-					 c->publication);
-		duct_buf_puts(&sql, " for table ");
-		for (int i = 0; i < PQntuples(tables); i++) {
-			duct_buf_puts(&sql, i ? ", " : "");
-			put_table(&sql, tables, i);
-		}
-	} else {
+	AUTO_BUF struct duct_buf sql = {0};
+	AUTO_PG_CHOICES struct pg_choices wanted = {0};
+	bool all = postgres_wants_all(c);
+	int r = postgres_wanted_tables(c, src->sql, &wanted, err);
+	if (r)
+		return r;
+	if (all) {
+		duct_buf_puts(&sql, "create publication ");
+		duct_buf_sql_ident(&sql, c->publication);
 		duct_buf_puts(&sql, " for all tables");
+	} else if (!pg_choices_put(&sql, "create", c->publication, "for table", &wanted, false)) {
+		return duct_fail(err, DUCT_CONFIG,
+				 "publication \"%s\" cannot be created: publication_tables and publication_schemas name no table",
+				 c->publication);
 	}
 	if (c->publish_via_partition_root)
 		duct_buf_puts(&sql, " with (publish_via_partition_root = true)");
@@ -125,7 +92,7 @@ static int publication_create(struct postgres_source *src, struct duct_error *er
 	if (strcmp(err->sqlstate, "42501") != 0)
 		return duct_wrap(err, "publication \"%s\" cannot be created", c->publication);
 	AUTO_FREE char *why = duct_xstrdup(err->message);
-	if (!tables)
+	if (all)
 		return duct_fail(err, DUCT_CONFIG,
 				 "publication \"%s\" does not exist and role \"%s\" may not create it for all tables: name the "
 				 "tables in publication_tables or publication_schemas, or let a superuser run CREATE PUBLICATION "
@@ -137,50 +104,29 @@ static int publication_create(struct postgres_source *src, struct duct_error *er
 			 c->publication, src->server.user, why);
 }
 
-/* Adds or drops the tables of `res` whose `member` (column 3) is not `want`. */
-static int publication_alter(struct postgres_source *src, const PGresult *res, const char *verb, struct duct_error *err)
+static int publication_alter(struct postgres_source *src, const struct pg_choices *tables, const char *what, bool members,
+			     struct duct_error *err)
 {
-	if (!PQntuples(res))
-		return 0;
 	AUTO_BUF struct duct_buf sql = {0};
-	duct_buf_puts(&sql, "alter publication ");
-	duct_buf_sql_ident(&sql, src->config->publication);
-	duct_buf_printf(&sql, " %s table ", verb);
-	for (int i = 0; i < PQntuples(res); i++) {
-		duct_buf_puts(&sql, i ? ", " : "");
-		put_table(&sql, res, i);
-	}
-	int r = pg_exec(src->sql, sql.data, NULL, err);
-	return r ? duct_wrap(err, "sync_publication: \"%s\" cannot be changed (its owner must also own the tables)",
-			     src->config->publication)
-		 : 0;
+	const char *publication = src->config->publication;
+	if (!pg_choices_put(&sql, "alter", publication, what, tables, members) || pg_exec(src->sql, sql.data, NULL, err) == 0)
+		return 0;
+	return duct_wrap(err, "sync_publication: \"%s\" cannot be changed (its owner must also own the tables)", publication);
 }
 
 static int publication_sync(struct postgres_source *src, struct duct_error *err)
 {
 	const struct postgres_config *c = src->config;
-	AUTO_BUF struct duct_buf wanted = {0}, members = {0}, sql = {0};
-	AUTO_PGRESULT PGresult *missing = NULL, *extra = NULL;
-	int r = wanted_sql(src, &wanted, err);
-	if (r)
-		return r;
-	duct_buf_puts(&members,
-		      "select n.nspname, c.relname, c.oid from pg_catalog.pg_publication p join "
-		      "pg_catalog.pg_publication_rel x on x.prpubid = p.oid join pg_catalog.pg_class c on c.oid = "
-		      "x.prrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace where p.pubname = ");
-	duct_buf_sql_literal(&members, c->publication);
-	duct_buf_printf(&sql, "select * from (%s) w where w.oid not in (select m.oid from (%s) m) order by 1, 2", wanted.data,
-			members.data);
-	if ((r = pg_exec(src->sql, sql.data, &missing, err)) || (r = publication_alter(src, missing, "add", err)))
+	AUTO_PG_CHOICES struct pg_choices wanted = {0}, members = {0};
+	int r = postgres_wanted_tables(c, src->sql, &wanted, err);
+	if (r || (r = publication_alter(src, &wanted, "add table", false, err)))
 		return r;
 	if (c->sync_publication_mode != POSTGRES_SYNC_SYNC)
 		return 0;
-	sql.len = 0;
-	duct_buf_printf(&sql, "select * from (%s) m where m.oid not in (select w.oid from (%s) w) order by 1, 2", members.data,
-			wanted.data);
-	if ((r = pg_exec(src->sql, sql.data, &extra, err)))
+	if ((r = pg_choose_members(&members, src->sql, c->publication, err)))
 		return r;
-	return publication_alter(src, extra, "drop", err);
+	pg_choices_without(&members, &wanted);
+	return publication_alter(src, &members, "drop table", true, err);
 }
 
 /* The application's own UPDATE and DELETE fail on a published table without identity. */
