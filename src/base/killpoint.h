@@ -31,6 +31,9 @@
  *   duckdb-statement  a table's rows were deleted, the new ones are not inserted
  *   duckdb-applied    everything is in the transaction, which is not committed
  *   duckdb-committed  the transaction is durable, nobody was told
+ * and of src/flow:
+ *   replay-read       all changes of a replay are in the group, which is not committed
+ *   replay-committed  it is
  * and of src/run:
  *   run-taken-over    a sql run's number is in the target database, its first transaction has not begun
  */

@@ -15,7 +15,7 @@ struct flags {
 	const char *flow_id, *max_empty_reads, *mode, *tables, *schemas, *start_lsn, *snapshot_workers, *partition_column,
 		*partition_count;
 	const char *log_level, *queue;
-	bool runs, resolve_staging, quiet, help, version;
+	bool runs, resolve_staging, replay_append, quiet, help, version;
 };
 
 static const char help_text[] = "usage: ductstream-worker -flow-id ID [flags]\n\n"
@@ -24,7 +24,8 @@ static const char help_text[] = "usage: ductstream-worker -flow-id ID [flags]\n\
 				"  -max-empty-reads N     end after N empty polls; 0: never (default)\n"
 				"  -mode cdc|backfill     follow the changes (default), or copy tables and end\n"
 				"  -tables A,B -schemas S what a backfill copies\n"
-				"  -start-lsn LSN         replay from this position\n"
+				"  -start-lsn LSN         first apply what was committed after LSN once more\n"
+				"  -replay-append         also where rows are only added: they are added again\n"
 				"  -snapshot-workers N    parts of a copy read at once\n"
 				"  -partition-column C -partition-count N   cut tables by the hash of a column\n"
 				"  -resolve-staging       put staged rows into their tables at the end\n"
@@ -57,6 +58,7 @@ static int read_flags(int argc, char **argv, struct flags *f, struct duct_error 
 		{"tables", NULL, &f->tables},
 		{"schemas", NULL, &f->schemas},
 		{"start-lsn", NULL, &f->start_lsn},
+		{"replay-append", &f->replay_append, NULL},
 		{"snapshot-workers", NULL, &f->snapshot_workers},
 		{"partition-column", NULL, &f->partition_column},
 		{"partition-count", NULL, &f->partition_count},
@@ -130,6 +132,10 @@ static int check_flags(const struct flags *f, struct worker_flow *work, enum duc
 		rc = duct_wrap(err, "flag \"-start-lsn\"");
 	if (rc)
 		return rc;
+	if (f->replay_append && !f->start_lsn)
+		return duct_fail(err, DUCT_CONFIG, "flag \"-replay-append\" needs -start-lsn: where is the replay to begin?");
+	if (backfill && f->start_lsn)
+		return duct_fail(err, DUCT_CONFIG, "flag \"-start-lsn\": a backfill copies tables, it replays nothing");
 	if (!f->flow_id)
 		return duct_fail(err, DUCT_CONFIG, "flag \"-flow-id\" is missing: which flow is to run?");
 	if (!flow_name_valid(f->flow_id))
@@ -149,6 +155,7 @@ static int check_flags(const struct flags *f, struct worker_flow *work, enum duc
 	work->backfill = backfill ? backfill_of(f) : NULL;
 	work->output = cli_flow_output(f->quiet);
 	work->resolve_staging = f->resolve_staging;
+	work->replay_append = f->replay_append;
 	if (f->resolve_staging && !backfill && !work->max_empty_reads)
 		return duct_fail(err, DUCT_CONFIG,
 				 "flag \"-resolve-staging\" is for what ends: with -mode backfill or -max-empty-reads");

@@ -28,6 +28,15 @@ enum duct_load {
 	DUCT_LOAD_ONCE = 1 << 1,  /* no changes follow: nothing needs to be ready for them */
 };
 
+/* How changes at or below the destination's position are taken. */
+enum duct_replay {
+	DUCT_REPLAY_NONE, /* not at all */
+	/* By key, whatever is there: an inserted row takes the place of one of its key, an updated one is inserted where it lacks, a deleted one
+	 * may lack. Tables that rows are only added to are refused. */
+	DUCT_REPLAY_KEYED,
+	DUCT_REPLAY_APPEND, /* the same, but to those tables rows are added again */
+};
+
 /* What the destination wants of the flow, asked before each wait. */
 struct duct_destination_pace {
 	int64_t commit_at_us; /* monotonic time at which the open group should be committed; INT64_MAX: nothing is open */
@@ -86,6 +95,13 @@ struct duct_destination_ops {
 	 * failure. When it returns an error the group is lost (abort) and the flow resumes from resume().
 	 */
 	int (*write)(void *dest, struct duct_changes *changes, struct duct_error *err);
+
+	/*
+	 * May be NULL. Until the next call, or the end of the instance. All of a replay is one group, and its commit leaves the position as it
+	 * is. Nobody is asked about shapes of tables of before: where the replay meets one, write fails with CONFIG. So does the commit when
+	 * rows of tables that are refused came; its message names these. Nothing is open.
+	 */
+	int (*replay)(void *dest, enum duct_replay how, struct duct_error *err);
 
 	struct duct_destination_pace (*pace)(void *dest);
 

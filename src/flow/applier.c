@@ -2,6 +2,7 @@
 #include "flow/engine.h"
 
 #include "base/clock.h"
+#include "base/killpoint.h"
 
 enum { IDLE_MS = 1000 };
 
@@ -151,8 +152,50 @@ static int before_relations(struct applier *a, const struct duct_changes *change
 	return brings_relation(a, changes) && ddl->gate && a->open && a->whole ? commit(a, err) : 0;
 }
 
+/* Everything of the replay has come. */
+static int end_replay(struct applier *a, struct duct_error *err)
+{
+	duct_kill_point("replay-read");
+	a->whole = true;
+	int rc = a->open ? commit(a, err) : 0;
+	duct_kill_point("replay-committed");
+	return rc ? rc : flow_replay_end(a->m, err);
+}
+
+static int write_changes(struct applier *a, struct duct_changes *changes, struct duct_error *err)
+{
+	flow_member_take_turn(a->m);
+	int rc = a->m->ops->write(a->m->dest, changes, err);
+	flow_member_end_turn(a->m);
+	return rc;
+}
+
+/* What the member has already is one group, as if it were one transaction. Returns 1 when the changes are none of it: they are not taken. */
+static int apply_again(struct applier *a, struct duct_changes *changes, struct duct_error *err)
+{
+	bool keep_alive = !changes->nbatches && !changes->ncommits;
+	if (keep_alive ? changes->upto.lsn >= a->m->has_lsn : !has_it(a, changes)) {
+		int rc = end_replay(a, err);
+		if (rc)
+			duct_changes_free(changes);
+		return rc ? rc : 1;
+	}
+	/* The source may begin below it, for the sake of another destination. */
+	uint64_t lsn = a->e->options->replay->lsn;
+	if (keep_alive || (changes->ends_commit ? changes->upto.lsn <= lsn : changes->open_lsn < lsn)) {
+		duct_changes_free(changes);
+		return 0;
+	}
+	int rc = write_changes(a, changes, err);
+	if (rc)
+		return rc;
+	a->open = true;
+	a->whole = false;
+	return 0;
+}
+
 /* Adds changes to the open group; takes them. */
-static int apply(struct applier *a, struct duct_changes *changes, struct duct_error *err)
+static int apply_new(struct applier *a, struct duct_changes *changes, struct duct_error *err)
 {
 	struct flow_member *m = a->m;
 	struct duct_pos written = flow_position_load(&m->written), upto = changes->upto;
@@ -174,9 +217,7 @@ static int apply(struct applier *a, struct duct_changes *changes, struct duct_er
 	uint64_t dead_rows = tell_dead_rows(a, changes);
 	if (!ends || (a->open && !a->whole))
 		note_part(a, changes);
-	flow_member_take_turn(m);
-	rc = m->ops->write(m->dest, changes, err);
-	flow_member_end_turn(m);
+	rc = write_changes(a, changes, err);
 	if (rc)
 		return rc;
 	a->dead_rows += dead_rows;
@@ -185,6 +226,12 @@ static int apply(struct applier *a, struct duct_changes *changes, struct duct_er
 	if (upto.lsn > written.lsn)
 		flow_member_written(m, &upto);
 	return 0;
+}
+
+static int apply(struct applier *a, struct duct_changes *changes, struct duct_error *err)
+{
+	int rc = atomic_load(&a->m->replaying) ? apply_again(a, changes, err) : 1;
+	return rc == 1 ? apply_new(a, changes, err) : rc;
 }
 
 /* Whether the group should be committed before anything else, and if not, how long to wait for more. */
@@ -213,7 +260,7 @@ static int apply_all(struct applier *a, enum flow_applied *ret, struct duct_erro
 	for (;;) {
 		if (flow_aborting(e))
 			return duct_fail(err, DUCT_CANCELLED, "aborted");
-		if (flow_engine_reached_head(e, flow_position_load(&a->m->durable).lsn)) {
+		if (flow_engine_reached_head(e, flow_position_load(&a->m->durable).lsn) && !atomic_load(&a->m->replaying)) {
 			*ret = FLOW_APPLIED_CAUGHT_UP;
 			return 0;
 		}

@@ -158,7 +158,7 @@ static void *keeper(void *arg)
 		(void)poll(&fd, 1, TICK_MS); /* EINTR: one tick more */
 		if (atomic_load(&c->done.set))
 			return NULL;
-		struct duct_pos durable = flow_position_load(&e->counters->durable);
+		struct duct_pos durable = flow_confirmed(e);
 		struct duct_error err = {0};
 		if (e->src->tick && e->src->tick(e->source, &durable, &err)) {
 			duct_wrap(&err, "keep the source's connection alive during the copy");

@@ -42,6 +42,7 @@ struct flow_member {
 	bool apart;		    /* its positions are none of the engine's: it follows an outbox */
 	struct flow_behind *behind; /* not NULL: it gets its changes through an outbox, and its positions here are the outbox's */
 	uint64_t has_lsn;	    /* what it had when the stream began: the source may bring it again for the sake of others */
+	atomic_bool replaying;	    /* it wants that once more, in one commit; its applier ends it */
 };
 
 /*
@@ -68,7 +69,8 @@ struct flow_engine {
 	struct flow_member *members; /* as many as the spec has destinations, in its order; the first one is what progress counts */
 	size_t nmembers;
 	uint32_t *known_oids; /* tables that all of them have; NULL: the first one's own list */
-	uint64_t *cuts;	      /* positions of those that are ahead */
+	uint64_t *cuts;	      /* positions of those that are ahead, and where a replay begins */
+	size_t ncuts;
 	pthread_mutex_t lock; /* of what appliers share: positions, retry, turns */
 	pthread_cond_t turn_ended;
 	size_t turns; /* destinations that may write at the same time and do not */
@@ -107,6 +109,14 @@ void flow_member_durable(struct flow_member *m, const struct duct_pos *pos);
 /* With fewer turns than destinations: waits for one. */
 void flow_member_take_turn(struct flow_member *m);
 void flow_member_end_turn(struct flow_member *m);
+
+/* replay.c. After the members were opened: what options->replay means for them, and for the source. Nothing when it is done. */
+int flow_replay_begin(struct flow_engine *e, struct duct_checkpoint *from, struct duct_error *err) DUCT_CHECKED;
+bool flow_replaying(struct flow_engine *e);
+/* The member has it, durably. */
+int flow_replay_end(struct flow_member *m, struct duct_error *err) DUCT_CHECKED;
+/* What the source may tell its server: the durable position, but while a replay is under way, where that begins. */
+struct duct_pos flow_confirmed(struct flow_engine *e);
 
 /* Ends an interruption so that clean-up calls work; an abort stays. */
 void flow_engine_calm(struct flow_engine *e);

@@ -119,25 +119,9 @@ static int stream_and_copy(struct flow_engine *e, struct duct_error *err)
 			return rc;
 		if (snap && (rc = flow_copy(e, snap, false, err)))
 			return rc;
+		if (flow_replaying(e)) /* what was replayed so far was one group, which the copy has ended */
+			return duct_fail(err, DUCT_RETRY, "a table was copied in the middle of a replay, which begins anew");
 	}
-}
-
-static int replay(struct flow_engine *e, const struct duct_checkpoint *from, struct duct_error *err)
-{
-	uint64_t lsn = e->options->replay_lsn;
-	char wanted[DUCT_LSN_LEN], has[DUCT_LSN_LEN];
-	if (from->state != DUCT_STATE_STREAMING)
-		return duct_fail(err, DUCT_CONFIG, "the flow has no copy yet, so there is nothing to replay from %s",
-				 duct_lsn_format(wanted, lsn));
-	if (lsn > from->pos.lsn)
-		return duct_fail(err, DUCT_CONFIG,
-				 "the destination has everything up to %s: going on at %s would leave out what lies between",
-				 duct_lsn_format(has, from->pos.lsn), duct_lsn_format(wanted, lsn));
-	int rc = e->src->reaches_back ? e->src->reaches_back(e->source, lsn, err) : 0;
-	if (!rc)
-		log_info(e->user->log, "nothing to replay: the destination has each change up to its position exactly once",
-			 LOG_LSN("from", lsn), LOG_LSN("has", from->pos.lsn));
-	return rc;
 }
 
 /* Copies tables again, at a position of their own: their earlier changes are passed over when the stream comes to them. */
@@ -171,13 +155,12 @@ static int work(struct flow_engine *e, struct duct_error *err)
 {
 	struct duct_checkpoint from = {0};
 	int rc = flow_members_open(e, &from, err);
+	rc = rc ? rc : flow_replay_begin(e, &from, err);
 	if (rc)
 		return rc;
 	e->streamed = from.state == DUCT_STATE_STREAMING;
 	rc = e->src->open(&e->source, e->spec->source_config, &e->source_ctx, &from, err);
 	if (rc)
-		return rc;
-	if (e->options->replay_lsn && (rc = replay(e, &from, err)))
 		return rc;
 	bool first = !flow_members_all_stream(e);
 	if (first) {
@@ -193,11 +176,16 @@ static int work(struct flow_engine *e, struct duct_error *err)
 	}
 	if (e->options->backfill)
 		return backfill(e, first, err);
-	if (e->options->until_caught_up) { /* anew in each attempt: one may begin with a copy at a position that is reached */
-		rc = e->src->head(e->source, &e->head, err);
+	/* Anew in each attempt: one may begin with a copy at a position that is reached. A replay ends with a change behind it, at the latest
+	 * with this one. */
+	if (e->options->until_caught_up || flow_replaying(e)) {
+		struct duct_pos head;
+		rc = e->src->head(e->source, &head, err);
 		if (rc)
 			return rc;
-		e->have_head = true;
+		if (e->options->until_caught_up)
+			e->head = head;
+		e->have_head = e->options->until_caught_up;
 	}
 	return stream_and_copy(e, err);
 }
@@ -223,7 +211,7 @@ static int attempt(struct flow_engine *e, struct duct_error *err)
 	if (!rc && e->options->resolve_staging && e->complete)
 		rc = resolve_staging(e, err);
 	flow_engine_calm(e);
-	struct duct_pos durable = flow_position_load(&e->counters->durable);
+	struct duct_pos durable = flow_confirmed(e);
 	if (e->source)
 		e->src->close(e->source, &durable);
 	flow_members_close(e);
@@ -248,6 +236,9 @@ static void wait_out(struct flow_engine *e, int64_t us)
 static int stopped(struct flow_engine *e, int rc, struct duct_error *err)
 {
 	int phase = atomic_load(&e->counters->phase);
+	bool again = e->options->replay && !e->options->replay->done;
+	if (again && (rc == 0 || rc == -DUCT_CANCELLED || rc == -DUCT_RETRY))
+		return duct_fail(err, DUCT_CANCELLED, "stopped before the replay was done: nothing of it was applied");
 	if (rc == 0 && (e->complete || (!e->options->until_caught_up && !flow_aborting(e))))
 		return 0;
 	if (flow_aborting(e))

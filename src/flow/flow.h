@@ -43,12 +43,19 @@ struct flow_backfill {
 	const char *const *tables, *const *schemas;
 };
 
+/* Changes that the destinations have already and that are to be applied once more. */
+struct flow_replay {
+	uint64_t lsn; /* those after this position */
+	bool append;  /* also to tables that rows are only added to: they are added again; otherwise CONFIG, naming these tables */
+	bool done;    /* set by the run, when it is durable; what was done is not done again */
+};
+
 struct flow_options {
 	const struct flow_backfill *backfill; /* copy these and end; a flow without a copy gets its first one. NULL: no */
 	bool resolve_staging; /* at the end of a backfill, or of the way to caught up: what copies left in staging tables goes into the tables */
-	/* Where somebody wants the stream to begin again; 0: nowhere. What a destination proves to have is not given to it twice, so nothing is
-	 * changed by it; CONFIG when that leaves changes out, or the server has them no more. */
-	uint64_t replay_lsn;
+	/* Before anything else. All of it is one commit of each destination, whose position does not move; when the run ends before that, nothing
+	 * has happened. CONFIG when it leaves changes out, or the server has them no more. NULL: nothing. */
+	struct flow_replay *replay;
 	bool until_caught_up; /* end when everything committed at the source at the start (after a copy) is durable */
 	enum flow_output output;
 	int64_t max_memory_bytes; /* 0: 256 MiB; a quarter of it bounds what waits between source and destination */

@@ -85,11 +85,13 @@ int flow_members_open(struct flow_engine *e, struct duct_checkpoint *ret, struct
 	if (!ret->source_identity[0]) /* one that is away, of which only its outbox is known */
 		take_identity(e, ret);
 	intersect_known(e, ret);
-	e->cuts = duct_xcalloc(e->nmembers, sizeof *e->cuts);
-	ret->cuts = e->cuts;
+	e->cuts = duct_xcalloc(e->nmembers + 1, sizeof *e->cuts);
+	e->ncuts = 0;
 	for (size_t i = 0; i < e->nmembers; i++)
 		if (e->members[i].streaming && e->members[i].from.pos.lsn > ret->pos.lsn)
-			e->cuts[ret->ncuts++] = e->members[i].from.pos.lsn;
+			e->cuts[e->ncuts++] = e->members[i].from.pos.lsn;
+	ret->cuts = e->cuts;
+	ret->ncuts = e->ncuts;
 	flow_position_store(&e->counters->durable, &ret->pos);
 	flow_position_store(&e->counters->written, &ret->pos);
 	flow_position_store(&e->counters->received, &ret->pos);
@@ -106,6 +108,7 @@ void flow_members_close(struct flow_engine *e)
 			m->ops->close(m->dest);
 		m->dest = NULL;
 		m->streaming = m->copying = false;
+		atomic_store(&m->replaying, false);
 	}
 	free(e->known_oids);
 	free(e->cuts);

@@ -51,7 +51,7 @@ static bool hand_to(struct lane *lane, struct duct_changes *changes, int *ret_rc
 	struct duct_changes *theirs = duct_changes_ref(changes);
 	int taken;
 	while ((taken = duct_queue_push(lane->queue, theirs, weight, TICK_MS)) == 0 && !flow_aborting(e)) {
-		struct duct_pos durable = flow_position_load(&e->counters->durable);
+		struct duct_pos durable = flow_confirmed(e);
 		int rc = e->src->tick ? e->src->tick(e->source, &durable, err) : 0;
 		if (rc && !flow_stopping(e)) {
 			*ret_rc = rc;
@@ -77,7 +77,7 @@ static int read_all(struct stream *s, struct duct_error *err)
 {
 	struct flow_engine *e = s->e;
 	while (!atomic_load(&e->source_stop.set)) {
-		struct duct_pos durable = flow_position_load(&e->counters->durable);
+		struct duct_pos durable = flow_confirmed(e);
 		struct duct_changes *changes = NULL;
 		int rc = e->src->read(e->source, &durable, &changes, READ_TIMEOUT_MS, err);
 		if (rc < 0)
@@ -184,7 +184,7 @@ static int verdict(struct stream *s, struct duct_error *err)
 		return s->reader_rc;
 	}
 	for (size_t i = 0; i < s->nlanes; i++)
-		torn |= s->lanes[i].applied == FLOW_APPLIED_TORN;
+		torn |= s->lanes[i].applied == FLOW_APPLIED_TORN && !atomic_load(&s->lanes[i].member->replaying);
 	if (s->reader_rc == 1 && torn)
 		return duct_fail(err, DUCT_FATAL, "source \"%s\" asks for a copy inside a transaction", e->src->name);
 	return s->reader_rc;

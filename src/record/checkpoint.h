@@ -27,6 +27,8 @@ struct duct_checkpoint {
 	/* Positions above pos where other destinations of the flow go on: nothing handed over reaches across one. */
 	const uint64_t *cuts;
 	size_t ncuts;
+	/* Not 0: changes after this position, which is below pos, are wanted once more. */
+	uint64_t replay_lsn;
 };
 
 #endif

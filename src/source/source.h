@@ -61,7 +61,8 @@ struct duct_source_ops {
 	int (*probe)(const void *config, const struct duct_ctx *ctx, duct_report_fn *report, void *arg, struct duct_error *err);
 
 	/* Connects and compares itself with the destination's checkpoint (identity, gaps): a mismatch is an error with
-	 * its own sentence. Does not create anything that could not be found again after a crash. */
+	 * its own sentence; so is a replay_lsn that the server has not kept. Does not create anything that could not be
+	 * found again after a crash. */
 	int (*open)(void **ret, const void *config, const struct duct_ctx *ctx, const struct duct_checkpoint *from,
 		    struct duct_error *err);
 
@@ -72,8 +73,6 @@ struct duct_source_ops {
 	 * the copy failed and everything made for it is removed. snapshot_done frees the snapshot.
 	 */
 	int (*snapshot)(void *source, struct duct_snapshot **ret, struct duct_error *err);
-	/* Whether the server still has every change after lsn for us: 0, or CONFIG with what it has. */
-	int (*reaches_back)(void *source, uint64_t lsn, struct duct_error *err);
 	/* Published tables that are to be copied again, before read() and by the next snapshot(): those in `tables` (schema.name, or a name in
 	 * public) and all in `schemas`; both NULL-terminated or NULL. CONFIG when one of them is not published. */
 	int (*copy_again)(void *source, const char *const *tables, const char *const *schemas, struct duct_error *err);

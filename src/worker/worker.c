@@ -23,6 +23,7 @@ struct worker {
 	struct state_actor actor;
 	char actor_name[192];
 	struct lease lease;
+	struct flow_replay replay; /* lsn 0: none */
 };
 
 /* One definition of the flow, ready to run. */
@@ -157,7 +158,8 @@ static int verdict_of(struct worker *w, enum watch_verdict verdict, int rc, bool
 	if (rc == -DUCT_CONFIG && (err->vendor_code & 0xff) == SQLITE_BUSY)
 		return NEXT_WAIT;
 	if (is_final(rc)) {
-		if (!w->work->backfill)
+		/* A replay that is refused changes nothing, and says nothing about the flow. */
+		if (!w->work->backfill && (!w->replay.lsn || w->replay.done))
 			move(w, STATE_FLOW_RUNNING, STATE_FLOW_FAILED, err->message);
 		return rc;
 	}
@@ -207,7 +209,7 @@ static int run_once(struct worker *w, const struct loaded *loaded, uint64_t *ret
 	struct govern_ddl *govern = govern_ddl_new(w->state, w->work->flow_id, &policy, &w->actor, w->ctx->log);
 	const struct flow_options options = {
 		.backfill = w->work->backfill,
-		.replay_lsn = w->work->replay_lsn,
+		.replay = w->replay.lsn ? &w->replay : NULL,
 		.resolve_staging = w->work->resolve_staging,
 		.until_caught_up = w->work->max_empty_reads > 0,
 		.output = w->work->output,
@@ -279,7 +281,13 @@ static int own(struct worker *w, struct duct_error *err)
 int worker_run_flow(const struct worker_flow *work, struct state *state, struct checkpoints *checkpoints,
 		    const struct duct_ctx *ctx, struct duct_error *err)
 {
-	struct worker w = {.work = work, .state = state, .checkpoints = checkpoints, .ctx = ctx};
+	struct worker w = {
+		.work = work,
+		.state = state,
+		.checkpoints = checkpoints,
+		.ctx = ctx,
+		.replay = {.lsn = work->replay_lsn, .append = work->replay_append},
+	};
 	struct loaded unused = {0};
 	char host[LEASE_HOST_LEN];
 	lease_host(host);

@@ -17,7 +17,8 @@ struct worker_flow {
 	 * destination has them at once, in one commit. NULL: no. */
 	const struct flow_backfill *backfill;
 	bool resolve_staging;	      /* flow_options.resolve_staging */
-	uint64_t replay_lsn;	      /* flow_options.replay_lsn */
+	uint64_t replay_lsn;	      /* first of all, changes after this one once more (flow_options.replay); 0: no */
+	bool replay_append;	      /* flow_replay.append */
 	int64_t snapshot_workers;     /* instead of the source's option; 0: as there */
 	const char *partition_column; /* likewise, with partition_count; NULL: as there */
 	int64_t partition_count;

@@ -316,7 +316,7 @@ static int insert_new(struct duckdb_dest *d, struct slots *new, struct duct_erro
 
 static int apply_plan(struct duckdb_dest *d, struct dd_table *t, struct plan *p, struct duct_error *err)
 {
-	bool repair = t->incomplete || t->rel->may_lack || t->rel->upsert || d->config->on_drift == DD_DRIFT_REPAIR;
+	bool repair = d->replay || t->incomplete || t->rel->may_lack || t->rel->upsert || d->config->on_drift == DD_DRIFT_REPAIR;
 	uint64_t deleted = 0;
 	int rc = p->lacking.n ? complete(d, &p->lacking, err) : 0;
 	if (rc == 0 && p->dead.n)
@@ -338,6 +338,8 @@ static int apply_slots(struct duckdb_dest *d, struct dd_table *t, struct duct_er
 	int nkeys;
 	AUTO_FREE int *keys = key_columns(t, &nkeys);
 	make_plan(&p, t, keys, nkeys);
+	/* In a replay stored rows are newer than the changes: under a key that a row had before there may be another one by now. */
+	p.lacking.stored_keys = !d->replay;
 	int rc = apply_plan(d, t, &p, err);
 	if (rc == 0 && t->mode == DD_KEYED)
 		rc = dd_meta_apply(d, t, err);

@@ -56,6 +56,7 @@ static void destination_close(void *dest)
 	tablesink_free(d->sink);
 	free(d->held);
 	free(d->known_oids);
+	duct_buf_done(&d->refused);
 	pthread_mutex_destroy(&d->lock);
 	free(d);
 }
@@ -200,6 +201,7 @@ const struct duct_destination_ops duct_destination_duckdb = {
 	.load_abort = dd_load_abort,
 	.resolve_staging = dd_staging_resolve,
 	.write = destination_write,
+	.replay = dd_replay,
 	.pace = destination_pace,
 	.commit = destination_commit,
 	.idle = destination_idle,

@@ -104,6 +104,9 @@ struct duckdb_dest {
 	bool loading;	      /* a copy is under way */
 	unsigned load_flags;  /* of enum duct_load */
 	pthread_mutex_t lock; /* of everything here while loaders write */
+
+	enum duct_replay replay;
+	struct duct_buf refused; /* tables whose rows a replay has brought and must not add: "a"."b", "c"."d" */
 };
 
 /* store.c: the file, and what we keep in it about flows. */
@@ -139,6 +142,14 @@ void dd_name(struct duct_buf *to, const char *schema, const char *name);
 /* The copied table cannot be followed, another copy can: RETRY, and remembered; FATAL when that leads nowhere. */
 int dd_give_up(struct duckdb_dest *d, struct dd_table *t, const struct duct_relation *rel, struct duct_error *err, const char *fmt,
 	       ...) DUCT_PRINTF(5, 6);
+
+/* replay.c: changes that the database has, once more. See destination.h. */
+int dd_replay(void *dest, enum duct_replay how, struct duct_error *err);
+/* Whether rows of the table are left out of the group; those of a table that is refused are noted. */
+bool dd_skips_replay(struct duckdb_dest *d, const struct dd_table *t);
+/* CONFIG: a replay does not take tables back to what they were. */
+int dd_refuse_replay(const struct duct_relation *rel, struct duct_error *err);
+int dd_check_refused(const struct duckdb_dest *d, struct duct_error *err);
 
 /* columns.c: brings the table's columns to those of the relation. */
 int dd_follow_columns(struct duckdb_dest *d, struct dd_table *t, struct duct_relation *rel, struct duct_error *err);

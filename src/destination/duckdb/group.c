@@ -111,7 +111,7 @@ static int drift(struct folding *f, uint32_t row, const char *what, struct duct_
 
 static bool repairs(const struct folding *f)
 {
-	return f->t->incomplete || f->batch->relation->may_lack || f->d->config->on_drift == DD_DRIFT_REPAIR;
+	return f->d->replay || f->t->incomplete || f->batch->relation->may_lack || f->d->config->on_drift == DD_DRIFT_REPAIR;
 }
 
 /* An update or delete of a row that the group knows not to be there. */
@@ -210,7 +210,7 @@ static int fold_batch(struct duckdb_dest *d, const struct duct_changes *changes,
 {
 	struct folding f = {.d = d, .batch = batch, .rows = wire_all_rows(changes, batch)};
 	int rc = dd_table_get(d, batch->relation, &f.t, err);
-	if (rc || f.t->gone)
+	if (rc || f.t->gone || dd_skips_replay(d, f.t))
 		return rc;
 	f.keys = key_columns(f.t, &f.nkeys);
 	f.hasher = (struct lake_hasher){.seed = d->seed, .keys = f.keys, .nkeys = f.nkeys, .exact = f.t->mode == DD_BAG};
@@ -228,7 +228,9 @@ static int fold_batch(struct duckdb_dest *d, const struct duct_changes *changes,
 
 int dd_group_commit(struct duckdb_dest *d, struct duct_error *err)
 {
-	int rc = dd_group_apply(d, err);
+	int rc = dd_check_refused(d, err);
+	if (rc == 0)
+		rc = dd_group_apply(d, err);
 	if (rc == 0)
 		rc = dd_commit(d, DUCT_STATE_STREAMING, &d->upto, d->checkpoint.source_identity, err);
 	if (rc)
@@ -241,7 +243,7 @@ int dd_group_commit(struct duckdb_dest *d, struct duct_error *err)
 /* DuckDB does not alter a table whose rows the transaction has changed: what is whole is committed before. */
 static int commit_before_new_shape(struct duckdb_dest *d, const struct duct_changes *changes, struct duct_error *err)
 {
-	for (size_t i = 0; i < changes->nbatches && d->opened_us && !d->partial; i++) {
+	for (size_t i = 0; i < changes->nbatches && d->opened_us && !d->partial && !d->replay; i++) {
 		const struct dd_table *t = dd_table_find(d, changes->batches[i]->relation->oid);
 		if (t && (t->folded || t->modified) && dd_table_differs(t, changes->batches[i]->relation))
 			return dd_group_commit(d, err);
@@ -266,14 +268,15 @@ int dd_group_write(struct duckdb_dest *d, struct duct_changes *changes, struct d
 		d->opened_us = duct_mono_us();
 	if (changes->upto.lsn > d->upto.lsn)
 		d->upto.lsn = changes->upto.lsn;
-	if (changes->upto.commit_us)
+	if (changes->upto.commit_us && changes->upto.lsn >= d->upto.lsn)
 		d->upto.commit_us = changes->upto.commit_us;
 	d->partial = !changes->ends_commit;
 	d->pending_bytes += changes->bytes;
 	d->pending_rows += changes->rows;
 	d->source_rows += changes->rows;
 	size_t waiting = d->pending_bytes + d->pending_rows * FOLD_ROW_BYTES;
-	if (d->partial && (waiting > (size_t)d->config->flush_bytes || d->pending_rows > (size_t)d->config->flush_rows))
+	if ((d->partial || d->replay) &&
+	    (waiting > (size_t)d->config->flush_bytes || d->pending_rows > (size_t)d->config->flush_rows))
 		return dd_group_apply(d, err);
 	return 0;
 }

@@ -49,21 +49,27 @@ static void plan_column(struct ducklake *d, struct mirror *m, const struct duct_
 							    .to = &c->type});
 }
 
+void mirror_plan_changes(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, struct duct_ddl_plan *plan)
+{
+	AUTO_FREE int64_t *ids = mirror_column_ids(d, m, rel, NULL);
+	*plan = (struct duct_ddl_plan){.relation = rel};
+	for (size_t i = 0; i < m->ncolumns; i++)
+		if (m->columns[i].attnum >= 0 && !stays(rel, ids, m->columns[i].column_id))
+			duct_ddl_plan_add(plan,
+					  &(struct duct_ddl_change){DUCT_DDL_DROP_COLUMN, .column = m->columns[i].name,
+								    .from = type_of(d, m, m->columns[i].column_id)});
+	for (int i = 0; i < rel->ncolumns; i++)
+		if (rel->columns[i].attnum >= 0) /* others are the destination's own */
+			plan_column(d, m, &rel->columns[i], ids[i], plan);
+}
+
 int mirror_tell_changes(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, struct duct_error *err)
 {
 	if (d->load || rel->synthetic || m->table_id < 0) /* a copy begins anew; a table of this transaction is new itself */
 		return 0;
 	struct duct_ddl_hook *hook = d->ctx->ddl;
-	struct duct_ddl_plan plan = {.relation = rel};
-	AUTO_FREE int64_t *ids = mirror_column_ids(d, m, rel, NULL);
-	for (size_t i = 0; i < m->ncolumns; i++)
-		if (m->columns[i].attnum >= 0 && !stays(rel, ids, m->columns[i].column_id))
-			duct_ddl_plan_add(&plan,
-					  &(struct duct_ddl_change){DUCT_DDL_DROP_COLUMN, .column = m->columns[i].name,
-								    .from = type_of(d, m, m->columns[i].column_id)});
-	for (int i = 0; i < rel->ncolumns; i++)
-		if (rel->columns[i].attnum >= 0) /* others are the destination's own */
-			plan_column(d, m, &rel->columns[i], ids[i], &plan);
+	struct duct_ddl_plan plan;
+	mirror_plan_changes(d, m, rel, &plan);
 	int rc = plan.n ? hook->met(hook->arg, &plan, hook->lsn, err) : 0;
 	duct_ddl_plan_done(&plan);
 	return rc;

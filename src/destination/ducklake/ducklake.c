@@ -42,6 +42,7 @@ static void destination_close(void *dest)
 	free(d->patched);
 	free(d->asides);
 	free(d->given_up.why);
+	duct_buf_done(&d->refused);
 	free(d);
 }
 
@@ -199,9 +200,12 @@ static int destination_commit(void *dest, bool last, struct duct_commit_result *
 	struct ducklake *d = dest;
 	if (d->partial)
 		return duct_fail(err, DUCT_FATAL, "commit in the middle of a source transaction");
+	int rc = ducklake_check_refused(d, err);
+	if (rc < 0)
+		return rc;
 	const struct mirror *again = d->copy_again;
 	d->last = last;
-	int rc = group_commit(d, ret, err);
+	rc = group_commit(d, ret, err);
 	d->last = false;
 	if (rc < 0 || !again)
 		return rc;
@@ -254,6 +258,7 @@ const struct duct_destination_ops duct_destination_ducklake = {
 	.load_abort = ducklake_load_abort,
 	.resolve_staging = ducklake_resolve_staging,
 	.write = destination_write,
+	.replay = ducklake_replay,
 	.pace = destination_pace,
 	.commit = destination_commit,
 	.idle = destination_idle,

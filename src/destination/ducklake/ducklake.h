@@ -173,6 +173,9 @@ struct ducklake {
 		char *why;	    /* malloc */
 	} given_up;		    /* the open group cannot go on because of this table */
 	struct ducklake_load *load; /* a copy under way, else NULL */
+
+	enum duct_replay replay;
+	struct duct_buf refused; /* tables whose rows a replay has brought and must not add: "a"."b", "c"."d" */
 };
 
 /* columns.c */
@@ -186,6 +189,18 @@ void mirror_add_column(struct mirror *m, const struct duct_column *c, int16_t at
 
 /* ddl.c: tells the hook of the flow, when there is one, what adapting the table to the relation changes. -class: it must not be done now. */
 int mirror_tell_changes(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, struct duct_error *err);
+/* What it changes; duct_ddl_plan_done() when it is done with. */
+struct duct_ddl_plan;
+void mirror_plan_changes(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, struct duct_ddl_plan *plan);
+
+/* replay.c: changes that the lake has, once more. See destination.h. */
+int ducklake_replay(void *dest, enum duct_replay how, struct duct_error *err);
+/* Whether rows of the mirror are left out of the group; those of a table that is refused are noted. */
+bool mirror_skips_replay(struct ducklake *d, const struct mirror *m);
+/* CONFIG when the relation is not what the lake has by now: a replay does not take tables back. */
+int mirror_refuse_replay(const struct duct_relation *rel, struct duct_error *err);
+int mirror_check_replay(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, struct duct_error *err);
+int ducklake_check_refused(const struct ducklake *d, struct duct_error *err);
 
 /* recopy.c: tables that are copied again. */
 bool mirror_state_is(const char *state, const char *name, int *ret_recopies); /* ret_recopies may be NULL */

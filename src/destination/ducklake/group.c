@@ -197,6 +197,8 @@ static int fold_batch(struct ducklake *d, const struct duct_batch *batch, struct
 	int rc = mirror_get(d, batch->relation, &f.m, err);
 	if (rc < 0)
 		return rc;
+	if (mirror_skips_replay(d, f.m))
+		return 0;
 	(void)mirror_table(d, f.m);
 	f.keys = mirror_key_columns(f.m, batch->relation, &f.nkeys);
 	f.hasher = mirror_hasher(d, f.m, f.keys, f.nkeys);
@@ -226,7 +228,7 @@ static int write_all_aside(struct ducklake *d, struct duct_error *err)
 /* Rows of another key cannot be folded with what is open: that is committed first. */
 static int commit_before_new_key(struct ducklake *d, const struct duct_changes *changes, struct duct_error *err)
 {
-	for (size_t i = 0; i < changes->nbatches && d->ntouched && !d->partial; i++) {
+	for (size_t i = 0; i < changes->nbatches && d->ntouched && !d->partial && !d->replay; i++) {
 		struct mirror *m = mirror_find(d, changes->batches[i]->relation->oid);
 		struct duct_commit_result ignored;
 		if (m && m->in_group && mirror_changes_key(d, m, changes->batches[i]->relation))
@@ -260,14 +262,15 @@ int group_write(struct ducklake *d, struct duct_changes *changes, struct duct_er
 		d->upto.lsn = changes->upto.lsn;
 		d->has_upto = true;
 	}
-	if (changes->upto.commit_us)
+	if (changes->upto.commit_us && changes->upto.lsn >= d->upto.lsn)
 		d->upto.commit_us = changes->upto.commit_us;
 	d->partial = !changes->ends_commit;
 	d->pending_bytes += changes->bytes;
 	d->pending_rows += changes->rows;
 	d->source_rows += changes->rows;
 	size_t waiting = d->pending_bytes + d->pending_rows * FOLD_ROW_BYTES;
-	if (d->partial && (waiting > (size_t)d->config->flush_bytes || d->pending_rows > (size_t)d->config->flush_rows))
+	if ((d->partial || d->replay) &&
+	    (waiting > (size_t)d->config->flush_bytes || d->pending_rows > (size_t)d->config->flush_rows))
 		return write_all_aside(d, err);
 	return 0;
 }

@@ -245,6 +245,8 @@ static int attach(struct ducklake *d, struct mirror *m, const struct duct_relati
 		return rc;
 	if (row->source_oid == rel->oid)
 		return 0;
+	if (d->replay && !d->load)
+		return mirror_refuse_replay(rel, err);
 	/* Dropped and made again: the old rows go, columns correspond by name, the copy or the stream brings the new rows. */
 	for (size_t i = 0; i < m->ncolumns; i++) {
 		int c = duct_relation_column(rel, m->columns[i].name);
@@ -362,6 +364,10 @@ static int adapt_columns(struct ducklake *d, struct mirror *m, struct duct_relat
 static int adapt(struct ducklake *d, struct mirror *m, struct duct_relation *rel, struct duct_error *err)
 {
 	int rc = 0;
+	if (d->replay)
+		rc = mirror_check_replay(d, m, rel, err);
+	if (rc < 0)
+		return rc;
 	if (!rel->ncolumns) /* the lake has no such tables; the copy is made when the source has a column again */
 		return mirror_give_up(d, m, rel, err, "rows changed while it had no column");
 	if (d->ctx->ddl)
@@ -394,7 +400,7 @@ int mirror_get(struct ducklake *d, struct duct_relation *rel, struct mirror **re
 {
 	struct mirror *m = mirror_find(d, rel->oid);
 	if (m && m->gone)
-		return taken_over(rel, err);
+		return d->replay ? mirror_check_replay(d, m, rel, err) : taken_over(rel, err);
 	if (m && (m->rel == rel || m->rel->version >= rel->version)) {
 		if (!find_version(m, rel))
 			remember_version(m, rel, mirror_column_ids(d, m, rel, NULL));
@@ -417,7 +423,7 @@ int mirror_get(struct ducklake *d, struct duct_relation *rel, struct mirror **re
 		m->next = *head;
 		*head = m;
 		rc = attach(d, m, rel, err);
-		if (rc == 0 && m->gone)
+		if (rc == 0 && m->gone && !d->replay)
 			return taken_over(rel, err);
 	}
 	if (rc == 0)

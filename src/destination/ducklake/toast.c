@@ -44,24 +44,45 @@ static size_t row_bytes(const struct filling *f, const struct fold_slot *base, b
 	return rows > 0 && bytes > 0 ? (size_t)(bytes / rows) : 0;
 }
 
+static void take_place(struct filling *f, struct lack *l, const struct fold_slot *base)
+{
+	l->stored = true;
+	l->in_aside = base->prior == FOLD_WRITTEN;
+	l->file = base->place.file_id;
+	l->position = base->place.position;
+	l->inlined = !l->in_aside && base->place.file_id == LAKE_INLINED;
+	l->row_bytes = row_bytes(f, base, l->in_aside);
+	if (l->inlined) {
+		l->file = base->place.position;
+		l->position = base->place.row_id;
+	}
+}
+
+/*
+ * In a replay the lake's rows are newer than the changes. The one with the row's key has the value, for had that changed since, a later change of
+ * the replay would send it; under a key that the row had before there may be another row by now.
+ */
+static bool newest_place(struct filling *f, struct lack *l)
+{
+	struct fold_slot own = f->m->fold->slots[l->slot];
+	if (!f->m->truncated && f->m->index && lake_index_get(f->m->index, own.hash, 0, &own.place))
+		own.prior = FOLD_LAKE;
+	if (own.prior != FOLD_LAKE && own.prior != FOLD_WRITTEN)
+		return false;
+	take_place(f, l, &own);
+	return true;
+}
+
 static void stored_place(struct filling *f, struct lack *l)
 {
 	const struct fold *fold = f->m->fold;
+	if (f->d->replay && newest_place(f, l))
+		return;
 	for (int32_t v = fold->slots[l->slot].behind; v >= 0; v = fold->versions[v].behind) {
 		const struct fold_version *version = &fold->versions[v];
 		const struct fold_slot *base = &fold->slots[version->slot];
-		if (version->batch || !base->base_present)
-			continue;
-		l->stored = true;
-		l->in_aside = base->prior == FOLD_WRITTEN;
-		l->file = base->place.file_id;
-		l->position = base->place.position;
-		l->inlined = !l->in_aside && base->place.file_id == LAKE_INLINED;
-		l->row_bytes = row_bytes(f, base, l->in_aside);
-		if (l->inlined) {
-			l->file = base->place.position;
-			l->position = base->place.row_id;
-		}
+		if (!version->batch && base->base_present && (!f->d->replay || base->prior == FOLD_WRITTEN))
+			take_place(f, l, base);
 	}
 }
 

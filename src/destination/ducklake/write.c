@@ -68,7 +68,7 @@ static enum fold_prior find_prior(const struct mirror *m, const struct fold_slot
 static int resolve(struct ducklake *d, struct mirror *m, struct duct_error *err)
 {
 	struct fold *f = m->fold;
-	bool repair = m->incomplete || m->takes_staged || m->copy_again || m->rel->may_lack || m->rel->upsert ||
+	bool repair = d->replay || m->incomplete || m->takes_staged || m->copy_again || m->rel->may_lack || m->rel->upsert ||
 		d->config->on_drift == DRIFT_REPAIR;
 	for (size_t i = 0; i < f->nslots; i++) {
 		struct fold_slot *s = &f->slots[i];

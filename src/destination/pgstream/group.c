@@ -104,7 +104,7 @@ int pgstream_write(void *dest, struct duct_changes *changes, struct duct_error *
 		d->opened_us = duct_mono_us();
 	d->open = true;
 	int rc = add_rows(d, changes, err);
-	if (changes->upto.lsn)
+	if (changes->upto.lsn > d->upto.lsn)
 		d->upto = changes->upto;
 	d->partial = (changes->nbatches || changes->ncommits) && !changes->ends_commit;
 	duct_changes_free(changes);

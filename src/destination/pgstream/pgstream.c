@@ -64,6 +64,18 @@ static int destination_begin_copy(void *dest, const char *source_identity, struc
 	return pgstream_move(dest, set.data, err);
 }
 
+static int destination_replay(void *dest, enum duct_replay how, struct duct_error *err)
+{
+	const struct pgstream *d = dest;
+	if (how != DUCT_REPLAY_KEYED)
+		return 0;
+	return duct_fail(
+		err, DUCT_CONFIG,
+		"to stream \"%s\" events are only added: those of a replay would be in it twice; -replay-append adds them again; "
+		"to have its consumers read events again, see ductstream-admin stream replay",
+		d->stream);
+}
+
 static struct duct_destination_pace destination_pace(void *dest)
 {
 	struct pgstream *d = dest;
@@ -104,6 +116,7 @@ const struct duct_destination_ops duct_destination_pgstream = {
 	.load_publish = pgstream_load_publish,
 	.load_abort = pgstream_load_abort,
 	.write = pgstream_write,
+	.replay = destination_replay,
 	.pace = destination_pace,
 	.commit = pgstream_commit,
 	.idle = pgstream_idle,

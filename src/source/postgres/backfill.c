@@ -1,4 +1,4 @@
-/* Back in time: tables that are to be copied again, and how far the slot reaches. See source.h. */
+/* Back in time: tables that are to be copied again, and changes that are to come again. See source.h. */
 #include "source/postgres/postgres.h"
 
 #include "base/mem.h"
@@ -66,17 +66,17 @@ int postgres_copy_again(void *source, const char *const *tables, const char *con
 	return r;
 }
 
-int postgres_reaches_back(void *source, uint64_t lsn, struct duct_error *err)
+/* The server would begin at its own position without a word. */
+int postgres_go_back(struct postgres_source *src, const struct pg_slot *slot, uint64_t lsn, struct duct_error *err)
 {
-	struct postgres_source *src = source;
 	char wanted[DUCT_LSN_LEN], has[DUCT_LSN_LEN];
-	struct pg_slot slot;
-	int r = pg_slot_read(&slot, src->sql, src->config->slot, err);
-	if (r || lsn >= slot.confirmed_lsn)
-		return r;
-	return duct_fail(
-		err, DUCT_CONFIG,
-		"slot \"%s\" has nothing before %s (its confirmed_flush_lsn), a replay from %s is not possible: copy the tables again "
-		"(-mode backfill)",
-		src->config->slot, duct_lsn_format(has, slot.confirmed_lsn), duct_lsn_format(wanted, lsn));
+	if (!slot->exists || lsn < slot->confirmed_lsn)
+		return duct_fail(
+			err, DUCT_CONFIG,
+			"slot \"%s\" has nothing before %s (its confirmed_flush_lsn), a replay from %s is not possible: copy the tables "
+			"again (-mode backfill)",
+			src->config->slot, duct_lsn_format(has, slot->exists ? slot->confirmed_lsn : src->start_lsn),
+			duct_lsn_format(wanted, lsn));
+	src->start_lsn = lsn;
+	return 0;
 }

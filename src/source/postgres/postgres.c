@@ -131,6 +131,8 @@ static int open_streaming(struct postgres_source *src, const struct duct_checkpo
 	}
 	if ((r = check_start_lsn(src, lsn, &src->start_lsn, err)))
 		return r;
+	if (from->replay_lsn && (r = postgres_go_back(src, slot, from->replay_lsn, err)))
+		return r;
 	src->durable = (struct duct_pos){src->start_lsn, from->pos.commit_us};
 	return 0;
 }
@@ -341,7 +343,6 @@ const struct duct_source_ops duct_source_postgres = {
 	.probe = postgres_probe,
 	.open = postgres_open,
 	.snapshot = postgres_snapshot,
-	.reaches_back = postgres_reaches_back,
 	.copy_again = postgres_copy_again,
 	.snapshot_all = postgres_snapshot_all,
 	.part_open = postgres_part_open,

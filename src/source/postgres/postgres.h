@@ -135,7 +135,8 @@ int postgres_open_session(struct postgres_source *src, bool replication, struct 
 
 /* --- copy.c, copy_part.c --- */
 int postgres_snapshot(void *source, struct duct_snapshot **ret, struct duct_error *err);
-int postgres_reaches_back(void *source, uint64_t lsn, struct duct_error *err);
+/* Goes back to where a replay is to begin; CONFIG with both positions when the slot has let go of it. */
+int postgres_go_back(struct postgres_source *src, const struct pg_slot *slot, uint64_t lsn, struct duct_error *err) DUCT_CHECKED;
 int postgres_copy_again(void *source, const char *const *tables, const char *const *schemas, struct duct_error *err);
 int postgres_snapshot_all(void *source, struct duct_snapshot **ret, struct duct_error *err);
 int postgres_snapshot_done(void *source, struct duct_snapshot *snap, bool published, struct duct_error *err);
