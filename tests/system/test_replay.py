@@ -232,11 +232,11 @@ def test_duckdb(service, database, tmp_path):
 def test_pgstream(service, database):
     """A stream only gets more: refused, or added again."""
     database.sql(TABLES)
-    message = flow_message(database, SimpleNamespace(catalog="", data_path=""), "shop", source={"snapshot": "never"})
+    message = flow_message(database, SimpleNamespace(catalog="", data_path=""), "shop", source={"publication_tables": "public.once"})
     message["destinations"] = [{"name": "out", "type": PGSTREAM, "options": {"dsn": database.dsn, "stream": "events"}}]
     service.call("CreateFlow", flow=message)
     start = changed(service, database, "INSERT INTO once VALUES (21), (22)")
     stderr = service.worker("shop", "-start-lsn", start, "-max-empty-reads", "1").expect(2)
     assert 'stream "events"' in stderr and "-replay-append" in stderr
     service.worker("shop", "-start-lsn", start, "-replay-append", "-max-empty-reads", "1").expect(0)
-    assert database.value("SELECT count(*) FROM ductstream.stream_events WHERE table_name = 'once'") == 4
+    assert database.value("SELECT count(*) FROM ductstream.stream_events WHERE operation = 'insert'") == 4
