@@ -24,8 +24,9 @@ enum duct_destination_caps {
 };
 
 enum duct_load {
-	DUCT_LOAD_EMPTY = 1 << 0, /* the tables' present rows are not copied */
-	DUCT_LOAD_ONCE = 1 << 1,  /* no changes follow: nothing needs to be ready for them */
+	DUCT_LOAD_EMPTY = 1 << 0,   /* the tables' present rows are not copied */
+	DUCT_LOAD_ONCE = 1 << 1,    /* no changes follow: nothing needs to be ready for them */
+	DUCT_LOAD_RESOLVE = 1 << 2, /* what is staged is to be taken over with this copy, as resolve_staging does later */
 };
 
 /* How changes at or below the destination's position are taken. */

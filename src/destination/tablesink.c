@@ -37,6 +37,16 @@ bool tablesink_appends(const struct tablesink_options *o)
 	return o->append_mode || o->write_mode == TABLESINK_APPEND;
 }
 
+bool tablesink_keeps(const struct tablesink_options *o)
+{
+	return tablesink_appends(o) || o->soft_delete;
+}
+
+int tablesink_resolution(const struct tablesink_options *o, bool resolve)
+{
+	return resolve && o->batch_resolution == TABLESINK_RESOLVE_NONE ? TABLESINK_RESOLVE_APPEND : o->batch_resolution;
+}
+
 /* NULL: there is no such column. */
 static const char *own_name(const struct tablesink_options *o, int own)
 {

@@ -72,6 +72,12 @@ int tablesink_check(const struct tablesink_options *options, struct duct_error *
 /* Whether rows are only ever added: they need no key then. */
 bool tablesink_appends(const struct tablesink_options *options);
 
+/* What becomes of staged rows at the end of a copy (TABLESINK_RESOLVE_*); `resolve`: they are to be taken over with it. */
+int tablesink_resolution(const struct tablesink_options *options, bool resolve);
+
+/* Whether a table keeps rows that its source does not have, so that a copy made again must not end them. */
+bool tablesink_keeps(const struct tablesink_options *options);
+
 /* Where copied rows of a table are staged; malloc. */
 void tablesink_staging_name(const struct tablesink_options *options, const char *schema, const char *table, char **ret_schema,
 			    char **ret_table);

@@ -53,14 +53,25 @@ def copied(database, sqlite_lake, tmp_path):
         yield lambda kind, **options: Copied(service, database, sqlite_lake, tmp_path, kind, options)
 
 
+STAGING = {"batch_mode": "staging"}
+WAYS = {
+    "direct": ({}, ()),
+    "append": (STAGING | {"batch_resolution": "append"}, ()),
+    "replace": (STAGING | {"batch_resolution": "replace"}, ()),
+    "resolve": (STAGING, ("-resolve-staging",)),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", ["duckdb", "ducklake"])
-def test_changes_that_wait_are_in_the_copy(copied, database, kind):
+def test_changes_that_wait_are_in_the_copy(copied, database, kind, way):
+    options, words = WAYS[way]
     database.sql(TABLE)
-    flow = copied(kind)
-    flow.follow()
+    flow = copied(kind, **options)
+    flow.backfill(*words)
     for statement in WAITING:
         database.sql(statement)
-    flow.backfill()
+    flow.backfill(*words)
     flow.same()
     for statement in AFTERWARDS:
         database.sql(statement)
@@ -81,3 +92,85 @@ def test_a_stream_has_them_once(copied, database):
     flow.follow()
     said = database.query("SELECT operation, count(*)::int FROM ductstream.stream_events GROUP BY 1 ORDER BY 1")
     assert said == [("delete", 2), ("insert", 2), ("load", 100 + copies), ("update", 2)]
+
+
+@pytest.mark.parametrize("kind", ["duckdb", "ducklake"])
+def test_a_staged_copy_of_a_table_that_is_followed(copied, database, kind):
+    """Nobody asks for it: the table goes on as if there were none."""
+    database.sql(TABLE)
+    flow = copied(kind, **STAGING)
+    flow.backfill("-resolve-staging")
+    for statement in WAITING:
+        database.sql(statement)
+    flow.backfill()
+    assert flow.rows("SELECT count(*) FROM {}") == [(100,)]
+    for statement in AFTERWARDS:
+        database.sql(statement)
+    flow.follow()
+    flow.same()
+
+
+# --- what a table keeps ---
+
+CHANGES = ["UPDATE t SET v = 'new' WHERE id = 1", "DELETE FROM t WHERE id = 2", "INSERT INTO t VALUES (4, 'four')"]
+SMALL = "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'one'), (2, 'two'), (3, 'three')"
+HISTORY = [(1, "new", "update"), (1, "one", "load"), (2, "two", "load"), (2, None, "delete"), (3, "three", "load"), (4, "four", "insert")]
+
+
+@pytest.mark.parametrize("kind", ["duckdb", "ducklake"])
+@pytest.mark.parametrize("staged", [{}, STAGING | {"batch_resolution": "append"}], ids=["direct", "staged"])
+def test_a_history_is_added_to(copied, database, kind, staged):
+    """append_mode: a copy that is made again adds its rows; also when the table was made again, or changed beyond what can be followed."""
+    database.sql(SMALL)
+    flow = copied(kind, append_mode="true", **staged)
+    flow.follow()
+    for statement in CHANGES:
+        database.sql(statement)
+    flow.follow()
+    history = "SELECT id, v, __ds_op FROM {} ORDER BY id, v NULLS LAST, __ds_op"
+    assert flow.rows(history) == HISTORY
+    flow.backfill()
+    copy = [(1, "new", "load"), (3, "three", "load"), (4, "four", "load")]
+    by = lambda row: (row[0], row[1] is None, row[1] or "", row[2])  # noqa: E731
+    assert flow.rows(history) == sorted(HISTORY + copy, key=by)
+    database.sql("DROP TABLE t")
+    database.sql("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (9, 'nine')")
+    flow.follow()
+    assert flow.rows(history) == sorted(HISTORY + copy + [(9, "nine", flow.rows("SELECT __ds_op FROM {} WHERE id = 9")[0][0])], key=by)
+
+
+@pytest.mark.parametrize("kind", ["duckdb", "ducklake"])
+def test_rows_of_write_mode_append_stay(copied, database, kind):
+    database.sql(SMALL)
+    flow = copied(kind, write_mode="append")
+    flow.follow()
+    database.sql("DELETE FROM t WHERE id < 3")
+    flow.backfill()
+    assert flow.rows() == [(1, "one"), (2, "two"), (3, "three"), (3, "three")]
+
+
+def test_a_change_that_cannot_be_followed_keeps_the_history(copied, database):
+    database.sql(SMALL)
+    flow = copied("duckdb", append_mode="true")
+    flow.follow()
+    database.sql("ALTER TABLE t ALTER v TYPE int USING length(v); INSERT INTO t VALUES (4, 4)")
+    flow.follow()
+    found = flow.rows("SELECT id, v, __ds_op FROM {} ORDER BY ALL")
+    assert [row for row in found if row[0] < 4] == [(1, 3, "load"), (1, None, "load"), (2, 3, "load"), (2, None, "load"), (3, 5, "load"), (3, None, "load")]
+
+
+@pytest.mark.parametrize("staged", [{}, STAGING | {"batch_resolution": "append"}], ids=["direct", "staged"])
+def test_rows_marked_as_deleted_stay(copied, database, staged):
+    """Those whose deletion is only seen by the copy are marked, too."""
+    database.sql(SMALL)
+    flow = copied("duckdb", soft_delete="true", **staged)
+    flow.follow()
+    database.sql("DELETE FROM t WHERE id = 2")
+    flow.follow()
+    database.sql("DELETE FROM t WHERE id = 3; UPDATE t SET v = 'new' WHERE id = 1")
+    flow.backfill()
+    marked = "SELECT id, v, __ds_is_deleted, __ds_op FROM {} ORDER BY id"
+    assert flow.rows(marked) == [(1, "new", False, "load"), (2, "two", True, "delete"), (3, "three", True, "delete")]
+    database.sql("INSERT INTO t VALUES (2, 'again')")
+    flow.follow()
+    assert flow.rows(marked)[1] == (2, "again", False, "insert")

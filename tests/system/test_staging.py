@@ -39,11 +39,18 @@ def test_after_the_copy_drift_counts_again(driven):
 
 
 def test_append_gives_the_place_of_rows_to_staged_ones(driven):
-    """A table that is copied again: the copy is of later than what the table has."""
+    """A table that is copied again: the copy is of later than what the table has, and what it lacks was deleted meanwhile."""
     driven.options |= {"batch_resolution": "append"}
-    driven.run("copy:1:5:old", "put:9:kept", "copy:4:7:again")
-    expected = [(1, "old"), (2, "old"), (3, "old"), (4, "again"), (5, "again"), (6, "again"), (7, "again"), (9, "kept")]
-    assert driven.rows() == expected
+    driven.run("copy:1:5:old", "put:9:gone", "copy:4:7:again", "set:4:x")
+    assert driven.rows() == [(4, "x"), (5, "again"), (6, "again"), (7, "again")]
+
+
+def test_append_into_a_table_that_was_never_copied(driven):
+    """Its rows came with the stream: those that the copy does not have stay."""
+    driven.run("copy:1:5:old", "put:9:kept")
+    driven.options |= {"batch_resolution": "append"}
+    driven.run("open", "copy:4:7:again")
+    assert driven.rows() == [(4, "again"), (5, "again"), (6, "again"), (7, "again"), (9, "kept")]
 
 
 def test_replace_leaves_only_staged_rows(driven):

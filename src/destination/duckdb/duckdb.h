@@ -64,6 +64,8 @@ struct dd_table {
 	int *map;	 /* column here -> column of rel */
 	bool incomplete; /* never copied: rows may be missing without anything being wrong */
 	bool copy_again; /* wants a copy */
+	bool whole;	 /* before the copy under way: it was copied, and nothing of it is missing */
+	bool beside;	 /* its rows stay; the copy under way lands beside it and is added to them at its end */
 	bool gone;	 /* another source table has taken its name */
 	int recopies;	 /* how often it was copied again since a change of it was last taken over */
 	bool changed;	 /* its row in our table of relations must be written with the next commit */
@@ -103,6 +105,7 @@ struct duckdb_dest {
 
 	bool loading;	      /* a copy is under way */
 	unsigned load_flags;  /* of enum duct_load */
+	bool apart;	      /* that copy changes nothing but staging tables of whole tables */
 	pthread_mutex_t lock; /* of everything here while loaders write */
 
 	enum duct_replay replay;

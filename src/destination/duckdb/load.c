@@ -14,9 +14,18 @@ struct loader {
 
 static int prepare_table(struct duckdb_dest *d, struct duct_relation *rel, struct duct_error *err)
 {
+	const struct tablesink_options *sink = &d->config->sink;
 	struct dd_table *t = dd_table_find(d, rel->oid);
-	bool kept = rel->synthetic || (d->config->sink.batch_mode == TABLESINK_STAGING && t && !t->copy_again);
+	bool followed = t && !t->gone && !t->copy_again, keeps = tablesink_keeps(sink) && !rel->synthetic;
+	bool whole = followed && !t->incomplete, beside = followed && keeps && !(d->load_flags & DUCT_LOAD_EMPTY);
+	bool kept = rel->synthetic || (followed && (keeps || sink->batch_mode == TABLESINK_STAGING));
 	int rc = kept ? dd_table_get(d, rel, &t, err) : dd_table_create(d, rel, &t, err);
+	if (rc)
+		return rc;
+	t->whole = whole;
+	t->beside |= beside;
+	if (kept && !rel->synthetic)
+		rc = dd_meta_prepare(d, t, err) ? -(int)err->class : dd_meta_clear(d, t, 0, false, err);
 	if (rc == 0 && dd_stages(d, t))
 		rc = dd_staging_create(d, t, err);
 	return rc;
@@ -45,13 +54,19 @@ int dd_load_begin(void *dest, struct duct_relation *const *relations, size_t n, 
 		return rc;
 	d->loading = true;
 	d->load_flags = flags;
+	size_t copied = 0, apart = 0;
 	for (size_t i = 0; i < n && rc == 0; i++) {
 		struct duct_relation *rel = relations[i];
 		if (d->sink)
 			rc = tablesink_relation(d->sink, rel, &rel, err);
 		if (rc == 0)
 			rc = prepare_table(d, rel, err);
+		struct dd_table *t = dd_table_find(d, rel->oid);
+		copied += !rel->synthetic;
+		apart += !rel->synthetic && t && t->whole;
 	}
+	d->apart = copied && apart == copied && d->config->sink.batch_mode == TABLESINK_STAGING &&
+		tablesink_resolution(&d->config->sink, flags & DUCT_LOAD_RESOLVE) == TABLESINK_RESOLVE_NONE;
 	if (rc)
 		dd_load_abort(d);
 	return rc;
@@ -121,9 +136,11 @@ int dd_load_publish(void *dest, const struct duct_pos *pos, const char *source_i
 {
 	struct duckdb_dest *d = dest;
 	struct duct_pos at = set_position ? *pos : d->checkpoint.pos;
-	int rc = d->config->sink.batch_mode == TABLESINK_STAGING ? dd_staging_finish(d, err) : 0;
+	/* Changes of before a copy that lies apart are news to its table still. */
+	const char *identity = d->apart && !set_position ? d->checkpoint.source_identity : source_identity;
+	int rc = dd_staging_finish(d, err);
 	if (rc == 0)
-		rc = dd_commit(d, DUCT_STATE_STREAMING, &at, source_identity, err);
+		rc = dd_commit(d, DUCT_STATE_STREAMING, &at, identity, err);
 	if (rc)
 		return rc;
 	d->loading = false;

@@ -10,13 +10,24 @@
 
 bool dd_stages(const struct duckdb_dest *d, const struct dd_table *t)
 {
-	return d->config->sink.batch_mode == TABLESINK_STAGING && !(t->rel && t->rel->synthetic);
+	return (d->config->sink.batch_mode == TABLESINK_STAGING || t->beside) && !(t->rel && t->rel->synthetic);
+}
+
+/* malloc. Without batch_mode staging it is a table of the copy's transaction only. */
+static void staging_of(const struct duckdb_dest *d, const struct dd_table *t, char **ret_schema, char **ret_name)
+{
+	if (d->config->sink.batch_mode == TABLESINK_STAGING) {
+		tablesink_staging_name(&d->config->sink, t->schema, t->name, ret_schema, ret_name);
+		return;
+	}
+	*ret_schema = duct_xstrdup(t->schema);
+	*ret_name = duct_xasprintf("ductstream copy of %u", t->oid);
 }
 
 void dd_staging_name(struct duct_buf *to, const struct duckdb_dest *d, const struct dd_table *t)
 {
 	char *schema, *name;
-	tablesink_staging_name(&d->config->sink, t->schema, t->name, &schema, &name);
+	staging_of(d, t, &schema, &name);
 	dd_name(to, schema, name);
 	free(schema);
 	free(name);
@@ -71,19 +82,45 @@ static bool has_key(const struct dd_table *t)
 	return false;
 }
 
+/* Rows that stay although the copy has none of their key are rows that were deleted. */
+static void put_mark_deleted(struct duct_buf *to, const struct tablesink_options *o, const char *target)
+{
+	duct_buf_printf(to, "UPDATE %s SET ", target);
+	duct_buf_sql_ident(to, o->meta_deleted);
+	duct_buf_puts(to, " = true, ");
+	duct_buf_sql_ident(to, o->meta_synced_at);
+	duct_buf_puts(to, " = now(), ");
+	duct_buf_sql_ident(to, o->meta_op);
+	duct_buf_puts(to, " = 'delete' WHERE ");
+	duct_buf_sql_ident(to, o->meta_deleted);
+	duct_buf_puts(to, " IS DISTINCT FROM true; ");
+}
+
+/* Rows of the table end where staged ones take their place; `newer`: it may have rows that are newer than staged ones. */
+static void put_make_way(struct duct_buf *to, const struct duckdb_dest *d, const struct dd_table *t, bool replace, bool newer,
+			 const char *target, const char *staging)
+{
+	bool soft = d->config->sink.soft_delete && has_key(t);
+	/* Changes up to a copy are passed over, deletions among them: what a whole table has and the copy has not is to go. */
+	bool whole = t->whole && t->mode != DD_APPEND && !newer;
+	if (replace || (whole && !soft)) {
+		duct_buf_printf(to, "DELETE FROM %s; ", target);
+	} else if (has_key(t) && !newer) {
+		duct_buf_printf(to, "DELETE FROM %s AS a", target);
+		put_same_key(to, t, "EXISTS", staging);
+		duct_buf_puts(to, "; ");
+		if (soft && !t->incomplete)
+			put_mark_deleted(to, &d->config->sink, target);
+	}
+}
+
 /* Staged rows of one table; `newer`: the table may have rows that are newer than staged ones of the same key. */
 static int resolve_table(struct duckdb_dest *d, struct dd_table *t, bool replace, bool newer, struct duct_error *err)
 {
 	AUTO_BUF struct duct_buf sql = {0}, staging = {0}, target = {0};
 	dd_staging_name(&staging, d, t);
 	dd_name(&target, t->schema, t->name);
-	if (replace) {
-		duct_buf_printf(&sql, "DELETE FROM %s; ", target.data);
-	} else if (has_key(t) && !newer) {
-		duct_buf_printf(&sql, "DELETE FROM %s AS a", target.data);
-		put_same_key(&sql, t, "EXISTS", staging.data);
-		duct_buf_puts(&sql, "; ");
-	}
+	put_make_way(&sql, d, t, replace, newer, target.data, staging.data);
 	duct_buf_printf(&sql, "INSERT INTO %s (", target.data);
 	put_names(&sql, t);
 	duct_buf_puts(&sql, ") SELECT ");
@@ -103,7 +140,7 @@ static int resolve_table(struct duckdb_dest *d, struct dd_table *t, bool replace
 static int is_staged(struct duckdb_dest *d, const struct dd_table *t, bool *ret, struct duct_error *err)
 {
 	char *schema, *name;
-	tablesink_staging_name(&d->config->sink, t->schema, t->name, &schema, &name);
+	staging_of(d, t, &schema, &name);
 	int rc = dd_exists(d, schema, name, ret, err);
 	free(schema);
 	free(name);
@@ -112,7 +149,7 @@ static int is_staged(struct duckdb_dest *d, const struct dd_table *t, bool *ret,
 
 int dd_staging_finish(struct duckdb_dest *d, struct duct_error *err)
 {
-	int rc = 0;
+	int rc = 0, wanted = tablesink_resolution(&d->config->sink, d->load_flags & DUCT_LOAD_RESOLVE);
 	for (size_t i = 0; i < d->ntables && rc == 0; i++) {
 		struct dd_table *t = d->tables[i];
 		bool staged = false;
@@ -121,10 +158,12 @@ int dd_staging_finish(struct duckdb_dest *d, struct duct_error *err)
 		rc = is_staged(d, t, &staged, err);
 		if (rc || !staged)
 			continue;
-		if (d->config->sink.batch_resolution != TABLESINK_RESOLVE_NONE)
-			rc = resolve_table(d, t, d->config->sink.batch_resolution == TABLESINK_RESOLVE_REPLACE, false, err);
-		else
+		int how = d->config->sink.batch_mode == TABLESINK_STAGING ? wanted : TABLESINK_RESOLVE_APPEND;
+		if (how != TABLESINK_RESOLVE_NONE)
+			rc = resolve_table(d, t, how == TABLESINK_RESOLVE_REPLACE, false, err);
+		else if (!t->whole) /* a whole one is followed as ever */
 			t->incomplete = t->changed = true;
+		t->beside = false;
 	}
 	return rc;
 }

@@ -251,16 +251,93 @@ static int clear_place(struct duckdb_dest *d, const struct dd_table *t, const ch
 	return rc;
 }
 
+/* Rows of a table that is made again, while it is made. */
+struct carried {
+	char *from; /* `"schema"."name"`; NULL: there are none */
+	char **names;
+	size_t n;
+};
+
+static int put_aside(struct duckdb_dest *d, const struct dd_table *before, struct carried *c, struct duct_error *err)
+{
+	static const char passing[] = "ductstream table that is made again";
+	AUTO_BUF struct duct_buf sql = {0}, from = {0};
+	bool there = false;
+	int rc = dd_exists(d, before->schema, before->name, &there, err);
+	if (rc || !there)
+		return rc;
+	duct_buf_puts(&sql, "ALTER TABLE ");
+	dd_name(&sql, before->schema, before->name);
+	duct_buf_puts(&sql, " RENAME TO ");
+	duct_buf_sql_ident(&sql, passing);
+	dd_name(&from, before->schema, passing);
+	c->from = duct_steal(&from.data);
+	c->names = duct_xcalloc(before->ncolumns + 1, sizeof *c->names);
+	for (; c->n < before->ncolumns; c->n++)
+		c->names[c->n] = duct_xstrdup(before->columns[c->n].name);
+	return duck_exec(d->conn, sql.data, err);
+}
+
+/* As far as columns of that name are there, and have the values. */
+static int bring_back(struct duckdb_dest *d, const struct dd_table *t, const struct carried *c, struct duct_error *err)
+{
+	AUTO_BUF struct duct_buf sql = {0}, names = {0}, values = {0};
+	for (size_t i = 0; i < t->ncolumns; i++)
+		for (size_t k = 0; k < c->n; k++) {
+			if (strcasecmp(t->columns[i].name, c->names[k]) != 0)
+				continue;
+			duct_buf_puts(&names, names.len ? ", " : "");
+			duct_buf_sql_ident(&names, t->columns[i].name);
+			duct_buf_puts(&values, values.len ? ", TRY_CAST(" : "TRY_CAST(");
+			duct_buf_sql_ident(&values, t->columns[i].name);
+			duct_buf_puts(&values, " AS ");
+			duck_sql_type(&values, &t->columns[i].type);
+			duct_buf_putc(&values, ')');
+		}
+	if (names.len) {
+		duct_buf_puts(&sql, "INSERT INTO ");
+		dd_name(&sql, t->schema, t->name);
+		duct_buf_printf(&sql, " (%s) SELECT %s FROM %s; ", names.data, values.data, c->from);
+	}
+	duct_buf_printf(&sql, "DROP TABLE %s", c->from);
+	return duck_exec(d->conn, sql.data, err);
+}
+
+static void carried_done(struct carried *c)
+{
+	for (size_t i = 0; i < c->n; i++)
+		free(c->names[i]);
+	free(c->names);
+	free(c->from);
+}
+
+/* Makes the table; where rows are kept that the source does not have, those of before stay in it. */
+static int make_again(struct duckdb_dest *d, struct dd_table *t, const struct duct_relation *rel, struct carried *c,
+		      struct duct_error *err)
+{
+	int rc = make_table(d, t, rel, err);
+	if (rc == 0 && c->from)
+		rc = bring_back(d, t, c, err);
+	if (rc == 0 && c->from)
+		t->beside = d->loading;
+	return rc;
+}
+
 int dd_table_create(struct duckdb_dest *d, struct duct_relation *rel, struct dd_table **ret, struct duct_error *err)
 {
 	struct dd_table *t = dd_table_find(d, rel->oid);
+	struct carried carried = {0};
 	char *schema, *name;
 	int rc = check_relation(d, rel, err);
 	if (rc)
 		return rc;
 	target_of(d, rel, &schema, &name);
+	const struct dd_table *before = t && t->ncolumns && !t->gone ? t : holder(d, schema, name);
 	rc = clear_place(d, t, schema, name, rel, err);
+	if (rc == 0 && before && tablesink_keeps(&d->config->sink) && !rel->synthetic)
+		rc = put_aside(d, before, &carried, err);
 	if (rc) {
+		carried_done(&carried);
 		free(schema);
 		free(name);
 		return rc;
@@ -274,7 +351,8 @@ int dd_table_create(struct duckdb_dest *d, struct duct_relation *rel, struct dd_
 	t->gone = t->copy_again = false;
 	t->incomplete = !d->loading || (d->load_flags & DUCT_LOAD_EMPTY);
 	t->meta_ready = false;
-	rc = make_table(d, t, rel, err);
+	rc = make_again(d, t, rel, &carried, err);
+	carried_done(&carried);
 	*ret = t;
 	if (rc)
 		return rc;

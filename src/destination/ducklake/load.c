@@ -17,6 +17,7 @@ enum { QUEUE_BYTES = 16 << 20, FILE_ROWS = 4 << 20 };
 struct load_table {
 	struct mirror *mirror;
 	struct lake_txn_table *staged; /* where its rows go; NULL: into the mirror's table */
+	bool whole;		       /* before this copy: it was copied, and nothing of it is missing */
 	struct lake_write_spec spec;
 	int *map;  /* lake column -> relation column */
 	int *keys; /* hashed for the key index; NULL: it has none */
@@ -40,6 +41,8 @@ struct ducklake_load {
 		size_t first; /* of `files` */
 	} * gathered;
 	size_t ngathered, gathered_cap;
+	unsigned flags;
+	bool apart; /* of no table is anything changed but what is staged of it */
 };
 
 struct loader {
@@ -70,7 +73,8 @@ static int add_staged(struct ducklake *d, struct duct_relation *rel, struct load
 	int rc = mirror_staging_table(d, rel, &t->staged, err);
 	if (rc < 0)
 		return rc;
-	t->mirror->incomplete = t->mirror->relation_changed = true;
+	if (!t->whole) /* a whole one is followed as ever */
+		t->mirror->incomplete = t->mirror->relation_changed = true;
 	t->spec = ducklake_write_spec(d, t->mirror, false);
 	t->spec.max_rows = FILE_ROWS;
 	t->spec.dir = lake_txn_table_path(t->staged);
@@ -88,11 +92,15 @@ static int add_load_table(struct ducklake *d, struct duct_relation *rel, unsigne
 	if (rc < 0)
 		return rc;
 	struct mirror *m = t->mirror;
+	t->whole = m->table_id >= 0 && !m->incomplete && !m->copy_again;
 	(void)mirror_table(d, m);
 	if (mirror_stages(d, m, rel, flags))
 		return add_staged(d, rel, t, err);
-	if (m->table_id >= 0 && !m->truncated && !rel->synthetic) {
+	if (m->table_id >= 0 && !m->truncated && !rel->synthetic && !tablesink_appends(&d->config->sink)) {
 		/* Copied again: what the lake has of it ends with the commit that brings the copy. */
+		if (d->config->sink.soft_delete)
+			log_warn(d->ctx->log, "rows that are marked as deleted go with a copy; snapshots before it have them",
+				 LOG_STR("table", rel->name));
 		lake_txn_truncate(d->txn, m->t);
 		m->truncated = true;
 		fold_truncate(m->fold);
@@ -130,8 +138,10 @@ int ducklake_load_begin(void *dest, struct duct_relation *const *relations, size
 	int named = tablesink_check_staging(&d->config->sink, relations, n, err);
 	if (named < 0)
 		return named;
+	size_t copied = 0, apart = 0;
 	struct ducklake_load *load = duct_xcalloc(1, sizeof *load);
 	load->tables = duct_xcalloc(n + 1, sizeof *load->tables);
+	load->flags = flags;
 	pthread_mutex_init(&load->lock, NULL);
 	d->load = load;
 	for (size_t i = 0; i < n; i++) {
@@ -139,11 +149,16 @@ int ducklake_load_begin(void *dest, struct duct_relation *const *relations, size
 		int rc = d->sink ? tablesink_relation(d->sink, rel, &rel, err) : 0;
 		if (rc == 0)
 			rc = add_load_table(d, rel, flags, &load->tables[load->ntables++], err);
+		if (rc == 0 && !rel->synthetic) {
+			copied++;
+			apart += load->tables[i].whole && load->tables[i].staged;
+		}
 		if (rc < 0) {
 			ducklake_load_abort(d);
 			return rc;
 		}
 	}
+	load->apart = apart && apart == copied;
 	/* Planning one table may move the columns of another in memory only when it is the same table: now they are fixed. */
 	for (size_t i = 0; i < n; i++)
 		load->tables[i].spec.ncolumns =
@@ -440,8 +455,11 @@ int ducklake_load_publish(void *dest, const struct duct_pos *pos, const char *so
 		mirror_store(d, d->touched[i]);
 	AUTO_FREE char *message = duct_xasprintf("ductstream %s: copy", d->ctx->flow);
 	struct lake_commit_info info = {.state = DUCT_STATE_STREAMING, .message = message, .source_identity = source_identity};
+	bool append = tablesink_resolution(&d->config->sink, load->flags & DUCT_LOAD_RESOLVE) == TABLESINK_RESOLVE_APPEND;
 	if (set_position)
 		info.pos = *pos;
+	else if (load->apart && !append) /* changes of before the copy are news to the tables still */
+		info.source_identity = NULL;
 	struct lake_txn_result result;
 	lake_index_set_begin(d->indexes);
 	int rc = ducklake_send(d, &info, &result, err);
@@ -461,7 +479,7 @@ int ducklake_load_publish(void *dest, const struct duct_pos *pos, const char *so
 	if (set_position)
 		d->upto = *pos;
 	group_reset(d);
-	if (rc == 0 && d->config->sink.batch_resolution == TABLESINK_RESOLVE_APPEND)
+	if (rc == 0 && append)
 		rc = ducklake_resolve(d, false, err);
 	return rc;
 }

@@ -253,7 +253,8 @@ static int attach(struct ducklake *d, struct mirror *m, const struct duct_relati
 		m->columns[i].attnum = c >= 0 ? rel->columns[c].attnum : -1;
 	}
 	retire(d, row, mirror_table(d, m));
-	group_truncate(d, m);
+	if (!tablesink_appends(&d->config->sink))
+		group_truncate(d, m);
 	m->relation_changed = true;
 	return 0;
 }

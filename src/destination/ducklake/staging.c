@@ -1,6 +1,6 @@
 /*
  * Copies that land beside the tables: batch_mode staging. Staged rows are rows of a lake table of their own, which no source table
- * belongs to. With batch_resolution replace, or where the table has no rows yet, nobody could tell them from rows that are copied into
+ * belongs to. With batch_resolution replace, or where the table has no rows yet or is whole, nobody could tell them from rows that are copied into
  * the table, because one commit would do it all: that is what is done then. Otherwise they are taken over as changes, in a commit of
  * their own, right after the copy (append) or when it is asked for (none). See ducklake.h.
  */
@@ -21,10 +21,14 @@ static void staging_name(const struct ducklake *d, const struct duct_relation *r
 bool mirror_stages(const struct ducklake *d, const struct mirror *m, const struct duct_relation *rel, unsigned flags)
 {
 	const struct tablesink_options *o = &d->config->sink;
+	int resolution = tablesink_resolution(o, flags & DUCT_LOAD_RESOLVE);
 	if (o->batch_mode != TABLESINK_STAGING || rel->synthetic || m->copy_again || (flags & DUCT_LOAD_EMPTY))
 		return false;
-	return o->batch_resolution == TABLESINK_RESOLVE_NONE ||
-		(o->batch_resolution == TABLESINK_RESOLVE_APPEND && m->table_id >= 0);
+	if (resolution == TABLESINK_RESOLVE_NONE)
+		return true;
+	/* Changes up to a copy are passed over, deletions among them: what a whole table has and the copy has not is to go. */
+	bool adds = m->incomplete || (m->mode == MIRROR_APPEND && !tablesink_appends(o));
+	return resolution == TABLESINK_RESOLVE_APPEND && m->table_id >= 0 && adds;
 }
 
 static bool same_columns(struct lake_txn_table *t, const struct duct_relation *rel)
