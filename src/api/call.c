@@ -77,5 +77,13 @@ enum api_code api_fail(struct api_call *call, enum api_code code, const char *fm
 
 enum api_code api_failed(struct api_call *call, const struct duct_error *err)
 {
+	/* What a database answers is about the database. */
+	if (err->vendor_code || *err->sqlstate)
+		return api_unusable(call, err);
 	return api_fail(call, api_code_of(err->class), "%s", err->message);
+}
+
+enum api_code api_unusable(struct api_call *call, const struct duct_error *err)
+{
+	return api_fail(call, err->class == DUCT_CONFIG ? API_FAILED_PRECONDITION : api_code_of(err->class), "%s", err->message);
 }

@@ -66,9 +66,11 @@ struct api_call {
 };
 
 /* Fills the message and gives the code back: `return api_fail(call, API_NOT_FOUND, "flow \"%s\": there is none", id);` Message: as for
- * struct duct_error; no secret. api_failed: of an error that something below gave. */
+ * struct duct_error; no secret. api_failed: of an error that something below gave;
+ * api_unusable: the same, where it cannot be the request that is wrong (CONFIG is FAILED_PRECONDITION). */
 enum api_code api_fail(struct api_call *call, enum api_code code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 enum api_code api_failed(struct api_call *call, const struct duct_error *err);
+enum api_code api_unusable(struct api_call *call, const struct duct_error *err);
 
 /* request: unpacked, unknown fields ignored. response: initialised; the method fills it from the call's arena. */
 typedef enum api_code api_method_fn(struct api_call *call, const void *request, void *response);

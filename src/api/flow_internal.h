@@ -22,8 +22,9 @@ void flow_stored_done(struct flow_stored *stored);
 /* An option of the source, "" when it is not given; references are replaced from the environment of this server. */
 const char *flow_source_option(struct api_call *call, const struct flow_stored *stored, const char *name);
 
-/* Fills the answer from what is stored now. */
+/* Fills the answer from what is stored now. flow_answer_state: without a definition that cannot be opened, because its key is lost. */
 enum api_code flow_answer(struct api_call *call, const char *id, Ductstream__V1__Flow *ret);
+enum api_code flow_answer_state(struct api_call *call, const char *id, Ductstream__V1__Flow *ret);
 
 /* Somebody who runs flows should look. */
 void flow_changed(struct api_call *call);
@@ -35,8 +36,8 @@ enum api_code flow_has_worker(struct api_call *call, const char *id, bool *ret, 
 api_method_fn flow_start, flow_stop, flow_pause, flow_resume, flow_run_once, flow_delete;
 /* Moves the flow and fills the answer. */
 enum api_code flow_move(struct api_call *call, const char *id, enum state_flow_state to, const char *verb, void *response);
-/* Pauses the flow and waits until its worker has ended, at most a minute. */
-enum api_code flow_pause_and_wait(struct api_call *call, const char *id);
+/* Pauses the flow and waits until its worker has ended, at most a minute. *ret_paused: it is paused, also when the wait was in vain. */
+enum api_code flow_pause_and_wait(struct api_call *call, const char *id, bool *ret_paused);
 
 /* --- flow_slots.c, flow_publications.c */
 api_method_fn flow_cleanup, flow_list_slots, flow_get_slot, flow_drop_slot;

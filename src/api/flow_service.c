@@ -35,7 +35,7 @@ static enum api_code open_stored(struct api_call *call, struct flow_stored *stor
 	if (stored->definition && !definition_reveal(stored->definition, stored->flow.id, call->api->state, &err))
 		return API_OK;
 	flow_stored_done(stored);
-	return api_failed(call, &err);
+	return api_unusable(call, &err); /* the key is not there, or another one */
 }
 
 enum api_code flow_find(struct api_call *call, const char *id, struct flow_stored *ret)
@@ -82,6 +82,29 @@ enum api_code flow_answer(struct api_call *call, const char *id, Ductstream__V1_
 	code = open_stored(call, &stored);
 	if (code == API_OK)
 		show(call, &stored, ret);
+	return code;
+}
+
+/* Of a definition that cannot be opened (another key) the rest is shown: a list does not fail for one flow. */
+static void show_what_can_be(struct api_call *call, const struct state_flow *flow, Ductstream__V1__Flow *ret)
+{
+	AUTO_STORED struct flow_stored stored = {.flow = *flow};
+	if (flow_shown_get(call->api->shown, call->arena, flow, ret))
+		return;
+	if (open_stored(call, &stored) == API_OK) {
+		show(call, &stored, ret);
+		return;
+	}
+	AUTO_JSON json_t *nothing = json_object();
+	flow_text_show(ret, flow, nothing, call->arena);
+}
+
+enum api_code flow_answer_state(struct api_call *call, const char *id, Ductstream__V1__Flow *ret)
+{
+	struct state_flow flow;
+	enum api_code code = api_flow_get(call, id, &flow);
+	if (code == API_OK)
+		show_what_can_be(call, &flow, ret);
 	return code;
 }
 
@@ -171,7 +194,7 @@ static enum api_code create(struct api_call *call, const void *data, void *respo
 	if (!definition)
 		return refuse(call, &findings);
 	if (definition_seal(definition, id, call->api->state, &err))
-		return api_failed(call, &err);
+		return api_unusable(call, &err);
 	const struct state_flow stored = {
 		.id = id,
 		.name = *flow->name ? flow->name : id,
@@ -226,7 +249,7 @@ static enum api_code replace(struct api_call *call, const Ductstream__V1__Flow *
 	if (json_equal(definition, stored->definition) && strcmp(next.name, stored->flow.name) == 0)
 		return API_OK;
 	if (definition_seal(definition, stored->flow.id, call->api->state, &err))
-		return api_failed(call, &err);
+		return api_unusable(call, &err);
 	next.definition = definition_text(definition, call->arena);
 	int rc = state_flow_update(call->api->state, &next, stored->flow.revision, &actor, &err);
 	if (rc == 0)
@@ -293,8 +316,8 @@ static enum api_code reconfigure(struct api_call *call, const void *data, void *
 	if (!tried)
 		return refuse(call, &findings);
 	code = check_identity(call, &stored, tried);
-	code = code || !pause ? code : flow_pause_and_wait(call, id);
-	bool paused = !code && pause;
+	bool paused = false;
+	code = code || !pause ? code : flow_pause_and_wait(call, id, &paused);
 	code = code ? code : replace(call, request->flow, &stored);
 	if (!code && request->has_sync_publication && request->sync_publication)
 		code = sync_source(call, id);
@@ -340,22 +363,6 @@ static char *make_token(struct duct_arena *arena, const char *id)
 	return duct_arena_strdup(arena, hex.data);
 }
 
-/* Of a definition that cannot be opened (another key) the rest is shown: a list does not fail for one flow. */
-static Ductstream__V1__Flow *listed(struct api_call *call, const struct state_flow *flow)
-{
-	Ductstream__V1__Flow *to = duct_arena_alloc(call->arena, sizeof *to);
-	AUTO_STORED struct flow_stored stored = {.flow = *flow};
-	if (flow_shown_get(call->api->shown, call->arena, flow, to))
-		return to;
-	if (open_stored(call, &stored) == API_OK) {
-		show(call, &stored, to);
-		return to;
-	}
-	AUTO_JSON json_t *nothing = json_object();
-	flow_text_show(to, flow, nothing, call->arena);
-	return to;
-}
-
 static enum api_code list(struct api_call *call, const void *data, void *response)
 {
 	const Ductstream__V1__ListFlowsRequest *request = data;
@@ -375,8 +382,11 @@ static enum api_code list(struct api_call *call, const void *data, void *respons
 		return api_failed(call, &err);
 	int shown = n > most ? most : n;
 	to->flows = duct_arena_zalloc(call->arena, (size_t)(shown + 1) * sizeof *to->flows);
-	for (int i = 0; i < shown; i++)
-		to->flows[to->n_flows++] = listed(call, &flows[i]);
+	for (int i = 0; i < shown; i++) {
+		to->flows[i] = duct_arena_alloc(call->arena, sizeof **to->flows);
+		show_what_can_be(call, &flows[i], to->flows[i]);
+	}
+	to->n_flows = (size_t)shown;
 	if (n > most)
 		to->next_page_token = make_token(call->arena, flows[most - 1].id);
 	return API_OK;

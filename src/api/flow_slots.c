@@ -28,10 +28,11 @@ static enum api_code source_of_flow(struct api_call *call, const struct flow_sou
 
 enum api_code flow_source_failed(struct api_call *call, const struct duct_error *err)
 {
-	/* 57014: our own time limit ended it. What the database refuses is no fault of the request's form. */
-	if (strcmp(err->sqlstate, "57014") == 0 && duct_mono_us() >= call->deadline_us)
+	/* Ended by limit_ms(), as 57014 or as a connection that does not come about; its milliseconds end a little before the deadline. */
+	bool late = call->deadline_us != INT64_MAX && duct_mono_us() >= call->deadline_us - 2000;
+	if (late && (err->class == DUCT_RETRY || strcmp(err->sqlstate, "57014") == 0))
 		return api_fail(call, API_DEADLINE_EXCEEDED, "%s", err->message);
-	return api_fail(call, err->class == DUCT_CONFIG ? API_FAILED_PRECONDITION : api_code_of(err->class), "%s", err->message);
+	return api_unusable(call, err);
 }
 
 /* How long the server may work for the call. */
@@ -226,7 +227,9 @@ static enum api_code drop_publication(struct api_call *call, struct flow_source 
 	struct duct_error err;
 	duct_buf_puts(&sql, "drop publication if exists ");
 	duct_buf_sql_ident(&sql, source->publication);
-	return pg_exec(source->session, sql.data, NULL, &err) ? flow_source_failed(call, &err) : API_OK;
+	if (pg_exec(source->session, sql.data, NULL, &err))
+		return flow_source_failed(call, &err);
+	return audit(call, "publication.drop", source->flow_id, "publication", source->publication);
 }
 
 /* The flow's row in the state table at the source. No table, no row. */
@@ -255,7 +258,7 @@ enum api_code flow_cleanup(struct api_call *call, const void *data, void *respon
 	const struct flow_source_request request = {.flow_id = in->flow_id, .dsn = "", .publication = "", .slot = ""};
 	AUTO_SOURCE struct flow_source source = {0};
 	AUTO_STORED struct flow_stored stored = {0};
-	bool worker = false, found;
+	bool worker = false, found = false;
 	const char *holder = "";
 	/* Before the source is asked: a flow that runs is refused even when its source cannot be reached. */
 	enum api_code code = flow_find(call, in->flow_id, &stored);
@@ -266,10 +269,13 @@ enum api_code flow_cleanup(struct api_call *call, const void *data, void *respon
 	code = code ? code : flow_source_open(call, &request, &source);
 	if (!code && (!in->has_drop_slot || in->drop_slot))
 		code = drop_slot(call, &source, &found);
+	/* Written down before the rest, which may be refused. */
+	if (!code)
+		code = audit(call, "flow.cleanup", in->flow_id, "slot", found ? source.slot : "");
 	if (!code && in->has_drop_publication && in->drop_publication)
 		code = drop_publication(call, &source);
 	if (!code && (!in->has_drop_source_state || in->drop_source_state))
 		code = drop_source_state(call, &source);
 	to->cleaned = code == API_OK;
-	return code ? code : audit(call, "flow.cleanup", in->flow_id, "slot", source.slot);
+	return code;
 }

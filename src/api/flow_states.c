@@ -47,13 +47,13 @@ static enum api_code move(struct api_call *call, const char *id, enum state_flow
 /* A flow that is stopping and whose worker has died would be so for ever: it is stopped. *ret_state: what it is now. */
 static enum api_code settle(struct api_call *call, const char *id, enum state_flow_state *ret_state)
 {
-	AUTO_STORED struct flow_stored stored;
+	struct state_flow flow;
 	bool worker = false;
-	enum api_code code = flow_find(call, id, &stored);
+	enum api_code code = api_flow_get(call, id, &flow);
 	if (code)
 		return code;
-	*ret_state = stored.flow.state;
-	if (stored.flow.state != STATE_FLOW_STOPPING)
+	*ret_state = flow.state;
+	if (flow.state != STATE_FLOW_STOPPING)
 		return API_OK;
 	code = flow_has_worker(call, id, &worker, NULL);
 	if (code || worker)
@@ -69,7 +69,7 @@ enum api_code flow_move(struct api_call *call, const char *id, enum state_flow_s
 	enum api_code code = settle(call, id, &now);
 	snprintf(past, sizeof past, "%s%s", verb, verb[strlen(verb) - 1] == 'e' ? "d" : "ed");
 	code = code ? code : move(call, id, 0, to, past);
-	return code ? code : flow_answer(call, id, response);
+	return code ? code : flow_answer_state(call, id, response);
 }
 
 enum api_code flow_start(struct api_call *call, const void *data, void *response)
@@ -106,13 +106,14 @@ enum api_code flow_stop(struct api_call *call, const void *data, void *response)
 	} else if (!code && now != STATE_FLOW_STOPPING) {
 		code = move(call, id, 0, STATE_FLOW_STOPPED, "stopped");
 	}
-	return code ? code : flow_answer(call, id, response);
+	return code ? code : flow_answer_state(call, id, response);
 }
 
-enum api_code flow_pause_and_wait(struct api_call *call, const char *id)
+enum api_code flow_pause_and_wait(struct api_call *call, const char *id, bool *ret_paused)
 {
 	int64_t until = duct_mono_us() + (int64_t)WORKER_ENDS_WITHIN_MS * 1000;
 	enum api_code code = move(call, id, 0, STATE_FLOW_PAUSED, "paused");
+	*ret_paused = code == API_OK;
 	until = call->deadline_us < until ? call->deadline_us : until;
 	while (!code) {
 		bool worker = false;
@@ -123,8 +124,8 @@ enum api_code flow_pause_and_wait(struct api_call *call, const char *id)
 		if (atomic_load(call->cancelled))
 			return api_fail(call, API_CANCELLED, "the caller went away while flow \"%s\" was ending", id);
 		if (duct_mono_us() > until)
-			return api_fail(call, API_UNAVAILABLE, "flow \"%s\" is paused, and its worker %s has not ended yet", id,
-					holder);
+			return api_fail(call, API_UNAVAILABLE, "flow \"%s\" was paused, and its worker %s has not ended in time",
+					id, holder);
 		struct pollfd fd = {.fd = call->stop_fd, .events = POLLIN};
 		(void)poll(&fd, 1, LOOK_MS); /* EINTR: looks a little earlier */
 	}

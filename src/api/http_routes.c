@@ -1,6 +1,7 @@
 #include "api/http_routes.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "api/json.h"
@@ -196,6 +197,9 @@ static json_t *value_for(const ProtobufCFieldDescriptor *field, const char *valu
 {
 	if (field && field->type == PROTOBUF_C_TYPE_BOOL && (strcmp(value, "true") == 0 || strcmp(value, "false") == 0))
 		return json_boolean(*value == 't');
+	if (field && field->type == PROTOBUF_C_TYPE_ENUM && *value && strspn(value, "0123456789") == strlen(value) &&
+	    strlen(value) < 10)
+		return json_integer(atoi(value));
 	return json_string(value);
 }
 

@@ -96,6 +96,11 @@ static int number(const char *flag, const char *text, int64_t least, int64_t mos
 	return 0;
 }
 
+static bool names_nothing(const char *list)
+{
+	return !list[strspn(list, " ,")];
+}
+
 /* The names between commas, NULL-terminated; they live as long as the process. */
 static const char *const *names_of(const char *text)
 {
@@ -148,6 +153,10 @@ static int check_flags(const struct flags *f, struct worker_flow *work, enum duc
 				 f->tables ? "tables" : "schemas");
 	if (backfill && !f->tables && !f->schemas && !f->resolve_staging)
 		return duct_fail(err, DUCT_CONFIG, "flag \"-mode\": a backfill needs -tables or -schemas");
+	if ((f->tables && names_nothing(f->tables)) || (f->schemas && names_nothing(f->schemas)))
+		return duct_fail(err, DUCT_CONFIG, "flag \"-%s\": \"%.40s\" names nothing",
+				 f->tables && names_nothing(f->tables) ? "tables" : "schemas",
+				 f->tables && names_nothing(f->tables) ? f->tables : f->schemas);
 	work->flow_id = f->flow_id;
 	work->partition_column = f->partition_column;
 	if (f->partition_column && !f->partition_count)

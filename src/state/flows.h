@@ -62,8 +62,11 @@ int state_flow_transitions(struct state *state, struct duct_arena *arena, const 
 
 /*
  * Who runs a flow: one owner at a time. A lease lasts ttl from its last renewal; the fencing number grows with every new owner and
- * never goes back, so a late owner is known by its lower one. The lease of a flow is named "flow/ID".
+ * never goes back, so a late owner is known by its lower one. The lease of a flow is named "flow/ID". When the store's clock is set back,
+ * what dead owners left lasts STATE_LEASE_MOST_MS at most.
  */
+enum { STATE_LEASE_MOST_MS = 20000 /* no ttl is longer */ };
+
 struct state_lease {
 	const char *holder; /* "HOST:PID:UUID"; "" nobody */
 	int64_t fence, expires_us;

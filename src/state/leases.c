@@ -3,6 +3,11 @@
 
 #include "state/state_internal.h"
 
+/* Lasts it? One that ends later than any lease of now was given before the store's clock was set back. */
+#define LASTS "leases.expires_us > store_now_us() AND leases.expires_us <= store_now_us() + "
+
+enum { MOST_US = STATE_LEASE_MOST_MS * 1000 };
+
 struct lease_row {
 	struct duct_arena *arena; /* NULL: nobody asks for the holder */
 	struct state_lease lease;
@@ -26,9 +31,9 @@ int state_lease_get(struct state *state, struct duct_arena *arena, const char *n
 {
 	struct lease_row row = {.arena = arena};
 	int64_t rows = STATE_QUERY(state,
-				   "SELECT holder, fence, expires_us, CASE WHEN expires_us > store_now_us() THEN 1 ELSE 0 END "
+				   "SELECT holder, fence, expires_us, CASE WHEN " LASTS "$2 THEN 1 ELSE 0 END "
 				   "FROM leases WHERE name = $1",
-				   take_lease, &row, err, state_text(name));
+				   take_lease, &row, err, state_text(name), state_i64(MOST_US));
 	if (rows > 0)
 		*ret = row.lease;
 	return (int)rows;
@@ -42,8 +47,9 @@ int state_lease_take(struct state *state, struct duct_arena *arena, const char *
 				   "INSERT INTO leases (name, holder, fence, expires_us) VALUES ($1, $2, 1, store_now_us() + $3) "
 				   "ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, expires_us = excluded.expires_us, "
 				   "fence = leases.fence + CASE WHEN leases.holder = excluded.holder THEN 0 ELSE 1 END "
-				   "WHERE leases.expires_us <= store_now_us() OR leases.holder = excluded.holder RETURNING fence",
-				   state_take_i64, &fence, err, state_text(name), state_text(holder), state_i64(ttl_ms * 1000));
+				   "WHERE NOT (" LASTS "$4) OR leases.holder = excluded.holder RETURNING fence",
+				   state_take_i64, &fence, err, state_text(name), state_text(holder), state_i64(ttl_ms * 1000),
+				   state_i64(MOST_US));
 	if (rows < 0)
 		return (int)rows;
 	if (rows > 0) {

@@ -203,10 +203,23 @@ def test_without_the_key_a_list_still_lists(tmp_path):
         (listed,) = service.call("ListFlows").flows
         assert listed.id == "sealed" and not listed.source.options
         code, message = service.fails("GetFlow", flow_id="sealed")
-        assert code in ("INVALID_ARGUMENT", "FAILED_PRECONDITION") and "key" in message and SECRET not in message
+        assert code == "FAILED_PRECONDITION" and "key" in message and SECRET not in message
         assert service.fails("UpdateFlow", flow=flow)[0] == code
+        assert service.fails("CreateFlow", flow=a_flow("another"))[0] == code
     with Service(tmp_path, SECRET_KEY="ab" * 32) as service:
         assert service.call("GetFlow", flow_id="sealed").source.options["slot"] == "sealed"
+
+
+def test_a_flow_whose_key_is_lost_can_be_stopped_and_deleted(tmp_path):
+    with Service(tmp_path) as service:
+        service.call("CreateFlow", flow=a_flow("lost"), start_immediately=True)
+    (tmp_path / "secret.key").unlink()
+    with Service(tmp_path) as service:
+        assert STATES[service.call("PauseFlow", flow_id="lost").state] == "paused"
+        assert STATES[service.call("ResumeFlow", flow_id="lost").state] == "running"
+        stopped = service.call("StopFlow", flow_id="lost")
+        assert STATES[stopped.state] == "stopped" and not stopped.source.options
+        assert service.call("DeleteFlow", flow_id="lost").deleted
 
 
 # --- states
@@ -329,8 +342,17 @@ def test_cleanup(service, database, source):
     assert database.query("SELECT 1 FROM pg_replication_slots WHERE slot_name = '%s'" % slot) == []
     assert database.query("SELECT flow_id FROM ductstream.source_state") == [("other",)]
     assert database.query("SELECT pubname FROM pg_publication") == [("pub",)]
-    assert service.call("CleanupFlow", flow_id=flow_id, drop_publication=True).cleaned
+    assert service.call("CleanupFlow", flow_id=flow_id, drop_publication=True, drop_source_state=False).cleaned
     assert database.query("SELECT pubname FROM pg_publication") == []
+    assert [row[0] for row in audit(service, flow_id)] == ["flow.create", "flow.cleanup", "flow.cleanup", "publication.drop"]
+
+
+def test_what_a_cleanup_has_done_is_written_down_when_the_rest_fails(service, database, source):
+    flow_id, slot = source
+    database.sql("CREATE SCHEMA ductstream; CREATE TABLE ductstream.source_state (other int)")
+    assert service.fails("CleanupFlow", flow_id=flow_id)[0] == "FAILED_PRECONDITION"
+    assert database.query("SELECT 1 FROM pg_replication_slots WHERE slot_name = '%s'" % slot) == []
+    assert ("flow.cleanup", "local", "grpc") in audit(service, flow_id)
 
 
 def test_a_source_that_does_not_answer(service):

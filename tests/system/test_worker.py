@@ -11,7 +11,7 @@ from contextlib import closing
 import pytest
 from google.protobuf import json_format, message_factory
 
-from lib.api import local_pool
+from lib.api import Client, local_pool
 from lib.lake import LakeHome
 from lib.paths import ROOT, program
 from lib.service import Lake, Service, flow_message
@@ -151,6 +151,21 @@ def test_reconfigure_pauses_adds_tables_and_resumes(service, flow, lake, databas
     changed["source"]["options"]["batch_size"] = "x"
     assert service.fails("ReconfigureFlow", flow=changed)[0] == "INVALID_ARGUMENT"
     assert service.state_of(flow) == "running"
+
+
+def test_a_reconfiguration_that_is_given_up_leaves_the_flow_running(service, flow, lake, database, sqlite_lake):
+    """Its worker stands still, and the caller does not wait for it."""
+    worker = service.worker(flow)
+    lake.wait_count(100, of=worker)
+    worker.signal(signal.SIGSTOP)
+    changed = flow_message(database, sqlite_lake, flow, destination={"flush_interval": "30ms"})
+    with Client(service.server.address) as client:
+        code, _ = client.code("ductstream.v1.FlowService/ReconfigureFlow", timeout=1, flow=changed)
+    assert code.name == "DEADLINE_EXCEEDED"
+    wait_until(lambda: service.state_of(flow) == "running", 10, "the flow to be running again")
+    assert service.call("GetFlow", flow_id=flow).destinations[0].options["flush_interval"] == "20ms"
+    worker.signal(signal.SIGCONT)
+    worker.kill()
 
 
 def test_reconfigure_brings_the_publication_in_line(service, flow, lake, database, sqlite_lake):
@@ -309,6 +324,8 @@ def test_flags(tmp_path):
         (["-flow-id", "x", "-max-empty-reads", "-1"], 'flag "-max-empty-reads": "-1" is not a number'),
         (["-flow-id", "x", "-mode", "cd"], "is neither cdc nor backfill"),
         (["-flow-id", "x", "-tables", "a"], "needs -mode backfill"),
+        (["-flow-id", "x", "-mode", "backfill", "-tables", ""], 'flag "-tables": "" names nothing'),
+        (["-flow-id", "x", "-mode", "backfill", "-tables", "a", "-schemas", " ,"], 'flag "-schemas": " ," names nothing'),
         (["-flow-id", "x", "-start-lsn", "zz"], 'flag "-start-lsn"'),
         (["-flow-id", "x", "-flow-ids", "y"], "did you mean"),
         (["-flow-id", "x", "y"], "takes no arguments"),

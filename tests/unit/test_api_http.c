@@ -111,6 +111,7 @@ static const struct {
 	{"POST", "/v1/ddl/x:approve", "", "!id: a whole number of 64 bits is wanted here"},
 	{"GET", "/v1/ddl?status=pending&flow_id=a", "", "ListDDL {\"status\":\"pending\",\"flowId\":\"a\"}"},
 	{"GET", "/v1/runs?state=running", "", "ListRuns {\"state\":\"RUN_STATE_RUNNING\"}"},
+	{"GET", "/v1/runs?state=2", "", "ListRuns {\"state\":\"RUN_STATE_RUNNING\"}"},
 	{"GET", "/v1/runs/r/watch?after_seq=5", "", "WatchRun {\"id\":\"r\",\"afterSeq\":\"5\"}"},
 	{"PUT", "/v1/schedules/s", "{\"schedule\":{\"cron\":\"* * * * *\"}}",
 	 "UpdateSchedule {\"schedule\":{\"name\":\"s\",\"cron\":\"* * * * *\"}}"},
