@@ -411,7 +411,7 @@ static void end_backend(struct engine *e, int64_t pid)
 	ASSERT_OK(state_db_open(&other, &e->config.db, &err), &err);
 	assert_int_equal(STATE_RUN(other, "SELECT pg_terminate_backend($1::int)", take_first, &gone, &err, state_i64(pid)), 1);
 	assert_int_equal(gone, 1);
-	for (int i = 0; i < 1000 && gone; i++) {
+	for (int i = 0; i < 6000 && gone; i++) {
 		ASSERT_OK(STATE_RUN(other, "SELECT count(*) FROM pg_stat_activity WHERE pid = $1::int", take_first, &gone, &err,
 				    state_i64(pid)),
 			  &err);
