@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
@@ -18,7 +19,8 @@ from lib.paths import ROOT
 
 LONG = os.environ.get("DUCT_LONG") == "1"
 FUZZ_SECONDS = int(os.environ.get("DUCT_FUZZ_SECONDS", "60"))
-PYTEST_FOLDERS = ("system", "fault", "conform")
+PYTEST_FOLDERS = ("fault", "system", "conform")  # long files first: the end of the run waits for the last one
+ALONE = "alone or long"
 
 
 class Tally:
@@ -172,21 +174,35 @@ def fuzz_for_real(tally, pattern):
 # --- pytest --------------------------------------------------------------------------------------------------------
 
 
-def python_tests(tally, arguments):
+def side_by_side(processes):
+    """Options of pytest that share the files out to processes, each with servers and folders of its own.
+
+    A file whose test ends its process is begun again by another, a few times: each time is a failure.
+    """
+    return ["-n", str(processes), "--dist", "loadfile", "--no-loadscope-reorder", "--max-worker-restart", "2"]
+
+
+def python_tests(tally, pattern):
     """System and fault tests; their own output goes straight to the terminal."""
     folders = [name for name in PYTEST_FOLDERS if any((ROOT / "tests" / name).glob("test_*.py"))]
-    report = ROOT / "build" / "pytest.xml"
-    report.parent.mkdir(exist_ok=True)
-    report.unlink(missing_ok=True)
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-c", "pytest.ini", f"--junitxml={report}", *arguments, *folders],
-        cwd=ROOT / "tests",
-    )
-    if not report.exists():
+    chosen = ["-k", pattern] if pattern else []
+    processes = max(1, min(4, len(os.sched_getaffinity(0))))
+    beside = [*side_by_side(processes), "-m", f"not ({ALONE})"]
+    pytest_run(tally, [*beside, *chosen, *folders], may_be_empty=pattern is not None)
+    pytest_run(tally, ["-m", ALONE, *chosen, *folders], may_be_empty=True)
+
+
+def pytest_run(tally, arguments, may_be_empty=False, folder=ROOT / "tests", ini="pytest.ini"):
+    """Runs pytest in a folder and counts every test of its report."""
+    with tempfile.TemporaryDirectory(prefix="duct-check-") as own:
+        report = Path(own) / "pytest.xml"
+        done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-c", ini, f"--junitxml={report}", *arguments], cwd=folder)
+        cases = list(ElementTree.parse(report).iter("testcase")) if report.exists() else None
+    if cases is None:
         tally.fail(f"pytest ended with {done.returncode} and left no report")
         return
     failed_before = tally.failed
-    for case in ElementTree.parse(report).iter("testcase"):
+    for case in cases:
         name = f"{case.get('classname')}: {case.get('name')}"
         skipped = case.find("skipped")
         if case.find("failure") is not None or case.find("error") is not None:
@@ -195,7 +211,7 @@ def python_tests(tally, arguments):
             tally.skip(skipped.get("message") or "no reason given")
         else:
             tally.ok()
-    nothing_chosen = done.returncode == 5 and arguments
+    nothing_chosen = done.returncode == 5 and may_be_empty
     if done.returncode and not nothing_chosen and tally.failed == failed_before:
         tally.fail(f"pytest ended with {done.returncode}")
 
@@ -211,7 +227,7 @@ def main():
     tally = Tally()
     steps = [
         ("unit tests and fuzz replay under ASan and UBSan", lambda: unit_and_fuzz(tally, pattern)),
-        ("system and fault tests", lambda: python_tests(tally, ["-k", pattern] if pattern else [])),
+        ("system and fault tests", lambda: python_tests(tally, pattern)),
     ]
     if pattern is None:
         steps.insert(0, ("rules and documents", lambda: (rules(tally), documents(tally))))

@@ -15,7 +15,8 @@ os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"  # our children are forked between 
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "long: takes long; runs only with DUCT_LONG=1 (make check-long)")
+    config.addinivalue_line("markers", "long: takes long; runs only with DUCT_LONG=1 (make check-long), beside no other test")
+    config.addinivalue_line("markers", "alone: measures time, so that ./check runs it beside no other test")
 
 
 def pytest_collection_modifyitems(items):

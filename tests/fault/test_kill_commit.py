@@ -30,7 +30,7 @@ def cases():
                     yield pytest.param(home, point, road, id=f"{home}-{point}-{road}")
 
 
-@pytest.mark.parametrize(("lake_home", "point", "road"), cases(), indirect=["lake_home"])
+@pytest.mark.parametrize(("lake_home", "point", "road"), list(cases()), indirect=["lake_home"])
 def test_kill_at_commit_boundary(mirrored, point, road):
     database, lake_home, flow = mirrored
     flow.set_destination(**ROADS[road])

@@ -99,6 +99,7 @@ def compete(database, runs, lake, seconds=6):
     return done, refused, ours
 
 
+@pytest.mark.alone
 def test_others_get_through_and_flows_share_the_gap(busy, database, lake_home):
     flows, runs, lake = busy(flush_interval="400ms")  # an insert takes some 30 ms on a machine with nothing else to do
     sqlite = lake_home.catalog.startswith("sqlite")

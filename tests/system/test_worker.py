@@ -270,6 +270,7 @@ def test_a_flow_that_only_copies_is_stopped_by_its_end(service, flow, lake, data
     assert service.state_of(flow) == "stopped"
 
 
+@pytest.mark.alone
 def test_ready_within_a_third_of_a_second(service, flow, lake, database):
     """From exec to START_REPLICATION, as the server sees it."""
     service.worker(flow, "-max-empty-reads", "1").expect(0)
