@@ -10,6 +10,7 @@
 #include "base/hex.h"
 #include "base/uuid.h"
 #include "flow/flow_env.h"
+#include "wire/wire.h"
 
 enum { PAGE_DEFAULT = 100, PAGE_MOST = 1000, NAME_MOST = 200 };
 
@@ -140,6 +141,27 @@ static void check_name(const Ductstream__V1__Flow *flow, struct duct_findings *f
 		duct_findings_say(findings, "flow.name: a name has at most %d bytes and no control characters", NAME_MOST);
 }
 
+/* A `format` that a connector names, against what flow or service say. */
+static void check_own_formats(const struct api *api, const Ductstream__V1__Flow *flow, const json_t *definition,
+			      struct duct_findings *findings)
+{
+	const char *wanted = json_string_value(json_object_get(definition, "wire_format"));
+	json_t *destination;
+	size_t i;
+	json_array_foreach(json_object_get(definition, "destinations"), i, destination)
+	{
+		const char *own = json_string_value(json_object_get(json_object_get(destination, "options"), "format"));
+		const struct wire_choice choice = {.connector = own,
+						   .flow = wanted,
+						   .service = api->wire_format,
+						   .enforce = api->wire_enforce};
+		const struct wire_format *ignored;
+		struct duct_error err;
+		if (own && *own && i < flow->n_destinations && wire_choose(&ignored, &choice, &err) < 0)
+			duct_findings_say(findings, "flow.destinations[%zu].options.format: %s", i, err.message);
+	}
+}
+
 /* What flows of this build cannot have, although they can be named. */
 static void check_formats(const Ductstream__V1__Flow *flow, struct duct_findings *findings)
 {
@@ -155,12 +177,13 @@ static void check_formats(const Ductstream__V1__Flow *flow, struct duct_findings
 }
 
 /* The flow of a request as a revealed definition; NULL after findings. stored: what it takes the place of, NULL: nothing. */
-static json_t *take_definition(const Ductstream__V1__Flow *flow, const char *id, const json_t *stored,
+static json_t *take_definition(const struct api *api, const Ductstream__V1__Flow *flow, const char *id, const json_t *stored,
 			       struct duct_findings *findings)
 {
 	json_t *definition = flow_text_definition(flow, findings);
 	check_name(flow, findings);
 	check_formats(flow, findings);
+	check_own_formats(api, flow, definition, findings);
 	definition_keep(definition, stored, findings);
 	definition_check(definition, id, findings);
 	if (!findings->n)
@@ -190,7 +213,7 @@ static enum api_code create(struct api_call *call, const void *data, void *respo
 	if (flow->state != DUCTSTREAM__V1__FLOW_STATE__FLOW_STATE_UNSPECIFIED &&
 	    flow->state != DUCTSTREAM__V1__FLOW_STATE__FLOW_STATE_CREATED)
 		duct_findings_say(&findings, "flow.state: a flow begins as created; start_immediately starts it");
-	AUTO_JSON json_t *definition = take_definition(flow, valid ? id : "flow", NULL, &findings);
+	AUTO_JSON json_t *definition = take_definition(call->api, flow, valid ? id : "flow", NULL, &findings);
 	if (!definition)
 		return refuse(call, &findings);
 	if (definition_seal(definition, id, call->api->state, &err))
@@ -236,7 +259,7 @@ static enum api_code replace(struct api_call *call, const Ductstream__V1__Flow *
 	const struct state_actor actor = api_actor(call);
 	AUTO_FINDINGS struct duct_findings findings = {0};
 	struct duct_error err;
-	AUTO_JSON json_t *definition = take_definition(flow, stored->flow.id, stored->definition, &findings);
+	AUTO_JSON json_t *definition = take_definition(call->api, flow, stored->flow.id, stored->definition, &findings);
 	if (!definition)
 		return refuse(call, &findings);
 	enum api_code code = check_identity(call, stored, definition);
@@ -312,7 +335,7 @@ static enum api_code reconfigure(struct api_call *call, const void *data, void *
 	bool resume = was_running ? !request->has_resume_after || request->resume_after
 				  : request->has_resume_after && request->resume_after;
 	/* What can be refused is refused before anything stops. */
-	AUTO_JSON json_t *tried = take_definition(request->flow, id, stored.definition, &findings);
+	AUTO_JSON json_t *tried = take_definition(call->api, request->flow, id, stored.definition, &findings);
 	if (!tried)
 		return refuse(call, &findings);
 	code = check_identity(call, &stored, tried);

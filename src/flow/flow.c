@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "options/text.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -372,11 +373,13 @@ static uint64_t seed(const void *salt)
 struct duct_wire_wish flow_wire_wish(const struct flow_spec *spec)
 {
 	const char *service = getenv("DUCTSTREAM_WIRE_FORMAT"), *enforce = getenv("DUCTSTREAM_WIRE_ENFORCE");
-	bool none = !service || !*service || strcmp(service, "none") == 0;
+	bool none = !service || !*service || strcmp(service, "none") == 0, enforced = true;
+	if (enforce && *enforce && !duct_parse_bool(enforce, &enforced))
+		enforced = true; /* what nobody understands is the safe one */
 	return (struct duct_wire_wish){
 		.flow = spec->wire_format,
 		.service = none ? NULL : service,
-		.enforce = !enforce || !*enforce || strchr("1tTyY", *enforce) || strcmp(enforce, "on") == 0,
+		.enforce = enforced,
 	};
 }
 

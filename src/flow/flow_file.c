@@ -149,16 +149,28 @@ static const char *need_name(struct load *l, const struct flow_node *map, const 
 	return NULL;
 }
 
+static bool comes_later(const char *type)
+{
+	static const char *const later[] = {"kafka",   "bufstream", "http",	 "grpc",     "s3",
+					    "parquet", "proto",	    "snowflake", "snowpipe", "clickhouse"};
+	for (size_t i = 0; i < DUCT_LEN(later); i++)
+		if (strcmp(type, later[i]) == 0)
+			return true;
+	return false;
+}
+
 /* An unknown connector: names the nearest one, or all. */
 static void unknown_type(struct load *l, const struct flow_node *type, const struct place *at, const char *const *names)
 {
-	const char *near = l->options->by_path ? NULL : duct_nearest(type->text, names);
+	bool later = comes_later(type->text);
+	const char *near = l->options->by_path || later ? NULL : duct_nearest(type->text, names);
 	AUTO_BUF struct duct_buf hint = {0};
 	if (near)
 		duct_buf_printf(&hint, "did you mean \"%s\"?", near);
 	for (size_t i = 0; !near && names[i]; i++)
-		duct_buf_printf(&hint, "%s%s", i ? ", " : "this program knows ", names[i]);
-	found(l, at, "type", type->line, "type \"%.100s\" is unknown: %s", type->text, hint.data ? hint.data : "");
+		duct_buf_printf(&hint, "%s%s", i ? ", " : later ? "there are " : "this program knows ", names[i]);
+	found(l, at, "type", type->line, "type \"%.100s\" %s: %s", type->text,
+	      later ? "is not built into this version yet" : "is unknown", hint.data ? hint.data : "");
 }
 
 /* The pairs of an options map as the option tables want them, in the arena. *ret_later: one is known only where the flow runs. */

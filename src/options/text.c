@@ -40,7 +40,7 @@ static bool digits(const char **p, int64_t *ret)
 
 bool duct_parse_bool(const char *text, bool *ret)
 {
-	static const char *const yes[] = {"true", "yes", "on"}, *const no[] = {"false", "no", "off"};
+	static const char *const yes[] = {"true", "yes", "on", "1", "t", "y"}, *const no[] = {"false", "no", "off", "0", "f", "n"};
 	for (size_t i = 0; i < DUCT_LEN(yes); i++) {
 		bool is_yes = strcasecmp(text, yes[i]) == 0;
 		if (is_yes || strcasecmp(text, no[i]) == 0) {

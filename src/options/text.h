@@ -10,7 +10,7 @@
  * The texts of scalar options. Each parser returns false when the text is not of its form (the whole text counts) or
  * does not fit into 64 bits, and leaves *ret alone then.
  */
-bool duct_parse_bool(const char *text, bool *ret);   /* true false yes no on off */
+bool duct_parse_bool(const char *text, bool *ret);   /* true false yes no on off 1 0 t f y n */
 bool duct_parse_int(const char *text, int64_t *ret); /* decimal, optional sign */
 
 /* "100ms", "1s", "2m", "1h", "7d", and from larger to smaller units "1m30s"; "0". Never negative. */

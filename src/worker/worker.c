@@ -141,6 +141,18 @@ static int lost(struct worker *w, struct duct_error *err)
 
 enum next { NEXT_END, NEXT_LOAD, NEXT_POLL, NEXT_HELD, NEXT_WAIT };
 
+/* Whether an error that stays is the flow's own, and not of what this run was asked for besides: a copy, a replay. */
+static bool blames_flow(const struct worker *w)
+{
+	return !w->work->backfill && (!w->replay.lsn || w->replay.done);
+}
+
+/* Nothing of its definition was replaced by the command line. */
+static bool is_plain(const struct worker_flow *work)
+{
+	return !work->snapshot_workers && !work->partition_count && !work->partition_column;
+}
+
 /* What the end of a run means: enum next, or -class. */
 static int verdict_of(struct worker *w, enum watch_verdict verdict, int rc, bool held, struct duct_error *err)
 {
@@ -159,7 +171,7 @@ static int verdict_of(struct worker *w, enum watch_verdict verdict, int rc, bool
 		return NEXT_WAIT;
 	if (is_final(rc)) {
 		/* A replay that is refused changes nothing, and says nothing about the flow. */
-		if (!w->work->backfill && (!w->replay.lsn || w->replay.done))
+		if (blames_flow(w))
 			move(w, STATE_FLOW_RUNNING, STATE_FLOW_FAILED, err->message);
 		return rc;
 	}
@@ -235,7 +247,7 @@ static int reload(struct worker *w, struct loaded *loaded, struct duct_error *er
 {
 	loaded_done(loaded);
 	int rc = look_up(w, true, loaded, err);
-	if (is_final(rc))
+	if (is_final(rc) && blames_flow(w) && is_plain(w->work))
 		move(w, STATE_FLOW_RUNNING, STATE_FLOW_FAILED, err->message);
 	return rc;
 }
@@ -265,7 +277,7 @@ static int own(struct worker *w, struct duct_error *err)
 {
 	struct loaded loaded = {0};
 	int rc = look_up(w, true, &loaded, err);
-	if (is_final(rc) && loaded.state == STATE_FLOW_RUNNING)
+	if (is_final(rc) && loaded.state == STATE_FLOW_RUNNING && blames_flow(w) && is_plain(w->work))
 		move(w, STATE_FLOW_RUNNING, STATE_FLOW_FAILED, err->message);
 	if (!rc && loaded.state == STATE_FLOW_CREATED && !w->work->backfill)
 		move(w, STATE_FLOW_CREATED, STATE_FLOW_RUNNING, "started by its worker");

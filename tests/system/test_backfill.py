@@ -117,6 +117,65 @@ def test_positions_of_a_replay(service, lake, database):
     lake.same(*ALL)
 
 
+@pytest.mark.parametrize("flags", [("-partition-count", "-3"), ("-snapshot-workers", "1000")])
+def test_a_flag_that_is_wrong_says_nothing_about_the_flow(service, lake, flags):
+    service.worker("shop", "-max-empty-reads", "1").expect(0)
+    assert flags[0].strip("-").replace("-", "_") in service.worker("shop", "-mode", "backfill", "-tables", "t", *flags).expect(2).replace("-", "_")
+    assert service.state_of("shop") == "running"
+
+
+def test_a_partition_column_that_is_not_there(service, lake):
+    """It is said, and all rows are copied."""
+    stderr = service.worker("shop", "-mode", "backfill", "-tables", "t", "-partition-column", "nope", "-partition-count", "3").expect(0)
+    assert "does not have the partition_column" in stderr and "nope" in stderr
+    lake.same(*ALL)
+
+
+SHAPES = {
+    "text": ("id text PRIMARY KEY, v int", "repeat(chr(65 + i % 26), 1 + i % 3) || i, i"),
+    "uuid": ("id uuid PRIMARY KEY, v int", "md5(i::text)::uuid, i"),
+    "numeric": ("id numeric PRIMARY KEY, v int", "(i - 250) * 1.5, i"),
+    "composite": ("a int, id int, v text, PRIMARY KEY (a, id)", "i % 7, -i, 'x'"),
+    "nulls": ("v text PRIMARY KEY, id timestamptz", "i::text, CASE WHEN i % 3 <> 0 THEN now() - i * interval '1 day' END"),
+    "none": ("id int, v text", "i % 5, 'same'"),
+    "generated": ("id bigint PRIMARY KEY, v int, g int GENERATED ALWAYS AS (v * 2) STORED", "i, i"),
+    "empty": ("id int PRIMARY KEY, v text", None),
+    "few": ("id int PRIMARY KEY, v text", "3 - i, NULL"),
+}
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 64])
+def test_hash_parts_cover_every_row(mirror_sqlite, count):
+    """Whatever the column is; empty tables, tables without key or with fewer rows than parts, partitioned ones."""
+    made = []
+    for name, (columns, values) in SHAPES.items():
+        made.append(f"CREATE TABLE {name}_t ({columns})")
+        if values:
+            named = " (id, v)" if name == "generated" else ""
+            made.append(f"INSERT INTO {name}_t{named} SELECT {values} FROM generate_series(1, {5 if name == 'few' else 500}) i")
+    made += [
+        "CREATE TABLE p (id int, v text, PRIMARY KEY (id)) PARTITION BY HASH (id)",
+        *(f"CREATE TABLE p_{i} PARTITION OF p FOR VALUES WITH (MODULUS 2, REMAINDER {i})" for i in (0, 1)),
+        "INSERT INTO p SELECT i - 100, 'p' FROM generate_series(1, 200) i",
+    ]
+    options = {"partition_column": "id", "partition_count": count, "parallel_tables": 3, "publish_via_partition_root": True}
+    m = mirror_sqlite(*made, source=options)
+    m.sync()
+    m.same("p", *(f"{name}_t" for name in SHAPES if name not in ("generated", "none")))
+    assert m.lake.sql("SELECT id, v FROM public.generated_t ORDER BY 1") == [(i, i) for i in range(1, 501)]
+    assert m.lake.sql("SELECT count(*), sum(id) FROM public.none_t") == [(500, 1000)]
+
+
+def test_ranges_of_pages(mirror_sqlite):
+    """partition_count without a column: so many ranges, and no more than there are pages."""
+    m = mirror_sqlite("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, repeat('x', 200) FROM generate_series(1, 5000) i",
+                      "CREATE TABLE tiny (id int PRIMARY KEY); INSERT INTO tiny VALUES (1)", "ANALYZE", source={"partition_count": 6})
+    m.sync()
+    m.same("t", "tiny")
+    files = m.catalog("SELECT t.table_name, count(*) FROM {}ducklake_data_file f JOIN {}ducklake_table t USING (table_id) GROUP BY 1 ORDER BY 1")
+    assert [tuple(row) for row in files] == [("t", 6), ("tiny", 1)]
+
+
 def test_as_a_run(service, lake):
     """A durable run of kind backfill; what its input lacks is said before anything is enqueued."""
     service.worker("shop", "-max-empty-reads", "1").expect(0)

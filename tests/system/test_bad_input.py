@@ -36,7 +36,6 @@ def nothing_written(m):
         ("source", {"publication_tables": {"a": 1}}, ["publication_tables"]),
         ("source", {"slot": "No Slot"}, ["slot", "No Slot"]),
         ("source", {"start_lsn": "twelve"}, ["start_lsn", "twelve"]),
-        ("source", {"partition_count": 4}, ["partition_count", "partition_column"]),
         ("source", {"parallel_tables": 2, "snapshot_workers": 3}, ["parallel_tables", "snapshot_workers"]),
         ("destination", {"compression": "zip"}, ["compression", "zip"]),
         ("destination", {"no_key": "ignore"}, ["no_key", "ignore", "append", "refuse"]),

@@ -85,10 +85,24 @@ def test_create_names_connectors_that_are_missing(service):
         flow["destinations"][0]["type"] = number
         code, message = service.fails("CreateFlow", flow=flow)
         assert code == "INVALID_ARGUMENT"
-        assert f'flow.destinations[0].type: type "{name}" is unknown: this program knows ' in message and "ducklake" in message
+        assert f'flow.destinations[0].type: type "{name}" is not built into this version yet: there are ducklake, duckdb, pgstream' in message
     code, message = service.fails("CreateFlow", flow=a_flow("later", wire_format=2))
     assert code == "INVALID_ARGUMENT" and 'flow.wire_format: this build has no encoder for "parquet"' in message
     assert service.fails("GetFlow", flow_id="later")[0] == "NOT_FOUND"
+
+
+@pytest.mark.parametrize(("own", "flow", "fits"), [("json", 1, False), ("arrow", 1, True), ("json", 5, True), ("json", 0, True), ("", 1, True), ("avro", 0, False)])
+def test_a_format_that_differs_is_refused(service, own, flow, fits):
+    """Format order (issue 5, point 10): one that a connector names must be the flow's, while DUCTSTREAM_WIRE_ENFORCE is on."""
+    wanted = a_flow("formats", wire_format=flow)
+    wanted["destinations"] = [{"name": "s", "type": 8, "options": {"dsn": "dbname=x", **({"format": own} if own else {})}}]
+    if fits:
+        service.call("CreateFlow", flow=wanted)
+        service.call("DeleteFlow", flow_id="formats")
+    else:
+        code, message = service.fails("CreateFlow", flow=wanted)
+        assert code == "INVALID_ARGUMENT" and message.startswith("flow.destinations[0].options.format: "), message
+        assert own in message
 
 
 def test_all_findings_at_once(service):

@@ -120,7 +120,6 @@ static void test_rules(void **state)
 	refused((const char *const[]){"dsn", "x", "slot", "Bad-Name", "publication", "p", NULL}, "Bad-Name");
 	refused(PAIRS("start_lsn", "12"), "start_lsn");
 	refused(PAIRS("snapshot_consistent", "false"), "snapshot=only");
-	refused(PAIRS("partition_count", "4"), "partition_column");
 	refused(PAIRS("sync_publication", "true"), "publication_tables");
 	assert_int_equal(load(&c, PAIRS("snapshot", "only", "snapshot_consistent", "false"), &err), 0);
 	assert_int_equal(postgres_config_check(&c, &err), 0);

@@ -118,10 +118,13 @@ static void plan_pages(struct postgres_source *src, struct postgres_copy *copy, 
 	int64_t pages = from->heap_bytes / PAGE, n = (from->total_bytes + part_bytes_max - 1) / part_bytes_max;
 	if (from->total_bytes >= part_bytes_big && src->config->snapshot_workers > 1 && n < src->config->snapshot_workers * 2)
 		n = src->config->snapshot_workers * 2;
+	if (src->sql->version < 140000) /* each range reads the whole table */
+		n = 1;
+	if (src->config->partition_count > 1)
+		n = src->config->partition_count;
 	if (n > pages)
 		n = pages;
-	/* Without a common snapshot a row could move from one range to another; before 14 each range reads the whole table. */
-	if (n < 1 || !src->config->snapshot_consistent || src->sql->version < 140000)
+	if (n < 1 || !src->config->snapshot_consistent) /* without a common snapshot a row could move from one range to another */
 		n = 1;
 	for (int64_t i = 0; i < n; i++) {
 		int at = 0;
@@ -142,11 +145,15 @@ static void plan_storage(struct postgres_source *src, struct postgres_copy *copy
 	const struct postgres_config *c = src->config;
 	if (from->kind == 'f')
 		return;
-	if (c->partition_column && c->partition_count > 1 &&
-	    duct_relation_column(copy->relations[table]->rel, c->partition_column) >= 0)
+	bool hashed = c->partition_column && c->partition_count > 1;
+	if (hashed && duct_relation_column(copy->relations[table]->rel, c->partition_column) >= 0) {
 		plan_hashes(src, copy, table, from, filter);
-	else
-		plan_pages(src, copy, table, from, filter);
+		return;
+	}
+	if (hashed)
+		log_warn(src->ctx->log, "the table does not have the partition_column: it is cut into ranges of pages instead",
+			 LOG_STR("table", copy->relations[table]->rel->name), LOG_STR("partition_column", c->partition_column));
+	plan_pages(src, copy, table, from, filter);
 }
 
 static int plan_table(struct postgres_source *src, struct postgres_copy *copy, int table, const struct pg_published *pub,

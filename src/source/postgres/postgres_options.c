@@ -59,7 +59,9 @@ const struct duct_opt duct_source_postgres_opts[] = {
 	OPT_ALIAS("parallel_tables", "snapshot_workers"),
 	OPT(C, partition_column, "partition_column", DUCT_OPT_STR, NULL,
 	    "column whose hash cuts tables into parts; default ranges of pages"),
-	OPT(C, partition_count, "partition_count", DUCT_OPT_INT, "1", "number of hash parts of a table", .min = 1, .max = 100000),
+	OPT(C, partition_count, "partition_count", DUCT_OPT_INT, "1",
+	    "parts of a table: by the hash of partition_column, without it ranges of pages", .min = 1, .max = 100000,
+	    .doc = "1: as many ranges of pages as its size and snapshot_workers suggest."),
 	OPT(C, snapshot_consistent, "snapshot_consistent", DUCT_OPT_BOOL, "true",
 	    "all parts read the same moment; false only with snapshot=only"),
 	OPT(C, start_lsn, "start_lsn", DUCT_OPT_STR, NULL, "first position to stream from, when the destination has none yet"),
@@ -111,10 +113,6 @@ static int check_snapshot(const struct postgres_config *c, struct duct_error *er
 				 "consistent copy");
 	if (c->partition_column && !c->partition_column[0])
 		return duct_fail(err, DUCT_CONFIG, "partition_column: must not be empty");
-	if (c->partition_count > 1 && !c->partition_column)
-		return duct_fail(err, DUCT_CONFIG,
-				 "partition_count: %lld needs partition_column (without it tables are cut by pages)",
-				 (long long)c->partition_count);
 	return 0;
 }
 

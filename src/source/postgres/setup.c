@@ -172,7 +172,10 @@ int postgres_setup_publication(struct postgres_source *src, struct duct_error *e
 			return r;
 		duct_kill_point("setup-publication");
 		r = warn_identity(src, err);
-	} else if (c->sync_publication && !pub.all_tables) {
+	} else if (c->sync_publication && pub.all_tables) {
+		log_warn(src->ctx->log, "sync_publication changes nothing: the publication is FOR ALL TABLES",
+			 LOG_STR("publication", c->publication));
+	} else if (c->sync_publication) {
 		if ((r = publication_sync(src, err)))
 			return r;
 		duct_kill_point("setup-publication");
