@@ -188,7 +188,6 @@ static const struct admin_flag check_flags[] = {WHICH,
 static const struct admin_flag staging_flags[] = {{"flow-id", NULL, "ID", "the flow", NULL, true},
 						  {"tables", NULL, "A.B,C.D", "only these tables", NULL, false},
 						  {"schemas", NULL, "A,B", "only tables of these schemas", NULL, false},
-						  {"dest", NULL, "NAME", "only this destination", NULL, false},
 						  {0}};
 static const struct admin_flag completion_flags[] = {{"shell", NULL, "SHELL", "bash or zsh", "bash", false}, {0}};
 

@@ -391,6 +391,10 @@ static int verify_all(struct verify *v, struct duct_error *err)
 	}
 	if (rc)
 		return rc;
+	if (!compared) /* nothing that is equal would pass for everything */
+		return duct_fail(err, DUCT_CONFIG,
+				 "publication \"%s\" of the source has no tables to compare: is there such a one?",
+				 v->from->publication);
 	if (v->different)
 		return duct_fail(err, DUCT_DATA, "%zu of %zu tables differ", v->different, compared);
 	if (v->undecided)

@@ -1,4 +1,4 @@
-/* Changes of columns, told: see ddl.h. */
+/* Changes of tables, told: see ddl.h. */
 #include "record/ddl.h"
 
 #include "base/mem.h"
@@ -7,10 +7,9 @@
 #include <xxhash.h>
 
 static const char *const kinds[] = {
-	[DUCT_DDL_ADD_COLUMN] = "add_column",
-	[DUCT_DDL_DROP_COLUMN] = "drop_column",
-	[DUCT_DDL_RENAME_COLUMN] = "rename_column",
-	[DUCT_DDL_ALTER_COLUMN] = "alter_column",
+	[DUCT_DDL_ADD_COLUMN] = "add_column",	    [DUCT_DDL_DROP_COLUMN] = "drop_column",
+	[DUCT_DDL_RENAME_COLUMN] = "rename_column", [DUCT_DDL_ALTER_COLUMN] = "alter_column",
+	[DUCT_DDL_RENAME_TABLE] = "rename_table",
 };
 
 void duct_ddl_plan_add(struct duct_ddl_plan *plan, const struct duct_ddl_change *change)
@@ -56,7 +55,17 @@ static void put_change(struct duct_buf *to, const struct duct_ddl_change *c)
 		duct_buf_puts(to, " SET DATA TYPE ");
 		duct_type_print(to, c->to);
 		break;
+	case DUCT_DDL_RENAME_TABLE:
+		duct_buf_puts(to, "RENAME TO ");
+		duct_buf_sql_ident(to, c->to_column);
+		break;
 	}
+}
+
+/* The table's name before the change. */
+static const char *table_of(const struct duct_ddl_plan *plan, const struct duct_ddl_change *c)
+{
+	return c->kind == DUCT_DDL_RENAME_TABLE ? c->column : plan->relation->name;
 }
 
 void duct_ddl_sql(struct duct_buf *to, const struct duct_ddl_plan *plan)
@@ -65,7 +74,7 @@ void duct_ddl_sql(struct duct_buf *to, const struct duct_ddl_plan *plan)
 		duct_buf_puts(to, i ? "; ALTER TABLE " : "ALTER TABLE ");
 		duct_buf_sql_ident(to, plan->relation->schema);
 		duct_buf_putc(to, '.');
-		duct_buf_sql_ident(to, plan->relation->name);
+		duct_buf_sql_ident(to, table_of(plan, &plan->changes[i]));
 		duct_buf_putc(to, ' ');
 		put_change(to, &plan->changes[i]);
 	}
@@ -96,9 +105,10 @@ void duct_ddl_json(struct duct_buf *to, const struct duct_ddl_plan *plan)
 		const struct duct_ddl_change *c = &plan->changes[i];
 		duct_buf_printf(to, "%s{\"type\":\"%s\"", i ? "," : "", kinds[c->kind]);
 		put_string(to, "namespace", plan->relation->schema);
-		put_string(to, "table", plan->relation->name);
-		put_string(to, "column", c->column);
-		put_string(to, "to_column", c->to_column);
+		bool column = c->kind != DUCT_DDL_RENAME_TABLE;
+		put_string(to, "table", table_of(plan, c));
+		put_string(to, "column", column ? c->column : NULL);
+		put_string(to, column ? "to_column" : "to_table", c->to_column);
 		put_type(to, "from_type", c->from);
 		put_type(to, "to_type", c->to);
 		duct_buf_printf(to, ",\"irreversible\":%s}", duct_ddl_irreversible(c) ? "true" : "false");

@@ -6,7 +6,7 @@
 #include "record/relation.h"
 
 /*
- * A change of a table's columns, as a destination is about to make it: what governance shows, asks about and writes down. The destination
+ * A change of a table's columns or its name, as a destination is about to make it: what governance shows, asks about and writes down. The destination
  * compares what it has with a relation version that it has not met, and tells the hook of its duct_ctx before anything of it is done.
  */
 enum duct_ddl_kind {
@@ -14,11 +14,12 @@ enum duct_ddl_kind {
 	DUCT_DDL_DROP_COLUMN,
 	DUCT_DDL_RENAME_COLUMN,
 	DUCT_DDL_ALTER_COLUMN, /* its type */
+	DUCT_DDL_RENAME_TABLE,
 };
 
 struct duct_ddl_change {
 	enum duct_ddl_kind kind;
-	const char *column;		   /* the name before */
+	const char *column;		   /* the name before; RENAME_TABLE: of the table */
 	const char *to_column;		   /* RENAME */
 	const struct duct_type *from, *to; /* ALTER; ADD: to; DROP: from */
 };

@@ -190,3 +190,14 @@ def test_while_both_change(database, tmp_path):
         thread.join()
     assert [(d["key"], d["kind"]) for d in tables["public.orders"]["differences"]] == [("id=9", "content")]
     run.terminate()
+
+
+def test_nothing_to_compare_is_not_the_same(database, tmp_path):
+    """Before the flow has made its publication, for one."""
+    database.sql("CREATE TABLE t (id int PRIMARY KEY); CREATE PUBLICATION shop FOR TABLE t")
+    pair = Pair(database, tmp_path)
+    pair.flow.run_until_caught_up()
+    pair.certify("ducklake", code=0)
+    database.sql("DROP PUBLICATION shop")
+    for name in ("lake", "warehouse"):
+        assert 'publication "shop" of the source has no tables' in Admin().refused("certify", "-file", pair.flow.path, "-destination", name)

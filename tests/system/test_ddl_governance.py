@@ -141,6 +141,24 @@ def test_auto_approve_and_apply(service, database, sqlite_lake, lake):
     assert [json.loads(e.plan_json)["irreversible"] for e in events(service)] == [False, True]
 
 
+def test_a_table_gets_another_name(service, database, sqlite_lake, lake):
+    """Asked about as any other change, with the rows of its transaction on both sides of it."""
+    worker = make(service, database, sqlite_lake, gate=True)
+    lake.wait_count(100, of=worker)
+    database.sql("INSERT INTO t VALUES (101, 'before'); ALTER TABLE t RENAME TO u; INSERT INTO u VALUES (102, 'after')")
+    service.wait_state("shop", "paused")
+    (event,) = events(service)
+    assert event.ddl == 'ALTER TABLE "public"."t" RENAME TO "u"' and lake.count() == 100
+    (change,) = json.loads(event.plan_json)["changes"]
+    assert (change["type"], change["table"], change["to_table"], change["irreversible"]) == ("rename_table", "t", "u", False)
+    service.call("DDLService/ApproveDDL", id=event.id)
+    service.call("DDLService/MarkDDLApplied", id=event.id)
+    lake.wait_count(102, "public.u", of=worker)
+    lake.same("public.u")
+    assert lake.count() == -1
+    wait_events(service, "applied")
+
+
 def test_nothing_is_asked_twice(service, database, sqlite_lake, lake):
     """Over restarts and kills the same change is the same event, and what was decided stays."""
     worker = make(service, database, sqlite_lake, gate=True, auto_apply=True)

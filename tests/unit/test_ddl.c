@@ -30,12 +30,14 @@ static void every_kind(void **state)
 	struct duct_ddl_plan plan = {.relation = rel};
 	AUTO_BUF struct duct_buf sql = {0}, json = {0};
 	(void)state;
+	duct_ddl_plan_add(&plan, &(struct duct_ddl_change){DUCT_DDL_RENAME_TABLE, .column = "s", .to_column = "t"});
 	duct_ddl_plan_add(&plan, &(struct duct_ddl_change){DUCT_DDL_DROP_COLUMN, .column = "x", .from = &text});
 	duct_ddl_plan_add(&plan, &(struct duct_ddl_change){DUCT_DDL_RENAME_COLUMN, .column = "b", .to_column = "c\n"});
 	duct_ddl_plan_add(&plan, &(struct duct_ddl_change){DUCT_DDL_ALTER_COLUMN, .column = "n", .from = &int32, .to = &int64});
 	duct_ddl_plan_add(&plan, &(struct duct_ddl_change){DUCT_DDL_ADD_COLUMN, .column = "y", .to = &text});
 	duct_ddl_sql(&sql, &plan);
 	assert_string_equal(sql.data,
+			    "ALTER TABLE \"pub\"\"lic\".\"s\" RENAME TO \"t\"; "
 			    "ALTER TABLE \"pub\"\"lic\".\"t\" DROP COLUMN \"x\"; "
 			    "ALTER TABLE \"pub\"\"lic\".\"t\" RENAME COLUMN \"b\" TO \"c\n\"; "
 			    "ALTER TABLE \"pub\"\"lic\".\"t\" ALTER COLUMN \"n\" SET DATA TYPE int64; "
@@ -43,7 +45,8 @@ static void every_kind(void **state)
 	duct_ddl_json(&json, &plan);
 	assert_string_equal(
 		json.data,
-		"{\"changes\":[{\"type\":\"drop_column\",\"namespace\":\"pub\\\"lic\",\"table\":\"t\",\"column\":\"x\","
+		"{\"changes\":[{\"type\":\"rename_table\",\"namespace\":\"pub\\\"lic\",\"table\":\"s\",\"to_table\":\"t\","
+		"\"irreversible\":false},{\"type\":\"drop_column\",\"namespace\":\"pub\\\"lic\",\"table\":\"t\",\"column\":\"x\","
 		"\"from_type\":\"varchar\",\"irreversible\":true},"
 		"{\"type\":\"rename_column\",\"namespace\":\"pub\\\"lic\",\"table\":\"t\",\"column\":\"b\",\"to_column\":\"c\\n\","
 		"\"irreversible\":false},"

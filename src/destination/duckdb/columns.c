@@ -84,6 +84,10 @@ static int tell(struct following *f, struct duct_error *err)
 	struct duct_ddl_plan plan = {.relation = f->rel};
 	if (!hook || f->d->loading || f->rel->synthetic)
 		return 0;
+	if (f->t->source && strcmp(f->t->source, f->rel->name) != 0 && !f->d->config->table)
+		duct_ddl_plan_add(&plan,
+				  &(struct duct_ddl_change){DUCT_DDL_RENAME_TABLE, .column = f->t->source,
+							    .to_column = f->rel->name});
 	for (size_t i = 0; i < f->t->ncolumns; i++)
 		if (column_of(f, i) < 0 && f->t->columns[i].attnum >= 0)
 			duct_ddl_plan_add(&plan,

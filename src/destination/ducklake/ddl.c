@@ -68,8 +68,15 @@ int mirror_tell_changes(struct ducklake *d, struct mirror *m, const struct duct_
 	if (d->load || rel->synthetic || m->table_id < 0) /* a copy begins anew; a table of this transaction is new itself */
 		return 0;
 	struct duct_ddl_hook *hook = d->ctx->ddl;
-	struct duct_ddl_plan plan;
-	mirror_plan_changes(d, m, rel, &plan);
+	struct duct_ddl_plan plan = {.relation = rel}, columns;
+	const char *before = mirror_other_name(d, m, rel);
+	mirror_plan_changes(d, m, rel, &columns);
+	if (before)
+		duct_ddl_plan_add(&plan,
+				  &(struct duct_ddl_change){DUCT_DDL_RENAME_TABLE, .column = before, .to_column = rel->name});
+	for (size_t i = 0; i < columns.n; i++)
+		duct_ddl_plan_add(&plan, &columns.changes[i]);
+	duct_ddl_plan_done(&columns);
 	int rc = plan.n ? hook->met(hook->arg, &plan, hook->lsn, err) : 0;
 	duct_ddl_plan_done(&plan);
 	return rc;

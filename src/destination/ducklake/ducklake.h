@@ -188,6 +188,8 @@ int mirror_follow_columns(struct ducklake *d, struct mirror *m, const struct duc
 void mirror_add_column(struct mirror *m, const struct duct_column *c, int16_t attnum, int64_t column_id);
 
 /* ddl.c: tells the hook of the flow, when there is one, what adapting the table to the relation changes. -class: it must not be done now. */
+/* The name of its lake table, when this version gives it another one; else NULL. */
+const char *mirror_other_name(struct ducklake *d, struct mirror *m, const struct duct_relation *rel);
 int mirror_tell_changes(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, struct duct_error *err);
 /* What it changes; duct_ddl_plan_done() when it is done with. */
 struct duct_ddl_plan;

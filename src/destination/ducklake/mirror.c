@@ -277,19 +277,25 @@ static int make_way(struct ducklake *d, struct mirror *m, const char *schema, co
 	return lake_txn_rename_table(txn, other, schema, passing, err);
 }
 
-static int follow_name(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, struct duct_error *err)
+const char *mirror_other_name(struct ducklake *d, struct mirror *m, const struct duct_relation *rel)
 {
 	const struct lake_table *table = m->table_id >= 0 ? lake_table_by_id(d->lake, m->table_id) : NULL;
-	const char *schema = lake_schema(d, rel);
-	if (!table || lake_txn_find_table(group_txn(d), schema, rel->name) == mirror_table(d, m)) {
-		bool cased = table && strcmp(table->name, rel->name) != 0 && strcasecmp(table->name, rel->name) == 0;
-		if (!cased)
-			return 0;
-	}
+	if (!table)
+		return NULL;
+	bool there = lake_txn_find_table(group_txn(d), lake_schema(d, rel), rel->name) == mirror_table(d, m);
+	bool cased = strcmp(table->name, rel->name) != 0 && strcasecmp(table->name, rel->name) == 0;
+	return there && !cased ? NULL : table->name;
+}
+
+static int follow_name(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, struct duct_error *err)
+{
+	const char *schema = lake_schema(d, rel), *before = mirror_other_name(d, m, rel);
+	if (!before)
+		return 0;
 	int rc = make_way(d, m, schema, rel->name, err);
 	if (rc < 0)
 		return rc;
-	log_info(d->ctx->log, "table renamed", LOG_STR("from", table->name), LOG_STR("to", rel->name));
+	log_info(d->ctx->log, "table renamed", LOG_STR("from", before), LOG_STR("to", rel->name));
 	m->relation_changed = true;
 	return lake_txn_rename_table(group_txn(d), mirror_table(d, m), schema, rel->name, err);
 }
