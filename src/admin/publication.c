@@ -73,6 +73,21 @@ static int check_sync(struct admin *admin, struct duct_error *err)
 	return 0;
 }
 
+/* Whether a flow that we found at rest is to go on: it is paused, and that was asked for in so many words. (An earlier call of ours may have
+ * died between pausing and resuming it.) */
+static int resumes_paused(struct admin *admin, const char *id, bool *ret, struct duct_error *err)
+{
+	AUTO_BUF struct duct_buf state = {0};
+	json_t *flow = NULL;
+	if (!id || !admin_given(admin, "resume") || !admin_is(admin, "resume"))
+		return 0;
+	int rc = admin_flow_call(admin, "GetFlow", id, &flow, err);
+	admin_put_path(&state, flow, "state");
+	json_decref(flow);
+	*ret = !rc && state.data && strcmp(state.data, "paused") == 0;
+	return rc;
+}
+
 /* Pause, change, resume: what the flow was before it is again, whatever happens in between. */
 static int sync(struct admin *admin, struct duct_error *err)
 {
@@ -86,7 +101,9 @@ static int sync(struct admin *admin, struct duct_error *err)
 	bool was_running = false;
 	rc = id && admin_is(admin, "pause") ? admin_pause_flow(admin, id, &was_running, err) : 0;
 	rc = rc ? rc : call_sync(admin, request, &answer, err);
-	if (was_running && admin_is(admin, "resume"))
+	bool resume = was_running && admin_is(admin, "resume");
+	rc = rc || resume ? rc : resumes_paused(admin, id, &resume, err);
+	if (resume)
 		rc = admin_resume_flow(admin, id, rc, err);
 	rc = rc ? rc : admin_show(&sync_view, answer, err);
 	json_decref(answer);
@@ -145,7 +162,8 @@ const struct cli_command *const admin_publication_commands[] = {
 		      "Takes tables out of a publication. They stay at the destination as they are.", &remove_command),
 	ADMIN_COMMAND("publication sync", " --flow-id ID ...", "bring it in line with tables or schemas",
 		      "Adds tables to a publication, or makes it have just these. With --snapshot the\n"
-		      "new ones are copied and joined to the stream; the flow goes on.",
+		      "new ones are copied and joined to the stream; the flow goes on. A flow that is\n"
+		      "paused already goes on if --resume is said.",
 		      &sync_command),
 	ADMIN_COMMAND("publication scrape", " (--flow-id ID | --dsn DSN) ...", "find tables that are not in it",
 		      "Looks for tables in schemas, says which are not published, and with --apply adds\n"

@@ -14,6 +14,24 @@ CREATE TABLE new_table (id int PRIMARY KEY, v text); INSERT INTO new_table SELEC
 """
 
 
+def test_a_repeated_command_lets_the_flow_go_on(tmp_path, database, sqlite_lake):
+    """The first one may have died between its pause and its resume; a flow that rests for other reasons rests on."""
+    database.sql(TABLES)
+    with Service(tmp_path / "service") as service:
+        service.call("CreateFlow", flow=flow_message(database, sqlite_lake, "shop", source={"publication_tables": "public.t"}))
+        database.sql("CREATE PUBLICATION shop FOR TABLE t")
+        admin = Admin(service.server.address)
+        command = ["publication", "sync", "-flow-id", "shop", "-tables", "public.new_table", "-snapshot", "-pause"]
+        admin.ok(*command, "-resume")
+        assert service.state_of("shop") == "created"
+        service.call("StartFlow", flow_id="shop")
+        service.call("PauseFlow", flow_id="shop")
+        admin.ok(*command)
+        assert service.state_of("shop") == "paused"
+        admin.ok(*command, "-resume")
+        assert service.state_of("shop") == "running"
+
+
 @pytest.mark.parametrize("dispatch", ["none", "local"])
 def test_new_tables_join_under_load(tmp_path, database, sqlite_lake, dispatch):
     database.sql(TABLES)
