@@ -65,13 +65,27 @@ static bool is_harmless(const char *key, size_t n)
 	return false;
 }
 
+static bool is_connection_string(const char *value, size_t n)
+{
+	return memchr(value, '=', n) || memmem(value, n, "://", 3);
+}
+
+static bool is_port(const char *value, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (!isdigit((unsigned char)value[i]) && !strchr(",'", value[i]))
+			return false;
+	return true;
+}
+
 /* A connection string put in the place of a database name, or options that set something. */
 static bool may_be_shown(const char *key, size_t nkey, const char *value, size_t nvalue)
 {
 	if (!is_harmless(key, nkey))
 		return false;
 	bool dbname = nkey == 6 && memcmp(key, "dbname", 6) == 0;
-	if (dbname && (memchr(value, '=', nvalue) || memmem(value, nvalue, "://", 3)))
+	bool port = nkey == 4 && memcmp(key, "port", 4) == 0;
+	if ((dbname && is_connection_string(value, nvalue)) || (port && !is_port(value, nvalue)))
 		return false;
 	return !memmem(value, nvalue, "password", 8);
 }
@@ -223,11 +237,33 @@ char *duct_dsn_redact(const char *dsn)
 	return to.data;
 }
 
+/* A connection string in the place of a database, or of a port: messages name both. */
+static bool pairs_are_torn(const char *p)
+{
+	for (p = skip_spaces(p); *p; p = skip_spaces(p)) {
+		const char *key = p, *value;
+		size_t nkey = strcspn(p, "= \t\n\r\f\v");
+		p = skip_spaces(p + nkey);
+		if (*p != '=')
+			return false;
+		value = skip_spaces(p + 1);
+		p = value_end(value);
+		if (!p)
+			return false;
+		size_t n = (size_t)(p - value);
+		if (nkey == 6 && memcmp(key, "dbname", 6) == 0 && is_connection_string(value, n))
+			return true;
+		if (nkey == 4 && memcmp(key, "port", 4) == 0 && !is_port(value, n))
+			return true;
+	}
+	return false;
+}
+
 bool duct_dsn_is_torn(const char *dsn)
 {
 	const char *p = strstr(dsn, "://");
 	if (!p || memchr(dsn, '=', (size_t)(p - dsn)))
-		return false;
+		return pairs_are_torn(dsn);
 	p += 3;
 	const char *end = p + strcspn(p, "?"), *slash = memchr(p, '/', (size_t)(end - p)), *at = memchr(p, '@', (size_t)(end - p));
 	if (at && ((slash && slash < at) || memchr(at + 1, '@', (size_t)(end - at - 1))))

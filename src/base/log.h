@@ -49,11 +49,11 @@ void duct_log_write(const struct duct_log *log, enum duct_level level, const cha
  * Parsed, not matched: what cannot be parsed becomes "***". Caller frees. */
 char *duct_dsn_redact(const char *dsn);
 
-/* A URI that libpq would cut in other places than was meant, because its password has a bare @ or / in it: parts of the
- * password would be shown as a host or a database. */
+/* A URI that libpq would cut in other places than was meant, because its password has a bare @ or / in it, or a connection string
+ * inside another one, as its dbname: parts of the password would be shown as a host or a database. */
 bool duct_dsn_is_torn(const char *dsn);
 #define DUCT_DSN_TORN \
-	"the connection string is not a URI that can be taken apart: a port is a number, and in a user, password or database " \
+	"the connection string cannot be taken apart: a port is a number, a dbname a name, and in a URI's user, password or database " \
 	"the characters @ : / ? # %% are written as %%40 %%3A %%2F %%3F %%23 %%25"
 
 /* Does libpq's message say that it did not even try to connect? */

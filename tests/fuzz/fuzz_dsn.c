@@ -12,6 +12,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	AUTO_FREE char *dsn = duct_xstrndup((const char *)data, size);
 	AUTO_FREE char *shown = duct_dsn_redact(dsn);
+	(void)duct_dsn_is_torn(dsn);
 	PQconninfoOption *options = PQconninfoParse(dsn, NULL);
 	for (PQconninfoOption *o = options; o && o->keyword; o++) {
 		/* A short one may be in the rest by chance. */

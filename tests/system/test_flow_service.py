@@ -187,6 +187,20 @@ def test_secrets_are_shown_nowhere(service):
     assert SECRET not in service.server.text
 
 
+@pytest.mark.parametrize(
+    "dsn", [f"postgres://u:{SECRET}@h/db", f"host=h password = '{SECRET}'", f"w.duckdb?motherduck_token={SECRET}", f"md:db?x={SECRET}"]
+)
+def test_a_connection_string_in_the_place_of_a_file_is_refused_and_not_shown(service, dsn):
+    """Paths are shown, so nothing secret may come in as one."""
+    flow = a_flow("misplaced")
+    flow["destinations"][0] = {"name": "warehouse", "type": 11, "options": {"dsn": dsn}}
+    code, message = service.fails("CreateFlow", flow=flow)
+    assert code == "INVALID_ARGUMENT" and "is the path of a DuckDB file" in message and SECRET not in message
+    flow["destinations"][0]["options"]["dsn"] = "/data/users/hosts/pass.duckdb"
+    flow["id"] = f"placed-{len(dsn)}"
+    assert service.call("CreateFlow", flow=flow).destinations[0].options["dsn"] == "/data/users/hosts/pass.duckdb"
+
+
 def test_secrets_are_not_in_what_a_worker_says(service):
     """Neither source nor lake can be reached: both are named, without their passwords."""
     flow = a_flow("said")
@@ -199,6 +213,20 @@ def test_secrets_are_not_in_what_a_worker_says(service):
     assert "127.0.0.1" in worker.stderr and SECRET not in worker.stderr
     service.call("StopFlow", flow_id="said")
     assert SECRET.encode() not in service.state.read_bytes()
+
+
+@pytest.mark.parametrize("dsn", [f"host=127.0.0.1 port=1 dbname='password={SECRET}'", f"port=1 dbname=postgres://u:{SECRET}@h/d"])
+def test_a_connection_string_in_the_place_of_a_database_is_refused_and_not_shown(service, tmp_path, dsn):
+    """Messages name the database: no connection is tried with such a one."""
+    code, message = service.fails("ListReplicationSlots", dsn=dsn)
+    assert code == "FAILED_PRECONDITION" and "a dbname a name" in message and SECRET not in message
+    flow = a_flow(f"nested-{len(dsn)}")
+    flow["source"]["options"]["dsn"] = dsn
+    flow["destinations"][0]["options"] = {"catalog": f"sqlite:{tmp_path}/lake.sqlite", "data_path": str(tmp_path)}
+    assert SECRET not in repr(service.call("CreateFlow", flow=flow, start_immediately=True))
+    said = service.worker(flow["id"], "-log-level", "debug").expect(2)
+    assert "a dbname a name" in said and SECRET not in said
+    assert SECRET not in repr(service.call("GetFlow", flow_id=flow["id"])) and SECRET.encode() not in service.state.read_bytes()
 
 
 def test_a_reference_is_stored_as_it_is(service):

@@ -72,6 +72,36 @@ static void shows_what_is_harmless(void **state)
 	assert_string_equal(none, "");
 }
 
+/* What would put a part of a password where messages name a host, a port or a database is not even tried. */
+static void knows_what_is_torn(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *dsn;
+		bool torn;
+	} all[] = {
+		{"host=h port=5432 dbname=d password=hunter2", false},
+		{"host=h,i port='5432,5433' dbname='a b'", false},
+		{"postgresql://me:hunter2@h:5432/d", false},
+		{"", false},
+		{"dbname", false},
+		{"dbname=", false},
+		{"dbname='open", false},
+		{"host=h dbname='password=hunter2'", true},
+		{"dbname = 'host=x password=hunter2' port=1", true},
+		{"host=h port=1 dbname=postgres://u:hunter2@h/d", true},
+		{"port=hunter2 host=h", true},
+		{"postgresql://me:hunt@er2@h/d", true},
+		{"postgresql://me:hunter2/d", true},
+	};
+	for (size_t i = 0; i < DUCT_LEN(all); i++) {
+		if (duct_dsn_is_torn(all[i].dsn) != all[i].torn)
+			fail_msg("%s", all[i].dsn);
+		AUTO_FREE char *shown = duct_dsn_redact(all[i].dsn);
+		assert_null(strstr(shown, "hunter2"));
+	}
+}
+
 static const char *value_of(const PQconninfoOption *options, const char *keyword)
 {
 	for (; options && options->keyword; options++)
@@ -102,6 +132,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(shows_what_is_harmless),
+		cmocka_unit_test(knows_what_is_torn),
 		cmocka_unit_test(agrees_with_libpq),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,13 +4,29 @@
 #include "base/uuid.h"
 
 #include <errno.h>
+#include <ctype.h>
 #include <string.h>
 #include <unistd.h>
+
+/* What belongs into another option, and has a password: this one is shown. */
+static bool is_connection_string(const char *dsn)
+{
+	static const char *const keys[] = {"host", "user", "dbname", "passw", "token"};
+	for (size_t i = 0; i < DUCT_LEN(keys); i++)
+		for (const char *at = strcasestr(dsn, keys[i]); at; at = strcasestr(at + 1, keys[i])) {
+			const char *end = at + strlen(keys[i]);
+			while (isalpha((unsigned char)*end))
+				end++;
+			if (end[strspn(end, " ")] == '=')
+				return true;
+		}
+	return strstr(dsn, "://") != NULL;
+}
 
 static int check_config(const void *config, struct duct_error *err)
 {
 	const struct duckdb_config *c = config;
-	if (!*c->dsn || strncmp(c->dsn, "md:", 3) == 0 || strncmp(c->dsn, "motherduck:", 11) == 0)
+	if (!*c->dsn || strncmp(c->dsn, "md:", 3) == 0 || strncmp(c->dsn, "motherduck:", 11) == 0 || is_connection_string(c->dsn))
 		return duct_fail(err, DUCT_CONFIG, "option \"dsn\" is the path of a DuckDB file, or :memory:");
 	return tablesink_check(&c->sink, err);
 }
