@@ -87,6 +87,8 @@ static json_t *from_config(const Ductstream__V1__FlowConfig *config, struct duct
 	put_text(to, "schema_registry_subject_mode", config->schema_registry_subject_mode);
 	put_text(to, "max_memory", config->max_memory);
 	put_text(to, "give_up_after", config->give_up_after);
+	put_text(to, "outbox_dir", config->outbox_dir);
+	put_text(to, "outbox_limit", config->outbox_limit);
 	return to;
 }
 
@@ -167,6 +169,8 @@ static Ductstream__V1__FlowConfig *to_config(const json_t *config, struct duct_a
 	to->schema_registry_subject_mode = text_in(arena, config, "schema_registry_subject_mode");
 	to->max_memory = text_in(arena, config, "max_memory");
 	to->give_up_after = text_in(arena, config, "give_up_after");
+	to->outbox_dir = text_in(arena, config, "outbox_dir");
+	to->outbox_limit = text_in(arena, config, "outbox_limit");
 	if (policy) {
 		Ductstream__V1__DDLPolicy *ddl = duct_arena_alloc(arena, sizeof *ddl);
 		ductstream__v1__ddlpolicy__init(ddl);
@@ -187,6 +191,7 @@ void flow_text_show(Ductstream__V1__Flow *ret, const struct state_flow *flow, co
 	ductstream__v1__flow__init(ret);
 	ret->id = duct_arena_strdup(arena, flow->id);
 	ret->name = duct_arena_strdup(arena, flow->name);
+	ret->reason = duct_arena_strdup(arena, flow->reason);
 	ret->state = (Ductstream__V1__FlowState)flow->state;
 	if (source)
 		ret->source = to_endpoint(source, arena);

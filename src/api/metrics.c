@@ -119,6 +119,45 @@ static void put_flow_phases(struct duct_buf *to, const struct reports *reports)
 				    now > reports->all[i].at_us ? (double)(now - reports->all[i].at_us) / 1e6 : 0);
 }
 
+/* A series per destination: its state, or a member of its report. */
+static void put_destination(struct duct_buf *to, const struct report *from, const json_t *destination, const char *name,
+			    const char *member)
+{
+	const char *its = json_string_value(json_object_get(destination, "name")), *text;
+	const json_t *value = json_object_get(destination, member);
+	uint32_t high, low;
+	if (!its || !value)
+		return;
+	const char *const labels[] = {"flow", from->flow, "destination", its, NULL};
+	if (json_is_number(value))
+		duct_metrics_sample(to, name, labels, json_number_value(value));
+	else if ((text = json_string_value(value)) && sscanf(text, "%" SCNx32 "/%" SCNx32, &high, &low) == 2)
+		duct_metrics_sample(to, name, labels, (double)((uint64_t)high << 32 | low));
+	else if (text)
+		duct_metrics_sample(to, name, (const char *const[]){"flow", from->flow, "destination", its, "state", text, NULL},
+				    1);
+}
+
+static void put_destinations(struct duct_buf *to, const struct reports *reports)
+{
+	static const struct {
+		const char *name, *member, *help;
+	} all[] = {
+		{"ductstream_destination_outbox_bytes", "outbox_bytes", "changes on disk that the destination does not have yet"},
+		{"ductstream_destination_position_bytes", "durable", "position in the source's log that the destination has"},
+		{"ductstream_destination_state", "state",
+		 "1, with the state: opening, copying, streaming, away, full, draining, given_up"},
+	};
+	for (size_t m = 0; m < DUCT_LEN(all); m++) {
+		duct_metrics_head(to, all[m].name, DUCT_GAUGE, all[m].help);
+		for (size_t i = 0; i < reports->n; i++) {
+			const json_t *list = json_object_get(reports->all[i].report, "destinations");
+			for (size_t k = 0; k < json_array_size(list); k++)
+				put_destination(to, &reports->all[i], json_array_get(list, k), all[m].name, all[m].member);
+		}
+	}
+}
+
 static void put_reports(struct duct_buf *to, struct state *state)
 {
 	struct reports reports = {0};
@@ -129,6 +168,7 @@ static void put_reports(struct duct_buf *to, struct state *state)
 	put_flow_numbers(to, &reports);
 	put_flow_phases(to, &reports);
 	put_flow_positions(to, &reports);
+	put_destinations(to, &reports);
 	for (size_t i = 0; i < reports.n; i++)
 		json_decref(reports.all[i].report);
 	free(reports.all);

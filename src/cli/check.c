@@ -85,15 +85,16 @@ static bool uses_wire_format(const struct flow_spec *spec)
 static int look_at_file(struct report *r, const struct flow_file *flow, const char *path, struct duct_error *err)
 {
 	bool unused = flow->spec.wire_format && !uses_wire_format(&flow->spec);
-	if (!unused && flow->spec.parallelism <= 1)
+	bool alone = flow->spec.parallelism > 1 && flow->spec.ndestinations == 1;
+	if (!unused && !alone)
 		return 0;
 	begin_part(r, "flow", flow->spec.name, path);
 	if (unused)
 		on_finding(r, DUCT_FINDING_WARN, "wire_format is accepted, and no destination of this flow uses it",
 			   "leave it out");
-	if (flow->spec.parallelism > 1)
+	if (alone)
 		on_finding(r, DUCT_FINDING_WARN,
-			   "parallelism is accepted, and nothing uses it: a flow is one reader and one applier",
+			   "parallelism is how many destinations are written at the same time, and this flow has one",
 			   "leave it out; a copy has the source's option snapshot_workers");
 	return end_part(r, 0, err);
 }

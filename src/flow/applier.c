@@ -10,7 +10,7 @@ struct applier {
 	struct flow_member *m;
 	struct flow_engine *e;
 	struct duct_queue *queue;
-	bool counts; /* of several destinations the first one's work is what progress shows */
+	bool counts; /* of several destinations one's work is what progress shows */
 
 	/* The open group. */
 	bool open;  /* something was written since the last commit */
@@ -287,7 +287,7 @@ static int apply_all(struct applier *a, enum flow_applied *ret, struct duct_erro
 
 int flow_apply(struct flow_member *m, struct duct_queue *queue, enum flow_applied *ret, struct duct_error *err)
 {
-	struct applier a = {.m = m, .e = m->e, .queue = queue, .counts = m == m->e->members};
+	struct applier a = {.m = m, .e = m->e, .queue = queue, .counts = flow_member_counts(m)};
 	*ret = FLOW_APPLIED;
 	duct_trace_set(&m->e->trace);
 	int rc = apply_all(&a, ret, err);

@@ -8,8 +8,10 @@
 #include "base/mem.h"
 #include "flow/outbox.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { SYNC_MS = 50, POLL_MS = 500, FOLLOW_BYTES = 8 << 20 };
@@ -20,10 +22,11 @@ struct flow_behind {
 	struct flow_outbox *outbox;
 	struct flow_retry retry;
 	bool full; /* nothing is taken any more: the source keeps what follows, until there is room and the stream begins anew */
+	bool draining; /* likewise, until the destination has what is left: it is not to be behind any more */
 
 	pthread_t follower;
 	struct flow_signal stop;
-	atomic_bool away, failed;
+	atomic_bool away, failed, exhausted;
 	struct duct_error err; /* of the follower */
 };
 
@@ -36,34 +39,116 @@ static void to_close(struct flow_behind *b)
 	b->to.dest = NULL;
 }
 
+static void show(struct flow_behind *b, enum flow_destination_state state)
+{
+	struct flow_destination_view *view = b->to.view;
+	atomic_store(&view->state, (int)state);
+	atomic_store(&view->outbox_bytes, b->outbox ? flow_outbox_bytes(b->outbox) : 0);
+}
+
+/* What is to be seen of it while it streams. */
+static void show_lane(struct flow_behind *b)
+{
+	bool away = atomic_load(&b->away);
+	show(b, b->draining ? FLOW_TO_DRAINING : b->full ? FLOW_TO_FULL : away ? FLOW_TO_AWAY : FLOW_TO_STREAMING);
+}
+
+/* --- given up --- */
+
+static void show_given_up(struct flow_member *m, const char *reason)
+{
+	struct flow_destination_view *view = m->view;
+	m->given_up = true;
+	if (atomic_load(&view->state) == FLOW_TO_GIVEN_UP)
+		return; /* it may be read */
+	snprintf(view->reason, sizeof view->reason, "%s", reason);
+	atomic_store(&view->outbox_bytes, 0);
+	atomic_store(&view->state, FLOW_TO_GIVEN_UP);
+}
+
+/* Written down first; then the stream begins anew without it. Its outbox, of which nobody needs anything any more, goes. */
+static int give_up(struct flow_member *m, const char *reason, struct duct_error *err)
+{
+	struct flow_behind *b = m->behind;
+	int rc = flow_outbox_give_up(b->dir, reason, duct_wall_us(), err);
+	if (rc)
+		return rc;
+	show_given_up(m, reason);
+	log_error(m->e->user->log,
+		  "a destination is given up: the others go on without it; it gets a new copy when the flow is started again",
+		  LOG_STR("destination", m->to->name), LOG_STR("reason", reason));
+	return duct_fail(err, DUCT_RETRY, "destination \"%s\" is given up: %s", m->to->name, reason);
+}
+
 /* --- open --- */
+
+static char *dir_of(const struct flow_member *m)
+{
+	const struct flow_spec *spec = m->e->spec;
+	return duct_xasprintf("%s/%s/%s", spec->outbox_dir, spec->name, m->to->name);
+}
+
+bool flow_behind_left(const struct flow_member *m)
+{
+	if (!m->e->spec->outbox_dir)
+		return false;
+	AUTO_FREE char *dir = dir_of(m), *reason = NULL;
+	int64_t at_us;
+	return flow_outbox_exists(dir) || flow_outbox_given_up(dir, &reason, &at_us);
+}
 
 static struct flow_behind *behind_new(struct flow_member *m)
 {
 	struct flow_behind *b = duct_xcalloc(1, sizeof *b);
-	const struct flow_spec *spec = m->e->spec;
 	b->to = *m;
 	b->to.apart = true;
 	b->to.behind = NULL;
-	b->dir = duct_xasprintf("%s/%s/%s", spec->outbox_dir, spec->name, m->to->name);
-	flow_retry_init(&b->retry, 0, (uint64_t)(uintptr_t)b ^ (uint64_t)duct_wall_us());
+	b->to.retry = &b->retry;
+	b->dir = dir_of(m);
+	flow_retry_init(&b->retry, m->e->spec->gives_up ? m->e->give_up_ms * 1000 : 0,
+			(uint64_t)(uintptr_t)b ^ (uint64_t)duct_wall_us());
 	return b;
 }
 
-/* The outbox of a destination that streams, at the position `at` when it has none. */
-static int outbox_open(struct flow_member *m, const struct duct_pos *at, struct duct_error *err)
+/* Nothing of another source may reach the destination, and nobody may miss it: it is put aside. */
+static int put_aside(struct flow_behind *b, const struct duct_error *why, struct duct_error *err)
+{
+	AUTO_FREE char *aside = duct_xasprintf("%s.foreign-%" PRId64, b->dir, duct_wall_us());
+	flow_outbox_close(b->outbox);
+	b->outbox = NULL;
+	if (rename(b->dir, aside))
+		return duct_fail(err, DUCT_CONFIG, "outbox \"%s\" is of another source (%s), and cannot be moved to \"%s\": %s",
+				 b->dir, why->message, aside, strerror(errno));
+	log_warn(b->to.e->user->log, "an outbox is of another source than its destination: it was put aside",
+		 LOG_STR("destination", b->to.to->name), LOG_STR("outbox", aside), LOG_STR("difference", why->message));
+	return 0;
+}
+
+static int drop_outbox(struct flow_behind *b) /* 0 */
+{
+	flow_outbox_close(b->outbox);
+	b->outbox = NULL;
+	flow_outbox_drop(b->dir);
+	return 0;
+}
+
+/* The outbox of a destination that streams, at the position `at` when it has none. identity "": not known, as it is away. */
+static int outbox_open(struct flow_member *m, const struct duct_pos *at, const char *identity, struct duct_error *err)
 {
 	struct flow_behind *b = m->behind;
-	int rc = flow_outbox_open(&b->outbox, b->dir, at->lsn, m->e->spec->outbox_limit_bytes, err);
+	const struct duct_source_ops *src = m->e->src;
+	struct duct_error other;
+	int rc = flow_outbox_open(&b->outbox, b->dir, identity, at->lsn, m->e->spec->outbox_limit_bytes, err);
 	if (rc)
 		return rc;
-	struct duct_pos end = flow_outbox_end(b->outbox);
-	if (end.lsn < at->lsn) { /* the destination went on without it */
-		flow_outbox_close(b->outbox);
-		b->outbox = NULL;
-		flow_outbox_drop(b->dir);
-		return outbox_open(m, at, err);
+	bool foreign = src->same_source && src->same_source(flow_outbox_identity(b->outbox), identity, &other);
+	/* The destination went on without it, or was restored to an older state. */
+	bool useless = flow_outbox_end(b->outbox).lsn < at->lsn || (*identity && flow_outbox_first(b->outbox) > at->lsn);
+	if (foreign || useless) {
+		rc = foreign ? put_aside(b, &other, err) : drop_outbox(b);
+		return rc ? rc : outbox_open(m, at, identity, err);
 	}
+	struct duct_pos end = flow_outbox_end(b->outbox);
 	m->streaming = true;
 	m->from.pos = end;
 	m->has_lsn = end.lsn;
@@ -78,33 +163,84 @@ static bool is_away(int rc)
 	return rc == -DUCT_RETRY || rc == -DUCT_CONFIG;
 }
 
-int flow_behind_open(struct flow_member *m, struct duct_error *err)
+/* It has changes that the source may have forgotten since, or somebody wants it back: as if it had nothing. */
+static void renew(struct flow_member *m)
 {
-	struct flow_behind *b = m->behind = behind_new(m);
-	int rc = flow_member_open(&b->to, err);
-	if (is_away(rc) && flow_outbox_exists(b->dir)) {
-		log_warn(m->e->user->log, "a secondary destination is away: its changes wait in its outbox",
-			 LOG_STR("error", err->message));
-		to_close(b);
-		m->from = (struct duct_checkpoint){.state = DUCT_STATE_STREAMING};
-		return outbox_open(m, &m->from.pos, err);
-	}
-	m->dest = b->to.dest;
-	m->from = b->to.from;
-	if (rc || m->from.state != DUCT_STATE_STREAMING)
-		return rc;
-	return outbox_open(m, &b->to.from.pos, err);
+	m->from.state = m->behind->to.from.state = DUCT_STATE_COPYING;
+	m->from.pos = (struct duct_pos){0};
+	m->streaming = m->behind->to.streaming = false;
 }
 
-int flow_behind_begin(struct flow_member *m, const struct duct_pos *pos, struct duct_error *err)
+static int open_direct(struct flow_member *m, struct duct_error *err)
+{
+	if (m->behind->outbox)
+		drop_outbox(m->behind);
+	flow_behind_close(m);
+	return flow_member_open(m, err);
+}
+
+static int open_away(struct flow_member *m, struct duct_error *err)
 {
 	struct flow_behind *b = m->behind;
-	flow_outbox_drop(b->dir);
+	log_warn(m->e->user->log, "a secondary destination is away: its changes wait in its outbox",
+		 LOG_STR("destination", m->to->name), LOG_STR("error", err->message));
+	to_close(b);
+	m->from = (struct duct_checkpoint){.state = DUCT_STATE_STREAMING};
+	return outbox_open(m, &m->from.pos, "", err);
+}
+
+int flow_behind_open(struct flow_member *m, bool wanted, struct duct_error *err)
+{
+	struct flow_behind *b = m->behind = behind_new(m);
+	AUTO_FREE char *reason = NULL;
+	int64_t at_us;
+	bool noted = flow_outbox_given_up(b->dir, &reason, &at_us);
+	bool stays = noted && wanted && at_us >= m->e->started_us;
+	int rc = stays ? 0 : flow_member_open(&b->to, err);
+	if (stays || (noted && wanted && is_away(rc))) {
+		log_warn(m->e->user->log, "a destination was given up: the others go on without it",
+			 LOG_STR("destination", m->to->name), LOG_STR("reason", reason),
+			 LOG_STR("now", rc ? err->message : "the flow was not started again since"));
+		to_close(b);
+		show_given_up(m, reason);
+		return 0;
+	}
+	if (wanted && is_away(rc) && flow_outbox_exists(b->dir))
+		return open_away(m, err);
+	m->dest = b->to.dest;
+	m->from = b->to.from;
+	if (!rc && noted)
+		renew(m);
+	if (rc || m->from.state != DUCT_STATE_STREAMING)
+		return rc;
+	if ((rc = outbox_open(m, &b->to.from.pos, b->to.from.source_identity, err)))
+		return rc;
+	b->full = b->draining = !wanted;
+	return wanted || flow_outbox_end(b->outbox).lsn > b->to.from.pos.lsn ? 0 : open_direct(m, err);
+}
+
+const char *flow_behind_identity(const struct flow_member *m)
+{
+	return m->behind->outbox ? flow_outbox_identity(m->behind->outbox) : "";
+}
+
+bool flow_behind_renew(struct flow_member *m)
+{
+	if (!m->behind->to.dest)
+		return false;
+	renew(m);
+	return true;
+}
+
+int flow_behind_begin(struct flow_member *m, const struct duct_pos *pos, const char *identity, struct duct_error *err)
+{
+	struct flow_behind *b = m->behind;
+	(void)drop_outbox(b); /* of the time before the copy */
 	flow_position_store(&b->to.written, pos);
 	flow_position_store(&b->to.durable, pos);
 	b->to.has_lsn = pos->lsn;
 	b->to.streaming = true;
-	return outbox_open(m, pos, err);
+	return outbox_open(m, pos, identity, err);
 }
 
 void flow_behind_close(struct flow_member *m)
@@ -152,11 +288,22 @@ static void *feed_run(void *arg)
 	return NULL;
 }
 
+/* One that was away may come back as another. */
+static int check_source(const struct flow_behind *b, struct duct_error *err)
+{
+	const struct duct_source_ops *src = b->to.e->src;
+	if (!src->same_source || !src->same_source(flow_outbox_identity(b->outbox), b->to.from.source_identity, err))
+		return 0;
+	err->class = DUCT_FATAL;
+	return duct_wrap(err, "destination \"%s\" has changes of another source than its outbox \"%s\"", b->to.to->name, b->dir);
+}
+
 static int follow_open(struct flow_behind *b, struct duct_error *err)
 {
 	int rc = b->to.dest ? 0 : flow_member_open(&b->to, err);
 	if (!rc && b->to.from.state != DUCT_STATE_STREAMING && !b->to.streaming)
 		return duct_fail(err, DUCT_FATAL, "destination \"%s\" has lost what it had of this flow", b->to.to->name);
+	rc = rc ? rc : check_source(b, err);
 	return rc ? rc : flow_outbox_seek(b->outbox, flow_position_load(&b->to.durable).lsn, err);
 }
 
@@ -213,9 +360,14 @@ static void *follower(void *arg)
 			break;
 		}
 		int64_t wait = flow_retry_failed(&b->retry, started, duct_mono_us());
+		if (wait < 0) {
+			b->err = err;
+			atomic_store(&b->exhausted, true);
+			break;
+		}
 		log_warn(b->to.e->user->log, "a secondary destination is away: its changes wait in its outbox",
-			 LOG_STR("error", err.message), LOG_U64("outbox_bytes", flow_outbox_bytes(b->outbox)),
-			 LOG_I64("again_in_ms", wait / 1000));
+			 LOG_STR("destination", b->to.to->name), LOG_STR("error", err.message),
+			 LOG_U64("outbox_bytes", flow_outbox_bytes(b->outbox)), LOG_I64("again_in_ms", wait / 1000));
 		wait_out(b, wait);
 	}
 	return NULL;
@@ -245,6 +397,8 @@ static int take(struct flow_member *m, struct duct_changes *changes, bool *dirty
 	duct_changes_free(changes);
 	if (rc == 0) {
 		b->full = true;
+		if (m->e->spec->gives_up)
+			return give_up(m, "its outbox is full", err);
 		log_warn(m->e->user->log, "an outbox is full: the source keeps what follows for this destination",
 			 LOG_STR("destination", m->to->name), LOG_U64("outbox_bytes", flow_outbox_bytes(b->outbox)));
 	}
@@ -252,10 +406,15 @@ static int take(struct flow_member *m, struct duct_changes *changes, bool *dirty
 	return rc < 0 ? rc : 0;
 }
 
-/* There is room again, so the stream begins anew where the outbox ends. */
+/* There is room again, or nothing is left: the stream begins anew where the outbox ends. */
 static int look_for_room(struct flow_member *m, struct duct_error *err)
 {
 	struct flow_behind *b = m->behind;
+	if (b->draining)
+		return flow_position_load(&b->to.durable).lsn < flow_outbox_end(b->outbox).lsn
+			? 0
+			: duct_fail(err, DUCT_RETRY, "destination \"%s\" has what its outbox kept, and needs none any more",
+				    m->to->name);
 	if (!b->full || flow_outbox_bytes(b->outbox) * 2 > (uint64_t)m->e->spec->outbox_limit_bytes)
 		return 0;
 	return duct_fail(err, DUCT_RETRY, "the outbox of destination \"%s\" has room again", m->to->name);
@@ -269,6 +428,19 @@ static bool is_caught_up(struct flow_behind *b)
 		(atomic_load(&b->away) && flow_engine_reached_head(e, flow_outbox_end(b->outbox).lsn));
 }
 
+static int exhausted(struct flow_member *m, struct duct_error *err)
+{
+	char reason[200];
+	struct flow_behind *b = m->behind;
+	if (b->draining) { /* the flow itself waits for it */
+		*err = b->err;
+		err->class = DUCT_RETRY;
+		return -DUCT_RETRY;
+	}
+	snprintf(reason, sizeof reason, "it has been away for too long: %.150s", b->err.message);
+	return give_up(m, reason, err);
+}
+
 static int fill(struct flow_member *m, struct duct_queue *queue, enum flow_applied *ret, struct duct_error *err)
 {
 	struct flow_behind *b = m->behind;
@@ -279,6 +451,9 @@ static int fill(struct flow_member *m, struct duct_queue *queue, enum flow_appli
 			*err = b->err;
 			return -(int)err->class;
 		}
+		if (atomic_load(&b->exhausted))
+			return exhausted(m, err);
+		show_lane(b);
 		if (is_caught_up(b)) {
 			*ret = FLOW_APPLIED_CAUGHT_UP;
 			return 0;
@@ -323,6 +498,7 @@ int flow_behind_apply(struct flow_member *m, struct duct_queue *queue, enum flow
 		return duct_fail(err, DUCT_RETRY, "start a follower: %s", strerror(rc));
 	}
 	*ret = FLOW_APPLIED;
+	atomic_store(&b->exhausted, false);
 	rc = fill(m, queue, ret, err);
 	flow_signal_raise(&b->stop);
 	flow_outbox_wake(b->outbox);

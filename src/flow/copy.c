@@ -235,9 +235,10 @@ static int begin_loads(struct copy *c, struct duct_error *err)
 	return rc;
 }
 
-static int took_over(struct flow_member *m, const struct duct_pos *pos, struct duct_error *err)
+static int took_over(struct flow_member *m, const struct duct_snapshot *snap, struct duct_error *err)
 {
-	if (m->behind && flow_behind_begin(m, pos, err))
+	const struct duct_pos *pos = &snap->pos;
+	if (m->behind && flow_behind_begin(m, pos, snap->source_identity, err))
 		return -(int)err->class;
 	m->streaming = true;
 	m->has_lsn = pos->lsn;
@@ -266,9 +267,9 @@ static int publish(struct copy *c, bool first, bool *ret_published, struct duct_
 			return -(int)err->class;
 		}
 		*ret_published |= first;
-		if (first && took_over(m, &snap->pos, err))
+		if (first && took_over(m, snap, err))
 			return -(int)err->class;
-		if (m == e->members && result.snapshot_id >= 0)
+		if (flow_member_counts(m) && result.snapshot_id >= 0)
 			atomic_store(&e->counters->snapshot_id, result.snapshot_id);
 	}
 	*ret_published = true;

@@ -1,6 +1,8 @@
 /* The published position: see counters.h. */
 #include "flow/counters.h"
 
+#include <stddef.h>
+
 void flow_position_store(struct flow_position *p, const struct duct_pos *pos)
 {
 	atomic_fetch_add(&p->sequence, 1);
@@ -31,4 +33,10 @@ void flow_large_reset(struct flow_large *large)
 	atomic_store(&large->bytes, 0);
 	atomic_store(&large->commit_us, 0);
 	atomic_store(&large->xid, 0);
+}
+
+const char *flow_destination_state_name(int state)
+{
+	static const char *const names[] = {"opening", "copying", "streaming", "away", "full", "draining", "given_up"};
+	return state >= 0 && (size_t)state < sizeof names / sizeof *names ? names[state] : "";
 }

@@ -34,6 +34,25 @@ struct flow_large {
 	atomic_int_least64_t commit_us; /* when the source committed it, 0: not known */
 };
 
+/* One destination, by its place in the flow. */
+enum flow_destination_state {
+	FLOW_TO_OPENING,
+	FLOW_TO_COPYING,
+	FLOW_TO_STREAMING,
+	FLOW_TO_AWAY,	  /* it does not answer: its changes wait in its outbox */
+	FLOW_TO_FULL,	  /* they wait at the source, as its outbox is full */
+	FLOW_TO_DRAINING, /* what is in its outbox comes first */
+	FLOW_TO_GIVEN_UP, /* it gets nothing any more */
+};
+struct flow_destination_view {
+	atomic_int state;	      /* enum flow_destination_state */
+	struct flow_position durable; /* what it has itself */
+	atomic_uint_least64_t outbox_bytes;
+	char reason[256]; /* with FLOW_TO_GIVEN_UP, which is for the rest of the run: why */
+};
+const char *flow_destination_state_name(int state); /* "streaming" */
+enum { FLOW_MOST_DESTINATIONS = 64 };
+
 struct flow_counters {
 	atomic_int phase; /* enum flow_phase */
 	/* The three positions that are never confused. */
@@ -47,6 +66,7 @@ struct flow_counters {
 	atomic_uint_least64_t queue_bytes;
 	atomic_uint_least64_t retries;
 	struct flow_large large; /* the transaction that is being applied in parts */
+	struct flow_destination_view destinations[FLOW_MOST_DESTINATIONS];
 };
 void flow_large_reset(struct flow_large *large);
 void flow_counters_init(struct flow_counters *counters);

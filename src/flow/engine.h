@@ -41,7 +41,10 @@ struct flow_member {
 	struct flow_position written, durable;
 	bool apart;		    /* its positions are none of the engine's: it follows an outbox */
 	struct flow_behind *behind; /* not NULL: it gets its changes through an outbox, and its positions here are the outbox's */
-	uint64_t has_lsn;	    /* what it had when the stream began: the source may bring it again for the sake of others */
+	bool given_up;		    /* it has no part in the run */
+	struct flow_retry *retry;   /* that its progress ends the failures of */
+	struct flow_destination_view *view;
+	uint64_t has_lsn; /* what it had when the stream began: the source may bring it again for the sake of others */
 	atomic_bool replaying;	    /* it wants that once more, in one commit; its applier ends it */
 };
 
@@ -66,7 +69,7 @@ struct flow_engine {
 
 	struct flow_dead_rows dead;
 	void *source;
-	struct flow_member *members; /* as many as the spec has destinations, in its order; the first one is what progress counts */
+	struct flow_member *members; /* as many as the spec has destinations, in its order */
 	size_t nmembers;
 	uint32_t *known_oids; /* tables that all of them have; NULL: the first one's own list */
 	uint64_t *cuts;	      /* positions of those that are ahead, and where a replay begins */
@@ -75,6 +78,7 @@ struct flow_engine {
 	pthread_cond_t turn_ended;
 	size_t turns; /* destinations that may write at the same time and do not */
 	struct flow_retry retry;
+	int64_t give_up_ms, started_us;
 	struct duct_pos head; /* of until_caught_up */
 	bool have_head;
 	bool caught_up; /* the head is durable */
@@ -100,12 +104,20 @@ static inline bool flow_aborting(struct flow_engine *e)
 int flow_members_open(struct flow_engine *e, struct duct_checkpoint *ret, struct duct_error *err) DUCT_CHECKED;
 /* One of them: open and resume. */
 int flow_member_open(struct flow_member *m, struct duct_error *err) DUCT_CHECKED;
+/*
+ * The source may have no more what some of them lack: those with outboxes (which are gone, or older than it remembers) that are further back
+ * than another member count as if they had nothing, so they get a new copy. True when there are such; *ret is made anew.
+ */
+bool flow_members_renew(struct flow_engine *e, struct duct_checkpoint *ret, const struct duct_error *why);
 void flow_members_close(struct flow_engine *e);
+/* All that have a part in the run. */
 bool flow_members_all_stream(const struct flow_engine *e);
 /* What was read has reached this member, or is durable there. The engine's positions are the least of them all; the durable one is what the
  * source may tell its server. */
 void flow_member_written(struct flow_member *m, const struct duct_pos *pos);
 void flow_member_durable(struct flow_member *m, const struct duct_pos *pos);
+/* Whether its work is what progress counts: the primary's, or the first one's. */
+bool flow_member_counts(const struct flow_member *m);
 /* With fewer turns than destinations: waits for one. */
 void flow_member_take_turn(struct flow_member *m);
 void flow_member_end_turn(struct flow_member *m);
@@ -140,10 +152,16 @@ enum flow_applied {
  * behind.c: a secondary destination. What comes for it is synced into its outbox, which is what the source may forget; a follower brings it from
  * there to the destination at its own pace, and tries again by itself while that is away.
  */
-int flow_behind_open(struct flow_member *m, struct duct_error *err) DUCT_CHECKED; /* instead of ops->open and resume */
+/* Instead of flow_member_open(). One that is not to be behind is so only while something is left in its outbox. */
+int flow_behind_open(struct flow_member *m, bool wanted, struct duct_error *err) DUCT_CHECKED;
+bool flow_behind_left(const struct flow_member *m); /* whether it has an outbox, or was given up */
 void flow_behind_close(struct flow_member *m);
+/* Whose changes its outbox keeps. */
+const char *flow_behind_identity(const struct flow_member *m);
+/* It counts as if it had nothing; its outbox goes with the copy. False when it is away. */
+bool flow_behind_renew(struct flow_member *m);
 /* After its first copy: the outbox begins at pos. */
-int flow_behind_begin(struct flow_member *m, const struct duct_pos *pos, struct duct_error *err) DUCT_CHECKED;
+int flow_behind_begin(struct flow_member *m, const struct duct_pos *pos, const char *identity, struct duct_error *err) DUCT_CHECKED;
 /* What flow_apply() is for the others. */
 int flow_behind_apply(struct flow_member *m, struct duct_queue *queue, enum flow_applied *ret, struct duct_error *err) DUCT_CHECKED;
 int flow_apply(struct flow_member *m, struct duct_queue *queue, enum flow_applied *ret, struct duct_error *err) DUCT_CHECKED;

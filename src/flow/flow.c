@@ -87,7 +87,9 @@ static int first_copy(struct flow_engine *e, const struct duct_checkpoint *from,
 	e->copy_begun = true;
 	for (size_t i = 0; i < e->nmembers; i++) {
 		struct flow_member *m = &e->members[i];
-		m->copying = !m->streaming;
+		m->copying = !m->streaming && !m->given_up;
+		if (m->copying)
+			atomic_store(&m->view->state, FLOW_TO_COPYING);
 		if (m->copying && m->ops->begin_copy(m->dest, m->from.source_identity, err))
 			return -(int)err->class;
 	}
@@ -113,7 +115,7 @@ static int stream_and_copy(struct flow_engine *e, struct duct_error *err)
 		if (flow_stopping(e))
 			return duct_fail(err, DUCT_CANCELLED, "stopped before new tables were copied");
 		for (size_t i = 0; i < e->nmembers; i++)
-			e->members[i].copying = true;
+			e->members[i].copying = !e->members[i].given_up;
 		struct duct_snapshot *snap = NULL;
 		rc = e->src->snapshot(e->source, &snap, err);
 		if (rc < 0)
@@ -139,7 +141,7 @@ static int backfill(struct flow_engine *e, bool copied, struct duct_error *err)
 	if (flow_stopping(e))
 		return duct_fail(err, DUCT_CANCELLED, "stopped before the backfill");
 	for (size_t i = 0; i < e->nmembers; i++)
-		e->members[i].copying = true;
+		e->members[i].copying = !e->members[i].given_up;
 	if (!(wanted->tables && *wanted->tables) && !(wanted->schemas && *wanted->schemas)) { /* only what was staged before */
 		e->complete = true;
 		return 0;
@@ -161,6 +163,8 @@ static int work(struct flow_engine *e, struct duct_error *err)
 		return rc;
 	e->streamed = from.state == DUCT_STATE_STREAMING;
 	rc = e->src->open(&e->source, e->spec->source_config, &e->source_ctx, &from, err);
+	if (rc == -DUCT_CONFIG && flow_members_renew(e, &from, err))
+		rc = e->src->open(&e->source, e->spec->source_config, &e->source_ctx, &from, err);
 	if (rc)
 		return rc;
 	bool first = !flow_members_all_stream(e);
@@ -169,7 +173,7 @@ static int work(struct flow_engine *e, struct duct_error *err)
 		if (rc < 0)
 			return rc;
 		for (size_t i = 0; i < e->nmembers; i++)
-			e->members[i].streaming = true;
+			e->members[i].streaming = !e->members[i].given_up;
 		e->streamed = true;
 		e->complete = rc == 1;
 		if (e->complete)
@@ -196,6 +200,8 @@ static int resolve_staging(struct flow_engine *e, struct duct_error *err)
 	int rc = 0;
 	for (size_t i = 0; i < e->nmembers && !rc; i++) {
 		struct flow_member *m = &e->members[i];
+		if (m->given_up)
+			continue;
 		if (!m->dest)
 			return duct_fail(err, DUCT_RETRY, "destination \"%s\" is away: what is staged there stays staged",
 					 m->to->name);
@@ -358,6 +364,9 @@ static int supervised_run(struct flow_engine *e, struct duct_error *err)
 
 static int check_spec(const struct flow_spec *spec, struct duct_error *err)
 {
+	if (spec->ndestinations > FLOW_MOST_DESTINATIONS)
+		return duct_fail(err, DUCT_CONFIG, "flow \"%s\" has %zu destinations, %d are the most", spec->name,
+				 spec->ndestinations, FLOW_MOST_DESTINATIONS);
 	if (!spec->ndestinations)
 		return duct_fail(err, DUCT_CONFIG, "flow \"%s\" has no destination", spec->name);
 	if (!(spec->source->caps & DUCT_SOURCE_STREAM))
@@ -397,6 +406,8 @@ static void members_init(struct flow_engine *e)
 		m->ctx.ownership = &m->ownership;
 		m->ctx.destination = m->to->name;
 		m->ctx.wire = flow_wire_wish(e->spec);
+		m->retry = &e->retry;
+		m->view = &e->counters->destinations[i];
 	}
 }
 
@@ -445,6 +456,8 @@ int flow_run(const struct flow_spec *spec, const struct flow_options *options, c
 	int64_t give_up_ms = options->give_up_ms;
 	if (!give_up_ms && options->until_caught_up)
 		give_up_ms = DEFAULT_GIVE_UP_MS;
+	e.give_up_ms = give_up_ms;
+	e.started_us = options->started_us ? options->started_us : duct_wall_us();
 	flow_retry_init(&e.retry, give_up_ms * 1000, seed(&e));
 	if ((rc = flow_signal_init(&e.source_stop, err)) || (rc = flow_signal_init(&e.dest_stop, err)) ||
 	    (rc = flow_signal_init(&e.wake, err)))

@@ -24,9 +24,10 @@ struct flow_spec {
 	 * others get theirs through outboxes on disk. */
 	bool ack_primary;
 	size_t primary;
-	const char *outbox_dir;
+	const char *outbox_dir;	    /* NULL: there can be none */
 	int64_t outbox_limit_bytes; /* of each */
-	int64_t parallelism;	    /* destinations that are written at the same time; 0: 1 */
+	bool gives_up; /* one behind an outbox that stays away for give_up_ms, or fills its outbox, is given up: the others go on */
+	int64_t parallelism; /* destinations that are written at the same time; 0: 1 */
 };
 
 /* What its destinations are told about wire formats: the flow's, and the service's (DUCTSTREAM_WIRE_FORMAT, _ENFORCE). */
@@ -61,6 +62,8 @@ struct flow_options {
 	int64_t max_memory_bytes; /* 0: 256 MiB; a quarter of it bounds what waits between source and destination */
 	int64_t give_up_ms;	  /* end with RETRY when attempts fail for so long without progress; 0: 5 minutes with
 				     until_caught_up, for ever otherwise */
+	/* Wall clock: when somebody last started or changed the flow. A destination that was given up before gets a new copy. 0: now. */
+	int64_t started_us;
 	/* The second signal: set like ctx->stop, ends without draining or committing. abort NULL: there is none. */
 	atomic_bool *abort;
 	int abort_fd;

@@ -14,7 +14,7 @@ static const char *const failure_modes[] = {"hold_slot", NULL};
 static const char *const give_up_policies[] = {"never", "on_retry_exhaustion", NULL};
 static const char *const wire_formats[] = {"arrow", "parquet", "avro", "proto", "json", NULL};
 
-enum { MOST_DESTINATIONS = 64, EXHAUSTED_MS = 5 * 60 * 1000 };
+enum { EXHAUSTED_MS = 5 * 60 * 1000 };
 
 #define C struct flow_file_config
 const struct duct_opt flow_file_config_opts[] = {
@@ -25,11 +25,14 @@ const struct duct_opt flow_file_config_opts[] = {
 	    "its name, with ack_policy primary; default the first"),
 	OPT(C, outbox_dir, "outbox_dir", DUCT_OPT_STR, NULL, "where the outboxes are; default $HOME/.ductstream/outbox"),
 	OPT(C, outbox_limit_bytes, "outbox_limit", DUCT_OPT_SIZE, "4GiB",
-	    "disk that one outbox may take; past it the source keeps what follows", .min = 1 << 20, .max = INT64_C(1) << 50),
+	    "disk that one outbox may take; past it the source keeps what follows, or its destination is given up (give_up_policy)",
+	    .min = 1 << 20, .max = INT64_C(1) << 50),
 	OPT(C, failure_mode, "failure_mode", DUCT_OPT_ENUM, "hold_slot", "after a failure the slot keeps what was not moved",
 	    .values = failure_modes),
 	OPT(C, give_up_policy, "give_up_policy", DUCT_OPT_ENUM, "never",
-	    "try for ever, or end after give_up_after (5m when that is 0)", .values = give_up_policies),
+	    "try for ever, or give up after give_up_after (5m when that is 0)", .values = give_up_policies,
+	    .doc = "Given up is the flow; of several destinations with ack_policy primary a secondary one, also when its outbox is "
+		   "full. It gets a new copy when the flow is started again."),
 	OPT(C, ddl, "ddl", DUCT_OPT_MAP, NULL, "gate, auto_approve, auto_apply: changes of schema, where not as the service does"),
 	OPT(C, max_memory_bytes, "max_memory", DUCT_OPT_SIZE, "256MiB", "memory of the flow outside its connectors",
 	    .min = 16 << 20, .max = INT64_C(1) << 40),
@@ -326,11 +329,14 @@ static void check_twice(struct load *l, const struct flow_destination *to, const
 
 static void check_place(struct load *l, const struct flow_destination *to, const struct place *at, int line)
 {
-	for (const struct flow_destination *d = l->flow->destinations; d < to; d++)
-		if (d->name && d->config && d->ops == to->ops && to->ops->same_place && to->ops->same_place(d->config, to->config))
+	for (const struct flow_destination *d = l->flow->destinations; d < to; d++) {
+		bool both = d->name && d->config && d->ops == to->ops && to->ops->same_place;
+		const char *shared = both ? to->ops->same_place(d->config, d->name, to->config, to->name) : NULL;
+		if (shared)
 			found(l, at, NULL, line,
-			      "it is where destination \"%s\" is, which keeps one position per flow: make it a flow of its own",
-			      d->name);
+			      "\"%s\" is where destination \"%s\" is (the same %s): each needs one of its own; or make it a flow of its own",
+			      to->name, d->name, shared);
+	}
 }
 
 /* Fills the next place of flow->destinations; it has a config when nothing is wrong with it. */
@@ -374,8 +380,9 @@ static void load_destinations(struct load *l, const struct flow_node *root)
 	const struct flow_node *list = need(l, root, &root_place, "destinations", FLOW_NODE_LIST);
 	for (const struct flow_node *d = list ? list->first : NULL; d; d = d->next)
 		n++;
-	if (list && (n == 0 || n > MOST_DESTINATIONS)) {
-		found(l, &bare_place, "destinations", list->line, "%zu destinations: a flow has 1 to %d", n, MOST_DESTINATIONS);
+	if (list && (n == 0 || n > FLOW_MOST_DESTINATIONS)) {
+		found(l, &bare_place, "destinations", list->line, "%zu destinations: a flow has 1 to %d", n,
+		      FLOW_MOST_DESTINATIONS);
 		return;
 	}
 	l->flow->destinations = duct_arena_zalloc(&l->flow->arena, n * sizeof *l->flow->destinations);
@@ -421,10 +428,12 @@ static void load_outboxes(struct load *l, const struct place *at, int line)
 	spec->ack_primary = config->ack_policy == FLOW_ACK_PRIMARY && spec->ndestinations > 1;
 	spec->outbox_limit_bytes = config->outbox_limit_bytes;
 	spec->outbox_dir = config->outbox_dir;
-	if (!spec->ack_primary || spec->outbox_dir)
+	spec->gives_up = config->give_up_policy == FLOW_GIVE_UP_ON_RETRY_EXHAUSTION;
+	if (spec->outbox_dir)
 		return;
 	if (!home || !*home) {
-		found(l, at, "outbox_dir", line, "ack_policy primary needs outbox_dir, as there is no $HOME");
+		if (spec->ack_primary)
+			found(l, at, "outbox_dir", line, "ack_policy primary needs outbox_dir, as there is no $HOME");
 		return;
 	}
 	AUTO_FREE char *dir = duct_xasprintf("%s/.ductstream/outbox", home);

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/folder.h"
 #include "base/mem.h"
+#include "record/checkpoint.h"
 #include "record/freeze.h"
 
 #include <dirent.h>
@@ -19,8 +20,16 @@
 #include <unistd.h>
 #include <xxhash.h>
 
-enum { SEGMENT_BYTES = 64 << 20, LIMIT_SEGMENTS = 8, HEADER = 24, FRAME = 9, MOST_FRAME = 1 << 30 };
-static const char magic[8] = "DUCTOUTB";
+enum {
+	SEGMENT_BYTES = 64 << 20,
+	LIMIT_SEGMENTS = 8,
+	VERSION = 2 << 16 | DUCT_FREEZE_VERSION,
+	IDENTITY = sizeof((struct duct_checkpoint *)0)->source_identity,
+	HEADER = 24 + IDENTITY,
+	FRAME = 9,
+	MOST_FRAME = 1 << 30,
+};
+static const char magic[8] = "DUCTOUTB", given_up_name[] = "given-up";
 
 /* One file. */
 struct segment {
@@ -30,7 +39,7 @@ struct segment {
 };
 
 struct flow_outbox {
-	char *dir;
+	char *dir, identity[IDENTITY];
 	int64_t limit;
 	pthread_mutex_t lock;
 	pthread_cond_t synced;
@@ -66,6 +75,11 @@ static char *segment_path(const struct flow_outbox *o, uint64_t number)
 	return duct_xasprintf("%s/%012" PRIu64 ".out", o->dir, number);
 }
 
+static char *note_path(const char *dir)
+{
+	return duct_xasprintf("%s/%s", dir, given_up_name);
+}
+
 static int disk(const struct flow_outbox *o, const char *what, struct duct_error *err)
 {
 	return duct_fail(err, DUCT_RETRY, "outbox \"%s\": %s: %s", o->dir, what, strerror(errno));
@@ -73,11 +87,11 @@ static int disk(const struct flow_outbox *o, const char *what, struct duct_error
 
 static int damaged(const struct flow_outbox *o, uint64_t number, uint64_t at, const char *what, struct duct_error *err)
 {
-	return duct_fail(err, DUCT_DATA,
-			 "outbox \"%s\": segment %" PRIu64 " is damaged at byte %" PRIu64
-			 " (%s): remove the folder, and the destination gets a "
-			 "copy of its own again",
-			 o->dir, number, at, what);
+	return duct_fail(
+		err, DUCT_DATA,
+		"outbox \"%s\": segment %" PRIu64 " is damaged at byte %" PRIu64
+		" (%s): remove the folder; what the source has no more of it the destination then gets with a new copy of its own",
+		o->dir, number, at, what);
 }
 
 static bool read_all(int fd, void *to, size_t n, uint64_t at)
@@ -153,32 +167,60 @@ static bool is_whole(const struct duct_changes *c)
 
 /* --- open --- */
 
+static uint32_t header_hash(const char *head)
+{
+	return (uint32_t)XXH3_64bits(head + 16, HEADER - 16);
+}
+
+static void put_header(char *head, uint64_t lsn, const char *identity)
+{
+	const uint32_t version = VERSION;
+	memset(head, 0, HEADER);
+	memcpy(head, magic, sizeof magic);
+	memcpy(head + 8, &version, sizeof version);
+	memcpy(head + 16, &lsn, sizeof lsn);
+	memcpy(head + 24, identity, strnlen(identity, IDENTITY - 1));
+	uint32_t hash = header_hash(head);
+	memcpy(head + 12, &hash, sizeof hash);
+}
+
+/* 1: it was not synced, so nothing follows it. */
+static int check_header(struct flow_outbox *o, struct segment *s, const char *head, uint64_t size, struct duct_error *err)
+{
+	uint32_t version, hash;
+	bool named = memcmp(head, magic, sizeof magic) == 0;
+	memcpy(&version, head + 8, sizeof version);
+	memcpy(&hash, head + 12, sizeof hash);
+	if (named && size >= 16 && version != VERSION)
+		return damaged(o, s->number, 8, "of another version of the program", err);
+	if (size < HEADER || !named || hash != header_hash(head))
+		return size > HEADER ? damaged(o, s->number, 0, "header", err) : 1;
+	memcpy(&s->first_lsn, head + 16, sizeof s->first_lsn);
+	if (s != o->segments && memcmp(o->identity, head + 24, IDENTITY) != 0)
+		return damaged(o, s->number, 24, "of another source than the segments before it", err);
+	memcpy(o->identity, head + 24, IDENTITY);
+	o->identity[IDENTITY - 1] = 0;
+	return 0;
+}
+
 static int open_header(struct flow_outbox *o, struct segment *s, int *ret_fd, uint64_t *ret_size, struct duct_error *err)
 {
 	AUTO_FREE char *path = segment_path(o, s->number);
-	char head[HEADER];
-	uint32_t version;
+	char head[HEADER] = {0};
 	struct stat st;
 	int fd = open(path, O_RDWR | O_CLOEXEC);
-	if (fd < 0 || fstat(fd, &st)) {
-		int rc = disk(o, path, err);
+	int rc = fd < 0 || fstat(fd, &st) ? disk(o, path, err) : 0;
+	if (!rc && !read_all(fd, head, (size_t)(st.st_size < HEADER ? st.st_size : HEADER), 0))
+		rc = disk(o, path, err);
+	rc = rc ? rc : check_header(o, s, head, (uint64_t)st.st_size, err);
+	if (rc < 0) {
 		if (fd >= 0)
 			close(fd);
 		return rc;
 	}
-	memset(head, 0, sizeof head);
-	bool whole = st.st_size >= HEADER && read_all(fd, head, HEADER, 0) && memcmp(head, magic, sizeof magic) == 0;
-	memcpy(&version, head + 8, sizeof version);
-	memcpy(&s->first_lsn, head + 16, sizeof s->first_lsn);
 	*ret_fd = fd;
 	*ret_size = (uint64_t)st.st_size;
-	if (!whole)
-		return 1; /* its header was not synced */
-	if (version != DUCT_FREEZE_VERSION) {
-		close(fd);
-		return damaged(o, s->number, 8, "of another version of the program", err);
-	}
-	return 0;
+	return rc;
 }
 
 /* Walks the frames of a segment; what follows the last whole transaction at the end of the last one is cut off: it comes again. */
@@ -252,11 +294,8 @@ static int add_segment(struct flow_outbox *o, uint64_t lsn, struct duct_error *e
 			    .last_lsn = lsn,
 			    .bytes = HEADER};
 	AUTO_FREE char *path = segment_path(o, s.number);
-	char head[HEADER] = {0};
-	uint32_t version = DUCT_FREEZE_VERSION;
-	memcpy(head, magic, sizeof magic);
-	memcpy(head + 8, &version, sizeof version);
-	memcpy(head + 16, &lsn, sizeof lsn);
+	char head[HEADER];
+	put_header(head, lsn, o->identity);
 	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (fd < 0 || !write_all(fd, head, sizeof head) || fdatasync(fd)) {
 		int rc = disk(o, path, err);
@@ -295,7 +334,8 @@ static int open_segments(struct flow_outbox *o, uint64_t from_lsn, struct duct_e
 	return add_segment(o, o->end.lsn, err);
 }
 
-int flow_outbox_open(struct flow_outbox **ret, const char *dir, uint64_t from_lsn, int64_t limit_bytes, struct duct_error *err)
+int flow_outbox_open(struct flow_outbox **ret, const char *dir, const char *identity, uint64_t from_lsn, int64_t limit_bytes,
+		     struct duct_error *err)
 {
 	AUTO_FREE char *within = duct_xasprintf("%s/", dir);
 	int rc = duct_folders_make(within, 0700, err);
@@ -303,6 +343,7 @@ int flow_outbox_open(struct flow_outbox **ret, const char *dir, uint64_t from_ls
 		return duct_wrap(err, "outbox \"%s\"", dir);
 	struct flow_outbox *o = duct_xcalloc(1, sizeof *o);
 	*o = (struct flow_outbox){.dir = duct_xstrdup(dir), .limit = limit_bytes, .fd = -1, .read_fd = -1};
+	snprintf(o->identity, sizeof o->identity, "%s", identity);
 	pthread_mutex_init(&o->lock, NULL);
 	pthread_condattr_t attr;
 	pthread_condattr_init(&attr);
@@ -358,7 +399,52 @@ void flow_outbox_drop(const char *dir)
 		unlink(path);
 	}
 	free(o.segments);
+	AUTO_FREE char *note = note_path(dir);
+	unlink(note);
 	rmdir(dir);
+}
+
+/* --- given up --- */
+
+/* The time, then the reason. The note is there before the segments go: a crash in between leaves both, and the note counts. */
+int flow_outbox_give_up(const char *dir, const char *reason, int64_t now_us, struct duct_error *err)
+{
+	struct flow_outbox o = {.dir = (char *)(uintptr_t)dir};
+	AUTO_FREE char *path = note_path(dir), *temporary = duct_xasprintf("%s.new", path);
+	AUTO_FREE char *text = duct_xasprintf("%" PRId64 " %s\n", now_us, reason);
+	int rc = make_dir(dir, err);
+	if (rc)
+		return rc;
+	int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (fd < 0 || !write_all(fd, text, strlen(text)) || fsync(fd) || rename(temporary, path))
+		rc = disk(&o, path, err);
+	if (fd >= 0)
+		close(fd);
+	rc = rc ? rc : sync_dir(&o, err);
+	rc = rc ? rc : list_segments(&o, err);
+	for (size_t i = 0; i < o.n && !rc; i++) {
+		AUTO_FREE char *segment = segment_path(&o, o.segments[i].number);
+		unlink(segment);
+	}
+	free(o.segments);
+	return rc;
+}
+
+bool flow_outbox_given_up(const char *dir, char **ret_reason, int64_t *ret_at_us)
+{
+	AUTO_FREE char *path = note_path(dir);
+	char text[1024], *reason;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	ssize_t n = read(fd, text, sizeof text - 1);
+	close(fd);
+	text[n > 0 ? n : 0] = 0;
+	*ret_at_us = strtoll(text, &reason, 10);
+	reason += *reason == ' ';
+	reason[strcspn(reason, "\n")] = 0;
+	*ret_reason = duct_xstrdup(reason);
+	return true;
 }
 
 /* --- writing --- */
@@ -460,6 +546,19 @@ int flow_outbox_sync(struct flow_outbox *o, struct duct_error *err)
 	return 0;
 }
 
+const char *flow_outbox_identity(const struct flow_outbox *o)
+{
+	return o->identity;
+}
+
+uint64_t flow_outbox_first(struct flow_outbox *o)
+{
+	pthread_mutex_lock(&o->lock);
+	uint64_t first = o->segments[0].first_lsn;
+	pthread_mutex_unlock(&o->lock);
+	return first;
+}
+
 struct duct_pos flow_outbox_end(struct flow_outbox *o)
 {
 	pthread_mutex_lock(&o->lock);
@@ -481,8 +580,11 @@ int flow_outbox_seek(struct flow_outbox *o, uint64_t lsn, struct duct_error *err
 	pthread_mutex_lock(&o->lock);
 	o->woken = false;
 	if (lsn < o->segments[0].first_lsn)
-		rc = duct_fail(err, DUCT_FATAL,
-			       "outbox \"%s\" begins behind the destination's position: it was given up in between", o->dir);
+		rc = duct_fail(
+			err, DUCT_FATAL,
+			"outbox \"%s\" begins behind the destination's position (it was restored to an older state): remove the "
+			"folder, and the destination gets a new copy of its own",
+			o->dir);
 	size_t i = 0;
 	while (i + 1 < o->n && o->segments[i].last_lsn <= lsn)
 		i++;

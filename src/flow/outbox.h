@@ -8,7 +8,7 @@
  * Changes on disk between a source and one destination that may be slower or away: what was synced here need not be kept by the source.
  * A folder of segments, each a file that is appended to, with what it needs to be read by itself:
  *
- *   header   "DUCTOUTB", u32 version, u32 0, u64 position before its first frame
+ *   header   "DUCTOUTB", u32 version, u32 hash of what follows in it, u64 position before its first frame, the source's identity (1024 bytes)
  *   frame    u32 length, u32 hash of the bytes, u8 kind ('R' relation, 'C' changes), the bytes (record/freeze.h)
  *
  * A frame that is cut off or damaged at the end of the last segment was not synced and is forgotten at open; anywhere else it is DATA.
@@ -18,15 +18,24 @@
  */
 struct flow_outbox;
 
-/* dir is made. from_lsn: where an empty one begins. limit_bytes: on disk. */
-int flow_outbox_open(struct flow_outbox **ret, const char *dir, uint64_t from_lsn, int64_t limit_bytes,
+/* dir is made. from_lsn: where an empty one begins. identity: whose changes it keeps, in the source's words (record/checkpoint.h); one that is
+ * there has its own. limit_bytes: on disk. DATA: it is damaged, or of another version of the program. */
+int flow_outbox_open(struct flow_outbox **ret, const char *dir, const char *identity, uint64_t from_lsn, int64_t limit_bytes,
 		     struct duct_error *err) DUCT_CHECKED;
+const char *flow_outbox_identity(const struct flow_outbox *outbox);
 void flow_outbox_close(struct flow_outbox *outbox); /* accepts NULL; nobody may be inside */
-/* Whether the folder has one, and where it ends; false: it has none. */
-bool flow_outbox_exists(const char *dir);
-void flow_outbox_drop(const char *dir); /* with all its segments */
+bool flow_outbox_exists(const char *dir);	    /* whether the folder has one */
+void flow_outbox_drop(const char *dir);		    /* with all its segments, and the note below */
 
-/* The position after the last whole transaction that is synced. */
+/*
+ * A note in the folder, instead of an outbox: the destination was given up, why, and when (wall clock). The segments go with it.
+ */
+int flow_outbox_give_up(const char *dir, const char *reason, int64_t now_us, struct duct_error *err) DUCT_CHECKED;
+/* Whether there is one. ret_reason: the caller frees it. */
+bool flow_outbox_given_up(const char *dir, char **ret_reason, int64_t *ret_at_us);
+
+/* The position before its first change, and the one after the last whole transaction that is synced. */
+uint64_t flow_outbox_first(struct flow_outbox *outbox);
 struct duct_pos flow_outbox_end(struct flow_outbox *outbox);
 uint64_t flow_outbox_bytes(struct flow_outbox *outbox);
 

@@ -131,6 +131,8 @@ static void *run_lane(void *arg)
 	struct lane *lane = arg;
 	struct stream *s = lane->s;
 	let_reader_first();
+	if (!lane->member->behind)
+		atomic_store(&lane->member->view->state, FLOW_TO_STREAMING);
 	lane->rc = lane->member->behind ? flow_behind_apply(lane->member, lane->queue, &lane->applied, &lane->err)
 					: flow_apply(lane->member, lane->queue, &lane->applied, &lane->err);
 	bool caught_up = lane->rc == 0 && lane->applied == FLOW_APPLIED_CAUGHT_UP;
@@ -193,12 +195,13 @@ static int verdict(struct stream *s, struct duct_error *err)
 static void lanes_init(struct stream *s)
 {
 	struct flow_engine *e = s->e;
-	s->nlanes = e->nmembers;
-	s->lanes = duct_xcalloc(s->nlanes, sizeof *s->lanes);
+	s->lanes = duct_xcalloc(e->nmembers, sizeof *s->lanes);
+	for (size_t i = 0; i < e->nmembers; i++)
+		if (!e->members[i].given_up)
+			s->lanes[s->nlanes++] = (struct lane){.s = s, .member = &e->members[i]};
 	for (size_t i = 0; i < s->nlanes; i++) {
-		struct lane *lane = &s->lanes[i];
-		*lane = (struct lane){.s = s, .member = &e->members[i], .queue = duct_queue_new(e->queue_bytes / s->nlanes)};
-		duct_queue_count_taken(lane->queue);
+		s->lanes[i].queue = duct_queue_new(e->queue_bytes / s->nlanes);
+		duct_queue_count_taken(s->lanes[i].queue);
 	}
 }
 

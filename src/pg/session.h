@@ -40,6 +40,9 @@ struct pg_session_options {
 int pg_session_open(struct pg_session **ret, const struct pg_session_options *options, struct duct_error *err) DUCT_CHECKED;
 void pg_session_close(struct pg_session *session); /* accepts NULL */
 
+/* Whether two connection strings, as far as they say, lead to one database. False when one cannot be parsed. Connects to nothing. */
+bool pg_same_database(const char *a, const char *b);
+
 static inline void pg_auto_clear(PGresult **res)
 {
 	PQclear(*res);

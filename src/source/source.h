@@ -66,6 +66,9 @@ struct duct_source_ops {
 	int (*open)(void **ret, const void *config, const struct duct_ctx *ctx, const struct duct_checkpoint *from,
 		    struct duct_error *err);
 
+	/* May be NULL. Whether two stored identities are of one stream of changes: 0, or CONFIG with what differs. No I/O. */
+	int (*same_source)(const char *a, const char *b, struct duct_error *err);
+
 	/*
 	 * What must be copied before read() may go on: *ret is NULL when nothing. Called after open (first copy, state
 	 * NONE or COPYING: the destination has recorded COPYING before) and again when read() returned 1 (tables that

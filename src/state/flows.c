@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/buf.h"
 #include "state/state_internal.h"
 
 static const char *const state_names[] = {
@@ -202,6 +203,16 @@ static int take_state(void *arg, const struct state_row *row, struct duct_error 
 	return 0;
 }
 
+static int64_t write_event(struct state_db *db, const struct change *c, const char *was, const char *is, int64_t now,
+			   struct duct_error *err)
+{
+	return STATE_RUN(db,
+			 "INSERT INTO flow_state_events (flow_id, from_state, to_state, reason, actor, at_us) "
+			 "VALUES ($1, $2, $3, $4, $5, $6)",
+			 NULL, NULL, err, state_text(c->id), state_text(was), state_text(is), state_text(c->reason),
+			 state_text(c->actor->name), state_i64(now));
+}
+
 static int write_transition(struct state_db *db, const struct change *c, enum state_flow_state from, struct duct_error *err)
 {
 	const char *was = state_flow_state_name(from), *is = state_flow_state_name(c->to);
@@ -209,12 +220,7 @@ static int write_transition(struct state_db *db, const struct change *c, enum st
 	int64_t now = state_now_us();
 	int64_t rc = STATE_RUN(db, "UPDATE flows SET state = $2, reason = $3, updated_us = $4 WHERE id = $1", NULL, NULL, err,
 			       state_text(c->id), state_text(is), state_text(c->reason), state_i64(now));
-	if (rc >= 0)
-		rc = STATE_RUN(db,
-			       "INSERT INTO flow_state_events (flow_id, from_state, to_state, reason, actor, at_us) "
-			       "VALUES ($1, $2, $3, $4, $5, $6)",
-			       NULL, NULL, err, state_text(c->id), state_text(was), state_text(is), state_text(c->reason),
-			       state_text(c->actor->name), state_i64(now));
+	rc = rc < 0 ? rc : write_event(db, c, was, is, now, err);
 	return rc < 0 ? (int)rc : state_audit_write(db, c->actor, "flow.move", c->id, detail, err);
 }
 
@@ -247,6 +253,34 @@ int state_flow_move(struct state *state, const char *id, enum state_flow_state f
 	if (rc >= 0)
 		*ret_refused = change.refused;
 	return rc;
+}
+
+/* When the flow was last changed stays as it is. */
+static int64_t note(struct state_db *db, void *arg, struct duct_error *err)
+{
+	const struct change *c = arg;
+	enum state_flow_state now = 0;
+	int64_t rc = state_fence_check(db, c->id, c->actor, err);
+	rc = rc < 0 ? rc
+		    : STATE_RUN(db, "UPDATE flows SET reason = $2 WHERE id = $1 AND reason <> $2 RETURNING state", take_state, &now,
+				err, state_text(c->id), state_text(c->reason));
+	if (rc <= 0)
+		return rc;
+	const char *is = state_flow_state_name(now);
+	AUTO_BUF struct duct_buf detail = {0};
+	duct_buf_puts(&detail, "{\"reason\":");
+	duct_buf_json_string(&detail, c->reason, strlen(c->reason));
+	duct_buf_putc(&detail, '}');
+	rc = write_event(db, c, is, is, state_now_us(), err);
+	rc = rc < 0 ? rc : state_audit_write(db, c->actor, "flow.note", c->id, detail.data, err);
+	return rc < 0 ? rc : 1;
+}
+
+int state_flow_note(struct state *state, const char *id, const char *reason, const struct state_actor *actor,
+		    struct duct_error *err)
+{
+	struct change change = {.id = id, .reason = reason, .actor = actor};
+	return (int)state_transact(state, note, &change, err);
 }
 
 /* --- reports --- */

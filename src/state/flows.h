@@ -52,6 +52,11 @@ int state_flow_list(struct state *state, struct duct_arena *arena, const char *a
 int state_flow_move(struct state *state, const char *id, enum state_flow_state from, enum state_flow_state to, const char *reason,
 		    const struct state_actor *actor, bool *ret_refused, struct duct_error *err) DUCT_CHECKED;
 
+/* Something about a flow that people should know while its state stays: becomes its reason and one more of its transitions, from the state to
+ * itself. 0: there is no such flow, or that is its reason already. */
+int state_flow_note(struct state *state, const char *id, const char *reason, const struct state_actor *actor,
+		    struct duct_error *err) DUCT_CHECKED;
+
 struct state_transition {
 	enum state_flow_state from, to;
 	const char *reason, *actor;

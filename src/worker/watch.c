@@ -9,6 +9,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/mem.h"
 
 enum { LOOK_MS = 500 /* a report with every second look */ };
 
@@ -48,6 +49,27 @@ static int64_t lag_ms(struct flow_counters *c)
 	return lag > 0 ? lag : 0;
 }
 
+static void put_destinations(struct duct_buf *to, struct watch *w)
+{
+	duct_buf_puts(to, ",\"destinations\":[");
+	for (size_t i = 0; i < w->spec->ndestinations; i++) {
+		struct flow_destination_view *view = &w->counters.destinations[i];
+		const char *name = w->spec->destinations[i].name;
+		int state = atomic_load(&view->state);
+		duct_buf_puts(to, i ? ",{\"name\":" : "{\"name\":");
+		duct_buf_json_string(to, name, strlen(name));
+		duct_buf_printf(to, ",\"state\":\"%s\",\"outbox_bytes\":%" PRIu64, flow_destination_state_name(state),
+				flow_counted(&view->outbox_bytes));
+		put_position(to, "durable", &view->durable);
+		if (state == FLOW_TO_GIVEN_UP) {
+			duct_buf_puts(to, ",\"reason\":");
+			duct_buf_json_string(to, view->reason, strlen(view->reason));
+		}
+		duct_buf_putc(to, '}');
+	}
+	duct_buf_putc(to, ']');
+}
+
 static void put_report(struct duct_buf *to, struct watch *w)
 {
 	static const char *const phases[] = {"opening", "copying", "streaming", "waiting"};
@@ -74,7 +96,28 @@ static void put_report(struct duct_buf *to, struct watch *w)
 	duct_buf_printf(to, ",\"lag_ms\":%" PRId64 ",\"snapshot_id\":%" PRId64, lag_ms(c), (int64_t)atomic_load(&c->snapshot_id));
 	for (size_t i = 0; i < DUCT_LEN(counts); i++)
 		duct_buf_printf(to, ",\"%s\":%" PRIu64, counts[i].name, counts[i].value);
+	put_destinations(to, w);
 	duct_buf_putc(to, '}');
+}
+
+/* What an operator should know of a destination whose changes do not reach it, or do so again. */
+static void note(struct watch *w, size_t i)
+{
+	struct flow_destination_view *view = &w->counters.destinations[i];
+	struct duct_error err;
+	int state = atomic_load(&view->state), was = w->noted[i];
+	bool bad = state == FLOW_TO_GIVEN_UP || state == FLOW_TO_FULL, was_bad = was == FLOW_TO_GIVEN_UP || was == FLOW_TO_FULL;
+	if (state == was || (!bad && !(was_bad && state == FLOW_TO_STREAMING)))
+		return;
+	AUTO_FREE char *reason = duct_xasprintf("destination \"%s\" %s%s", w->spec->destinations[i].name,
+						state == FLOW_TO_GIVEN_UP	? "is given up: "
+							: state == FLOW_TO_FULL ? "has a full outbox: the source keeps what follows"
+										: "has room in its outbox again",
+						state == FLOW_TO_GIVEN_UP ? view->reason : "");
+	if (state_flow_note(w->state, w->work->flow_id, reason, w->actor, &err) < 0)
+		log_debug(w->user->log, "no note", LOG_STR("error", err.message));
+	else
+		w->noted[i] = state;
 }
 
 /* A report that cannot be written is written with the next one; only a person would miss it. */
@@ -84,6 +127,8 @@ static void report(struct watch *w)
 	AUTO_BUF struct duct_buf text = {0};
 	if (atomic_load(&w->lease->lost))
 		return;
+	for (size_t i = 0; i < w->spec->ndestinations; i++)
+		note(w, i);
 	put_report(&text, w);
 	if (state_flow_report(w->state, w->work->flow_id, w->lease->fence, text.data, &err) < 0)
 		log_debug(w->user->log, "no report", LOG_STR("error", err.message));

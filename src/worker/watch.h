@@ -26,8 +26,10 @@ struct watch {
 	struct checkpoints *checkpoints;
 	struct lease *lease;
 	const struct duct_ctx *user;
-	int64_t revision; /* of the definition that runs */
-	bool mirror;	  /* the destination keeps the position: copy it into the checkpoints */
+	const struct flow_spec *spec;	 /* the names of its destinations */
+	const struct state_actor *actor; /* who notes what became of them */
+	int64_t revision;		 /* of the definition that runs */
+	bool mirror;			 /* the destination keeps the position: copy it into the checkpoints */
 
 	struct flow_counters counters;
 	struct duct_ctx ctx; /* for the run */
@@ -36,6 +38,7 @@ struct watch {
 	atomic_int verdict; /* the first one that was met */
 	uint64_t mirrored_lsn;
 	bool mirrored;
+	int noted[FLOW_MOST_DESTINATIONS]; /* states of destinations that were told */
 	pthread_t passing, looking;
 };
 

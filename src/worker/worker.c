@@ -29,7 +29,7 @@ struct worker {
 /* One definition of the flow, ready to run. */
 struct loaded {
 	struct flow_file *file;
-	int64_t revision;
+	int64_t revision, started_us;
 	enum state_flow_state state;
 	bool atomic;
 	char slot[64], *dsn;
@@ -112,6 +112,7 @@ static int look_up(struct worker *w, bool load, struct loaded *to, struct duct_e
 		rc = refuse(&flow, err);
 	else if (rc > 0) {
 		to->revision = flow.revision;
+		to->started_us = flow.updated_us;
 		to->state = flow.state;
 		rc = load ? load_definition(w, &flow, to, err) : 0;
 	}
@@ -154,7 +155,7 @@ static bool is_plain(const struct worker_flow *work)
 }
 
 /* What the end of a run means: enum next, or -class. */
-static int verdict_of(struct worker *w, enum watch_verdict verdict, int rc, bool held, struct duct_error *err)
+static int verdict_of(struct worker *w, enum watch_verdict verdict, int rc, bool held, bool gives_up, struct duct_error *err)
 {
 	struct duct_error asked;
 	/* Who took over may be what made the run fail: nothing is said about the flow then. */
@@ -184,6 +185,9 @@ static int verdict_of(struct worker *w, enum watch_verdict verdict, int rc, bool
 		log_info(w->ctx->log, "the flow is not running any more");
 		return NEXT_END;
 	}
+	/* Asked to give up, it did: it is not begun again by itself. */
+	if (rc == -DUCT_RETRY && gives_up && !w->work->backfill && !w->work->max_empty_reads)
+		move(w, STATE_FLOW_RUNNING, STATE_FLOW_FAILED, err->message);
 	if (rc == 0 && w->work->max_empty_reads && !w->work->backfill)
 		return NEXT_POLL;
 	if (rc == 0 && !w->work->backfill)
@@ -210,6 +214,8 @@ static int run_once(struct worker *w, const struct loaded *loaded, uint64_t *ret
 		.lease = &w->lease,
 		.user = w->ctx,
 		.revision = loaded->revision,
+		.spec = &loaded->file->spec,
+		.actor = &w->actor,
 		.mirror = loaded->atomic,
 	};
 	const struct flow_file *file = loaded->file;
@@ -227,6 +233,7 @@ static int run_once(struct worker *w, const struct loaded *loaded, uint64_t *ret
 		.output = w->work->output,
 		.max_memory_bytes = file->config.max_memory_bytes,
 		.give_up_ms = file->config.give_up_ms,
+		.started_us = loaded->started_us,
 		.abort = &watch.abort,
 		.abort_fd = watch.abort_fd,
 		.ddl = govern_ddl_hook(govern),
@@ -234,7 +241,7 @@ static int run_once(struct worker *w, const struct loaded *loaded, uint64_t *ret
 	};
 	rc = flow_run(&file->spec, &options, &watch.ctx, err);
 	*ret_rows = flow_counted(&watch.counters.committed_rows) + flow_counted(&watch.counters.copied_rows);
-	rc = verdict_of(w, watch_end(&watch), rc, govern_ddl_held(govern) != 0, err);
+	rc = verdict_of(w, watch_end(&watch), rc, govern_ddl_held(govern) != 0, file->spec.gives_up, err);
 	if (rc == NEXT_HELD) {
 		rc = gate_wait(govern, w->state, w->work->flow_id, &w->actor, &w->lease, w->ctx, !w->work->max_empty_reads, err);
 		rc = rc == 1 ? NEXT_LOAD : rc;

@@ -175,7 +175,7 @@ static void outbox(void **state)
 	(void)state;
 	assert_non_null(mkdtemp(dir));
 	assert_false(flow_outbox_exists(dir));
-	assert_int_equal(flow_outbox_open(&o, dir, 50, 0, &err), 0);
+	assert_int_equal(flow_outbox_open(&o, dir, "source", 50, 0, &err), 0);
 	assert_int_equal(flow_outbox_end(o).lsn, 50);
 	assert_int_equal(flow_outbox_append(o, a, &err), 1);
 	assert_int_equal(next(o, a), 0); /* not synced yet */
@@ -192,7 +192,7 @@ static void outbox(void **state)
 	flow_outbox_close(o);
 	/* Again: the part is forgotten, as it comes again. */
 	assert_true(flow_outbox_exists(dir));
-	assert_int_equal(flow_outbox_open(&o, dir, 0, 0, &err), 0);
+	assert_int_equal(flow_outbox_open(&o, dir, "source", 0, 0, &err), 0);
 	assert_int_equal(flow_outbox_end(o).lsn, 200);
 	assert_int_equal(flow_outbox_append(o, c, &err), 1);
 	assert_int_equal(flow_outbox_sync(o, &err), 0);
@@ -225,20 +225,20 @@ static void damage(void **state)
 	(void)state;
 	assert_non_null(mkdtemp(dir));
 	snprintf(path, sizeof path, "%s/000000000001.out", dir);
-	assert_int_equal(flow_outbox_open(&o, dir, 0, 0, &err), 0);
+	assert_int_equal(flow_outbox_open(&o, dir, "source", 0, 0, &err), 0);
 	assert_int_equal(flow_outbox_append(o, a, &err), 1);
 	assert_int_equal(flow_outbox_append(o, b, &err), 1);
 	assert_int_equal(flow_outbox_sync(o, &err), 0);
 	flow_outbox_close(o);
 	assert_int_equal(stat(path, &st), 0);
 	assert_int_equal(truncate(path, st.st_size - 3), 0);
-	assert_int_equal(flow_outbox_open(&o, dir, 0, 0, &err), 0);
+	assert_int_equal(flow_outbox_open(&o, dir, "source", 0, 0, &err), 0);
 	assert_int_equal(flow_outbox_end(o).lsn, 100);
 	flow_outbox_close(o);
 	int fd = open(path, O_WRONLY);
 	assert_int_equal(pwrite(fd, "\xff", 1, 60), 1);
 	close(fd);
-	assert_int_equal(flow_outbox_open(&o, dir, 0, 0, &err), -DUCT_DATA);
+	assert_int_equal(flow_outbox_open(&o, dir, "source", 0, 0, &err), -DUCT_DATA);
 	assert_non_null(strstr(err.message, "damaged"));
 	flow_outbox_drop(dir);
 	duct_changes_free(a);
@@ -255,7 +255,7 @@ static void limit(void **state)
 	int taken = 1;
 	(void)state;
 	assert_non_null(mkdtemp(dir));
-	assert_int_equal(flow_outbox_open(&o, dir, 0, 4096, &err), 0);
+	assert_int_equal(flow_outbox_open(&o, dir, "source", 0, 4096, &err), 0);
 	for (int i = 0; i < 100 && taken == 1; i++) {
 		taken = flow_outbox_append(o, a, &err);
 		assert_int_equal(flow_outbox_sync(o, &err), 0);

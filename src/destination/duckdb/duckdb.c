@@ -1,6 +1,7 @@
 /* The DuckDB destination: the connector. See duckdb.h for how it works inside. */
 #include "destination/duckdb/duckdb.h"
 
+#include "base/path.h"
 #include "base/uuid.h"
 
 #include <errno.h>
@@ -190,10 +191,11 @@ static void destination_abort(void *dest)
 	dd_load_abort(d);
 }
 
-static bool same_place(const void *a, const void *b)
+static const char *same_place(const void *a, const char *a_name, const void *b, const char *b_name)
 {
 	const char *x = ((const struct duckdb_config *)a)->dsn, *y = ((const struct duckdb_config *)b)->dsn;
-	return strcmp(x, y) == 0 && strcmp(x, ":memory:") != 0;
+	(void)a_name, (void)b_name;
+	return strcmp(x, ":memory:") != 0 && duct_path_same(x, y) ? "database file" : NULL;
 }
 
 const struct duct_destination_ops duct_destination_duckdb = {

@@ -2,6 +2,8 @@
 #include "destination/ducklake/ducklake.h"
 
 #include "base/clock.h"
+#include "base/path.h"
+#include "pg/session.h"
 
 #include <string.h>
 #include <strings.h>
@@ -232,9 +234,29 @@ static void destination_abort(void *dest)
 	mirrors_free(d);
 }
 
-static bool same_place(const void *a, const void *b)
+static bool same_text(const char *a, const char *b)
 {
-	return strcmp(((const struct ducklake_config *)a)->catalog, ((const struct ducklake_config *)b)->catalog) == 0;
+	return strcmp(a ? a : "", b ? b : "") == 0;
+}
+
+static bool same_catalog(const struct ducklake_config *a, const struct ducklake_config *b)
+{
+	const char *x = strchr(a->catalog, ':'), *y = strchr(b->catalog, ':');
+	if (!x || !y || x - a->catalog != y - b->catalog || strncmp(a->catalog, b->catalog, (size_t)(x - a->catalog)) != 0)
+		return false;
+	if (*a->catalog == 's')
+		return duct_path_same(x + 1, y + 1);
+	return same_text(a->metadata_schema, b->metadata_schema) && pg_same_database(x + 1, y + 1);
+}
+
+/* Who looks for files that the catalog does not know, deletes those of another catalog. */
+static const char *same_place(const void *a, const char *a_name, const void *b, const char *b_name)
+{
+	const struct ducklake_config *x = a, *y = b;
+	(void)a_name, (void)b_name;
+	if (same_catalog(x, y))
+		return "catalog";
+	return x->data_path && y->data_path && duct_path_overlaps(x->data_path, y->data_path) ? "data_path" : NULL;
 }
 
 const struct duct_destination_ops duct_destination_ducklake = {

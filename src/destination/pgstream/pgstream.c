@@ -1,6 +1,7 @@
 /* The pgstream destination: the connector. See pgstream.h for how it works inside. */
 #include "destination/pgstream/pgstream.h"
 
+#include "pg/session.h"
 #include "stream/stream.h"
 
 static int check_config(const void *config, struct duct_error *err)
@@ -97,6 +98,13 @@ static void destination_abort(void *dest)
 	pgstream_group_reset(d);
 }
 
+static const char *same_place(const void *a, const char *a_name, const void *b, const char *b_name)
+{
+	const struct pgstream_config *x = a, *y = b;
+	bool same = strcmp(x->stream ? x->stream : a_name, y->stream ? y->stream : b_name) == 0;
+	return same && pg_same_database(x->dsn, y->dsn) ? "stream" : NULL;
+}
+
 const struct duct_destination_ops duct_destination_pgstream = {
 	.name = "pgstream",
 	.summary = "a stream in a Postgres, with consumer groups and visibility timeouts",
@@ -104,6 +112,7 @@ const struct duct_destination_ops duct_destination_pgstream = {
 	.opts = pgstream_opts,
 	.config_size = sizeof(struct pgstream_config),
 	.check = check_config,
+	.same_place = same_place,
 	.probe = pgstream_probe,
 	.open = destination_open,
 	.resume = destination_resume,

@@ -117,6 +117,24 @@ int postgres_identity_compare(const struct postgres_identity *stored, const stru
 	return 0;
 }
 
+int postgres_same_source(const char *a, const char *b, struct duct_error *err)
+{
+	struct postgres_identity x, y;
+	int rc = postgres_identity_read(&x, a, err);
+	rc = rc ? rc : postgres_identity_read(&y, b, err);
+	if (rc)
+		return rc;
+	if ((!x.system_id[0] || !y.system_id[0] || strcmp(x.system_id, y.system_id) == 0) &&
+	    (!x.database_oid || !y.database_oid || x.database_oid == y.database_oid) &&
+	    (!x.slot[0] || !y.slot[0] || strcmp(x.slot, y.slot) == 0))
+		return 0;
+	return duct_fail(
+		err, DUCT_CONFIG,
+		"one is of system %s, database \"%s\" (oid %u), slot \"%s\", the other of system %s, database \"%s\" (oid %u), slot "
+		"\"%s\"",
+		x.system_id, x.database, x.database_oid, x.slot, y.system_id, y.database, y.database_oid, y.slot);
+}
+
 int postgres_timeline_check(const char *history, int tli, int now, uint64_t lsn, struct duct_error *err)
 {
 	char a[DUCT_LSN_LEN], b[DUCT_LSN_LEN];

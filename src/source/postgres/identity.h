@@ -43,6 +43,9 @@ void postgres_identity_prune(struct postgres_identity *identity, uint64_t durabl
 int postgres_identity_compare(const struct postgres_identity *stored, const struct postgres_identity *now,
 			      struct duct_error *err) DUCT_CHECKED;
 
+/* Whether two stored ones are of the same server, database and slot: CONFIG says what differs. */
+int postgres_same_source(const char *a, const char *b, struct duct_error *err) DUCT_CHECKED;
+
 /*
  * A position stored on timeline `tli` against the history file of the server's timeline (lines "tli <tab> switch point
  * <tab> reason"): CONFIG when the position lies beyond the point where the server left that timeline, or when the

@@ -342,6 +342,7 @@ const struct duct_source_ops duct_source_postgres = {
 	.check = postgres_config_check,
 	.probe = postgres_probe,
 	.open = postgres_open,
+	.same_source = postgres_same_source,
 	.snapshot = postgres_snapshot,
 	.copy_again = postgres_copy_again,
 	.snapshot_all = postgres_snapshot_all,
