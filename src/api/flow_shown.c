@@ -61,7 +61,7 @@ bool flow_shown_get(struct flow_shown *shown, struct duct_arena *arena, const st
 	/* What is stored beside the definition. */
 	found->id = duct_arena_strdup(arena, flow->id);
 	found->name = duct_arena_strdup(arena, flow->name);
-	found->reason = duct_arena_strdup(arena, flow->reason);
+	found->reason = duct_arena_strdup(arena, flow->reason ? flow->reason : "");
 	found->state = (Ductstream__V1__FlowState)flow->state;
 	*ret = *found;
 	return true;

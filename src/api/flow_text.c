@@ -191,7 +191,7 @@ void flow_text_show(Ductstream__V1__Flow *ret, const struct state_flow *flow, co
 	ductstream__v1__flow__init(ret);
 	ret->id = duct_arena_strdup(arena, flow->id);
 	ret->name = duct_arena_strdup(arena, flow->name);
-	ret->reason = duct_arena_strdup(arena, flow->reason);
+	ret->reason = duct_arena_strdup(arena, flow->reason ? flow->reason : "");
 	ret->state = (Ductstream__V1__FlowState)flow->state;
 	if (source)
 		ret->source = to_endpoint(source, arena);

@@ -214,6 +214,13 @@ static void outbox(void **state)
 	duct_relation_unref(rel);
 }
 
+static void spoil(const char *path, off_t at)
+{
+	int fd = open(path, O_WRONLY);
+	assert_int_equal(pwrite(fd, "\xff", 1, at), 1);
+	close(fd);
+}
+
 /* A tail that was not synced, and a byte that changed. */
 static void damage(void **state)
 {
@@ -235,15 +242,63 @@ static void damage(void **state)
 	assert_int_equal(flow_outbox_open(&o, dir, "source", 0, 0, &err), 0);
 	assert_int_equal(flow_outbox_end(o).lsn, 100);
 	flow_outbox_close(o);
-	int fd = open(path, O_WRONLY);
-	assert_int_equal(pwrite(fd, "\xff", 1, 60), 1);
-	close(fd);
+	spoil(path, 1100);
 	assert_int_equal(flow_outbox_open(&o, dir, "source", 0, 0, &err), -DUCT_DATA);
 	assert_non_null(strstr(err.message, "damaged"));
 	flow_outbox_drop(dir);
 	duct_changes_free(a);
 	duct_changes_free(b);
 	duct_relation_unref(rel);
+}
+
+/* It says whose changes it keeps, as long as there is any. */
+static void identity(void **state)
+{
+	char dir[] = "/tmp/duct-outbox-XXXXXX", path[64];
+	struct duct_relation *rel = relation(1);
+	struct duct_changes *a = changes(rel, 1, 100);
+	struct flow_outbox *o;
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	snprintf(path, sizeof path, "%s/000000000001.out", dir);
+	assert_int_equal(flow_outbox_open(&o, dir, "one", 50, 0, &err), 0);
+	assert_int_equal(flow_outbox_append(o, a, &err), 1);
+	assert_int_equal(flow_outbox_sync(o, &err), 0);
+	flow_outbox_close(o);
+	assert_int_equal(flow_outbox_open(&o, dir, "two", 0, 0, &err), 0);
+	assert_string_equal(flow_outbox_identity(o), "one");
+	assert_int_equal(flow_outbox_first(o), 50);
+	flow_outbox_close(o);
+	spoil(path, 30); /* in it */
+	assert_int_equal(flow_outbox_open(&o, dir, "one", 0, 0, &err), -DUCT_DATA);
+	assert_non_null(strstr(err.message, "damaged at byte 0"));
+	spoil(path, 8);
+	assert_int_equal(flow_outbox_open(&o, dir, "one", 0, 0, &err), -DUCT_DATA);
+	assert_non_null(strstr(err.message, "another version"));
+	flow_outbox_drop(dir);
+	duct_changes_free(a);
+	duct_relation_unref(rel);
+}
+
+/* The note that takes the place of an outbox. */
+static void given_up(void **state)
+{
+	char dir[] = "/tmp/duct-outbox-XXXXXX";
+	AUTO_FREE char *reason = NULL;
+	struct flow_outbox *o;
+	int64_t at_us;
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	assert_false(flow_outbox_given_up(dir, &reason, &at_us));
+	assert_int_equal(flow_outbox_open(&o, dir, "one", 50, 0, &err), 0);
+	flow_outbox_close(o);
+	assert_int_equal(flow_outbox_give_up(dir, "its disk is on fire", 1234567, &err), 0);
+	assert_false(flow_outbox_exists(dir));
+	assert_true(flow_outbox_given_up(dir, &reason, &at_us));
+	assert_string_equal(reason, "its disk is on fire");
+	assert_int_equal(at_us, 1234567);
+	flow_outbox_drop(dir);
+	assert_int_equal(access(dir, F_OK), -1);
 }
 
 static void limit(void **state)
@@ -270,10 +325,8 @@ static void limit(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(there_and_back),
-		cmocka_unit_test(outbox),
-		cmocka_unit_test(damage),
-		cmocka_unit_test(limit),
+		cmocka_unit_test(there_and_back), cmocka_unit_test(outbox),   cmocka_unit_test(damage),
+		cmocka_unit_test(identity),	  cmocka_unit_test(given_up), cmocka_unit_test(limit),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

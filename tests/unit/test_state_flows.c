@@ -160,6 +160,30 @@ static void writes_transitions_down(void **state)
 	assert_string_equal(audit[0].action, "flow.create");
 }
 
+/* A note is a transition from a state to itself, once; it is no change of the flow. */
+static void notes(void **state)
+{
+	struct engine *e = *state;
+	struct state_transition got[10];
+	struct state_flow before, after;
+	struct duct_error err;
+	make(e, "shop");
+	set_state(e, STATE_FLOW_RUNNING);
+	assert_int_equal(state_flow_get(e->state, &e->arena, "shop", &before, &err), 1);
+	assert_int_equal(state_flow_note(e->state, "shop", "one is away", &engine_actor, &err), 1);
+	assert_int_equal(state_flow_note(e->state, "shop", "one is away", &engine_actor, &err), 0);
+	assert_int_equal(state_flow_note(e->state, "none", "one is away", &engine_actor, &err), 0);
+	assert_int_equal(state_flow_get(e->state, &e->arena, "shop", &after, &err), 1);
+	assert_string_equal(after.reason, "one is away");
+	assert_int_equal(after.state, STATE_FLOW_RUNNING);
+	assert_int_equal(after.updated_us, before.updated_us);
+	assert_int_equal(after.revision, before.revision);
+	assert_int_equal(state_flow_transitions(e->state, &e->arena, "shop", 1, got, &err), 1);
+	assert_int_equal(got[0].from, STATE_FLOW_RUNNING);
+	assert_int_equal(got[0].to, STATE_FLOW_RUNNING);
+	assert_string_equal(got[0].reason, "one is away");
+}
+
 static void moves_only_from_where_it_was_seen(void **state)
 {
 	bool refused;
@@ -313,6 +337,7 @@ int main(void)
 		ENGINE_TEST(lists_by_id),
 		ENGINE_TEST(moves_only_where_it_may),
 		ENGINE_TEST(writes_transitions_down),
+		ENGINE_TEST(notes),
 		ENGINE_TEST(moves_only_from_where_it_was_seen),
 		ENGINE_TEST(a_lease_has_one_holder),
 		ENGINE_TEST(a_late_owner_is_refused),
