@@ -44,8 +44,8 @@ struct flow_member {
 	bool given_up;		    /* it has no part in the run */
 	struct flow_retry *retry;   /* that its progress ends the failures of */
 	struct flow_destination_view *view;
-	uint64_t has_lsn; /* what it had when the stream began: the source may bring it again for the sake of others */
-	atomic_bool replaying;	    /* it wants that once more, in one commit; its applier ends it */
+	uint64_t has_lsn;      /* what it had when the stream began: the source may bring it again for the sake of others */
+	atomic_bool replaying; /* it wants that once more, in one commit; its applier ends it */
 };
 
 /*

@@ -163,7 +163,7 @@ static int work(struct flow_engine *e, struct duct_error *err)
 		return rc;
 	e->streamed = from.state == DUCT_STATE_STREAMING;
 	rc = e->src->open(&e->source, e->spec->source_config, &e->source_ctx, &from, err);
-	if (rc == -DUCT_CONFIG && flow_members_renew(e, &from, err))
+	if (rc == -DUCT_CONFIG && !flow_replaying(e) && flow_members_renew(e, &from, err))
 		rc = e->src->open(&e->source, e->spec->source_config, &e->source_ctx, &from, err);
 	if (rc)
 		return rc;

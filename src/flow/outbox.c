@@ -412,7 +412,7 @@ int flow_outbox_give_up(const char *dir, const char *reason, int64_t now_us, str
 	struct flow_outbox o = {.dir = (char *)(uintptr_t)dir};
 	AUTO_FREE char *path = note_path(dir), *temporary = duct_xasprintf("%s.new", path);
 	AUTO_FREE char *text = duct_xasprintf("%" PRId64 " %s\n", now_us, reason);
-	int rc = make_dir(dir, err);
+	int rc = duct_folders_make(path, 0700, err);
 	if (rc)
 		return rc;
 	int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
