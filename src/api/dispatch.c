@@ -33,6 +33,7 @@ struct child {
 	pid_t pid;   /* 0: none */
 	int pidfd;
 	bool told;	     /* to end */
+	bool refused;	     /* the last one ended because the flow has another owner, or would not wait any longer */
 	int64_t started_us;  /* monotonic */
 	int64_t start_at_us; /* when the next one may be started */
 	int64_t pause_ms;
@@ -104,6 +105,7 @@ static void reap(struct dispatch *d, struct child *c)
 	if (c->pause_ms > LONGEST_PAUSE_MS)
 		c->pause_ms = LONGEST_PAUSE_MS;
 	c->start_at_us = duct_mono_us() + c->pause_ms * 1000;
+	c->refused = WIFEXITED(status) && WEXITSTATUS(status) == duct_class_exit_code(DUCT_RETRY);
 	log_info(d->config.log, "worker ended", LOG_STR("flow", c->id), LOG_I64("pid", c->pid),
 		 LOG_I64("code", WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status)));
 	if (c->pidfd >= 0)
@@ -159,6 +161,20 @@ static void forget(struct dispatch *d)
 	d->n = kept;
 }
 
+/* Is it still another owner's: a worker of another server, or of a terminal? */
+static bool has_owner(struct dispatch *d, const struct child *c)
+{
+	struct duct_arena arena;
+	struct state_lease lease;
+	struct duct_error err; /* a state that does not answer is told by whoever is started */
+	char name[80];
+	snprintf(name, sizeof name, "flow/%.63s", c->id);
+	duct_arena_init(&arena);
+	bool held = state_lease_get(d->config.state, &arena, name, &lease, &err) == 1 && lease.held;
+	duct_arena_done(&arena);
+	return held;
+}
+
 /* When the next worker may be started; INT64_MAX: none waits. */
 static int64_t start_due(struct dispatch *d)
 {
@@ -168,8 +184,12 @@ static int64_t start_due(struct dispatch *d)
 		struct child *c = &d->children[i];
 		if (c->pid || !c->wanted)
 			continue;
-		if (at_once || now >= c->start_at_us)
-			start_worker(d, c);
+		if (at_once || now >= c->start_at_us) {
+			if (c->refused && has_owner(d, c))
+				c->start_at_us = now + LOOK_MS * 1000;
+			else
+				start_worker(d, c);
+		}
 		if (!c->pid && c->start_at_us < due)
 			due = c->start_at_us;
 	}

@@ -7,8 +7,8 @@
 /*
  * DUCTSTREAM_DISPATCH=local: one worker process (ductstream-worker, beside our own program) for each flow that is running. Speaks with
  * everything else through the state only: looks at it every second, and when woken. A worker that ends while its flow is still running is
- * started again, after a pause that grows from 0.2 to 30 s and is forgotten once one has lived for a minute; so a flow whose owner died
- * elsewhere is taken over when that one's lease ends. Workers of flows that are not running any more end by themselves, and are told to.
+ * started again, after a pause that grows from 0.2 to 30 s and is forgotten once one has lived for a minute. One that was refused because
+ * another server's has the flow is started again once that one's lease ends. Workers of flows that are not running any more end by themselves, and are told to.
  */
 struct dispatch;
 

@@ -162,6 +162,36 @@ def test_dispatch_restarts_a_killed_worker(tmp_path, database, sqlite_lake):
     opened.close()
 
 
+def test_two_servers_on_one_state(tmp_path, server, database, sqlite_lake):
+    """Both keep workers: one of them has the flow, the other one does not try it again and again, and takes over in seconds."""
+    database.sql("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'v')")
+    opened, state = Lake(database, sqlite_lake), server.database(database.name + "_state")
+    settings = {"POSTGRES_DSN": state.dsn, "SECRET_KEY": "ab" * 32, "DISPATCH": "local"}
+    with Service(tmp_path / "one", **settings) as one, Service(tmp_path / "two", **settings) as two:
+        two.call("CreateFlow", flow=flow_message(database, sqlite_lake), start_immediately=True)
+        opened.wait_count(1)
+        owner, other = (one, two)
+        wait_until(lambda: owner.server.events("worker ended") or other.server.events("worker ended"), 20, "one of them to be refused")
+        if owner.server.events("worker ended"):
+            owner, other = two, one
+        (ended,) = other.server.events("worker ended")
+        assert ended["code"] == 4
+        renewed = "SELECT expires_us FROM ductstream.leases WHERE name = 'flow/shop'"
+        before = state.value(renewed)
+        wait_until(lambda: state.value(renewed) > before + 4_000_000, 20, "two renewals of the lease")
+        assert len(other.server.events("worker started")) == 1 and not owner.server.events("worker ended")
+        owner.server.kill()
+        started = time.monotonic()
+        database.sql("INSERT INTO t VALUES (2, 'v')")
+        opened.wait_count(2)
+        assert time.monotonic() - started < 20
+        opened.same()
+        other.call("StopFlow", flow_id="shop")
+        wait_until(lambda: len(other.server.events("worker ended")) == 2, 30, "its worker to end")
+    opened.close()
+    state.drop()
+
+
 @pytest.mark.long
 def test_a_server_ends_although_a_worker_stands_still(tmp_path, database, sqlite_lake):
     """Told to end, waited for, killed: 20 s at most."""
