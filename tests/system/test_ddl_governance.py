@@ -131,6 +131,15 @@ def test_auto_apply(service, database, sqlite_lake, lake):
     wait_events(service, "applied")
 
 
+def test_what_the_flow_says_goes_before_the_environment(service, database, sqlite_lake, lake):
+    worker = make(service, database, sqlite_lake, env={"DUCTSTREAM_DDL_GATE": "true"}, gate=False)
+    lake.wait_count(100, of=worker)
+    each(database, ADD, "INSERT INTO t VALUES (101, 'a', 'new')")
+    lake.wait_count(101, of=worker)
+    lake.same()
+    wait_events(service, "applied")
+
+
 def test_auto_approve_and_apply(service, database, sqlite_lake, lake):
     worker = make(service, database, sqlite_lake, gate=True, auto_approve=True, auto_apply=True)
     lake.wait_count(100, of=worker)
