@@ -34,6 +34,9 @@
  * and of src/flow:
  *   replay-read       all changes of a replay are in the group, which is not committed
  *   replay-committed  it is
+ * and of src/source/postgres:
+ *   backfill-published a table's copy is durable, nobody has written down that it is
+ *   backfill-kept      that is written down
  * and of src/run:
  *   run-taken-over    a sql run's number is in the target database, its first transaction has not begun
  */

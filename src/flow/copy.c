@@ -343,24 +343,71 @@ static void end_span(struct copy *c, struct duct_span *span, uint64_t rows_befor
 	duct_span_end(span, rc ? err->message : NULL);
 }
 
-int flow_copy(struct flow_engine *e, struct duct_snapshot *snap, bool first, struct duct_error *err)
+/* Copies and publishes all tables of snap. */
+static int copy_all(struct flow_engine *e, struct duct_snapshot *snap, bool first, bool *ret_published, struct duct_error *err)
 {
 	struct copy c = {.e = e, .snap = snap, .view = make_view(snap)};
-	bool published = false;
 	uint64_t rows_before = flow_counted(&e->counters->copied_rows);
 	show(e, c.view);
 	struct duct_span *span = duct_span_begin("copy", DUCT_SPAN_INTERNAL, &e->trace);
 	struct duct_trace outer = duct_span_enter(span);
-	int rc = load_kept_alive(&c, first, &published, err);
+	int rc = load_kept_alive(&c, first, ret_published, err);
 	duct_trace_set(&outer);
 	end_span(&c, span, rows_before, rc, err);
 	if (rc)
 		flow_engine_calm(e);
 	else
 		flow_retry_progress(&e->retry);
+	flow_copy_view_unref(c.view);
+	return rc;
+}
+
+/* A copy of its own of these tables: those in [from, to), and synthetic ones. */
+static int copy_step(struct flow_engine *e, const struct duct_snapshot *snap, size_t from, size_t to, struct duct_error *err)
+{
+	struct duct_snapshot step = *snap;
+	bool published = false;
+	step.relations = duct_xcalloc(snap->nrelations, sizeof *step.relations);
+	step.parts = duct_xcalloc(snap->nparts + 1, sizeof *step.parts);
+	step.nrelations = step.nparts = 0;
+	for (size_t i = 0; i < snap->nrelations; i++)
+		if ((i >= from && i < to) || snap->relations[i]->synthetic)
+			step.relations[step.nrelations++] = snap->relations[i];
+	for (size_t i = 0; i < snap->nparts; i++) {
+		if (snap->parts[i].table < (int)from || snap->parts[i].table >= (int)to)
+			continue;
+		step.parts[step.nparts] = snap->parts[i];
+		step.parts[step.nparts++].table -= (int)from;
+	}
+	int rc = copy_all(e, &step, false, &published, err);
+	free(step.relations);
+	free(step.parts);
+	return rc;
+}
+
+/* A few tables after the other. What was published stays so, whatever becomes of the others. */
+static int copy_stepwise(struct flow_engine *e, struct duct_snapshot *snap, bool *ret_published, struct duct_error *err)
+{
+	size_t n = snap->nrelations, at_once = snap->workers > 1 ? (size_t)snap->workers : 1;
+	int rc = 0;
+	while (n && snap->relations[n - 1]->synthetic)
+		n--;
+	for (size_t from = 0, to; from < n && !rc; from = to) {
+		to = from + at_once < n ? from + at_once : n;
+		rc = e->src->step_begin(e->source, snap, from, to, err);
+		rc = rc ? rc : copy_step(e, snap, from, to, err);
+		rc = rc ? rc : e->src->step_done(e->source, snap, from, to, err);
+	}
+	*ret_published = !rc;
+	return rc;
+}
+
+int flow_copy(struct flow_engine *e, struct duct_snapshot *snap, bool first, struct duct_error *err)
+{
+	bool published = false;
+	int rc = snap->stepwise ? copy_stepwise(e, snap, &published, err) : copy_all(e, snap, first, &published, err);
 	struct duct_error done_err = {0};
 	int done_rc = e->src->snapshot_done(e->source, snap, published, &done_err);
-	flow_copy_view_unref(c.view);
 	if (!rc && done_rc) {
 		*err = done_err;
 		return duct_wrap(err, "end of a published copy");

@@ -127,6 +127,23 @@ static int stream_and_copy(struct flow_engine *e, struct duct_error *err)
 	}
 }
 
+/* Follows the stream to what is committed now, so that copies are behind it. */
+static int pass_copies(struct flow_engine *e, struct duct_error *err)
+{
+	int rc = e->src->head(e->source, &e->head, err);
+	e->have_head = true;
+	rc = rc ? rc : flow_stream(e, err);
+	flow_engine_calm(e); /* the end of the stream interrupts the source */
+	if (rc == 0 && (!e->caught_up || flow_stopping(e)))
+		rc = duct_fail(err, DUCT_CANCELLED, "stopped during the backfill");
+	e->have_head = e->caught_up = e->complete = false;
+	struct duct_pos durable = flow_confirmed(e);
+	if (rc == 0 && e->src->tick)
+		rc = e->src->tick(e->source, &durable, err);
+	flow_engine_phase(e, FLOW_COPYING);
+	return rc < 0 ? rc : 0;
+}
+
 /* Copies tables again, at a position of their own: their earlier changes are passed over when the stream comes to them. */
 static int backfill(struct flow_engine *e, bool copied, struct duct_error *err)
 {
@@ -147,9 +164,11 @@ static int backfill(struct flow_engine *e, bool copied, struct duct_error *err)
 		return 0;
 	}
 	int rc = e->src->copy_again(e->source, wanted->tables, wanted->schemas, err);
-	rc = rc ? rc : e->src->snapshot(e->source, &snap, err);
-	if (!rc && snap)
-		rc = flow_copy(e, snap, false, err);
+	while (!rc && (rc = e->src->snapshot(e->source, &snap, err)) >= 0) {
+		if (rc == 0 && !snap)
+			break;
+		rc = rc ? pass_copies(e, err) : flow_copy(e, snap, false, err);
+	}
 	e->complete = !rc;
 	return rc;
 }

@@ -44,6 +44,7 @@ struct duct_snapshot {
 	int workers;	   /* how many parts the source wants read at once */
 	bool without_rows; /* the tables' present rows are not wanted: there are no parts */
 	bool only;	   /* end after the copy: no streaming follows */
+	bool stepwise;	   /* tables are published in steps, as many as there are workers, each between step_begin and step_done */
 	void *impl;
 };
 
@@ -73,7 +74,8 @@ struct duct_source_ops {
 	 * What must be copied before read() may go on: *ret is NULL when nothing. Called after open (first copy, state
 	 * NONE or COPYING: the destination has recorded COPYING before) and again when read() returned 1 (tables that
 	 * were added later). After the copy is durable the flow calls snapshot_done with published = true; with false
-	 * the copy failed and everything made for it is removed. snapshot_done frees the snapshot.
+	 * the copy failed and everything made for it is removed. snapshot_done frees the snapshot. 1: the changes between the
+	 * tables copied so far and now are to be passed first.
 	 */
 	int (*snapshot)(void *source, struct duct_snapshot **ret, struct duct_error *err);
 	/* Published tables that are to be copied again, before read() and by the next snapshot(): those in `tables` (schema.name, or a name in
@@ -82,6 +84,9 @@ struct duct_source_ops {
 	/* What a destination needs that joins the others while they stream: all tables, at a position of its own. The source goes on where it
 	 * is; nothing handed over later reaches across that position. Ends with snapshot_done, too. */
 	int (*snapshot_all)(void *source, struct duct_snapshot **ret, struct duct_error *err);
+	/* Before and after the relations [from, to) of a stepwise copy are published; those before are, in source_identity too. */
+	int (*step_begin)(void *source, struct duct_snapshot *snap, size_t from, size_t to, struct duct_error *err);
+	int (*step_done)(void *source, struct duct_snapshot *snap, size_t from, size_t to, struct duct_error *err);
 	int (*part_open)(void *source, struct duct_snapshot *snap, struct duct_snapshot_part *part, void **ret_reader,
 			 struct duct_error *err); /* any thread */
 	/* Hands over a batch of DUCT_READ rows (one reference), NULL at the end of the part. Rows of the part's relation, or of

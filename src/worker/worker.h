@@ -13,8 +13,8 @@
 struct worker_flow {
 	const char *flow_id;
 	int64_t max_empty_reads; /* end after so many polls that brought nothing; 0: never */
-	/* Not to follow the changes, but to copy these tables again and end; the flow may be in any state but failed, and stays in it. Its
-	 * destination has them at once, in one commit. NULL: no. */
+	/* Not to follow the changes, but to copy these tables again and end; the flow may be in any state but failed, and stays in it. How many
+	 * of them are one commit, and what an interruption leaves, is the source's option snapshot_state_backend. NULL: no. */
 	const struct flow_backfill *backfill;
 	bool resolve_staging;	      /* flow_options.resolve_staging */
 	uint64_t replay_lsn;	      /* first of all, changes after this one once more (flow_options.replay); 0: no */

@@ -119,7 +119,9 @@ static void test_rules(void **state)
 	struct duct_error err;
 	refused((const char *const[]){"dsn", "x", "slot", "Bad-Name", "publication", "p", NULL}, "Bad-Name");
 	refused(PAIRS("start_lsn", "12"), "start_lsn");
-	refused(PAIRS("snapshot_consistent", "false"), "snapshot=only");
+	refused(PAIRS("snapshot_state_backend", "file"), "snapshot_state_path");
+	refused(PAIRS("snapshot_state_path", "/tmp/x"), "snapshot_state_backend=file");
+	refused(PAIRS("snapshot_state_table", ""), "snapshot_state_table");
 	refused(PAIRS("sync_publication", "true"), "publication_tables");
 	assert_int_equal(load(&c, PAIRS("snapshot", "only", "snapshot_consistent", "false"), &err), 0);
 	assert_int_equal(postgres_config_check(&c, &err), 0);

@@ -1,6 +1,7 @@
 /* Back in time: tables that are to be copied again, and changes that are to come again. See source.h. */
 #include "source/postgres/postgres.h"
 
+#include "base/killpoint.h"
 #include "base/mem.h"
 #include "options/options.h"
 #include "pg/server.h"
@@ -23,6 +24,38 @@ static void forget(struct postgres_source *src, uint32_t oid)
 	src->group.unknown_seen = true;
 }
 
+/* Named twice, it is copied once. */
+static void want(struct postgres_source *src, const struct pg_published *t)
+{
+	struct postgres_backfill *b = &src->backfill;
+	for (size_t i = 0; i < b->n; i++)
+		if (b->tables[i].oid == t->oid)
+			return;
+	b->tables = duct_xrealloc(b->tables, (b->n + 1) * sizeof *b->tables);
+	b->tables[b->n++] = (struct postgres_backfill_table){t->oid, duct_xasprintf("%s.%s", t->schema, t->name)};
+}
+
+/* What is kept is kept by table, so few are published at once; without a common moment few begin at once. */
+static size_t step_size(const struct postgres_source *src)
+{
+	return (size_t)src->config->snapshot_workers;
+}
+
+int postgres_backfill_next(struct postgres_source *src)
+{
+	struct postgres_backfill *b = &src->backfill;
+	postgres_identity_prune(&src->identity, src->durable.lsn);
+	size_t room = POSTGRES_FENCED_MAX - src->identity.nfences, left = b->n - b->next;
+	size_t n = !src->config->snapshot_consistent && left > step_size(src) ? step_size(src) : left;
+	if (!room)
+		return 1;
+	for (size_t i = 0; i < n && i < room; i++, b->next++) {
+		forget(src, b->tables[b->next].oid);
+		free(b->tables[b->next].name);
+	}
+	return 0;
+}
+
 static int not_published(const struct postgres_source *src, const char *what, const char *name,
 			 const struct pg_published_list *list, struct duct_error *err)
 {
@@ -34,8 +67,8 @@ static int not_published(const struct postgres_source *src, const char *what, co
 			 near ? ": did you mean \"" : "", near ? near : "", near ? "\"?" : "");
 }
 
-static int forget_named(struct postgres_source *src, const struct pg_published_list *list, const char *const *names, bool schemas,
-			struct duct_error *err)
+static int want_named(struct postgres_source *src, const struct pg_published_list *list, const char *const *names, bool schemas,
+		      struct duct_error *err)
 {
 	for (; names && *names; names++) {
 		size_t found = 0;
@@ -43,7 +76,7 @@ static int forget_named(struct postgres_source *src, const struct pg_published_l
 			const struct pg_published *t = &list->tables[i];
 			if (schemas ? strcmp(t->schema, *names) != 0 : !is_named(t, *names))
 				continue;
-			forget(src, t->oid);
+			want(src, t);
 			found++;
 		}
 		if (!found)
@@ -60,9 +93,27 @@ int postgres_copy_again(void *source, const char *const *tables, const char *con
 	int r = pg_published_read(&list, src->sql, publications, err);
 	if (r)
 		return r;
-	r = forget_named(src, list, tables, false, err);
-	r = r ? r : forget_named(src, list, schemas, true, err);
+	r = want_named(src, list, tables, false, err);
+	r = r ? r : want_named(src, list, schemas, true, err);
 	pg_published_free(list);
+	return r ? r : postgres_snapshot_state_begin(src, err);
+}
+
+int postgres_step_begin(void *source, struct duct_snapshot *snap, size_t from, size_t to, struct duct_error *err)
+{
+	struct postgres_source *src = source;
+	struct postgres_identity id = src->identity;
+	for (size_t i = 0; i < to; i++)
+		id.fences[id.nfences++] = (struct postgres_fence){snap->relations[i]->oid, snap->pos.lsn};
+	int r = postgres_identity_write(&id, snap->source_identity, sizeof snap->source_identity, err);
+	return r ? r : postgres_snapshot_state_set(src, snap, from, to, false, err);
+}
+
+int postgres_step_done(void *source, struct duct_snapshot *snap, size_t from, size_t to, struct duct_error *err)
+{
+	duct_kill_point("backfill-published");
+	int r = postgres_snapshot_state_set(source, snap, from, to, true, err);
+	duct_kill_point("backfill-kept");
 	return r;
 }
 

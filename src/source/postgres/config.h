@@ -5,6 +5,7 @@
 
 enum postgres_snapshot_mode { POSTGRES_SNAPSHOT_AUTO, POSTGRES_SNAPSHOT_NEVER, POSTGRES_SNAPSHOT_ONLY };
 enum postgres_sync_mode { POSTGRES_SYNC_ADD, POSTGRES_SYNC_SYNC };
+enum postgres_state_backend { POSTGRES_STATE_POSTGRES, POSTGRES_STATE_FILE, POSTGRES_STATE_NONE };
 enum postgres_switch { POSTGRES_SWITCH_AUTO, POSTGRES_SWITCH_OFF };
 
 /* One field per row of duct_source_postgres_opts; owned by the flow. */
@@ -24,6 +25,8 @@ struct postgres_config {
 	int64_t snapshot_workers, partition_count;
 	char *partition_column;
 	bool snapshot_consistent;
+	int snapshot_state_backend; /* enum postgres_state_backend */
+	char *snapshot_state_schema, *snapshot_state_table, *snapshot_state_path, *snapshot_state_dsn;
 	char *start_lsn;
 	bool accept_gap, dead_letter;
 	char *dead_letter_table;

@@ -124,7 +124,7 @@ static void plan_pages(struct postgres_source *src, struct postgres_copy *copy, 
 		n = src->config->partition_count;
 	if (n > pages)
 		n = pages;
-	if (n < 1 || !src->config->snapshot_consistent) /* without a common snapshot a row could move from one range to another */
+	if (n < 1 || !copy->snapshot_name[0]) /* without a common snapshot a row could move from one range to another */
 		n = 1;
 	for (int64_t i = 0; i < n; i++) {
 		int at = 0;
@@ -402,12 +402,14 @@ static int plan(struct postgres_source *src, struct postgres_copy *copy, struct 
 static int keeper_open(struct postgres_source *src, struct postgres_copy *copy, const char *snapshot, struct duct_error *err)
 {
 	AUTO_PGRESULT PGresult *res = NULL;
+	const struct postgres_config *c = src->config;
+	bool shared = c->snapshot_consistent || c->snapshot != POSTGRES_SNAPSHOT_ONLY;
 	int r = postgres_open_session(src, false, &copy->keeper, err);
 	if (!r)
 		r = pg_exec(copy->keeper, "begin isolation level repeatable read read only", NULL, err);
 	if (!r && snapshot[0])
 		r = pg_execf(copy->keeper, NULL, err, "set transaction snapshot '%s'", snapshot);
-	if (!r && snapshot[0] && src->config->snapshot_consistent)
+	if (!r && snapshot[0] && shared)
 		r = pg_exec(copy->keeper, "select pg_catalog.pg_export_snapshot()", &res, err);
 	if (r)
 		return duct_wrap(err, "the session that keeps the copy's snapshot");
@@ -526,6 +528,7 @@ static int begin(struct postgres_source *src, enum postgres_copy_kind kind, stru
 	copy->idle = duct_queue_new(MAX_SESSIONS);
 	copy->snap.workers = (int)src->config->snapshot_workers;
 	copy->snap.only = copy->kind == POSTGRES_COPY_FIRST && src->config->snapshot == POSTGRES_SNAPSHOT_ONLY;
+	copy->snap.stepwise = copy->kind == POSTGRES_COPY_ADDED && src->backfill.kept;
 	copy->snap.impl = copy;
 	int r = prepare(src, copy, err);
 	if (r) {
@@ -548,6 +551,9 @@ int postgres_snapshot(void *source, struct duct_snapshot **ret, struct duct_erro
 {
 	struct postgres_source *src = source;
 	*ret = NULL;
+	bool waiting = src->copy_wanted == POSTGRES_COPY_NONE && src->backfill.next < src->backfill.n;
+	if (waiting && postgres_backfill_next(src))
+		return 1;
 	if (src->copy_wanted == POSTGRES_COPY_NONE && !src->group.unknown_seen)
 		return 0;
 	return begin(src, src->copy_wanted != POSTGRES_COPY_NONE ? src->copy_wanted : POSTGRES_COPY_ADDED, ret, err);

@@ -243,6 +243,7 @@ static void postgres_close(void *source, const struct duct_pos *durable)
 	postgres_group_done(&src->group);
 	pgout_done(&src->decoder);
 	pgout_done(&src->replay_decoder);
+	postgres_backfill_done(&src->backfill);
 	pg_tables_free(src->primed);
 	pg_catalog_free(src->catalog);
 	pg_session_close(src->repl);
@@ -346,6 +347,8 @@ const struct duct_source_ops duct_source_postgres = {
 	.snapshot = postgres_snapshot,
 	.copy_again = postgres_copy_again,
 	.snapshot_all = postgres_snapshot_all,
+	.step_begin = postgres_step_begin,
+	.step_done = postgres_step_done,
 	.part_open = postgres_part_open,
 	.part_read = postgres_part_read,
 	.part_close = postgres_part_close,

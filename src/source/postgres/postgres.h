@@ -19,6 +19,18 @@
 /* Why and for whom a copy is made. */
 enum postgres_copy_kind { POSTGRES_COPY_NONE, POSTGRES_COPY_FIRST, POSTGRES_COPY_ADDED, POSTGRES_COPY_JOIN };
 
+/* Tables that are to be copied again. */
+struct postgres_backfill {
+	struct postgres_backfill_table {
+		uint32_t oid;
+		char *name; /* schema.name */
+	} * tables;
+	size_t n, next;		    /* those before `next` have been taken into a copy */
+	bool kept;		    /* what is done is written down: tables are published one after the other */
+	struct json_t *rows;	    /* what is written down of this flow: a row per table */
+	struct pg_session *session; /* where */
+};
+
 struct postgres_source {
 	const struct postgres_config *config;
 	const struct duct_ctx *ctx;
@@ -29,6 +41,7 @@ struct postgres_source {
 	struct postgres_identity identity;
 	struct pg_catalog *catalog;
 	enum postgres_copy_kind copy_wanted;
+	struct postgres_backfill backfill;
 	bool slot_made;	    /* by this instance */
 	bool state_ready;   /* the state table can be written */
 	bool members_dirty; /* memberships are not written there yet */
@@ -135,6 +148,19 @@ int postgres_open_session(struct postgres_source *src, bool replication, struct 
 
 /* --- copy.c, copy_part.c --- */
 int postgres_snapshot(void *source, struct duct_snapshot **ret, struct duct_error *err);
+int postgres_step_begin(void *source, struct duct_snapshot *snap, size_t from, size_t to, struct duct_error *err);
+int postgres_step_done(void *source, struct duct_snapshot *snap, size_t from, size_t to, struct duct_error *err);
+/* Takes the next tables of a backfill into the copy that is about to begin. 1: there is no room for their fences. */
+int postgres_backfill_next(struct postgres_source *src);
+
+/* --- snapshot_state.c --- */
+/* Reads what was written down. When one of the tables is in the middle of being copied, that backfill goes on, and those that are done leave the
+ * list; else this is a new one. */
+int postgres_snapshot_state_begin(struct postgres_source *src, struct duct_error *err) DUCT_CHECKED;
+/* These tables of the snapshot are being copied, or done. */
+int postgres_snapshot_state_set(struct postgres_source *src, const struct duct_snapshot *snap, size_t from, size_t to, bool done,
+				struct duct_error *err) DUCT_CHECKED;
+void postgres_backfill_done(struct postgres_backfill *b);
 /* Goes back to where a replay is to begin; CONFIG with both positions when the slot has let go of it. */
 int postgres_go_back(struct postgres_source *src, const struct pg_slot *slot, uint64_t lsn, struct duct_error *err) DUCT_CHECKED;
 int postgres_copy_again(void *source, const char *const *tables, const char *const *schemas, struct duct_error *err);

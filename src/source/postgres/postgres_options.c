@@ -8,6 +8,7 @@
 
 static const char *const sync_modes[] = {"add", "sync", NULL};
 static const char *const snapshot_modes[] = {"auto", "never", "only", NULL};
+static const char *const state_backends[] = {"postgres", "file", "none", NULL};
 static const char *const switches[] = {"auto", "off", NULL};
 
 const struct duct_opt duct_source_postgres_opts[] = {
@@ -63,7 +64,19 @@ const struct duct_opt duct_source_postgres_opts[] = {
 	    "parts of a table: by the hash of partition_column, without it ranges of pages", .min = 1, .max = 100000,
 	    .doc = "1: as many ranges of pages as its size and snapshot_workers suggest."),
 	OPT(C, snapshot_consistent, "snapshot_consistent", DUCT_OPT_BOOL, "true",
-	    "all parts read the same moment; false only with snapshot=only"),
+	    "all tables of a backfill read the same moment; else each has its own",
+	    .doc = "false holds back vacuum at the source for as long as one table takes, not all of them. The parts of a table read the same "
+		   "moment in any case, and so does the whole first copy of a flow that streams; with snapshot=only false means that parts "
+		   "read on their own."),
+	OPT(C, snapshot_state_backend, "snapshot_state_backend", DUCT_OPT_ENUM, "postgres",
+	    "where a backfill keeps which tables are done, so that it goes on after an interruption", .values = state_backends,
+	    .doc = "postgres: a table at the source. file: a JSON file. none: nowhere; all tables are published in one commit, and an interrupted "
+		   "backfill begins anew. Otherwise each table (snapshot_workers of them at a time) is a commit of its own."),
+	OPT(C, snapshot_state_schema, "snapshot_state_schema", DUCT_OPT_STR, "ductstream", "schema of that table"),
+	OPT(C, snapshot_state_table, "snapshot_state_table", DUCT_OPT_STR, "snapshot_state", "name of that table"),
+	OPT(C, snapshot_state_path, "snapshot_state_path", DUCT_OPT_STR, NULL, "that file; with snapshot_state_backend=file"),
+	OPT(C, snapshot_state_dsn, "snapshot_state_dsn", DUCT_OPT_STR, NULL, "database of that table; default the source's",
+	    .flags = DUCT_OPT_SECRET),
 	OPT(C, start_lsn, "start_lsn", DUCT_OPT_STR, NULL, "first position to stream from, when the destination has none yet"),
 	OPT(C, accept_gap, "accept_gap", DUCT_OPT_BOOL, "false",
 	    "go on although changes between the destination's and the slot's position are lost"),
@@ -107,10 +120,13 @@ static int check_slot_name(const char *slot, struct duct_error *err)
 
 static int check_snapshot(const struct postgres_config *c, struct duct_error *err)
 {
-	if (!c->snapshot_consistent && c->snapshot != POSTGRES_SNAPSHOT_ONLY)
-		return duct_fail(err, DUCT_CONFIG,
-				 "snapshot_consistent: false needs snapshot=only: a stream can only go on from a "
-				 "consistent copy");
+	bool file = c->snapshot_state_backend == POSTGRES_STATE_FILE;
+	if (file && (!c->snapshot_state_path || !c->snapshot_state_path[0]))
+		return duct_fail(err, DUCT_CONFIG, "snapshot_state_path: is missing: snapshot_state_backend=file needs it");
+	if (!file && c->snapshot_state_path)
+		return duct_fail(err, DUCT_CONFIG, "snapshot_state_path: needs snapshot_state_backend=file");
+	if (!c->snapshot_state_schema || !c->snapshot_state_schema[0] || !c->snapshot_state_table || !c->snapshot_state_table[0])
+		return duct_fail(err, DUCT_CONFIG, "snapshot_state_schema and snapshot_state_table must not be empty");
 	if (c->partition_column && !c->partition_column[0])
 		return duct_fail(err, DUCT_CONFIG, "partition_column: must not be empty");
 	return 0;
