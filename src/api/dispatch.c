@@ -106,8 +106,10 @@ static void reap(struct dispatch *d, struct child *c)
 		c->pause_ms = LONGEST_PAUSE_MS;
 	c->start_at_us = duct_mono_us() + c->pause_ms * 1000;
 	c->refused = WIFEXITED(status) && WEXITSTATUS(status) == duct_class_exit_code(DUCT_RETRY);
-	log_info(d->config.log, "worker ended", LOG_STR("flow", c->id), LOG_I64("pid", c->pid),
-		 LOG_I64("code", WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status)));
+	/* Whoever was refused has said why; a crash says nothing itself. */
+	DUCT_LOG(d->config.log, WIFEXITED(status) ? DUCT_INFO : DUCT_WARN, "worker ended", LOG_STR("flow", c->id),
+		 LOG_I64("pid", c->pid), LOG_I64("code", WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status)),
+		 LOG_I64("pause_ms", c->pause_ms));
 	if (c->pidfd >= 0)
 		close(c->pidfd);
 	c->pidfd = -1;

@@ -1,13 +1,16 @@
 """Workers that die or stand still: another one takes over in seconds, and nothing is lost or doubled (issue 5, point 4)."""
 
 import os
+import shutil
 import signal
 import sqlite3
 import time
 from contextlib import closing
+from datetime import datetime
 
 import pytest
 
+from lib.paths import program
 from lib.service import Lake, Service, flow_message
 from lib.wait import wait_until
 
@@ -133,6 +136,8 @@ def test_dispatch_restarts_a_killed_worker(tmp_path, database, sqlite_lake):
         assert service.call("RunFlowOnce", flow_id="shop").dispatched
         os.kill(pids()[0], signal.SIGKILL)
         wait_until(lambda: len(pids()) > 1, 30, "another worker")
+        (crashed,) = service.server.events("worker ended")
+        assert (crashed["level"], crashed["code"], crashed["pause_ms"]) == ("warn", -signal.SIGKILL, 200)
         database.sql("INSERT INTO t VALUES (11, 'v')")
         opened.wait_count(11)
         opened.same()
@@ -190,6 +195,26 @@ def test_two_servers_on_one_state(tmp_path, server, database, sqlite_lake):
         wait_until(lambda: len(other.server.events("worker ended")) == 2, 30, "its worker to end")
     opened.close()
     state.drop()
+
+
+def test_a_worker_that_crashes_at_once_is_started_less_and_less_often(tmp_path, monkeypatch):
+    """The pause doubles from 0.2 s, and every end is told."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    shutil.copy(program(), programs)
+    (programs / "ductstream-worker").write_text("#!/bin/sh\nkill -SEGV $$\n")
+    (programs / "ductstream-worker").chmod(0o755)
+    monkeypatch.setenv("DUCT_BIN", str(programs))
+    source = {"type": 1, "options": {"dsn": "host=none", "slot": "s", "publication": "p"}}
+    lake = {"name": "lake", "type": 14, "options": {"catalog": "sqlite:lake.sqlite", "data_path": "data"}}
+    with Service(tmp_path / "service", DISPATCH="local") as service:
+        service.call("CreateFlow", flow={"id": "shop", "source": source, "destinations": [lake]}, start_immediately=True)
+        wait_until(lambda: len(service.server.events("worker ended")) >= 4, 20, "four crashes")
+        ended = service.server.events("worker ended")[:4]
+        assert [(e["level"], e["code"], e["pause_ms"]) for e in ended] == [("warn", -signal.SIGSEGV, 200 * 2**n) for n in range(4)]
+        started = [datetime.fromisoformat(e["time"]) for e in service.server.events("worker started")[:4]]
+        assert all((b - a).total_seconds() >= 0.19 * 2**n for n, (a, b) in enumerate(zip(started, started[1:])))
+        assert service.state_of("shop") == "running"
 
 
 @pytest.mark.long

@@ -9,6 +9,7 @@ import pytest
 
 from lib.api import ROLES, TOKENS, Client, Server, api_driver, free_port, grpcurl, reflected_methods, tokens_file
 from lib.certificates import Authority
+from lib.http import Http
 from lib.paths import ROOT, program
 from lib.wait import wait_until
 
@@ -240,6 +241,25 @@ def test_every_method_as_every_role_and_as_nobody(tmp_path):
             refused = code in (Code.UNAUTHENTICATED, Code.PERMISSION_DENIED)
             if refused if allowed else code != expected:
                 wrong.append(f"{method} as {role}: {code}, not {expected}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_method_as_every_role_and_as_nobody_by_http(tmp_path):
+    """The same by POST /v1/SERVICE/METHOD: the same table, the same answers."""
+    wrong = []
+    with Server(tmp_path, TOKENS_FILE=tokens_file(tmp_path), HTTP_LISTEN="127.0.0.1:0") as server:
+        server.ready()
+        with Http(server.addresses("http")[0]) as client:
+            for method, needed in documented_roles().items():
+                package, _, name = method.rpartition("v1.")
+                if package != "ductstream.":
+                    continue
+                for rank, role in enumerate(ROLES):
+                    answer = client.post(f"/v1/{name}", {}, token=TOKENS.get(role))
+                    refused = answer.status in (401, 403)
+                    as_it_should = not refused if rank >= ROLES.index(needed) else answer.status == (401 if role == "nobody" else 403)
+                    if not as_it_should or b"there is no /v1" in answer.body:
+                        wrong.append(f"{name} as {role}: {answer}")
     assert not wrong, "\n".join(wrong)
 
 
