@@ -17,10 +17,11 @@ struct outcome {
 	uint64_t source_rows, lake_rows, dead_rows, compared_rows;
 	struct verify_sum source_sum, lake_sum; /* over all rows, of the last look */
 	size_t undecided;
-	bool capped;   /* more differs than was looked at */
-	bool missing;  /* the destination has no such table */
-	bool counts;   /* all keys of the sample agree, and there are more rows on one side */
-	bool counting; /* the same, but they kept changing */
+	bool capped;	/* more differs than was looked at */
+	bool missing;	/* the destination has no such table */
+	char why[1024]; /* its columns are others; "": they are not */
+	bool counts;	/* all keys of the sample agree, and there are more rows on one side */
+	bool counting;	/* the same, but they kept changing */
 	struct verify_suspects suspects;
 };
 
@@ -179,7 +180,7 @@ static size_t shown_keys(struct verify *v, const struct outcome *o)
 
 static bool is_identical(const struct outcome *o)
 {
-	return !o->suspects.n && !o->capped && !o->missing && !o->counts && !o->counting;
+	return !o->suspects.n && !o->capped && !o->missing && !*o->why && !o->counts && !o->counting;
 }
 
 static void print_json(struct verify *v, const char *name, const struct outcome *o)
@@ -195,6 +196,11 @@ static void print_json(struct verify *v, const char *name, const struct outcome 
 			is_identical(o) ? "true" : "false", o->missing ? "true" : "false", (unsigned long long)o->source_rows,
 			where, (unsigned long long)o->lake_rows, (unsigned long long)o->dead_rows, real, o->undecided,
 			o->capped ? "false" : "true");
+	if (*o->why) {
+		duct_buf_puts(&to, "\"why\":");
+		duct_buf_json_string(&to, o->why, strlen(o->why));
+		duct_buf_putc(&to, ',');
+	}
 	if (v->options->sample)
 		duct_buf_printf(&to, "\"compared_rows\":%llu,", (unsigned long long)o->compared_rows);
 	duct_buf_printf(&to, "\"source_hash\":\"%016" PRIx64 "%016" PRIx64 "\",\"%s_hash\":\"%016" PRIx64 "%016" PRIx64 "\",",
@@ -221,6 +227,10 @@ static void put_verdict(struct duct_buf *to, struct verify *v, const struct outc
 {
 	if (o->missing) {
 		duct_buf_printf(to, "there is no such table %s", there);
+		return;
+	}
+	if (*o->why) {
+		duct_buf_printf(to, "cannot be the same: %s", o->why);
 		return;
 	}
 	put_rows(to, "", o->source_rows, is_identical(o) ? " rows" : " rows at the source, ");
@@ -261,7 +271,7 @@ static void print_text(struct verify *v, const char *name, const struct outcome 
 		flow_format_count(&to, o->dead_rows);
 		duct_buf_puts(&to, " dead rows, which cannot be stored");
 	}
-	if (v->options->hashes && !o->missing)
+	if (v->options->hashes && !o->missing && !*o->why)
 		duct_buf_printf(&to, "; hash %016" PRIx64 "%016" PRIx64 " at the source, %016" PRIx64 "%016" PRIx64 " %s",
 				o->source_sum.a, o->source_sum.b, o->lake_sum.a, o->lake_sum.b, there);
 	duct_buf_putc(&to, '\n');
@@ -305,21 +315,35 @@ void verify_add_column(struct verify_table *t, int source, const struct duct_typ
 	c->cast = !duct_type_equal(&from->type, type) && !(is_text(&from->type) && is_text(type));
 }
 
-/* The columns on both sides. 0: the table is not at the destination, and one that joins has had its time. */
-static int match_columns(struct verify *v, struct verify_table *t, struct duct_error *err)
+/* One comparison from the columns on. DATA: the destination's columns are not those of the source, or do not hold its values. */
+static int try_table(struct verify *v, struct verify_table *t, struct outcome *o, struct duct_error *err)
 {
 	const struct duct_relation *rel = t->relation->rel;
+	verify_suspects_done(&o->suspects);
+	*o = (struct outcome){0};
 	t->keyed = rel->nkeys > 0;
 	t->deleted_id = -1;
+	t->ncolumns = 0;
 	t->columns = duct_arena_zalloc(&t->arena, (size_t)rel->ncolumns * sizeof *t->columns + 1);
+	int rc = v->side->columns(v, t, err);
+	o->missing = rc == 0;
+	return rc > 0 ? compare_table(v, t, o, err) : rc;
+}
+
+/* A table or a column that joins has its time to do so before it is taken for missing. */
+static int judge_table(struct verify *v, struct verify_table *t, struct outcome *o, struct duct_error *err)
+{
 	uint64_t at;
-	for (int n = 0, rc;; n++) {
-		t->ncolumns = 0;
-		if ((rc = v->side->columns(v, t, err)) || n == 1)
-			return rc;
+	int rc = try_table(v, t, o, err);
+	if ((rc == 0 && o->missing) || rc == -DUCT_DATA) {
 		if ((rc = verify_wait(v, err)) || (rc = v->side->position(v, &at, err)))
 			return rc;
+		rc = try_table(v, t, o, err);
 	}
+	if (rc != -DUCT_DATA)
+		return rc;
+	snprintf(o->why, sizeof o->why, "%s", err->message);
+	return 0;
 }
 
 static int verify_one(struct verify *v, const struct pg_published *p, const char *name, struct duct_error *err)
@@ -335,13 +359,10 @@ static int verify_one(struct verify *v, const struct pg_published *p, const char
 	duct_arena_init(&t.arena);
 	int rc = facts ? pg_relation_from_table(&t.relation, facts, v->catalog, p->columns, names, 1, err)
 		       : duct_fail(err, DUCT_RETRY, "table \"%s\" went away during the comparison", name);
+	if (!rc)
+		rc = judge_table(v, &t, &o, err);
 	if (!rc) {
-		rc = match_columns(v, &t, err);
-		o.missing = rc == 0;
-		rc = rc > 0 ? compare_table(v, &t, &o, err) : rc;
-	}
-	if (!rc) {
-		bool differs = o.suspects.n > o.undecided || o.missing || o.counts;
+		bool differs = o.suspects.n > o.undecided || o.missing || *o.why || o.counts;
 		v->different += differs;
 		v->undecided += !differs && (o.undecided || o.capped || o.counting);
 		if (v->options->json)

@@ -121,6 +121,14 @@ def test_a_table_that_is_not_there(pair, kind):
     assert tables["public.plain"]["identical"]
 
 
+def test_a_column_that_is_not_there(pair):
+    """So is a column, with its name; again the others are compared."""
+    pair.change("ducklake", "ALTER TABLE T.orders DROP COLUMN j")
+    tables = pair.certify("ducklake", code=3)
+    assert not tables["public.orders"]["identical"] and 'column "j" is not in the lake' in tables["public.orders"]["why"]
+    assert tables["public.plain"]["identical"]
+
+
 @pytest.mark.parametrize("kind", TYPES)
 def test_samples(pair, kind):
     """All rows are counted, those of a share of the keys compared: the same keys at both ends, and each time."""
