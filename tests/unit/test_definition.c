@@ -130,7 +130,8 @@ static void checks_all(void **unused)
 	definition_check(definition, "f", &findings);
 	assert_int_equal(findings.n, 2);
 	assert_non_null(strstr(findings.list[0].message, "flow.source.options.slot: \"Not A Slot\" is not a slot name"));
-	assert_non_null(strstr(findings.list[1].message, "flow.destinations[1].type: type \"kafka\" is not built into this version yet: "));
+	assert_non_null(
+		strstr(findings.list[1].message, "flow.destinations[1].type: type \"kafka\" is not built into this version yet: "));
 }
 
 /* Who checks must not see the environment of whoever is asked: a value in a refusal would tell it. */
