@@ -8,7 +8,7 @@ import pytest
 
 from lib.compare import assert_same
 from lib.flow import EXIT_FATAL
-from lib.pause import Pause
+from lib.pause import Pause, freeze
 from lib.wait import wait_until
 from lib.workload import TABLES, Workload, assert_whole
 
@@ -49,32 +49,6 @@ def commits_of(lake_home):
         return connection.execute(query).fetchone()
 
 
-def catalog_is_free(lake_home):
-    """Whether nobody is inside a write transaction of a SQLite catalog."""
-    kind, _, path = lake_home.catalog.partition(":")
-    if kind != "sqlite":
-        return True
-    connection = sqlite3.connect(path, timeout=0, isolation_level=None)
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute("ROLLBACK")
-    except sqlite3.OperationalError:
-        return False
-    finally:
-        connection.close()
-    return True
-
-
-def freeze(run, lake_home):
-    """SIGSTOP, at a moment when it does not lock a SQLite catalog: nobody could take over from such an owner."""
-    for _ in range(200):
-        run.signal(signal.SIGSTOP)
-        if catalog_is_free(lake_home):
-            return
-        run.signal(signal.SIGCONT)
-    raise AssertionError("it is inside a transaction whenever it is stopped")
-
-
 def expect_fenced(run):
     run.expect(EXIT_FATAL, 60)
     assert FENCED in run.stderr, run.describe()
@@ -105,7 +79,7 @@ def test_frozen_under_load(mirrored, make_flow, tmp_path):
     with Workload(database, seed=1):
         seq = commits_of(lake_home)[1]
         first.wait_for(lambda: commits_of(lake_home)[1] > seq + 5, 60, "the first owner to commit")
-        freeze(first, lake_home)
+        freeze(first, lake_home.sqlite_path)
     for _ in check_takeover(database, lake_home, first, other.start):
         first.signal(signal.SIGCONT)
     assert_whole(database, lake_home, other)
@@ -132,7 +106,7 @@ def test_late_owner_does_not_take_over_again(mirrored, make_flow, tmp_path):
     database.sql("INSERT INTO side (body, n) VALUES ('a', 1)")
     seq = commits_of(lake_home)[1]
     first.wait_for(lambda: commits_of(lake_home)[1] > seq, 60, "a commit")
-    freeze(first, lake_home)
+    freeze(first, lake_home.sqlite_path)
     other = second_flow(make_flow, database, lake_home, tmp_path)
     free_slot(database)
     other.run_until_caught_up()

@@ -11,6 +11,7 @@ from datetime import datetime
 import pytest
 
 from lib.paths import program
+from lib.pause import freeze
 from lib.service import Lake, Service, flow_message
 from lib.wait import wait_until
 
@@ -36,40 +37,6 @@ def fence(service):
         return connection.execute("SELECT fence FROM leases WHERE name = 'flow/shop'").fetchone()[0]
 
 
-def catalog_is_free(home):
-    connection = sqlite3.connect(str(home.catalog).partition(":")[2], timeout=0, isolation_level=None)
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute("ROLLBACK")
-    except sqlite3.OperationalError:
-        return False
-    finally:
-        connection.close()
-    return True
-
-
-def state_is_free(service):
-    connection = sqlite3.connect(service.state, timeout=0, isolation_level=None)
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute("ROLLBACK")
-    except sqlite3.OperationalError:
-        return False
-    finally:
-        connection.close()
-    return True
-
-
-def freeze(worker, service, home):
-    """SIGSTOP at a moment when it locks neither database: nobody could take over from such an owner."""
-    for _ in range(200):
-        worker.signal(signal.SIGSTOP)
-        if catalog_is_free(home) and state_is_free(service):
-            return
-        worker.signal(signal.SIGCONT)
-    raise AssertionError("it is inside a transaction whenever it is stopped")
-
-
 def test_killed(service, database, lake):
     first = service.worker("shop")
     lake.wait_count(10, of=first)
@@ -91,7 +58,7 @@ def test_frozen_and_woken(service, database, lake, sqlite_lake):
     first = service.worker("shop", env={"DUCTSTREAM_HOST": "one", "INDEX": "index-1"})
     lake.wait_count(10, of=first)
     owner = fence(service)
-    freeze(first, service, sqlite_lake)
+    freeze(first, service.state, sqlite_lake.sqlite_path)
     database.sql("INSERT INTO t SELECT i, 'while it stood still' FROM generate_series(11, 20) i")
     second = service.worker("shop", env={"DUCTSTREAM_HOST": "two", "INDEX": "index-2"})
     second.wait_for(lambda: fence(service) > owner, 30, "the second worker to take over")
@@ -111,7 +78,7 @@ def test_frozen_on_the_same_machine(service, database, lake, sqlite_lake):
     """It would hold the key index for ever, so it is ended; a process that only looks like it is not."""
     first = service.worker("shop")
     lake.wait_count(10, of=first)
-    freeze(first, service, sqlite_lake)
+    freeze(first, service.state, sqlite_lake.sqlite_path)
     second = service.worker("shop")
     assert first.wait(30) == -signal.SIGKILL
     database.sql("INSERT INTO t SELECT i, 'v' FROM generate_series(11, 20) i")

@@ -58,8 +58,12 @@ class Server:
     def __exit__(self, *_):
         self.kill()
 
+    @property
+    def running(self):
+        return self.process.poll() is None
+
     def kill(self):
-        if self.process.poll() is None:
+        if self.running:
             self.process.kill()
         self.process.wait(timeout=30)
         self._reader.join(timeout=10)

@@ -4,6 +4,8 @@ import ctypes
 import signal
 import subprocess
 
+from .wait import WaitTimeout, wait_until
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
 
@@ -20,3 +22,73 @@ def popen(args, death_signal=signal.SIGKILL, **options):
             signal.signal(number, signal.SIG_DFL)
 
     return subprocess.Popen([str(arg) for arg in args], preexec_fn=prepare, **options)
+
+
+class Child:
+    """What tests do with a program of ours once it runs: a subclass starts `process`, says `what` it is, and where its stderr goes."""
+
+    what = "the child"
+    process = None
+    err_path = None
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    @property
+    def running(self):
+        return self.process.poll() is None
+
+    @property
+    def code(self):
+        """The exit code, None while it runs, -N when signal N ended it."""
+        return self.process.poll()
+
+    @property
+    def stderr(self):
+        return self.err_path.read_text(errors="replace")
+
+    def describe(self):
+        return f"exit code {self.code}\n--- stderr\n{self.stderr[-4000:]}"
+
+    def wait(self, timeout_s=120):
+        """The exit code; fails when it does not end in time."""
+        try:
+            return self.process.wait(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self.what} did not end in {timeout_s} s\n{self.describe()}") from None
+
+    def expect(self, code, timeout_s=120):
+        """Waits for the end and fails when the exit code is another one; what it said on stderr."""
+        found = self.wait(timeout_s)
+        assert found == code, f"exit code {found} instead of {code}\n{self.describe()}"
+        return self.stderr
+
+    def wait_for(self, condition, timeout_s=60, what="its effect"):
+        """Polls condition() while it lives; fails at once when it ends before the condition holds."""
+
+        def holds_or_ended():
+            ended = not self.running
+            value = condition()
+            if ended and not value:
+                raise AssertionError(f"{self.what} ended before {what}\n{self.describe()}")
+            return value
+
+        try:
+            return wait_until(holds_or_ended, timeout_s, what)
+        except WaitTimeout as late:
+            raise WaitTimeout(f"{late}\n{self.describe()}") from None
+
+    def signal(self, number):
+        if self.running:
+            self.process.send_signal(number)
+
+    def terminate(self, timeout_s=60):
+        """SIGTERM, the orderly stop; returns the exit code."""
+        self.signal(signal.SIGTERM)
+        return self.wait(timeout_s)
+
+    def kill(self):
+        """kill -9; returns the exit code."""
+        self.signal(signal.SIGKILL)
+        return self.process.wait(timeout=60)

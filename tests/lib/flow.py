@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import yaml
 
 from . import child
 from .paths import program
-from .wait import wait_until
 
 EXIT_DONE, EXIT_FATAL, EXIT_CONFIG, EXIT_DATA, EXIT_RETRY, EXIT_CANCELLED = 0, 1, 2, 3, 4, 130
 
@@ -82,8 +80,10 @@ class Flow:
             run.kill()
 
 
-class Run:
+class Run(child.Child):
     """One child; its outputs are kept in run-N.out and run-N.err."""
+
+    what = "the run"
 
     def __init__(self, flow, number, args, env, wrapper):
         self.flow = flow
@@ -100,67 +100,12 @@ class Run:
             )
 
     @property
-    def pid(self):
-        return self.process.pid
-
-    @property
-    def running(self):
-        return self.process.poll() is None
-
-    @property
-    def code(self):
-        """The exit code, None while it runs, -N when signal N ended it."""
-        return self.process.poll()
-
-    @property
     def stdout(self):
         return self.out_path.read_text(errors="replace")
-
-    @property
-    def stderr(self):
-        return self.err_path.read_text(errors="replace")
 
     def json_lines(self):
         """What --json printed: the objects of stdout, one per line; a last line still being written is left out."""
         return [json.loads(line) for line in self.stdout.splitlines(keepends=True) if line.endswith("\n")]
 
-    def wait(self, timeout_s=120):
-        """The exit code; fails when the run does not end in time."""
-        try:
-            return self.process.wait(timeout=timeout_s)
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"the run did not end in {timeout_s} s\n{self.describe()}") from None
-
-    def expect(self, code, timeout_s=120):
-        """Waits for the end and fails when the exit code is another one."""
-        found = self.wait(timeout_s)
-        assert found == code, f"exit code {found} instead of {code}\n{self.describe()}"
-
-    def wait_for(self, condition, timeout_s=60, what="the run's effect"):
-        """Polls condition() while the run lives; fails at once when the run ends before it holds."""
-
-        def holds_or_ended():
-            ended = not self.running
-            value = condition()
-            if ended and not value:
-                raise AssertionError(f"the run ended before {what}\n{self.describe()}")
-            return value
-
-        return wait_until(holds_or_ended, timeout_s, what)
-
-    def signal(self, number):
-        if self.running:
-            self.process.send_signal(number)
-
-    def terminate(self, timeout_s=60):
-        """SIGTERM, the orderly stop; returns the exit code."""
-        self.signal(signal.SIGTERM)
-        return self.wait(timeout_s)
-
-    def kill(self):
-        """kill -9; returns the exit code."""
-        self.signal(signal.SIGKILL)
-        return self.process.wait(timeout=60)
-
     def describe(self):
-        return f"exit code {self.code}\n--- stderr\n{self.stderr[-4000:]}\n--- stdout\n{self.stdout[-1000:]}"
+        return f"{super().describe()}\n--- stdout\n{self.stdout[-1000:]}"

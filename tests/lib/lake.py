@@ -185,6 +185,12 @@ class LakeHome:
     data_path: Path
     _opened: list = field(default_factory=list)
 
+    @property
+    def sqlite_path(self):
+        """None with a catalog of another kind."""
+        kind, _, path = self.catalog.partition(":")
+        return path if kind == "sqlite" else None
+
     def open(self, options=""):
         lake = OfficialLake(self.catalog, self.data_path, options)
         self._opened.append(lake)

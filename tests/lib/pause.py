@@ -1,5 +1,7 @@
-"""Stops a run at a named place (src/base/killpoint.h) until the test lets it go on."""
+"""Stops a run at a named place (src/base/killpoint.h) until the test lets it go on, or as it stands."""
 
+import signal
+import sqlite3
 from pathlib import Path
 
 
@@ -31,3 +33,26 @@ def run_to(flow, folder, name, *args, **env):
     run = flow.start("--until-caught-up", *args, env={**pause.env, **env})
     pause.wait(run)
     return pause, run
+
+
+def is_free(path):
+    """Whether nobody is inside a write transaction of that SQLite database now."""
+    connection = sqlite3.connect(path, timeout=0, isolation_level=None)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("ROLLBACK")
+    except sqlite3.OperationalError:
+        return False
+    finally:
+        connection.close()
+    return True
+
+
+def freeze(run, *databases):
+    """SIGSTOP, at a moment when it locks none of those SQLite databases (None: nothing): nobody could take over from such an owner."""
+    for _ in range(200):
+        run.signal(signal.SIGSTOP)
+        if all(path is None or is_free(path) for path in databases):
+            return
+        run.signal(signal.SIGCONT)
+    raise AssertionError("it is inside a transaction whenever it is stopped")

@@ -1,7 +1,6 @@
 """Flows of the service, and their workers, as a user has them: the server, a client, `ductstream-worker`."""
 
 import os
-import signal
 import sqlite3
 import subprocess
 from contextlib import closing
@@ -11,7 +10,7 @@ from . import child
 from .api import Client, Server
 from .compare import assert_same
 from .paths import program
-from .wait import WaitTimeout, wait_until
+from .wait import wait_until
 
 STATES = ["unspecified", "created", "running", "paused", "stopping", "failed", "stopped"]
 POSTGRES, DUCKLAKE = 1, 14
@@ -90,8 +89,10 @@ def flow_message(database, home, flow_id="shop", source=None, destination=None, 
     }
 
 
-class Worker:
+class Worker(child.Child):
     """One `ductstream-worker` over the service's state."""
+
+    what = "the worker"
 
     def __init__(self, service, flow_id, args, env):
         number = len(service.workers) + 1
@@ -109,56 +110,6 @@ class Worker:
                 env={**clean, "HOME": str(service.home), "DUCTSTREAM_STATE_PATH": str(service.state), **env},
             )
 
-    @property
-    def pid(self):
-        return self.process.pid
-
-    @property
-    def running(self):
-        return self.process.poll() is None
-
-    @property
-    def stderr(self):
-        return self.err_path.read_text(errors="replace")
-
-    def wait(self, timeout_s=60):
-        try:
-            return self.process.wait(timeout=timeout_s)
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"the worker did not end in {timeout_s} s\n{self.stderr[-4000:]}") from None
-
-    def expect(self, code, timeout_s=60):
-        found = self.wait(timeout_s)
-        assert found == code, f"exit code {found} instead of {code}\n{self.stderr[-4000:]}"
-        return self.stderr
-
-    def signal(self, number):
-        if self.running:
-            self.process.send_signal(number)
-
-    def terminate(self, timeout_s=60):
-        self.signal(signal.SIGTERM)
-        return self.wait(timeout_s)
-
-    def kill(self):
-        self.signal(signal.SIGKILL)
-        return self.process.wait(timeout=60)
-
-    def wait_for(self, condition, timeout_s=60, what="the worker's effect"):
-        """Polls condition() while the worker lives."""
-
-        def holds_or_ended():
-            ended = not self.running
-            value = condition()
-            if ended and not value:
-                raise AssertionError(f"the worker ended ({self.process.poll()}) before {what}\n{self.stderr[-4000:]}")
-            return value
-
-        try:
-            return wait_until(holds_or_ended, timeout_s, what)
-        except WaitTimeout as late:
-            raise WaitTimeout(f"{late}\n{self.stderr[-4000:]}") from None
-
 
 class Lake:
     """What is in the lake now, and whether it is what is in the source."""
@@ -168,7 +119,7 @@ class Lake:
         self._lake = None
 
     def _exists(self):
-        path = str(self.home.catalog).partition(":")[2]
+        path = self.home.sqlite_path
         if not Path(path).exists():
             return False
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)) as connection:

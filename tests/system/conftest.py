@@ -2,9 +2,11 @@
 
 import pytest
 
+from lib.api import Server, api_driver
 from lib.lake import LakeHome
 from lib.mirror import Mirror
 from lib.pg import Databases
+from lib.service import Lake
 
 
 @pytest.fixture(scope="session")
@@ -58,3 +60,33 @@ def mirror_sqlite(make_mirror, database, sqlite_lake):
 @pytest.fixture
 def mirror_postgres(make_mirror, database, postgres_lake):
     return lambda *statements, **flow: make_mirror(database, postgres_lake, *statements, **flow)
+
+
+@pytest.fixture
+def lake(database, sqlite_lake):
+    """A table public.t of 100 rows, and the lake that a flow brings them to."""
+    database.sql("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 100) i")
+    opened = Lake(database, sqlite_lake)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def start(tmp_path):
+    """start(**settings) -> Server: the listeners with the methods of tests/system/api_driver.c, under the sanitizers.
+
+    What a test has not ended itself stops in order with it, and then the sanitizers have found nothing.
+    """
+    servers = []
+
+    def begin(**settings):
+        servers.append(Server(tmp_path, api_driver(), **settings).ready())
+        return servers[-1]
+
+    yield begin
+    try:
+        for server in servers:
+            assert not server.running or server.stop() == 0, server.text
+    finally:
+        for server in servers:
+            server.kill()

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from lib.service import Lake, Service, flow_message
+from lib.service import Service, flow_message
 from lib.wait import wait_until
 
 ADD = "ALTER TABLE t ADD COLUMN more text DEFAULT 'old'"
@@ -15,14 +15,6 @@ ADD = "ALTER TABLE t ADD COLUMN more text DEFAULT 'old'"
 def service(tmp_path):
     with Service(tmp_path / "service") as running:
         yield running
-
-
-@pytest.fixture
-def lake(database, sqlite_lake):
-    database.sql("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 100) i")
-    opened = Lake(database, sqlite_lake)
-    yield opened
-    opened.close()
 
 
 def each(database, *statements):

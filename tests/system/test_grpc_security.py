@@ -19,20 +19,6 @@ Code = grpc.StatusCode
 
 
 @pytest.fixture
-def start(tmp_path):
-    servers = []
-
-    def begin(**settings):
-        servers.append(Server(tmp_path, api_driver(), **settings).ready())
-        return servers[-1]
-
-    yield begin
-    for server in servers:
-        assert server.stop() == 0, server.text
-        server.kill()
-
-
-@pytest.fixture
 def authority(tmp_path):
     return Authority(tmp_path)
 

@@ -13,7 +13,7 @@ from lib.api import Client, Server, free_port
 from lib.collector import Collector
 from lib.http import Http
 from lib.paths import program
-from lib.service import Lake, Service, flow_message
+from lib.service import Service, flow_message
 from lib.wait import wait_until
 
 GET = "ductstream.v1.FlowService/GetFlow"
@@ -43,14 +43,6 @@ def env(monkeypatch):
             monkeypatch.setenv(name, value)
 
     return set_all
-
-
-@pytest.fixture
-def lake(database, sqlite_lake):
-    database.sql("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 100) i")
-    opened = Lake(database, sqlite_lake)
-    yield opened
-    opened.close()
 
 
 def wait_spans(collector, n, name=None, **attributes):

@@ -28,14 +28,6 @@ def service(tmp_path_factory):
 
 
 @pytest.fixture
-def lake(database, sqlite_lake):
-    database.sql("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 100) i")
-    opened = Lake(database, sqlite_lake)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
 def flow(service, database, sqlite_lake, lake, request):
     """The id of a flow of its own."""
     flow_id = "f_" + database.name + "_" + str(abs(hash(request.node.name)) % 10**6)
