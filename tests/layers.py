@@ -17,7 +17,7 @@ SRC = ROOT / "src"
 LAYERS = [
     ["base"],
     ["record", "options"],
-    ["wire", "pg", "net", "otel", "duck", "parquet"],
+    ["wire", "pg", "sqlite", "net", "otel", "duck", "parquet"],
     ["lake", "state", "stream"],
     ["source", "destination"],
     ["flow"],

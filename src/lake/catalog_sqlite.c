@@ -5,6 +5,7 @@
  */
 #include "base/killpoint.h"
 #include "lake/session.h"
+#include "sqlite/fail.h"
 
 #include <sqlite3.h>
 #include <stdlib.h>
@@ -22,37 +23,9 @@ static struct sqlite_db *of(struct lake_db *db)
 	return (struct sqlite_db *)db;
 }
 
-static enum duct_class class_of(int code)
-{
-	switch (code & 0xff) {
-	case SQLITE_BUSY:
-	case SQLITE_LOCKED:
-	case SQLITE_FULL:
-	case SQLITE_IOERR:
-	case SQLITE_INTERRUPT: return DUCT_RETRY;
-	case SQLITE_PERM:
-	case SQLITE_READONLY:
-	case SQLITE_CANTOPEN:
-	case SQLITE_AUTH:
-	case SQLITE_NOTADB: return DUCT_CONFIG;
-	default: return DUCT_FATAL;
-	}
-}
-
 static int failed(struct sqlite_db *db, struct duct_error *err)
 {
-	int code = sqlite3_extended_errcode(db->handle);
-	int ret;
-	if ((code & 0xff) == SQLITE_BUSY)
-		ret = duct_fail(err, DUCT_RETRY, "catalog \"%s\": locked by another process for longer than %lld ms", db->path,
-				(long long)db->busy_timeout_ms);
-	else if ((code & 0xff) == SQLITE_IOERR && sqlite3_system_errno(db->handle)) /* "disk I/O error" names no cause */
-		ret = duct_fail(err, class_of(code), "catalog \"%s\": %s: %s", db->path, sqlite3_errmsg(db->handle),
-				strerror(sqlite3_system_errno(db->handle)));
-	else
-		ret = duct_fail(err, class_of(code), "catalog \"%s\": %s", db->path, sqlite3_errmsg(db->handle));
-	err->vendor_code = code;
-	return ret;
+	return duct_sqlite_fail(err, db->handle, "catalog", db->path, db->busy_timeout_ms);
 }
 
 /* Steps one statement to its end, handing out its rows. */

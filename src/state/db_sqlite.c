@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/folder.h"
 #include "base/hex.h"
+#include "sqlite/fail.h"
 
 enum { BUSY_MS = 10000, MOST_PARAMETERS = 64 };
 
@@ -42,24 +43,6 @@ static struct sqlite_db *of(struct state_db *db)
 
 /* --- errors --- */
 
-static enum duct_class class_of(int code)
-{
-	switch (code & 0xff) {
-	case SQLITE_BUSY:
-	case SQLITE_LOCKED:
-	case SQLITE_FULL:
-	case SQLITE_IOERR:
-	case SQLITE_PROTOCOL:
-	case SQLITE_INTERRUPT: return DUCT_RETRY;
-	case SQLITE_PERM:
-	case SQLITE_READONLY:
-	case SQLITE_CANTOPEN:
-	case SQLITE_AUTH:
-	case SQLITE_NOTADB: return DUCT_CONFIG;
-	default: return DUCT_FATAL;
-	}
-}
-
 /* As Postgres says it. */
 static const char *sqlstate_of(int code)
 {
@@ -76,19 +59,9 @@ static const char *sqlstate_of(int code)
 
 static int failed(struct sqlite_db *db, struct duct_error *err)
 {
-	int code = sqlite3_extended_errcode(db->handle);
-	char why[256];
-	if ((code & 0xff) == SQLITE_BUSY)
-		(void)snprintf(why, sizeof why, "locked by another process for longer than %d s", BUSY_MS / 1000);
-	else if ((code & 0xff) == SQLITE_IOERR && sqlite3_system_errno(db->handle)) /* "disk I/O error" names no cause */
-		(void)snprintf(why, sizeof why, "%s: %s", sqlite3_errmsg(db->handle), strerror(sqlite3_system_errno(db->handle)));
-	else
-		(void)snprintf(why, sizeof why, "%s", sqlite3_errmsg(db->handle));
-	int rc = duct_fail(err, class_of(code), "state \"%s\": %s", db->path, why);
-	if (err) {
-		err->vendor_code = code;
-		(void)snprintf(err->sqlstate, sizeof err->sqlstate, "%s", sqlstate_of(code));
-	}
+	int rc = duct_sqlite_fail(err, db->handle, "state", db->path, BUSY_MS);
+	if (err)
+		(void)snprintf(err->sqlstate, sizeof err->sqlstate, "%s", sqlstate_of(err->vendor_code));
 	return rc;
 }
 
