@@ -9,7 +9,6 @@
 
 #include <sqlite3.h>
 #include <stdlib.h>
-#include <string.h>
 
 struct sqlite_db {
 	struct lake_db base;

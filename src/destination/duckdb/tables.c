@@ -1,14 +1,12 @@
 /* Tables of the database: which one a source relation is kept in, made and brought to its versions. See duckdb.h. */
 #include "destination/duckdb/duckdb.h"
 
+#include "destination/recopy.h"
 #include "duck/types.h"
 
 #include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 #include <strings.h>
-
-enum { MOST_RECOPIES = 3 };
 
 void dd_name(struct duct_buf *to, const char *schema, const char *name)
 {
@@ -74,22 +72,13 @@ void dd_table_add_column(struct dd_table *t, const char *name, const struct duct
 int dd_give_up(struct duckdb_dest *d, struct dd_table *t, const struct duct_relation *rel, struct duct_error *err, const char *fmt,
 	       ...)
 {
-	char why[400];
 	va_list args;
 	va_start(args, fmt);
-	vsnprintf(why, sizeof why, fmt, args);
+	int rc = destination_copy_again(err, rel, d->loading || t->incomplete, t->recopies, fmt, args);
 	va_end(args);
-	if (d->loading || t->incomplete)
-		return duct_fail(err, DUCT_FATAL,
-				 "table \"%s\".\"%s\": %s, which cannot be followed, and a copy of it was never made", rel->schema,
-				 rel->name, why);
-	if (t->recopies >= MOST_RECOPIES)
-		return duct_fail(
-			err, DUCT_FATAL,
-			"table \"%s\".\"%s\" was copied again %d times without any of its changes being taken over, and once more %s",
-			rel->schema, rel->name, t->recopies, why);
-	d->give_up_oid = t->oid;
-	return duct_fail(err, DUCT_RETRY, "table \"%s\".\"%s\" is copied again: %s", rel->schema, rel->name, why);
+	if (rc == -DUCT_RETRY)
+		d->give_up_oid = t->oid;
+	return rc;
 }
 
 /* --- names --- */

@@ -115,7 +115,7 @@ enum { MIRROR_BUCKETS = 4096 };
 #define MIRROR_STREAMING "streaming"
 #define MIRROR_INCOMPLETE "incomplete"
 #define MIRROR_GONE "gone" /* the lake table belongs to another source table by now */
-enum { MIRROR_STATE_LEN = 32, MIRROR_MOST_RECOPIES = 3 };
+enum { MIRROR_STATE_LEN = 32 };
 
 /* What gets a flow on when only a copy of the table helps: for schema and name. */
 #define MIRROR_REMEDY "have it copied again: `ductstream lake copy-again FLOW %s.%s`"

@@ -3,6 +3,7 @@
  * to the copy's position. See ducklake.h.
  */
 #include "destination/ducklake/ducklake.h"
+#include "destination/recopy.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -47,25 +48,17 @@ void mirror_read_state(struct mirror *m, const char *state)
 int mirror_give_up(struct ducklake *d, const struct mirror *m, const struct duct_relation *rel, struct duct_error *err,
 		   const char *fmt, ...)
 {
-	char why[400];
 	va_list args;
 	va_start(args, fmt);
-	vsnprintf(why, sizeof why, fmt, args);
+	int rc = destination_copy_again(err, rel, d->load || m->incomplete || m->table_id < 0, m->recopies, fmt, args);
 	va_end(args);
-	if (d->load || m->incomplete || m->table_id < 0)
-		return duct_fail(err, DUCT_FATAL,
-				 "table \"%s\".\"%s\": %s, which cannot be followed, and a copy of it was never made", rel->schema,
-				 rel->name, why);
-	if (m->recopies >= MIRROR_MOST_RECOPIES)
-		return duct_fail(err, DUCT_FATAL,
-				 "table \"%s\".\"%s\" was copied again %d times without any of its changes being taken over, and "
-				 "once more %s",
-				 rel->schema, rel->name, m->recopies, why);
+	if (rc != -DUCT_RETRY)
+		return rc;
 	free(d->given_up.why);
-	d->given_up.why = duct_xasprintf("table \"%s\".\"%s\" is copied again: %s", rel->schema, rel->name, why);
+	d->given_up.why = duct_xstrdup(err->message);
 	d->given_up.oid = m->oid;
 	d->given_up.recopies = m->recopies + 1;
-	return duct_fail(err, DUCT_RETRY, "%s", d->given_up.why);
+	return rc;
 }
 
 int mirror_drift(const struct duct_relation *rel, const char *key, const char *what, struct duct_error *err)
