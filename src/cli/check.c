@@ -57,8 +57,9 @@ static int end_part(struct report *r, int rc, struct duct_error *err)
 
 static int probe_all(struct report *r, const struct flow_spec *spec, const struct duct_ctx *ctx, struct duct_error *err)
 {
+	struct duct_relations tables = {0};
 	begin_part(r, "source", spec->source->name, spec->source->name);
-	int rc = spec->source->probe ? spec->source->probe(spec->source_config, ctx, on_finding, r, err) : 0;
+	int rc = spec->source->probe ? spec->source->probe(spec->source_config, ctx, &tables, on_finding, r, err) : 0;
 	rc = end_part(r, rc, err);
 	for (size_t i = 0; i < spec->ndestinations && !rc; i++) {
 		const struct flow_destination *d = &spec->destinations[i];
@@ -66,9 +67,10 @@ static int probe_all(struct report *r, const struct flow_spec *spec, const struc
 		its.destination = d->name;
 		its.wire = flow_wire_wish(spec);
 		begin_part(r, "destination", d->name, d->ops->name);
-		rc = d->ops->probe ? d->ops->probe(d->config, &its, on_finding, r, err) : 0;
+		rc = d->ops->probe ? d->ops->probe(d->config, &its, &tables, on_finding, r, err) : 0;
 		rc = end_part(r, rc, err);
 	}
+	duct_relations_done(&tables);
 	return rc;
 }
 

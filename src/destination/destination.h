@@ -59,7 +59,9 @@ struct duct_destination_ops {
 	int (*check)(const void *config, struct duct_error *err);
 	/* May be NULL. What two destinations of one flow, with these names, would share and cannot ("catalog"); NULL: nothing. No I/O. */
 	const char *(*same_place)(const void *a, const char *a_name, const void *b, const char *b_name);
-	int (*probe)(const void *config, const struct duct_ctx *ctx, duct_report_fn *report, void *arg, struct duct_error *err);
+	/* As a source's; `tables` are those of the source. */
+	int (*probe)(const void *config, const struct duct_ctx *ctx, const struct duct_relations *tables, duct_report_fn *report,
+		     void *arg, struct duct_error *err);
 
 	/* Connects, becomes the only owner of the flow's checkpoint (older owners can never commit again), makes what is
 	 * missing (catalog, tables of our own). */

@@ -303,6 +303,23 @@ int tablesink_relation(struct tablesink *s, struct duct_relation *rel, struct du
 	return rc;
 }
 
+void tablesink_probe(const struct tablesink_options *o, const struct duct_relations *tables, duct_report_fn *report, void *arg)
+{
+	struct tablesink *s;
+	struct duct_relation *ignored;
+	struct duct_error err;
+	if (tablesink_check_staging(o, tables->list, tables->n, &err))
+		report(arg, DUCT_FINDING_ERROR, err.message, NULL);
+	if (tablesink_new(&s, o, &err)) {
+		report(arg, DUCT_FINDING_ERROR, err.message, "correct the option \"type_mappings_file\"");
+		return;
+	}
+	for (size_t i = 0; s && i < tables->n; i++)
+		if (tablesink_relation(s, tables->list[i], &ignored, &err))
+			report(arg, DUCT_FINDING_ERROR, err.message, NULL);
+	tablesink_free(s);
+}
+
 /* --- rows --- */
 
 struct row {

@@ -1,6 +1,7 @@
 #ifndef DESTINATION_TABLESINK_H
 #define DESTINATION_TABLESINK_H
 
+#include "base/report.h"
 #include "options/options.h"
 #include "record/batch.h"
 
@@ -84,6 +85,10 @@ void tablesink_staging_name(const struct tablesink_options *options, const char 
 /* CONFIG when the options name one staging table and there are several tables. */
 int tablesink_check_staging(const struct tablesink_options *options, struct duct_relation *const *relations, size_t n,
 			    struct duct_error *err) DUCT_CHECKED;
+
+/* For the destination's probe: reports what of these tables would be refused. */
+void tablesink_probe(const struct tablesink_options *options, const struct duct_relations *tables, duct_report_fn *report,
+		     void *arg);
 
 /* *ret is NULL when the options ask for nothing. May be used by any number of threads at once. */
 int tablesink_new(struct tablesink **ret, const struct tablesink_options *options, struct duct_error *err) DUCT_CHECKED;

@@ -80,7 +80,8 @@ int pg_choose_schema(struct pg_choices *to, struct pg_session *session, const ch
 	AUTO_PGRESULT PGresult *res = NULL;
 	const char *const params[] = {publication, schema, own_schema, own_table};
 	int rc = pg_query(session,
-			  TABLES "and c.relpersistence = 'p' and not c.relispartition and n.nspname = $2 "
+			  TABLES "and c.relpersistence = 'p' and not c.relispartition and n.nspname = coalesce($2, n.nspname) "
+				 "and c.oid >= 16384 "
 				 "and not (n.nspname = $3 and c.relname = $4) order by 1, 2",
 			  4, params, &res, err);
 	if (rc == 0)

@@ -23,7 +23,8 @@ void pg_choices_done(struct pg_choices *choices);
  * when there is none, -class. */
 int pg_choose_table(struct pg_choices *to, struct pg_session *session, const char *publication, const char *name,
 		    struct duct_error *err) DUCT_CHECKED;
-/* Adds the permanent tables of a schema that are no partitions, but not the table own_schema.own_table; by name. */
+/* Adds the permanent tables of a schema (NULL: of all but the server's own) that are no partitions, by name; not the table
+ * own_schema.own_table. */
 int pg_choose_schema(struct pg_choices *to, struct pg_session *session, const char *publication, const char *schema,
 		     const char *own_schema, const char *own_table, struct duct_error *err) DUCT_CHECKED;
 /* Adds the tables that the publication names. */

@@ -187,28 +187,10 @@ static int merge_published(struct duct_arena *arena, struct pg_published *known,
 	return 0;
 }
 
-int pg_published_read(struct pg_published_list **ret, struct pg_session *session, const char *const *publications,
-		      struct duct_error *err)
+/* Rows of one table come one after the other. */
+static int list_published(struct pg_published_list **ret, const PGresult *res, struct duct_error *err)
 {
-	AUTO_PGRESULT PGresult *res = NULL;
-	AUTO_BUF struct duct_buf names = {0};
-	AUTO_FREE char *sql =
-		duct_xasprintf(PG_SQL_PUBLISHED, session->version >= 150000 ? PG_SQL_PUBLISHED_LIST : "NULL::text[], NULL::text",
-			       session->version >= 180000 ? PG_SQL_PUBLISHED_COLUMN_18 : PG_SQL_PUBLISHED_COLUMN);
-	duct_buf_putc(&names, '{');
-	for (size_t i = 0; publications[i]; i++) {
-		duct_buf_puts(&names, i ? ",\"" : "\"");
-		for (const char *p = publications[i]; *p; p++) {
-			if (*p == '"' || *p == '\\')
-				duct_buf_putc(&names, '\\');
-			duct_buf_putc(&names, *p);
-		}
-		duct_buf_putc(&names, '"');
-	}
-	duct_buf_putc(&names, '}');
-	int rc = pg_query(session, sql, 1, (const char *const[]){names.data}, &res, err);
-	if (rc < 0)
-		return duct_wrap(err, "read published tables");
+	int rc = 0;
 	struct pg_published_list *list = duct_xcalloc(1, sizeof *list);
 	duct_arena_init(&list->arena);
 	list->tables = duct_arena_zalloc(&list->arena, (size_t)PQntuples(res) * sizeof *list->tables);
@@ -226,6 +208,46 @@ int pg_published_read(struct pg_published_list **ret, struct pg_session *session
 	}
 	*ret = list;
 	return 0;
+}
+
+int pg_published_read(struct pg_published_list **ret, struct pg_session *session, const char *const *publications,
+		      struct duct_error *err)
+{
+	AUTO_PGRESULT PGresult *res = NULL;
+	AUTO_BUF struct duct_buf names = {0};
+	AUTO_FREE char *sql =
+		duct_xasprintf(PG_SQL_PUBLISHED, session->version >= 150000 ? PG_SQL_PUBLISHED_LIST : PG_SQL_PUBLISHED_NO_LIST,
+			       session->version >= 180000 ? PG_SQL_PUBLISHED_COLUMN_18 : PG_SQL_PUBLISHED_COLUMN);
+	duct_buf_putc(&names, '{');
+	for (size_t i = 0; publications[i]; i++) {
+		duct_buf_puts(&names, i ? ",\"" : "\"");
+		for (const char *p = publications[i]; *p; p++) {
+			if (*p == '"' || *p == '\\')
+				duct_buf_putc(&names, '\\');
+			duct_buf_putc(&names, *p);
+		}
+		duct_buf_putc(&names, '"');
+	}
+	duct_buf_putc(&names, '}');
+	int rc = pg_query(session, sql, 1, (const char *const[]){names.data}, &res, err);
+	if (rc < 0)
+		return duct_wrap(err, "read published tables");
+	return list_published(ret, res, err);
+}
+
+int pg_published_would(struct pg_published_list **ret, struct pg_session *session, const struct pg_choices *tables, bool via_root,
+		       struct duct_error *err)
+{
+	AUTO_PGRESULT PGresult *res = NULL;
+	AUTO_BUF struct duct_buf oids = {0};
+	AUTO_FREE char *sql = duct_xasprintf(PG_SQL_WOULD_BE_PUBLISHED, PG_SQL_PUBLISHED_NO_LIST, PG_SQL_PUBLISHED_COLUMN);
+	duct_buf_putc(&oids, '{');
+	for (size_t i = 0; i < tables->n; i++)
+		duct_buf_printf(&oids, "%s%u", i ? "," : "", tables->list[i].oid);
+	duct_buf_putc(&oids, '}');
+	const char *const params[] = {oids.data, via_root ? "true" : "false"};
+	int rc = pg_query(session, sql, 2, params, &res, err);
+	return rc < 0 ? duct_wrap(err, "read tables to be published") : list_published(ret, res, err);
 }
 
 void pg_published_free(struct pg_published_list *list)

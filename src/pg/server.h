@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "base/arena.h"
+#include "pg/publication.h"
 #include "pg/session.h"
 
 /* Catalog queries of a source. All on a plain SQL session unless said otherwise; sql.h holds the text. */
@@ -82,6 +83,9 @@ struct pg_published_list {
  * different column lists is CONFIG; row filters are OR-ed, one without filter removes them. */
 int pg_published_read(struct pg_published_list **ret, struct pg_session *session, const char *const *publications,
 		      struct duct_error *err) DUCT_CHECKED;
+/* What a publication would have that is made of these tables, without lists of columns. */
+int pg_published_would(struct pg_published_list **ret, struct pg_session *session, const struct pg_choices *tables, bool via_root,
+		       struct duct_error *err) DUCT_CHECKED;
 void pg_published_free(struct pg_published_list *list); /* accepts NULL */
 
 /* The tables that hold the rows of one: its leaf partitions, or itself. */

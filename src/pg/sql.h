@@ -71,9 +71,9 @@
 	"SELECT puballtables, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot FROM pg_publication " \
 	"WHERE pubname = $1"
 
-/* $1 name[]. %s: attnames and rowfilter, or NULLs before 15; which columns are published at all. One row per publication and table. Column lists that name
- * all columns that are not generated, and no other, are no lists; before 18 the view names generated ones where there is none. */
-#define PG_SQL_PUBLISHED \
+/* One row per publication and table. %s: column list and row filter; which columns are published at all. Column lists that name all columns
+ * that are not generated, and no other, are no lists; before 18 the view names generated ones where there is none. */
+#define PG_SQL_PUBLISHED_HEAD \
 	"SELECT c.oid, n.nspname, c.relname, c.relkind, c.relreplident, %s, " \
 	"(SELECT coalesce(sum(pg_relation_size(s.relid)), 0) FROM (SELECT relid FROM pg_partition_tree(c.oid) " \
 	"WHERE isleaf UNION ALL SELECT c.oid WHERE c.relkind <> 'p' AND NOT c.relispartition) s), " \
@@ -82,10 +82,21 @@
 	"c.reltuples::int8, row_security_active(c.oid), has_schema_privilege(n.oid, 'USAGE') " \
 	"AND (has_table_privilege(c.oid, 'SELECT') OR has_any_column_privilege(c.oid, 'SELECT')), " \
 	"NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped " \
-	"AND %s) " \
+	"AND %s) "
+/* $1 name[]. */
+#define PG_SQL_PUBLISHED \
+	PG_SQL_PUBLISHED_HEAD \
 	"FROM pg_publication_tables t JOIN pg_namespace n ON n.nspname = t.schemaname " \
 	"JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename " \
 	"WHERE t.pubname = ANY ($1::name[]) ORDER BY n.nspname, c.relname, t.pubname"
+/* $1 oid[], $2 bool: publish_via_partition_root. What a publication of these tables would have. */
+#define PG_SQL_WOULD_BE_PUBLISHED \
+	PG_SQL_PUBLISHED_HEAD \
+	"FROM (SELECT DISTINCT l.relid FROM unnest($1::oid[]) o, LATERAL (SELECT relid FROM pg_partition_tree(o) " \
+	"WHERE isleaf AND NOT $2::bool UNION SELECT o) l) w JOIN pg_class c ON c.oid = w.relid " \
+	"JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'r' OR c.relkind = 'p' AND $2::bool " \
+	"ORDER BY n.nspname, c.relname"
+#define PG_SQL_PUBLISHED_NO_LIST "NULL::text[], NULL::text"
 #define PG_SQL_PUBLISHED_LIST \
 	"CASE WHEN EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped " \
 	"AND (a.attgenerated = '') <> (a.attname = ANY (t.attnames)) " \

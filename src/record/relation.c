@@ -27,6 +27,20 @@ void duct_relation_unref(struct duct_relation *rel)
 	free(rel);
 }
 
+void duct_relations_add(struct duct_relations *relations, struct duct_relation *rel)
+{
+	relations->list = duct_grow(relations->list, &relations->cap, relations->n + 1, sizeof(struct duct_relation *));
+	relations->list[relations->n++] = duct_relation_ref(rel);
+}
+
+void duct_relations_done(struct duct_relations *relations)
+{
+	for (size_t i = 0; i < relations->n; i++)
+		duct_relation_unref(relations->list[i]);
+	free(relations->list);
+	*relations = (struct duct_relations){0};
+}
+
 int duct_relation_column(const struct duct_relation *rel, const char *name)
 {
 	for (int i = 0; i < rel->ncolumns; i++)

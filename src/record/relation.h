@@ -66,6 +66,14 @@ struct duct_relation *duct_relation_new(void);
 struct duct_relation *duct_relation_ref(struct duct_relation *rel); /* returns rel */
 void duct_relation_unref(struct duct_relation *rel);		    /* accepts NULL */
 
+/* Relations that were gathered, with a reference of each. Zero-initialise it. */
+struct duct_relations {
+	struct duct_relation **list;
+	size_t n, cap;
+};
+void duct_relations_add(struct duct_relations *relations, struct duct_relation *rel); /* takes a reference */
+void duct_relations_done(struct duct_relations *relations);
+
 /* Index of the column, -1 when there is none. */
 int duct_relation_column(const struct duct_relation *rel, const char *name);
 

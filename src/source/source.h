@@ -58,8 +58,10 @@ struct duct_source_ops {
 	int (*check)(const void *config, struct duct_error *err);
 
 	/* `ductstream check`: tries connections, permissions, objects and type mappings, changes nothing, reports each
-	 * finding. Returns 0 when the probing itself ran (errors found or not). */
-	int (*probe)(const void *config, const struct duct_ctx *ctx, duct_report_fn *report, void *arg, struct duct_error *err);
+	 * finding. Adds the tables that the flow has, or will have once it is started, as far as they can be looked at, so that
+	 * destinations can say what they think of them. Returns 0 when the probing itself ran (errors found or not). */
+	int (*probe)(const void *config, const struct duct_ctx *ctx, struct duct_relations *tables, duct_report_fn *report,
+		     void *arg, struct duct_error *err);
 
 	/* Connects and compares itself with the destination's checkpoint (identity, gaps): a mismatch is an error with
 	 * its own sentence; so is a replay_lsn that the server has not kept. Does not create anything that could not be

@@ -248,6 +248,44 @@ def test_check_reports_findings(tmp_path, database, sqlite_lake):
     assert code == EXIT_CONFIG and "  ✗ " in out and "it will not run" in out and err == ""
 
 
+def findings(path):
+    """(exit code, [level: what, ...]) of `ductstream check`."""
+    code, out, _ = ductstream("check", path, "--json")
+    return code, [f"{line['finding']}: {line['what']}" for line in map(json.loads, out.splitlines()) if "finding" in line]
+
+
+def test_check_looks_at_the_tables_that_the_first_start_publishes(tmp_path, database):
+    """Those of publication_tables and publication_schemas, or all of them; partitioned ones by their leaves, or by their root."""
+    database.sql(
+        "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE keyless (v int); CREATE SCHEMA app; CREATE TABLE app.deferred"
+        " (id int PRIMARY KEY DEFERRABLE, \"ID\" int); CREATE TABLE app.parts (id int PRIMARY KEY) PARTITION BY LIST (id);"
+        " CREATE TABLE app.part PARTITION OF app.parts DEFAULT; CREATE UNLOGGED TABLE app.passing (v int)"
+    )
+    dsn = {"dsn": database.dsn}
+    code, found = findings(flow_file(tmp_path, dsn))
+    assert code == EXIT_CONFIG and 'ok: publication "shop" will have 4 tables, 4 of them can be read' in found, found
+    keyless = "error: public.keyless: has no replica identity: UPDATE and DELETE of the application fail while it is published"
+    assert keyless in found
+
+    code, found = findings(flow_file(tmp_path, {**dsn, "publication_tables": "t"}))
+    assert code == EXIT_DONE and 'ok: publication "shop" will have 1 tables, 1 of them can be read' in found, found
+
+    schema = {**dsn, "publication_tables": "t", "publication_schemas": "app"}
+    code, found = findings(flow_file(tmp_path, schema))
+    assert code == EXIT_CONFIG and 'ok: publication "shop" will have 3 tables, 3 of them can be read' in found, found
+    assert any(line.startswith("warn: app.deferred: its primary key is deferrable") for line in found)
+    assert any(line.startswith("warn: app.deferred.ID: another column's name differs only in case") for line in found)
+    assert keyless not in found and not any("by its root" in line for line in found)
+    code, found = findings(flow_file(tmp_path, {**schema, "publish_via_partition_root": True}))
+    assert any(line.startswith("warn: app.parts: is published by its root") for line in found)
+
+    code, found = findings(flow_file(tmp_path, {**dsn, "publication_tables": "t,nothing"}))
+    assert code == EXIT_CONFIG and 'error: publication_tables: there is no table "nothing" (write schema.table)' in found
+    code, found = findings(flow_file(tmp_path, {**dsn, "publication_schemas": "nothing"}))
+    assert code == EXIT_CONFIG and 'error: publication "shop" will have 0 tables, 0 of them can be read' in found
+    assert database.query("SELECT count(*) FROM pg_publication") == [(0,)]
+
+
 def test_check_names_what_nothing_uses(tmp_path, database):
     database.sql("CREATE TABLE t (id int PRIMARY KEY)")
     path = flow_file(tmp_path, {"dsn": database.dsn})

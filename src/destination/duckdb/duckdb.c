@@ -32,10 +32,12 @@ static int check_config(const void *config, struct duct_error *err)
 	return tablesink_check(&c->sink, err);
 }
 
-static int probe(const void *config, const struct duct_ctx *ctx, duct_report_fn *report, void *arg, struct duct_error *err)
+static int probe(const void *config, const struct duct_ctx *ctx, const struct duct_relations *tables, duct_report_fn *report,
+		 void *arg, struct duct_error *err)
 {
 	(void)ctx;
 	const struct duckdb_config *c = config;
+	tablesink_probe(&c->sink, tables, report, arg);
 	if (duck_load(err) < 0) {
 		report(arg, DUCT_FINDING_ERROR, err->message, NULL);
 		return 0;

@@ -352,6 +352,7 @@ int ducklake_load_publish(void *dest, const struct duct_pos *pos, const char *so
 void ducklake_load_abort(void *dest);
 
 /* probe.c */
-int ducklake_probe(const void *config, const struct duct_ctx *ctx, duct_report_fn *report, void *arg, struct duct_error *err);
+int ducklake_probe(const void *config, const struct duct_ctx *ctx, const struct duct_relations *tables, duct_report_fn *report,
+		   void *arg, struct duct_error *err);
 
 #endif

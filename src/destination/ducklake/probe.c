@@ -62,12 +62,14 @@ static void probe_limit(const struct ducklake_config *c, const struct lake *lake
 	       "raise it with CALL lake.set_option('data_inlining_row_limit', 1000), or merge files often");
 }
 
-int ducklake_probe(const void *config, const struct duct_ctx *ctx, duct_report_fn *report, void *arg, struct duct_error *err)
+int ducklake_probe(const void *config, const struct duct_ctx *ctx, const struct duct_relations *tables, duct_report_fn *report,
+		   void *arg, struct duct_error *err)
 {
 	const struct ducklake_config *c = config;
 	const struct lake_config lc = ducklake_read_only(c, ctx->flow);
 	bool there;
 	struct lake *lake = NULL;
+	tablesink_probe(&c->sink, tables, report, arg);
 	if (duck_load(err) < 0)
 		report(arg, DUCT_FINDING_ERROR, err->message, NULL);
 	if (lake_exists(&lc, ctx, &there, err) < 0) {

@@ -112,7 +112,8 @@ int pgstream_load_publish(void *dest, const struct duct_pos *pos, const char *so
 void pgstream_load_abort(void *dest);
 
 /* probe.c */
-int pgstream_probe(const void *config, const struct duct_ctx *ctx, duct_report_fn *report, void *arg, struct duct_error *err);
+int pgstream_probe(const void *config, const struct duct_ctx *ctx, const struct duct_relations *tables, duct_report_fn *report,
+		   void *arg, struct duct_error *err);
 const char *pgstream_name(const struct pgstream_config *config, const struct duct_ctx *ctx);
 int pgstream_format(const struct pgstream_config *config, const struct duct_ctx *ctx, const struct wire_format **ret,
 		    struct duct_error *err) DUCT_CHECKED;

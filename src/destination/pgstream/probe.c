@@ -47,8 +47,10 @@ static int probe_server(struct pg_session *pg, duct_report_fn *report, void *arg
 	return 0;
 }
 
-int pgstream_probe(const void *config, const struct duct_ctx *ctx, duct_report_fn *report, void *arg, struct duct_error *err)
+int pgstream_probe(const void *config, const struct duct_ctx *ctx, const struct duct_relations *tables, duct_report_fn *report,
+		   void *arg, struct duct_error *err)
 {
+	(void)tables;
 	const struct pgstream_config *c = config;
 	const struct wire_format *format;
 	struct pg_session *pg = NULL;

@@ -198,6 +198,7 @@ int postgres_replay_some(struct postgres_source *src, struct duct_error *err) DU
 const char *postgres_spool_dir(const struct postgres_config *config);
 /* Says of that folder how much it may hold and has room for. False: it cannot be written. */
 bool postgres_describe_spool(const struct postgres_config *config, char *to, size_t size, uint64_t *ret_free);
-int postgres_probe(const void *config, const struct duct_ctx *ctx, duct_report_fn *report, void *arg, struct duct_error *err);
+int postgres_probe(const void *config, const struct duct_ctx *ctx, struct duct_relations *tables, duct_report_fn *report, void *arg,
+		   struct duct_error *err);
 
 #endif
