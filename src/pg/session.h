@@ -36,7 +36,7 @@ struct pg_session_options {
 };
 
 /* Connects. RETRY when the server cannot be reached, is full or starting; CONFIG for a refused login, a missing
- * database, a DSN that cannot be parsed, a server older than 14. */
+ * database, a DSN that cannot be parsed, a server older than 13. */
 int pg_session_open(struct pg_session **ret, const struct pg_session_options *options, struct duct_error *err) DUCT_CHECKED;
 void pg_session_close(struct pg_session *session); /* accepts NULL */
 
