@@ -12,7 +12,7 @@ import pytest
 from lib.paths import CACHE, ROOT, program
 
 sys.path.insert(0, str(ROOT / "bench"))
-cases, fresh, goals, limit = (importlib.import_module(name) for name in ("cases", "fresh", "goals", "limit"))
+api, cases, fresh, goals, limit = (importlib.import_module(name) for name in ("api", "cases", "fresh", "goals", "limit"))
 
 
 def bench(name, folder, *args):
@@ -218,3 +218,22 @@ def test_consumers_are_measured(tmp_path):
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=120)
     results = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(results) == 4 and all(r["rate"] > 0 and r["messages"] in (1000, 2000) for r in results), done.stdout + done.stderr
+
+
+@pytest.mark.skipif(not shutil.which("ghz", path=f"{CACHE / 'bin'}:{os.environ['PATH']}"), reason="ghz is not here")
+def test_calls_are_measured_beside_their_floor(tmp_path):
+    """bench/api asks GetFlow and the health check of one server in turns (issue 5, "Speed")."""
+    command = [sys.executable, ROOT / "bench" / "api.py", "--calls", "300", "--repeat", "1", "--json", "--store", tmp_path]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=120)
+    one, fifty, memory = (json.loads(line) for line in done.stdout.splitlines())
+    for found in (one, fifty):
+        assert found["get_flow"]["rate"] > 0 and found["health"]["rate"] > 0, done.stdout + done.stderr
+        assert found["ratio"] == pytest.approx(found["get_flow"]["rate"] / found["health"]["rate"])
+    assert (one["goal"], fifty["goal"]) == (8000, 12000) and memory["idle"] > 0
+    (stored,) = tmp_path.glob("api-*.json")
+    assert json.loads(stored.read_text())["results"] == [one, fifty, memory]
+
+
+def test_calls_are_judged_by_rate_and_by_floor():
+    assert api.verdicts(8000, 0.8, 8000) == {"goal_met": True, "ratio_met": True}
+    assert api.verdicts(7999, 0.79, 8000) == {"goal_met": False, "ratio_met": False}
