@@ -13,11 +13,11 @@ struct api {
 	struct state *state;
 	struct checkpoints *checkpoints;
 	struct api_streams *streams; /* streams.h */
-	struct run_service *runs;    /* executor, scheduler: run/service.h; NULL: not started */
+	struct run_service *runs;    /* executor, scheduler: run/service.h; NULL: none */
 	struct api_health *health;
 	struct flow_shown *shown; /* flows as they were shown, flow_shown.h; NULL: none are kept */
 	enum { API_DISPATCH_NONE, API_DISPATCH_LOCAL, API_DISPATCH_DBOS } dispatch;
-	struct dispatch *local; /* what keeps the workers of API_DISPATCH_LOCAL; NULL: nothing does */
+	_Atomic(struct dispatch *) local; /* what keeps the workers of API_DISPATCH_LOCAL; NULL: nothing does, or not yet */
 	/* Service-wide defaults. */
 	const char *wire_format; /* DUCTSTREAM_WIRE_FORMAT, NULL when not given */
 	bool wire_enforce;

@@ -111,7 +111,7 @@ enum api_code flow_answer_state(struct api_call *call, const char *id, Ductstrea
 
 void flow_changed(struct api_call *call)
 {
-	dispatch_wake(call->api->local);
+	dispatch_wake(atomic_load(&call->api->local));
 }
 
 /* --- findings */

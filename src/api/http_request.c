@@ -303,32 +303,37 @@ static enum MHD_Result queue(struct http_request *r, struct MHD_Response *respon
 	return done;
 }
 
-/* Gives the answer that is ready to libmicrohttpd, or waits for it. Under the lock. */
-static enum MHD_Result give_answer(struct http_request *r)
+static enum MHD_Result give_stream(struct http_request *r)
 {
-	if (!r->ready && !r->streams) {
-		r->suspended = true;
-		MHD_suspend_connection(r->connection);
-		return MHD_YES;
-	}
-	r->phase = HTTP_ANSWERED;
-	if (r->streams)
-		return queue(r, MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, read_stream, r, NULL),
-			     MHD_HTTP_OK, stream_text);
-	size_t n = r->answer.len;
-	const char *type = r->page && r->status == MHD_HTTP_OK ? r->page->content_type : json_text;
-	return queue(r, MHD_create_response_from_buffer(n, duct_steal(&r->answer.data), MHD_RESPMEM_MUST_FREE), r->status, type);
+	return queue(r, MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, read_stream, r, NULL), MHD_HTTP_OK,
+		     stream_text);
 }
 
+/* What is ready stays as it is. */
+static enum MHD_Result give_whole(struct http_request *r)
+{
+	size_t n = r->answer.len;
+	const char *type = r->page && r->status == MHD_HTTP_OK ? r->page->content_type : json_text;
+	enum MHD_Result done =
+		queue(r, MHD_create_response_from_buffer(n, duct_steal(&r->answer.data), MHD_RESPMEM_MUST_FREE), r->status, type);
+	http_conn_expect(r->http, r->conn, r->http->config.request_timeout_ms);
+	return done;
+}
+
+/* Gives the answer that is ready to libmicrohttpd, or waits for it. Gives it without our lock: libmicrohttpd calls read_stream, which
+ * takes it, under a lock of the response. */
 static enum MHD_Result answer(struct http_request *r)
 {
 	pthread_mutex_lock(&r->mutex);
-	enum MHD_Result done = give_answer(r);
-	bool whole = r->phase == HTTP_ANSWERED && !r->streams;
+	bool streams = r->streams, waits = !r->ready && !streams;
+	if (waits) {
+		r->suspended = true;
+		MHD_suspend_connection(r->connection);
+	} else {
+		r->phase = HTTP_ANSWERED;
+	}
 	pthread_mutex_unlock(&r->mutex);
-	if (whole)
-		http_conn_expect(r->http, r->conn, r->http->config.request_timeout_ms);
-	return done;
+	return waits ? MHD_YES : streams ? give_stream(r) : give_whole(r);
 }
 
 /* ---- what is wrong before anything was read */

@@ -57,7 +57,8 @@ static int open_auth(struct server *server, struct duct_error *err)
 static int start_work(struct server *server, struct duct_error *err)
 {
 	const struct service_settings *set = server->settings;
-	int rc = run_service_start(&server->api.runs, server->api.state, server->ctx->log, err);
+	struct dispatch *local = NULL;
+	int rc = run_service_start(server->api.runs, server->api.state, server->ctx->log, err);
 	if (rc || set->dispatch != SERVICE_DISPATCH_LOCAL)
 		return rc;
 	const struct dispatch_config config = {
@@ -65,7 +66,9 @@ static int start_work(struct server *server, struct duct_error *err)
 		.log = server->ctx->log,
 		.json_log = set->log_format == SERVICE_LOG_JSON,
 	};
-	return dispatch_start(&server->api.local, &config, err);
+	rc = dispatch_start(&local, &config, err);
+	atomic_store(&server->api.local, local);
+	return rc;
 }
 
 static int start_grpc(struct server *server, struct duct_error *err)
@@ -149,6 +152,7 @@ static int start(struct server *server, struct duct_error *err)
 	int rc = open_auth(server, err);
 	rc = rc ? rc : open_state(server, err);
 	rc = rc ? rc : start_otel(server, err);
+	rc = rc ? rc : run_service_open(&server->api.runs, err);
 	rc = rc ? rc : start_grpc(server, err);
 	rc = rc ? rc : start_http(server, err);
 	/* Last: a second server on the address does not begin to work. */
@@ -196,7 +200,7 @@ static bool stop(struct server *server)
 {
 	api_health_set(&server->health, true, false);
 	bool http = api_http_stop(server->http, DRAIN_MS), grpc = !server->grpc || api_grpc_stop(server->grpc, DRAIN_MS);
-	dispatch_stop(server->api.local);
+	dispatch_stop(atomic_load(&server->api.local));
 	run_service_stop(server->api.runs);
 	otel_stop();
 	if (!http || !grpc) {

@@ -455,6 +455,7 @@ int flow_run(const struct flow_spec *spec, const struct flow_options *options, c
 	if (rc)
 		return rc;
 	struct flow_counters own;
+	flow_counters_init(&own);
 	struct flow_engine e = {
 		.spec = spec,
 		.options = options,
@@ -469,7 +470,6 @@ int flow_run(const struct flow_spec *spec, const struct flow_options *options, c
 		.dest_stop.fd = -1,
 		.wake.fd = -1,
 	};
-	flow_counters_init(e.counters);
 	int64_t memory = options->max_memory_bytes ? options->max_memory_bytes : DEFAULT_MEMORY_BYTES;
 	e.queue_bytes = (size_t)memory / 4;
 	int64_t give_up_ms = options->give_up_ms;

@@ -68,7 +68,7 @@ struct flow_options {
 	atomic_bool *abort;
 	int abort_fd;
 	struct duct_ddl_hook *ddl;	/* told of changes of tables, and asked when it is a gate; NULL: nobody */
-	struct flow_counters *counters; /* filled while it runs; NULL: not wanted */
+	struct flow_counters *counters; /* initialized, filled while it runs; NULL: not wanted */
 };
 
 /*

@@ -1,6 +1,7 @@
 /* The parts of the server that make and do runs, in the order in which they begin and, backwards, end. */
 #include "run/service.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "base/mem.h"
@@ -12,8 +13,8 @@
 struct run_service {
 	struct service_settings settings;
 	struct dbos_config dbos;
-	struct run_executor *executor;
-	struct run_scheduler *scheduler;
+	_Atomic(struct run_executor *) executor; /* NULL until they are started; the API already serves then */
+	_Atomic(struct run_scheduler *) scheduler;
 	struct dbos_bridge *bridge;
 };
 
@@ -47,32 +48,35 @@ static int set_dbos_schedule(struct run_service *s, struct state *state, struct 
 	return rc < 0 ? rc : 0;
 }
 
-static int start(struct run_service *s, struct state *state, const struct duct_log *log, struct duct_error *err)
+int run_service_start(struct run_service *s, struct state *state, const struct duct_log *log, struct duct_error *err)
 {
+	struct run_executor *takes = NULL;
+	struct run_scheduler *schedules = NULL;
 	struct run_executor_config executor = {.state = state, .log = log};
 	struct run_scheduler_config scheduler = {.state = state,
 						 .log = log,
 						 .dbos = &s->dbos,
 						 .retention_ms = s->settings.run_retention_ms};
 	run_executor_configure(&executor, &s->settings);
-	int rc = dbos_configure(&s->dbos, &s->settings, err);
-	rc = rc ? rc : set_dbos_schedule(s, state, err);
+	int rc = set_dbos_schedule(s, state, err);
 	if (rc == 0 && executor.workers > 0)
-		rc = run_executor_start(&s->executor, &executor, err);
-	scheduler.executor = s->executor;
-	rc = rc ? rc : run_scheduler_start(&s->scheduler, &scheduler, err);
+		rc = run_executor_start(&takes, &executor, err);
+	atomic_store(&s->executor, takes);
+	scheduler.executor = takes;
+	rc = rc ? rc : run_scheduler_start(&schedules, &scheduler, err);
+	atomic_store(&s->scheduler, schedules);
 	if (rc == 0 && s->dbos.enabled)
-		rc = dbos_bridge_start(&s->bridge, &s->dbos, state, log, s->executor, err);
+		rc = dbos_bridge_start(&s->bridge, &s->dbos, state, log, takes, err);
 	if (rc == 0 && !s->dbos.enabled && s->dbos.schedule)
 		log_warn(log, "DUCTSTREAM_DBOS_SCHEDULE does nothing without DUCTSTREAM_DBOS_ENABLED=true");
 	return rc;
 }
 
-int run_service_start(struct run_service **ret, struct state *state, const struct duct_log *log, struct duct_error *err)
+int run_service_open(struct run_service **ret, struct duct_error *err)
 {
 	struct run_service *s = duct_xcalloc(1, sizeof *s);
 	int rc = service_settings_from_env(&s->settings, err);
-	rc = rc ? rc : start(s, state, log, err);
+	rc = rc ? rc : dbos_configure(&s->dbos, &s->settings, err);
 	if (rc < 0)
 		run_service_stop(s);
 	else
@@ -85,8 +89,8 @@ void run_service_stop(struct run_service *s)
 	if (!s)
 		return;
 	dbos_bridge_stop(s->bridge);
-	run_scheduler_stop(s->scheduler);
-	run_executor_stop(s->executor);
+	run_scheduler_stop(atomic_load(&s->scheduler));
+	run_executor_stop(atomic_load(&s->executor));
 	service_settings_done(&s->settings);
 	free(s);
 }
@@ -95,8 +99,8 @@ void run_service_wake(struct run_service *s)
 {
 	if (!s)
 		return;
-	run_executor_wake(s->executor);
-	run_scheduler_wake(s->scheduler);
+	run_executor_wake(atomic_load(&s->executor));
+	run_scheduler_wake(atomic_load(&s->scheduler));
 }
 
 int run_service_tick(struct run_service *s, struct state *state, struct duct_arena *arena, const char *name, struct run_ticked *ret,

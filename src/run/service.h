@@ -11,7 +11,9 @@
 struct run_service;
 struct run_ticked;
 
-int run_service_start(struct run_service **ret, struct state *state, const struct duct_log *log,
+/* Reads the environment and does nothing yet; calls by other threads may come from now on. */
+int run_service_open(struct run_service **ret, struct duct_error *err) DUCT_CHECKED;
+int run_service_start(struct run_service *service, struct state *state, const struct duct_log *log,
 		      struct duct_error *err) DUCT_CHECKED;
 /* Runs under way are asked to end and go back into the queue. Accepts NULL. */
 void run_service_stop(struct run_service *service);
