@@ -21,6 +21,8 @@ LONG = os.environ.get("DUCT_LONG") == "1"
 FUZZ_SECONDS = int(os.environ.get("DUCT_FUZZ_SECONDS", "60"))
 PYTEST_FOLDERS = ("fault", "system", "conform")  # long files first: the end of the run waits for the last one
 ALONE = "alone or long"
+# What has the threads of the server and of workers at work: run under the sanitizers in the long check.
+SERVICE_TESTS = [f"system/test_{name}.py" for name in ("grpc_server", "grpc_frames", "http", "flow_service", "run_service", "stream_service", "pgstream")]
 
 
 class Tally:
@@ -149,6 +151,14 @@ def thread_sanitizer(tally, pattern):
         meson_tests(tally, "build-tsan", "unit", count_cmocka, pattern)
 
 
+def service_under(tally, sanitizer, pattern):
+    """The tests of the service against programs of build-asan or build-tsan."""
+    if build(tally, sanitizer):
+        chosen = ["-k", pattern] if pattern else []
+        environment = {**os.environ, f"DUCT_{sanitizer.upper()}": "1"}
+        pytest_run(tally, [*chosen, *SERVICE_TESTS], may_be_empty=pattern is not None, env=environment)
+
+
 def fuzz_for_real(tally, pattern):
     """libFuzzer on every target for a while; what it finds is kept beside the build."""
     if not build(tally, "fuzz"):
@@ -192,11 +202,12 @@ def python_tests(tally, pattern):
     pytest_run(tally, ["-m", ALONE, *chosen, *folders], may_be_empty=True)
 
 
-def pytest_run(tally, arguments, may_be_empty=False, folder=ROOT / "tests", ini="pytest.ini"):
+def pytest_run(tally, arguments, may_be_empty=False, folder=ROOT / "tests", env=None):
     """Runs pytest in a folder and counts every test of its report."""
     with tempfile.TemporaryDirectory(prefix="duct-check-") as own:
         report = Path(own) / "pytest.xml"
-        done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-c", ini, f"--junitxml={report}", *arguments], cwd=folder)
+        command = [sys.executable, "-m", "pytest", "-q", "-c", "pytest.ini", f"--junitxml={report}", *arguments]
+        done = subprocess.run(command, cwd=folder, env=env)
         cases = list(ElementTree.parse(report).iter("testcase")) if report.exists() else None
     if cases is None:
         tally.fail(f"pytest ended with {done.returncode} and left no report")
@@ -233,6 +244,8 @@ def main():
         steps.insert(0, ("rules and documents", lambda: (rules(tally), documents(tally))))
     if LONG:
         steps.append(("unit tests under TSan", lambda: thread_sanitizer(tally, pattern)))
+        for name in ("tsan", "asan"):
+            steps.append((f"tests of the service, all programs of build-{name}", lambda name=name: service_under(tally, name, pattern)))
         steps.append((f"libFuzzer, {FUZZ_SECONDS} s per target", lambda: fuzz_for_real(tally, pattern)))
     for title, step in steps:
         began = time.monotonic()
