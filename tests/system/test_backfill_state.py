@@ -86,7 +86,7 @@ def kept(backfill, path=None):
         pytest.param("backfill-kept", 1, "a", marks=pytest.mark.long),
         pytest.param("commit-begin", 2, "a", marks=pytest.mark.long),
         pytest.param("commit-done", 2, "a", marks=pytest.mark.long),
-        pytest.param("file-written", 2, "a", marks=pytest.mark.long),
+        pytest.param("file-written", 5, "a", marks=pytest.mark.long),
         pytest.param("backfill-published", 3, "ab", marks=pytest.mark.long),
     ],
 )
