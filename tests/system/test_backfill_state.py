@@ -113,7 +113,9 @@ def test_killed(backfill, database, place, n, done):
 
 
 def test_streamed_in_between(backfill, database):
+    """Changes from before the copy's moment come by the stream where the copy was not published."""
     shop = backfill()
+    database.sql(CHANGE)
     shop.run(-9, DUCT_KILL_POINT="backfill-kept:1")
     database.sql(CHANGE)
     shop.sync()
