@@ -22,7 +22,10 @@ FUZZ_SECONDS = int(os.environ.get("DUCT_FUZZ_SECONDS", "60"))
 PYTEST_FOLDERS = ("fault", "system", "conform")  # long files first: the end of the run waits for the last one
 ALONE = "alone or long"
 # What has the threads of the server and of workers at work: run under the sanitizers in the long check.
-SERVICE_TESTS = [f"system/test_{name}.py" for name in ("grpc_server", "grpc_frames", "http", "flow_service", "run_service", "stream_service", "pgstream")]
+SERVICE_TESTS = [
+    f"system/test_{name}.py"
+    for name in ("grpc_server", "grpc_frames", "http", "flow_service", "run_service", "stream_service", "pgstream", "fan_out")
+]
 
 
 class Tally:

@@ -289,10 +289,10 @@ static int list_segments(struct flow_outbox *o, struct duct_error *err)
 /* A new segment that begins at `lsn`; becomes the last one. */
 static int add_segment(struct flow_outbox *o, uint64_t lsn, struct duct_error *err)
 {
-	struct segment s = {.number = o->n ? o->segments[o->n - 1].number + 1 : 1,
-			    .first_lsn = lsn,
-			    .last_lsn = lsn,
-			    .bytes = HEADER};
+	pthread_mutex_lock(&o->lock); /* the reader may be trimming */
+	uint64_t number = o->n ? o->segments[o->n - 1].number + 1 : 1;
+	pthread_mutex_unlock(&o->lock);
+	struct segment s = {.number = number, .first_lsn = lsn, .last_lsn = lsn, .bytes = HEADER};
 	AUTO_FREE char *path = segment_path(o, s.number);
 	char head[HEADER];
 	put_header(head, lsn, o->identity);

@@ -227,6 +227,7 @@ def watch(database, lake, seconds):
     return sorted(lags), kept
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("lake_home", ["postgres"], indirect=True)
 @pytest.mark.parametrize("seconds", [10, pytest.param(60, marks=pytest.mark.long)])
 def test_a_secondary_stopped_under_load(mirrored, remote_lake, own_server, tmp_path, seconds):
