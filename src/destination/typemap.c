@@ -87,21 +87,36 @@ static int parse_type(struct duct_type *ret, const char *text, struct duct_error
 		text);
 }
 
-/* Lower case, without a leading "public." or "pg_catalog.", short names written out. malloc. */
-static char *normal_form(const char *source)
+/* `name` at the length in `rest`, where Postgres prints it: behind the first word (timestamp(3) with time zone). malloc. */
+static char *with_length(const char *name, const char *rest)
 {
+	size_t length = *rest == '(' ? strcspn(rest, ")") : 0, word = strcspn(name, " ");
+	bool inside = length && rest[length] && (strncmp(name, "time ", 5) == 0 || strncmp(name, "timestamp ", 10) == 0);
+	if (!inside)
+		return duct_xasprintf("%s%s", name, rest);
+	length++;
+	return duct_xasprintf("%.*s%.*s%s%s", (int)word, name, (int)length, rest, name + word, rest + length);
+}
+
+/* Lower case, without blanks behind a comma, without a leading "public." or "pg_catalog.", short names written out. malloc. */
+static char *normal_form(const char *text)
+{
+	AUTO_FREE char *copy = duct_xstrdup(text);
+	char *end = copy;
+	for (const char *p = text; *p; p++)
+		if (*p != ' ' || p == text || p[-1] != ',')
+			*end++ = (char)tolower((unsigned char)*p);
+	*end = 0;
+	const char *source = copy;
 	static const char *const schemas[] = {"public.", "pg_catalog."};
 	for (size_t i = 0; i < DUCT_LEN(schemas); i++)
-		if (strncasecmp(source, schemas[i], strlen(schemas[i])) == 0)
+		if (strncmp(source, schemas[i], strlen(schemas[i])) == 0)
 			source += strlen(schemas[i]);
 	size_t n = strcspn(source, "([");
 	for (size_t i = 0; i < DUCT_LEN(aliases); i++)
-		if (strlen(aliases[i][0]) == n && !strchr(source + n, ' ') && strncasecmp(source, aliases[i][0], n) == 0)
-			return duct_xasprintf("%s%s", aliases[i][1], source + n);
-	char *copy = duct_xstrdup(source);
-	for (char *p = copy; *p; p++)
-		*p = (char)tolower((unsigned char)*p);
-	return copy;
+		if (strlen(aliases[i][0]) == n && !strchr(source + n, ' ') && strncmp(source, aliases[i][0], n) == 0)
+			return with_length(aliases[i][1], source + n);
+	return duct_xstrdup(source);
 }
 
 static int add(struct typemap *map, const char *where, json_t *all, struct duct_error *err)

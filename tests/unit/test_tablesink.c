@@ -351,6 +351,12 @@ static void names_of_mapped_types(void **state)
 	assert_string_equal(mapped("{\"int4\": \"BIGINT\"}", "integer[]"), "");
 	assert_string_equal(mapped("{\"int4[]\": \"VARCHAR\"}", "integer[]"), "varchar");
 	assert_string_equal(mapped("{\"timestamptz\": \"VARCHAR\"}", "timestamp(3) with time zone"), "varchar");
+	assert_string_equal(mapped("{\"timestamptz(3)\": \"VARCHAR\"}", "timestamp(3) with time zone"), "varchar");
+	assert_string_equal(mapped("{\"timestamp(3)\": \"VARCHAR\"}", "timestamp(6) without time zone"), "");
+	assert_string_equal(mapped("{\"TIME(3)[]\": \"VARCHAR\"}", "time(3) without time zone[]"), "varchar");
+	assert_string_equal(mapped("{\"decimal(12, 2)\": \"DOUBLE\"}", "numeric(12,2)"), "float64");
+	assert_string_equal(mapped("{\"varchar(10)\": \"BIGINT\"}", "character varying(10)"), "int64");
+	assert_string_equal(mapped("{\"time(3\": \"VARCHAR\"}", "time(3) without time zone"), "");
 	assert_string_equal(mapped("{\"public.geometry\": \"VARCHAR\"}", "geometry"), "varchar");
 	assert_string_equal(mapped("{\"geometry\": \"VARCHAR\"}", "public.geometry"), "varchar");
 	assert_string_equal(mapped("{}", "integer"), "");
