@@ -24,9 +24,11 @@ enum duct_destination_caps {
 };
 
 enum duct_load {
-	DUCT_LOAD_EMPTY = 1 << 0,   /* the tables' present rows are not copied */
-	DUCT_LOAD_ONCE = 1 << 1,    /* no changes follow: nothing needs to be ready for them */
-	DUCT_LOAD_RESOLVE = 1 << 2, /* what is staged is to be taken over with this copy, as resolve_staging does later */
+	DUCT_LOAD_EMPTY = 1 << 0,    /* the tables' present rows are not copied */
+	DUCT_LOAD_ONCE = 1 << 1,     /* no changes follow: nothing needs to be ready for them */
+	DUCT_LOAD_RESOLVE = 1 << 2,  /* what is staged is to be taken over with this copy, as resolve_staging does later */
+	DUCT_LOAD_BACKFILL = 1 << 3, /* somebody asked for it: the tables are followed, and the run ends with the copy */
+	DUCT_LOAD_ALONE = 1 << 4,    /* the flow has no other destination */
 };
 
 /* How changes at or below the destination's position are taken. */

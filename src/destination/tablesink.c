@@ -2,6 +2,7 @@
 #include "destination/tablesink.h"
 
 #include "base/clock.h"
+#include "destination/destination.h"
 #include "destination/typemap.h"
 #include "wire/wire.h"
 
@@ -40,6 +41,24 @@ bool tablesink_appends(const struct tablesink_options *o)
 bool tablesink_keeps(const struct tablesink_options *o)
 {
 	return tablesink_appends(o) || o->soft_delete;
+}
+
+int tablesink_apart(const struct tablesink_options *o, unsigned flags, size_t tables, size_t whole, bool *ret,
+		    struct duct_error *err)
+{
+	bool stays = o->batch_mode == TABLESINK_STAGING && !(flags & DUCT_LOAD_EMPTY) &&
+		tablesink_resolution(o, flags & DUCT_LOAD_RESOLVE) == TABLESINK_RESOLVE_NONE;
+	*ret = false;
+	if (!stays || !whole || !(flags & DUCT_LOAD_BACKFILL))
+		return 0;
+	if (whole < tables || !(flags & DUCT_LOAD_ALONE))
+		return duct_fail(
+			err, DUCT_CONFIG,
+			"rows of tables that are followed already cannot be staged together with %s: add -resolve-staging, or set "
+			"batch_resolution to append or replace",
+			whole < tables ? "a first copy of others" : "a copy into other destinations");
+	*ret = true;
+	return 0;
 }
 
 int tablesink_resolution(const struct tablesink_options *o, bool resolve)

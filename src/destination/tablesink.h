@@ -76,6 +76,14 @@ bool tablesink_appends(const struct tablesink_options *options);
 /* What becomes of staged rows at the end of a copy (TABLESINK_RESOLVE_*); `resolve`: they are to be taken over with it. */
 int tablesink_resolution(const struct tablesink_options *options, bool resolve);
 
+/*
+ * Whether a copy (flags of enum duct_load) of so many tables, of which so many are `whole` (copied before, nothing missing), changes nothing
+ * but staging tables: *ret. Those tables are then followed as if there were no copy, from before it on. CONFIG where some of them would have to
+ * be followed from the copy on.
+ */
+int tablesink_apart(const struct tablesink_options *options, unsigned flags, size_t tables, size_t whole, bool *ret,
+		    struct duct_error *err) DUCT_CHECKED;
+
 /* Whether a table keeps rows that its source does not have, so that a copy made again must not end them. */
 bool tablesink_keeps(const struct tablesink_options *options);
 

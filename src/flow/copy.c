@@ -215,7 +215,8 @@ static int begin_load(struct copy *c, struct flow_member *m, struct duct_error *
 {
 	struct duct_snapshot *snap = c->snap;
 	unsigned flags = (snap->without_rows ? DUCT_LOAD_EMPTY : 0u) | (snap->only ? DUCT_LOAD_ONCE : 0u) |
-		(c->e->options->resolve_staging ? DUCT_LOAD_RESOLVE : 0u);
+		(c->e->options->resolve_staging ? DUCT_LOAD_RESOLVE : 0u) | (c->e->options->backfill ? DUCT_LOAD_BACKFILL : 0u) |
+		(c->e->nmembers == 1 ? DUCT_LOAD_ALONE : 0u);
 	if (!m->dest)
 		return duct_fail(err, DUCT_RETRY, "destination \"%s\" is away, and there are new tables to be copied into it",
 				 m->to->name);

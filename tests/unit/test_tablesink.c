@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "destination/tablesink.h"
+#include "destination/destination.h"
 #include "destination/typemap.h"
 
 #include <stdio.h>
@@ -362,6 +363,31 @@ static void names_of_mapped_types(void **state)
 	assert_string_equal(mapped("{}", "integer"), "");
 }
 
+/* Who stages copies of tables that are followed: only alone, and only all of them. */
+static void copies_that_lie_apart(void **state)
+{
+	(void)state;
+	struct tablesink_options o = {.batch_mode = TABLESINK_STAGING};
+	const unsigned asked = DUCT_LOAD_BACKFILL | DUCT_LOAD_ALONE;
+	struct duct_error err;
+	bool apart;
+	assert_int_equal(tablesink_apart(&o, asked, 2, 2, &apart, &err), 0);
+	assert_true(apart);
+	assert_int_equal(tablesink_apart(&o, asked, 2, 0, &apart, &err), 0);
+	assert_false(apart);
+	assert_int_equal(tablesink_apart(&o, DUCT_LOAD_ALONE, 2, 2, &apart, &err), 0);
+	assert_false(apart);
+	assert_int_equal(tablesink_apart(&o, asked | DUCT_LOAD_RESOLVE, 2, 1, &apart, &err), 0);
+	assert_false(apart);
+	assert_int_equal(tablesink_apart(&o, asked, 2, 1, &apart, &err), -DUCT_CONFIG);
+	assert_non_null(strstr(err.message, "a first copy of others"));
+	assert_int_equal(tablesink_apart(&o, DUCT_LOAD_BACKFILL, 2, 2, &apart, &err), -DUCT_CONFIG);
+	assert_non_null(strstr(err.message, "other destinations"));
+	o.batch_mode = TABLESINK_DIRECT;
+	assert_int_equal(tablesink_apart(&o, DUCT_LOAD_BACKFILL, 2, 2, &apart, &err), 0);
+	assert_false(apart);
+}
+
 static void mappings_that_are_wrong(void **state)
 {
 	(void)state;
@@ -397,6 +423,7 @@ int main(void)
 		cmocka_unit_test(options_that_do_not_fit),
 		cmocka_unit_test(names_of_staging_tables),
 		cmocka_unit_test(names_of_mapped_types),
+		cmocka_unit_test(copies_that_lie_apart),
 		cmocka_unit_test(mappings_that_are_wrong),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

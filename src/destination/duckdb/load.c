@@ -54,7 +54,7 @@ int dd_load_begin(void *dest, struct duct_relation *const *relations, size_t n, 
 		return rc;
 	d->loading = true;
 	d->load_flags = flags;
-	size_t copied = 0, apart = 0;
+	size_t copied = 0, whole = 0;
 	for (size_t i = 0; i < n && rc == 0; i++) {
 		struct duct_relation *rel = relations[i];
 		if (d->sink)
@@ -63,10 +63,10 @@ int dd_load_begin(void *dest, struct duct_relation *const *relations, size_t n, 
 			rc = prepare_table(d, rel, err);
 		struct dd_table *t = dd_table_find(d, rel->oid);
 		copied += !rel->synthetic;
-		apart += !rel->synthetic && t && t->whole;
+		whole += !rel->synthetic && t && t->whole;
 	}
-	d->apart = copied && apart == copied && d->config->sink.batch_mode == TABLESINK_STAGING &&
-		tablesink_resolution(&d->config->sink, flags & DUCT_LOAD_RESOLVE) == TABLESINK_RESOLVE_NONE;
+	if (rc == 0)
+		rc = tablesink_apart(&d->config->sink, flags, copied, whole, &d->apart, err);
 	if (rc)
 		dd_load_abort(d);
 	return rc;

@@ -161,7 +161,7 @@ int dd_staging_finish(struct duckdb_dest *d, struct duct_error *err)
 		int how = d->config->sink.batch_mode == TABLESINK_STAGING ? wanted : TABLESINK_RESOLVE_APPEND;
 		if (how != TABLESINK_RESOLVE_NONE)
 			rc = resolve_table(d, t, how == TABLESINK_RESOLVE_REPLACE, false, err);
-		else if (!t->whole) /* a whole one is followed as ever */
+		else if (!d->apart)
 			t->incomplete = t->changed = true;
 		t->beside = false;
 	}

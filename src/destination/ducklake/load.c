@@ -73,7 +73,7 @@ static int add_staged(struct ducklake *d, struct duct_relation *rel, struct load
 	int rc = mirror_staging_table(d, rel, &t->staged, err);
 	if (rc < 0)
 		return rc;
-	if (!t->whole) /* a whole one is followed as ever */
+	if (!t->whole || !(d->load->flags & DUCT_LOAD_BACKFILL)) /* else it is followed as ever */
 		t->mirror->incomplete = t->mirror->relation_changed = true;
 	t->spec = ducklake_write_spec(d, t->mirror, false);
 	t->spec.max_rows = FILE_ROWS;
@@ -138,7 +138,7 @@ int ducklake_load_begin(void *dest, struct duct_relation *const *relations, size
 	int named = tablesink_check_staging(&d->config->sink, relations, n, err);
 	if (named < 0)
 		return named;
-	size_t copied = 0, apart = 0;
+	size_t copied = 0, whole = 0;
 	struct ducklake_load *load = duct_xcalloc(1, sizeof *load);
 	load->tables = duct_xcalloc(n + 1, sizeof *load->tables);
 	load->flags = flags;
@@ -151,14 +151,18 @@ int ducklake_load_begin(void *dest, struct duct_relation *const *relations, size
 			rc = add_load_table(d, rel, flags, &load->tables[load->ntables++], err);
 		if (rc == 0 && !rel->synthetic) {
 			copied++;
-			apart += load->tables[i].whole && load->tables[i].staged;
+			whole += load->tables[i].whole && load->tables[i].staged;
 		}
 		if (rc < 0) {
 			ducklake_load_abort(d);
 			return rc;
 		}
 	}
-	load->apart = apart && apart == copied;
+	int rc = tablesink_apart(&d->config->sink, flags, copied, whole, &load->apart, err);
+	if (rc < 0) {
+		ducklake_load_abort(d);
+		return rc;
+	}
 	/* Planning one table may move the columns of another in memory only when it is the same table: now they are fixed. */
 	for (size_t i = 0; i < n; i++)
 		load->tables[i].spec.ncolumns =
