@@ -48,8 +48,9 @@ int tablesink_apart(const struct tablesink_options *o, unsigned flags, size_t ta
 {
 	bool stays = o->batch_mode == TABLESINK_STAGING && !(flags & DUCT_LOAD_EMPTY) &&
 		tablesink_resolution(o, flags & DUCT_LOAD_RESOLVE) == TABLESINK_RESOLVE_NONE;
-	*ret = false;
-	if (!stays || !whole || !(flags & DUCT_LOAD_BACKFILL))
+	bool before = *ret, apart = stays && whole && flags & DUCT_LOAD_BACKFILL;
+	*ret = apart;
+	if (!apart && (!before || !tables))
 		return 0;
 	if (whole < tables || !(flags & DUCT_LOAD_ALONE))
 		return duct_fail(
@@ -57,7 +58,6 @@ int tablesink_apart(const struct tablesink_options *o, unsigned flags, size_t ta
 			"rows of tables that are followed already cannot be staged together with %s: add -resolve-staging, or set "
 			"batch_resolution to append or replace",
 			whole < tables ? "a first copy of others" : "a copy into other destinations");
-	*ret = true;
 	return 0;
 }
 

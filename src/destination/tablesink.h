@@ -79,7 +79,7 @@ int tablesink_resolution(const struct tablesink_options *options, bool resolve);
 /*
  * Whether a copy (flags of enum duct_load) of so many tables, of which so many are `whole` (copied before, nothing missing), changes nothing
  * but staging tables: *ret. Those tables are then followed as if there were no copy, from before it on. CONFIG where some of them would have to
- * be followed from the copy on.
+ * be followed from the copy on; *ret is then what it was of the copy before in the same run (false: there was none).
  */
 int tablesink_apart(const struct tablesink_options *options, unsigned flags, size_t tables, size_t whole, bool *ret,
 		    struct duct_error *err) DUCT_CHECKED;

@@ -112,14 +112,12 @@ def test_a_staged_copy_of_a_table_that_is_followed(copied, database, kind):
 
 @pytest.mark.parametrize("kind", ["duckdb", "ducklake"])
 def test_a_staged_copy_beside_a_first_one_is_refused(copied, database, kind):
-    """Of one the changes before the copy are needed, of the other they are not. Nothing is changed, and the flow goes on."""
+    """Of one the changes before the copy are needed, of the other they are not. The flow goes on."""
     database.sql(TABLE)
     flow = copied(kind, **STAGING)
     flow.backfill("-resolve-staging")
-    database.sql("CREATE TABLE later (id int PRIMARY KEY)")
-    words = ("-mode", "backfill", "-schemas", "public")
-    assert "-resolve-staging" in flow.service.worker("shop", *words).expect(2).split("error: ")[1]
-    flow.service.worker("shop", *words, "-resolve-staging").expect(0)
+    database.sql("CREATE TABLE zz (id int PRIMARY KEY)")
+    assert "-resolve-staging" in flow.service.worker("shop", "-mode", "backfill", "-schemas", "public").expect(2).split("error: ")[1]
     database.sql("DELETE FROM t WHERE id < 50")
     flow.follow()
     flow.same()

@@ -370,9 +370,11 @@ static void copies_that_lie_apart(void **state)
 	struct tablesink_options o = {.batch_mode = TABLESINK_STAGING};
 	const unsigned asked = DUCT_LOAD_BACKFILL | DUCT_LOAD_ALONE;
 	struct duct_error err;
-	bool apart;
+	bool apart = false;
 	assert_int_equal(tablesink_apart(&o, asked, 2, 2, &apart, &err), 0);
 	assert_true(apart);
+	assert_int_equal(tablesink_apart(&o, asked, 1, 0, &apart, &err), -DUCT_CONFIG); /* after one that lies apart */
+	apart = false;
 	assert_int_equal(tablesink_apart(&o, asked, 2, 0, &apart, &err), 0);
 	assert_false(apart);
 	assert_int_equal(tablesink_apart(&o, DUCT_LOAD_ALONE, 2, 2, &apart, &err), 0);
@@ -384,6 +386,7 @@ static void copies_that_lie_apart(void **state)
 	assert_int_equal(tablesink_apart(&o, DUCT_LOAD_BACKFILL, 2, 2, &apart, &err), -DUCT_CONFIG);
 	assert_non_null(strstr(err.message, "other destinations"));
 	o.batch_mode = TABLESINK_DIRECT;
+	apart = false;
 	assert_int_equal(tablesink_apart(&o, DUCT_LOAD_BACKFILL, 2, 2, &apart, &err), 0);
 	assert_false(apart);
 }

@@ -173,6 +173,7 @@ struct ducklake {
 		char *why;	    /* malloc */
 	} given_up;		    /* the open group cannot go on because of this table */
 	struct ducklake_load *load; /* a copy under way, else NULL */
+	bool apart; /* of no table does the copy change anything but what is staged of it; or the last one did, in this run */
 
 	enum duct_replay replay;
 	struct duct_buf refused; /* tables whose rows a replay has brought and must not add: "a"."b", "c"."d" */

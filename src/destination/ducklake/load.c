@@ -42,7 +42,6 @@ struct ducklake_load {
 	} * gathered;
 	size_t ngathered, gathered_cap;
 	unsigned flags;
-	bool apart; /* of no table is anything changed but what is staged of it */
 };
 
 struct loader {
@@ -158,7 +157,7 @@ int ducklake_load_begin(void *dest, struct duct_relation *const *relations, size
 			return rc;
 		}
 	}
-	int rc = tablesink_apart(&d->config->sink, flags, copied, whole, &load->apart, err);
+	int rc = tablesink_apart(&d->config->sink, flags, copied, whole, &d->apart, err);
 	if (rc < 0) {
 		ducklake_load_abort(d);
 		return rc;
@@ -462,7 +461,7 @@ int ducklake_load_publish(void *dest, const struct duct_pos *pos, const char *so
 	bool append = tablesink_resolution(&d->config->sink, load->flags & DUCT_LOAD_RESOLVE) == TABLESINK_RESOLVE_APPEND;
 	if (set_position)
 		info.pos = *pos;
-	else if (load->apart && !append) /* changes of before the copy are news to the tables still */
+	else if (d->apart && !append) /* changes of before the copy are news to the tables still */
 		info.source_identity = NULL;
 	struct lake_txn_result result;
 	lake_index_set_begin(d->indexes);
