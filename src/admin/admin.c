@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "admin/client.h"
+#include "net/rpc.h"
 #include "admin/settings.h"
 
 enum { MOST_COMMANDS = 120 };
@@ -128,7 +128,7 @@ int admin_run(const void *detail, int argc, char **argv, struct duct_error *err)
 		return rc;
 	duct_arena_init(&admin.arena);
 	rc = admin.command->run ? admin.command->run(&admin, err) : admin_plain(&admin, err);
-	admin_client_close(admin.client);
+	rpc_close(admin.client);
 	duct_arena_done(&admin.arena);
 	cli_signals_end(&admin.signals);
 	return rc ? rc : admin.exit_code;

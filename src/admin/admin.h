@@ -49,7 +49,7 @@ struct admin {
 	const char *values[32]; /* of the flags, by their place; "true", "false" of switches */
 	bool on[32];
 	struct cli_signals signals;
-	struct admin_client *client; /* opened by the first call */
+	struct rpc_client *client; /* opened by the first call */
 	struct duct_arena arena;
 	int exit_code; /* of a command that did its work and found something */
 };
@@ -92,7 +92,7 @@ json_t *admin_request(const struct admin *admin, const ProtobufCMessageDescripto
 /* Calls SERVICE/METHOD with the request (taken over); *ret is the answer, to be given to json_decref(). */
 int admin_call(struct admin *admin, const ProtobufCServiceDescriptor *service, const char *method, json_t *request, json_t **ret,
 	       struct duct_error *err) DUCT_CHECKED;
-/* A method with many answers, without a deadline unless --timeout says one. take: as admin_answer_fn, with the answer's JSON. */
+/* A method with many answers, without a deadline unless --timeout says one. take: as rpc_answer_fn, with the answer's JSON. */
 typedef int admin_json_fn(void *arg, const json_t *answer, struct duct_error *err);
 int admin_watch(struct admin *admin, const ProtobufCServiceDescriptor *service, const char *method, json_t *request,
 		admin_json_fn *take, void *arg, struct duct_error *err) DUCT_CHECKED;

@@ -5,7 +5,7 @@
 #include <poll.h>
 #include <string.h>
 
-#include "admin/client.h"
+#include "net/rpc.h"
 #include "admin/settings.h"
 #include "api/json.h"
 #include "options/text.h"
@@ -136,9 +136,9 @@ static int open_client(struct admin *admin, struct duct_error *err)
 {
 	if (admin->client)
 		return 0;
-	const struct admin_target *target;
+	const struct rpc_target *target;
 	int rc = admin_settings_target(&target, err);
-	return rc ? rc : admin_client_open(&admin->client, target, &admin->signals.ctx, err);
+	return rc ? rc : rpc_open(&admin->client, target, &admin->signals.ctx, err);
 }
 
 struct taking {
@@ -185,8 +185,7 @@ static int call_method(struct admin *admin, const ProtobufCServiceDescriptor *se
 		return rc;
 	AUTO_FREE char *path = duct_xasprintf("/%s/%s", service->name, method);
 	struct taking taking = {.of = m->output, .take = take, .arg = arg};
-	return admin_client_call(admin->client, path, packed.data ? packed.data : "", packed.len, timeout_ms, take_message, &taking,
-				 err);
+	return rpc_call(admin->client, path, packed.data ? packed.data : "", packed.len, timeout_ms, take_message, &taking, err);
 }
 
 static int keep_answer(void *arg, const json_t *answer, struct duct_error *err)

@@ -79,10 +79,24 @@ static bool token_is_valid(const char *token)
 	return true;
 }
 
-int admin_settings_target(const struct admin_target **ret, struct duct_error *err)
+static const struct rpc_words words = {
+	.ca = "flag \"--tls-ca\"",
+	.cert = "flag \"--tls-cert\"",
+	.key = "flag \"--tls-key\"",
+	.both = "flags \"--tls-cert\" and \"--tls-key\"",
+	.use_tls = "add --tls (and --tls-ca FILE)",
+	.no_tls = "leave --tls away",
+	.name_ca = "name its authority with --tls-ca",
+	.clear = "add --tls, or --insecure where the network is safe",
+	.unreachable = "start bin/ductstream, or name another address with --endpoint or DUCTSTREAM_ENDPOINT",
+	.give_time = "--timeout gives it longer",
+	.give_token = "set DUCTSTREAM_TOKEN, or name a file with --token-file",
+};
+
+int admin_settings_target(const struct rpc_target **ret, struct duct_error *err)
 {
 	static char token[4096];
-	static struct admin_target target;
+	static struct rpc_target target;
 	const char *from_environment = getenv("DUCTSTREAM_ENDPOINT"), *secret = getenv("DUCTSTREAM_TOKEN");
 	if (!endpoint)
 		endpoint = from_environment && *from_environment ? from_environment : "localhost:8080";
@@ -99,7 +113,7 @@ int admin_settings_target(const struct admin_target **ret, struct duct_error *er
 		return duct_fail(err, DUCT_CONFIG,
 				 "the token has characters that no token has: it is one line of ASCII without spaces");
 	bool certificates = tls_ca || tls_cert || tls_key;
-	target = (struct admin_target){
+	target = (struct rpc_target){
 		.endpoint = endpoint,
 		.token = *token ? token : NULL,
 		.tls = tls_on || certificates || (insecure && !insecure_on),
@@ -107,6 +121,8 @@ int admin_settings_target(const struct admin_target **ret, struct duct_error *er
 		.cert = tls_cert,
 		.key = tls_key,
 		.clear_token = insecure_on,
+		.agent = "ductstream-admin",
+		.words = &words,
 	};
 	*ret = &target;
 	return 0;

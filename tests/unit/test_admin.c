@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "admin/admin.h"
-#include "admin/client.h"
+#include "net/rpc.h"
 
 static const struct admin_flag flags[] = {
 	{"name", "schedule.name", "NAME", "", NULL, true},
@@ -158,9 +158,9 @@ static void who_is_local(void **state)
 	static const char *const far[] = {
 		"localhost.example:8080", "db:8080", "128.0.0.1:1", "[::2]:1", "0.0.0.0:1", "dns:///db:1"};
 	for (size_t i = 0; i < DUCT_LEN(local); i++)
-		assert_true(admin_endpoint_is_local(local[i]));
+		assert_true(rpc_endpoint_is_local(local[i]));
 	for (size_t i = 0; i < DUCT_LEN(far); i++)
-		assert_false(admin_endpoint_is_local(far[i]));
+		assert_false(rpc_endpoint_is_local(far[i]));
 }
 
 static void secrets_are_known_by_the_tables(void **state)

@@ -1,23 +1,20 @@
-#include "admin/client.h"
+#include "net/rpc.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grpc/byte_buffer.h>
-#include <grpc/byte_buffer_reader.h>
-#include <grpc/grpc.h>
-#include <grpc/grpc_security.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
 #include <unistd.h>
 
-#include "base/trace.h"
 #include "base/clock.h"
+#include "base/trace.h"
+#include "net/grpc_api.h"
 
 enum { LOOK_MS = 50, MOST_BYTES = 64 << 20, MOST_FILE_BYTES = 1 << 20 };
 
-struct admin_client {
-	const struct admin_target *target;
+struct rpc_client {
+	const struct rpc_target *target;
 	const struct duct_ctx *ctx;
 	grpc_completion_queue *queue;
 	grpc_channel *channel;
@@ -28,7 +25,7 @@ struct admin_client {
 enum event { EVENT_BEGUN = 1, EVENT_ANSWER = 2, EVENT_STATUS = 4 };
 
 struct call {
-	struct admin_client *client;
+	struct rpc_client *client;
 	grpc_call *call;
 	grpc_metadata_array initial, trailing;
 	grpc_byte_buffer *answer;
@@ -38,7 +35,7 @@ struct call {
 	bool cancelled;
 };
 
-bool admin_endpoint_is_local(const char *endpoint)
+bool rpc_endpoint_is_local(const char *endpoint)
 {
 	static const char *const names[] = {"localhost", "127.", "[::1]", "ip6-localhost", "unix:"};
 	if (strncmp(endpoint, "dns:", 4) == 0)
@@ -53,14 +50,14 @@ bool admin_endpoint_is_local(const char *endpoint)
 	return false;
 }
 
-static int read_file(const char *path, const char *flag, char **ret, struct duct_error *err)
+static int read_file(const char *path, const char *what, char **ret, struct duct_error *err)
 {
 	*ret = NULL;
 	if (!path)
 		return 0;
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return duct_fail(err, DUCT_CONFIG, "flag \"--%s\": %s cannot be opened: %s", flag, path, strerror(errno));
+		return duct_fail(err, DUCT_CONFIG, "%s: %s cannot be opened: %s", what, path, strerror(errno));
 	AUTO_BUF struct duct_buf text = {0};
 	ssize_t n = 1;
 	while (n > 0 && text.len <= MOST_FILE_BYTES) {
@@ -70,15 +67,15 @@ static int read_file(const char *path, const char *flag, char **ret, struct duct
 	int failed = n < 0 ? errno : 0;
 	close(fd);
 	if (failed)
-		return duct_fail(err, DUCT_CONFIG, "flag \"--%s\": %s cannot be read: %s", flag, path, strerror(failed));
+		return duct_fail(err, DUCT_CONFIG, "%s: %s cannot be read: %s", what, path, strerror(failed));
 	if (text.len > MOST_FILE_BYTES || !text.len || memchr(text.data, 0, text.len))
-		return duct_fail(err, DUCT_CONFIG, "flag \"--%s\": %s is no PEM file", flag, path);
+		return duct_fail(err, DUCT_CONFIG, "%s: %s is no PEM file", what, path);
 	duct_buf_putc(&text, 0);
 	*ret = duct_steal(&text.data);
 	return 0;
 }
 
-static int make_credentials(const struct admin_target *target, grpc_channel_credentials **ret, struct duct_error *err)
+static int make_credentials(const struct rpc_target *target, grpc_channel_credentials **ret, struct duct_error *err)
 {
 	AUTO_FREE char *ca = NULL, *cert = NULL, *key = NULL;
 	if (!target->tls) {
@@ -86,10 +83,10 @@ static int make_credentials(const struct admin_target *target, grpc_channel_cred
 		return 0;
 	}
 	if (!target->cert != !target->key)
-		return duct_fail(err, DUCT_CONFIG, "flags \"--tls-cert\" and \"--tls-key\" belong together: give both");
-	int rc = read_file(target->ca, "tls-ca", &ca, err);
-	rc = rc ? rc : read_file(target->cert, "tls-cert", &cert, err);
-	rc = rc ? rc : read_file(target->key, "tls-key", &key, err);
+		return duct_fail(err, DUCT_CONFIG, "%s belong together: give both", target->words->both);
+	int rc = read_file(target->ca, target->words->ca, &ca, err);
+	rc = rc ? rc : read_file(target->cert, target->words->cert, &cert, err);
+	rc = rc ? rc : read_file(target->key, target->words->key, &key, err);
 	if (rc)
 		return rc;
 	grpc_ssl_pem_key_cert_pair pair = {.private_key = key, .cert_chain = cert};
@@ -106,33 +103,35 @@ static grpc_arg int_arg(const char *key, int value)
 	return (grpc_arg){.type = GRPC_ARG_INTEGER, .key = (char *)(uintptr_t)key, .value.integer = value};
 }
 
-static void make_channel(struct admin_client *client, grpc_channel_credentials *credentials)
+static void make_channel(struct rpc_client *client, grpc_channel_credentials *credentials)
 {
 	const char *endpoint = client->target->endpoint;
 	AUTO_FREE char *address = duct_xasprintf("%s%s", *endpoint == ':' ? "localhost" : "", endpoint);
-	grpc_arg args[5] = {
+	AUTO_FREE char *agent = duct_xasprintf("%s/" DUCT_VERSION, client->target->agent);
+	grpc_arg args[6] = {
 		int_arg(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, MOST_BYTES),
 		int_arg(GRPC_ARG_MAX_SEND_MESSAGE_LENGTH, MOST_BYTES),
 		/* One try: who is not there is said at once. */
 		int_arg(GRPC_ARG_ENABLE_RETRIES, 0),
-		int_arg(GRPC_ARG_ENABLE_HTTP_PROXY, !admin_endpoint_is_local(endpoint)),
+		int_arg(GRPC_ARG_ENABLE_HTTP_PROXY, !rpc_endpoint_is_local(endpoint)),
+		{.type = GRPC_ARG_STRING, .key = (char *)(uintptr_t)GRPC_ARG_PRIMARY_USER_AGENT_STRING, .value.string = agent},
 		{.type = GRPC_ARG_STRING,
-		 .key = (char *)(uintptr_t)GRPC_ARG_PRIMARY_USER_AGENT_STRING,
-		 .value.string = (char *)(uintptr_t)("ductstream-admin/" DUCT_VERSION)},
+		 .key = (char *)(uintptr_t)GRPC_SSL_TARGET_NAME_OVERRIDE_ARG,
+		 .value.string = (char *)(uintptr_t)client->target->server_name},
 	};
-	const grpc_channel_args all = {.num_args = DUCT_LEN(args), .args = args};
+	const grpc_channel_args all = {.num_args = DUCT_LEN(args) - (client->target->server_name ? 0 : 1), .args = args};
 	client->channel = grpc_channel_create(address, credentials, &all);
 	client->queue = grpc_completion_queue_create_for_next(NULL);
 }
 
-int admin_client_open(struct admin_client **ret, const struct admin_target *target, const struct duct_ctx *ctx,
-		      struct duct_error *err)
+int rpc_open(struct rpc_client **ret, const struct rpc_target *target, const struct duct_ctx *ctx, struct duct_error *err)
 {
-	if (target->token && !target->tls && !target->clear_token && !admin_endpoint_is_local(target->endpoint))
-		return duct_fail(
-			err, DUCT_CONFIG,
-			"the token would go to \"%.100s\" in the clear: add --tls, or --insecure where the network is safe",
-			target->endpoint);
+	if (target->token && !target->tls && !target->clear_token && !rpc_endpoint_is_local(target->endpoint))
+		return duct_fail(err, DUCT_CONFIG, "the token would go to \"%.100s\" in the clear: %s", target->endpoint,
+				 target->words->clear);
+	int loaded = grpc_api_load(err);
+	if (loaded < 0)
+		return loaded;
 	/* The library's own lines say less than the errors made of its status. */
 	setenv("GRPC_VERBOSITY", "NONE", 0);
 	/* Names as everything else on this machine reads them. */
@@ -144,7 +143,7 @@ int admin_client_open(struct admin_client **ret, const struct admin_target *targ
 		grpc_shutdown_blocking();
 		return rc;
 	}
-	struct admin_client *client = duct_xcalloc(1, sizeof *client);
+	struct rpc_client *client = duct_xcalloc(1, sizeof *client);
 	client->target = target;
 	client->ctx = ctx;
 	client->authorization = target->token ? duct_xasprintf("Bearer %s", target->token) : NULL;
@@ -154,7 +153,7 @@ int admin_client_open(struct admin_client **ret, const struct admin_target *targ
 	return 0;
 }
 
-void admin_client_close(struct admin_client *client)
+void rpc_close(struct rpc_client *client)
 {
 	if (!client)
 		return;
@@ -184,13 +183,18 @@ static void start_all(struct call *c, const void *request, size_t n)
 {
 	grpc_slice slice = grpc_slice_from_copied_buffer(request, n);
 	grpc_byte_buffer *message = grpc_raw_byte_buffer_create(&slice, 1);
-	grpc_metadata metadata[2] = {0};
+	const struct rpc_target *target = c->client->target;
+	AUTO_FREE grpc_metadata *metadata = duct_xcalloc(target->nheaders + 2, sizeof *metadata);
 	size_t nmetadata = 0;
 	struct duct_trace trace;
 	const char *parent = getenv("TRACEPARENT");
 	if (c->client->authorization) {
 		metadata[nmetadata].key = grpc_slice_from_static_string("authorization");
 		metadata[nmetadata++].value = grpc_slice_from_static_string(c->client->authorization);
+	}
+	for (size_t i = 0; i < target->nheaders; i++) {
+		metadata[nmetadata].key = grpc_slice_from_static_string(target->headers[i].name);
+		metadata[nmetadata++].value = grpc_slice_from_static_string(target->headers[i].value);
 	}
 	/* Who called us in the course of a trace finds the server's part in it. */
 	if (parent && duct_trace_parse(parent, strlen(parent), &trace)) {
@@ -244,7 +248,7 @@ static enum event next(struct call *c)
 	}
 }
 
-static int take_answer(struct call *c, admin_answer_fn *take, void *arg, struct duct_error *err)
+static int take_answer(struct call *c, rpc_answer_fn *take, void *arg, struct duct_error *err)
 {
 	grpc_byte_buffer_reader reader;
 	int rc;
@@ -294,38 +298,33 @@ static enum duct_class class_of(grpc_status_code code)
 }
 
 /* Why no server answered, and what to do about it. */
-static int fail_unavailable(const struct admin_target *target, const char *details, struct duct_error *err)
+static int fail_unavailable(const struct rpc_target *target, const char *details, struct duct_error *err)
 {
+	const struct rpc_words *words = target->words;
 	const char *refused = strstr(details, "Connection refused"), *to = target->endpoint;
 	bool handshake = strcasestr(details, "handshake") || strcasestr(details, "ssl") || strstr(details, "Peer name");
 	if (target->tls && strcasestr(details, "wrong version number"))
-		return duct_fail(err, DUCT_CONFIG, "the server at \"%.100s\" does not speak TLS: leave --tls away", to);
+		return duct_fail(err, DUCT_CONFIG, "the server at \"%.100s\" does not speak TLS: %s", to, words->no_tls);
 	if (target->tls && strcasestr(details, "certificate verify failed"))
-		return duct_fail(
-			err, DUCT_CONFIG,
-			"the certificate of \"%.100s\" is expired, of another name, or signed by nobody known: name its authority "
-			"with --tls-ca",
-			to);
+		return duct_fail(err, DUCT_CONFIG,
+				 "the certificate of \"%.100s\" is expired, of another name, or signed by nobody known: %s", to,
+				 words->name_ca);
 	if (target->tls && handshake)
 		return duct_fail(err, DUCT_CONFIG, "no TLS with \"%.100s\": %.300s", to, details);
 	if (!target->tls && !refused &&
 	    (strstr(details, "Socket closed") || strstr(details, "onnection reset") || strstr(details, "oo many pings") ||
 	     strstr(details, "Endpoint read failed") || strstr(details, "before handshaker")))
-		return duct_fail(err, DUCT_RETRY,
-				 "the server at \"%.100s\" closed the connection: if it speaks TLS, add --tls (and --tls-ca FILE)",
-				 to);
+		return duct_fail(err, DUCT_RETRY, "the server at \"%.100s\" closed the connection: if it speaks TLS, %s", to,
+				 words->use_tls);
 	if (refused || strstr(details, "failed to connect") || strstr(details, "DNS resolution"))
-		return duct_fail(
-			err, DUCT_RETRY,
-			"no server at \"%.100s\" (%.200s): start bin/ductstream, or name another address with --endpoint or "
-			"DUCTSTREAM_ENDPOINT",
-			to, refused ? "connection refused" : details);
+		return duct_fail(err, DUCT_RETRY, "no server at \"%.100s\" (%.200s): %s", to,
+				 refused ? "connection refused" : details, words->unreachable);
 	return duct_fail(err, DUCT_RETRY, "%.800s", *details ? details : "the server is not available");
 }
 
 static int fail_status(const struct call *c, const char *method, int64_t timeout_ms, struct duct_error *err)
 {
-	const struct admin_target *target = c->client->target;
+	const struct rpc_target *target = c->client->target;
 	AUTO_FREE char *details = grpc_slice_to_c_string(c->details);
 	const char *name = strrchr(method, '/') + 1;
 	if (duct_ctx_stopped(c->client->ctx))
@@ -333,14 +332,12 @@ static int fail_status(const struct call *c, const char *method, int64_t timeout
 	if (c->status == GRPC_STATUS_UNAVAILABLE)
 		return fail_unavailable(target, details, err);
 	if (c->status == GRPC_STATUS_DEADLINE_EXCEEDED)
-		return duct_fail(
-			err, DUCT_RETRY,
-			"%s: \"%.100s\" did not answer within %.1f s: --timeout gives it longer; whether it has done it is not known",
-			name, target->endpoint, (double)timeout_ms / 1000);
+		return duct_fail(err, DUCT_RETRY,
+				 "%s: \"%.100s\" did not answer within %.1f s: %s; whether it has done it is not known", name,
+				 target->endpoint, (double)timeout_ms / 1000, target->words->give_time);
 	if (c->status == GRPC_STATUS_UNAUTHENTICATED)
 		return duct_fail(err, DUCT_CONFIG, "%.600s: %s", *details ? details : "the server wants a token",
-				 target->token ? "the token is not one of the server's"
-					       : "set DUCTSTREAM_TOKEN, or name a file with --token-file");
+				 target->token ? "the token is not one of the server's" : target->words->give_token);
 	if (c->status == GRPC_STATUS_UNIMPLEMENTED)
 		return duct_fail(err, DUCT_CONFIG, "the server at \"%.100s\" cannot do %s: %.500s", target->endpoint, name,
 				 details);
@@ -348,7 +345,7 @@ static int fail_status(const struct call *c, const char *method, int64_t timeout
 }
 
 /* Until the status is there and nothing is under way. */
-static int run(struct call *c, admin_answer_fn *take, void *arg, struct duct_error *err)
+static int run(struct call *c, rpc_answer_fn *take, void *arg, struct duct_error *err)
 {
 	int rc = 0;
 	while (c->pending) {
@@ -364,8 +361,8 @@ static int run(struct call *c, admin_answer_fn *take, void *arg, struct duct_err
 	return rc;
 }
 
-int admin_client_call(struct admin_client *client, const char *method, const void *request, size_t n, int64_t timeout_ms,
-		      admin_answer_fn *take, void *arg, struct duct_error *err)
+int rpc_call(struct rpc_client *client, const char *method, const void *request, size_t n, int64_t timeout_ms, rpc_answer_fn *take,
+	     void *arg, struct duct_error *err)
 {
 	struct call c = {.client = client, .details = grpc_empty_slice()};
 	gpr_timespec deadline = gpr_inf_future(GPR_CLOCK_MONOTONIC);
