@@ -21,6 +21,8 @@ struct api {
 	/* Service-wide defaults. */
 	const char *wire_format; /* DUCTSTREAM_WIRE_FORMAT, NULL when not given */
 	bool wire_enforce;
+	const char *ingest_dsn;		     /* where others' streams are kept; NULL: with the state */
+	int64_t ingest_age_ms, ingest_bytes; /* what they keep; 0: everything */
 	bool ddl_gate, ddl_auto_approve, ddl_auto_apply;
 };
 

@@ -49,6 +49,8 @@ const struct http_resource http_resources[] = {
 	{"GET", "/v1/streams/{stream}/groups/{consumer_group}/dead-letters", "StreamService/ListDeadLetters"},
 	{"POST", "/v1/streams/{stream}/groups/{consumer_group}/dead-letters:redrive", "StreamService/RedriveDeadLetters"},
 	{"POST", "/v1/streams/{stream}/groups/{consumer_group}/dead-letters:drop", "StreamService/DropDeadLetters"},
+	{"POST", "/v1/ingest/{flow_id}/{destination}", "IngestService/IngestBatch"},
+	{"POST", "/v1/ingest/{flow_id}/{destination}:position", "IngestService/GetIngestPosition"},
 	{"GET", "/v1/runs", "RunService/ListRuns"},
 	{"POST", "/v1/runs", "RunService/SubmitRun"},
 	{"GET", "/v1/runs/{id}", "RunService/GetRun"},

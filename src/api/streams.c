@@ -183,6 +183,8 @@ enum api_code api_streams_find(struct api_call *call, const char *stream, struct
 	if (dsn_of(call, stream, &dsn, &err) < 0)
 		return api_failed(call, &err);
 	if (!dsn)
+		dsn = call->api->ingest_dsn;
+	if (!dsn)
 		dsn = getenv("DUCTSTREAM_POSTGRES_DSN");
 	if (!dsn || !*dsn)
 		return api_fail(call, API_NOT_FOUND, "stream \"%s\": no flow has a destination pgstream that writes it", stream);

@@ -5,7 +5,8 @@
 #include "stream/hub.h"
 
 /*
- * Which Postgres a stream is in: that of the flow whose pgstream destination writes it, else DUCTSTREAM_POSTGRES_DSN. Sessions are shared
+ * Which Postgres a stream is in: that of the flow whose pgstream destination writes it, else DUCTSTREAM_INGEST_DSN, else
+ * DUCTSTREAM_POSTGRES_DSN. Sessions are shared
  * by all calls. Threads: any.
  */
 struct api_streams *api_streams_new(const struct duct_log *log);

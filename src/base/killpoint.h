@@ -25,8 +25,17 @@
  * and of src/destination/pgstream, besides commit-begin, commit-sent, commit-done and epoch-raised:
  *   group-sent        a part of a large group is inside the transaction, more of it comes
  *   rows-sent         all events are inside the transaction, nothing of its end was sent
+ * and of src/destination/grpc:
+ *   group-sent        the receiver has a part of a batch, more of it comes
+ *   commit-begin      all parts but the last were sent
+ *   commit-sent       the receiver has accepted the batch, nobody here has noted it
+ *   commit-done       the batch is over, and position_file says so
+ *   epoch-raised      the receiver has said how far it is
  * and of src/stream:
  *   stream-claimed    messages are claimed, nobody was told
+ *   ingest-begin      a part of a batch has come, nothing was sent to the stream's Postgres
+ *   ingest-part       a part is there, the sender was not told
+ *   ingest-done       a batch is in the stream, the sender was not told
  * and of src/destination/duckdb:
  *   duckdb-statement  a table's rows were deleted, the new ones are not inserted
  *   duckdb-applied    everything is in the transaction, which is not committed

@@ -5,12 +5,14 @@
 
 extern const struct duct_destination_ops duct_destination_duckdb;
 extern const struct duct_destination_ops duct_destination_ducklake;
+extern const struct duct_destination_ops duct_destination_grpc;
 extern const struct duct_destination_ops duct_destination_pgstream;
 
 const struct duct_destination_ops *const duct_destinations[] = {
 	&duct_destination_ducklake,
 	&duct_destination_duckdb,
 	&duct_destination_pgstream,
+	&duct_destination_grpc,
 	NULL,
 };
 

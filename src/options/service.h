@@ -29,6 +29,8 @@ struct service_settings {
 
 	int wire_format; /* number of ductstream.v1.WireFormat, 0: none given */
 	bool wire_enforce;
+	char *ingest_dsn;
+	int64_t ingest_age_ms, ingest_bytes;
 	bool ddl_gate, ddl_auto_approve, ddl_auto_apply;
 
 	int dispatch; /* enum service_dispatch */

@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -407,6 +408,19 @@ int pg_query_binary(struct pg_session *s, const char *sql, int nparams, const ch
 {
 	assert(!s->replication);
 	if (!PQsendQueryParams(s->conn, sql, nparams, NULL, params, NULL, NULL, 1))
+		return pg_fail(err, s, NULL, "query");
+	return collect(s, sql, ret, err);
+}
+
+int pg_query_bytes(struct pg_session *s, const char *sql, int nparams, const char *const *params, size_t last_bytes, PGresult **ret,
+		   struct duct_error *err)
+{
+	assert(!s->replication && nparams > 0 && last_bytes <= INT_MAX);
+	AUTO_FREE int *lengths = duct_xcalloc((size_t)nparams, sizeof *lengths);
+	AUTO_FREE int *formats = duct_xcalloc((size_t)nparams, sizeof *formats);
+	lengths[nparams - 1] = (int)last_bytes;
+	formats[nparams - 1] = 1;
+	if (!PQsendQueryParams(s->conn, sql, nparams, NULL, params, lengths, formats, 0))
 		return pg_fail(err, s, NULL, "query");
 	return collect(s, sql, ret, err);
 }

@@ -63,6 +63,10 @@ int pg_query(struct pg_session *session, const char *sql, int nparams, const cha
 int pg_query_binary(struct pg_session *session, const char *sql, int nparams, const char *const *params, PGresult **ret,
 		    struct duct_error *err) DUCT_CHECKED;
 
+/* pg_query() whose last parameter is bytes. */
+int pg_query_bytes(struct pg_session *session, const char *sql, int nparams, const char *const *params, size_t last_bytes,
+		   PGresult **ret, struct duct_error *err) DUCT_CHECKED;
+
 /* Waits until the socket is readable (or also writable when libpq has output pending), the stop, or the time-out. 1
  * ready, 0 timed out, -CANCELLED, -RETRY. timeout_ms -1: no limit. */
 int pg_wait(struct pg_session *session, int timeout_ms, struct duct_error *err) DUCT_CHECKED;

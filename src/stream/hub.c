@@ -156,6 +156,16 @@ int stream_hub_borrow(struct stream_hub *hub, int stop_fd, int64_t until_us, str
 	return 0;
 }
 
+int stream_hub_prepare(struct stream_hub *hub, int stop_fd, struct duct_error *err)
+{
+	struct pg_session *pg = NULL;
+	int rc = open_session(hub, stop_fd, &pg, err);
+	if (rc == 0)
+		rc = stream_schema_ensure(pg, true, err);
+	pg_session_close(pg);
+	return rc;
+}
+
 void stream_hub_return(struct stream_hub *hub, struct pg_session *pg)
 {
 	pg->stop_fd = -1;

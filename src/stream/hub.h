@@ -25,6 +25,8 @@ void stream_hub_free(struct stream_hub *hub); /* accepts NULL; nobody may be ins
  */
 int stream_hub_borrow(struct stream_hub *hub, int stop_fd, int64_t until_us, struct pg_session **ret,
 		      struct duct_error *err) DUCT_CHECKED;
+/* Makes the tables where there are none yet. */
+int stream_hub_prepare(struct stream_hub *hub, int stop_fd, struct duct_error *err) DUCT_CHECKED;
 void stream_hub_return(struct stream_hub *hub, struct pg_session *pg);
 
 /*

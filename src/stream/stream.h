@@ -147,6 +147,53 @@ int stream_dead_letters(struct pg_session *pg, const char *stream, const char *g
 int stream_redrive(struct pg_session *pg, const char *stream, const char *group, const int64_t *ids, size_t n, bool again,
 		   int64_t *ret_n, struct duct_error *err) DUCT_CHECKED;
 
+/* --- ingest: for who writes the stream on behalf of a flow elsewhere --- */
+
+/* One part of a batch; the last one makes the batch count, with its position, in one transaction. */
+struct stream_ingest {
+	const char *flow, *stream; /* the stream is made when it is not there */
+	int64_t epoch;		   /* 0: the sender took nothing over */
+	int64_t batch;		   /* number of the batch; 0: not numbered, the position tells them apart, and it has one part */
+	int part;		   /* from 1 */
+	bool last;
+	uint64_t lsn; /* of the checkpoint; of a last part only */
+	int64_t timestamp_ms;
+	const char *metadata; /* of the checkpoint, JSON */
+	uint64_t row_lsn;     /* of the payload's last record; 0: where the batch ends */
+	bool copied;	      /* the records are of a copy and have no LSN */
+	const char *operation, *schema, *table, *format;
+	const void *payload;
+	size_t payload_bytes;
+};
+enum stream_ingested {
+	STREAM_INGEST_TAKEN,
+	STREAM_INGEST_REPEATED, /* it was here already */
+	STREAM_INGEST_FENCED,	/* somebody else sends */
+	STREAM_INGEST_GAP,	/* something before it is missing */
+	STREAM_INGEST_BEHIND,	/* its position lies below what is here */
+};
+/* How far a flow elsewhere is in the stream. */
+struct stream_ingest_position {
+	int64_t epoch, batch;
+	int parts;
+	uint64_t lsn;
+	int64_t timestamp_ms;
+	const char *metadata; /* JSON; NULL: nothing was taken yet */
+	int stream_id;
+};
+/* ret has no metadata. */
+int stream_ingest_take(struct pg_session *pg, const struct stream_ingest *part, enum stream_ingested *ret_outcome,
+		       struct stream_ingest_position *ret, struct duct_error *err) DUCT_CHECKED;
+/* 1, or 0: there is none, and *ret is zeroed. In the arena. */
+int stream_ingest_look(struct pg_session *pg, const char *flow, const char *stream, struct duct_arena *arena,
+		       struct stream_ingest_position *ret, struct duct_error *err) DUCT_CHECKED;
+/* The caller becomes the only sender, under a new epoch; with `epoch` only while that one is the stream's, and it stays (0: somebody else has
+ * taken over, ret says what is there). Parts without the end of their batch are forgotten. 1 or 0. */
+int stream_ingest_take_over(struct pg_session *pg, const char *flow, const char *stream, int64_t epoch, struct duct_arena *arena,
+			    struct stream_ingest_position *ret, struct duct_error *err) DUCT_CHECKED;
+/* How long streams that no flow here writes keep what came in; 0: for ever. */
+int stream_ingest_keep(struct pg_session *pg, int stream_id, int64_t age_ms, int64_t bytes, struct duct_error *err) DUCT_CHECKED;
+
 /* --- retention: for who writes the stream --- */
 
 /* Lets go what age, size and groups allow, then deletes up to `most` of what was let go; *ret_left says that there is more of it. */

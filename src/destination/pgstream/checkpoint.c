@@ -170,11 +170,10 @@ static int read_relations(struct pgstream *d, struct duct_error *err)
 	int rc = pg_exec(d->pg, sql.data, &res, err);
 	if (rc < 0)
 		return rc;
-	d->nknown = (size_t)PQntuples(res);
-	free(d->known_oids);
-	d->known_oids = duct_xcalloc(d->nknown + 1, sizeof *d->known_oids);
-	for (size_t i = 0; i < d->nknown; i++)
-		d->known_oids[i] = pg_get_oid(res, (int)i, 0);
+	message_tables_done(&d->known);
+	d->known.oids = duct_xcalloc(1, sizeof *d->known.oids); /* none is not "cannot tell" */
+	for (int i = 0; i < PQntuples(res); i++)
+		message_tables_add(&d->known, pg_get_oid(res, i, 0));
 	return 0;
 }
 

@@ -17,30 +17,16 @@ void pgstream_group_reset(struct pgstream *d)
 {
 	pgstream_rows_reset(&d->rows);
 	d->fixes.len = 0;
-	d->nrows = 0;
-	d->open = d->partial = false;
-	d->opened_us = 0;
+	message_group_reset(&d->group);
 	d->open_from = UINT64_MAX;
-}
-
-/* A row of the changes, for their order. */
-struct ref {
-	uint64_t seq;
-	uint32_t batch, row;
-};
-
-static int compare_refs(const void *a, const void *b)
-{
-	uint64_t x = ((const struct ref *)a)->seq, y = ((const struct ref *)b)->seq;
-	return (x > y) - (x < y);
 }
 
 /* The LSN of the transaction that went on is known now: rows that were not sent get it at once, the others by an UPDATE. */
 static void settle_open(struct pgstream *d, uint64_t lsn)
 {
-	uint64_t sent = d->nrows - d->rows.n;
+	uint64_t sent = d->group.rows - d->rows.n;
 	char text[DUCT_LSN_LEN];
-	for (uint64_t i = d->open_from > sent ? d->open_from : sent; i < d->nrows; i++)
+	for (uint64_t i = d->open_from > sent ? d->open_from : sent; i < d->group.rows; i++)
 		pgstream_rows_set_lsn(&d->rows, (size_t)(i - sent), lsn);
 	if (d->open_from < sent)
 		duct_buf_printf(&d->fixes,
@@ -51,7 +37,7 @@ static void settle_open(struct pgstream *d, uint64_t lsn)
 	d->open_from = UINT64_MAX;
 }
 
-static int add_row(struct pgstream *d, const struct duct_changes *changes, const struct ref *ref, size_t *commit,
+static int add_row(struct pgstream *d, const struct duct_changes *changes, const struct message_row *ref, size_t *commit,
 		   struct duct_error *err)
 {
 	const struct wire_rows from = {.batch = changes->batches[ref->batch], .first = ref->row, .count = 1, .changes = changes};
@@ -59,11 +45,11 @@ static int add_row(struct pgstream *d, const struct duct_changes *changes, const
 		++*commit;
 	bool known = *commit < changes->ncommits;
 	if (!known && d->open_from == UINT64_MAX)
-		d->open_from = d->nrows;
+		d->open_from = d->group.rows;
 	int rc = pgstream_rows_add(&d->rows, d->format, &from, known ? changes->commits[*commit].end_lsn : 0, err);
 	if (rc < 0)
 		return rc;
-	d->nrows++;
+	d->group.rows++;
 	if (d->rows.bytes.len < SEND_BYTES)
 		return 0;
 	if (!d->sending && (rc = pgstream_begin(d, err)) < 0)
@@ -75,22 +61,15 @@ static int add_row(struct pgstream *d, const struct duct_changes *changes, const
 
 static int add_rows(struct pgstream *d, const struct duct_changes *changes, struct duct_error *err)
 {
-	AUTO_FREE struct ref *refs = duct_xmalloc((changes->rows + 1) * sizeof *refs);
-	size_t n = 0, cap = changes->rows + 1, commit = 0;
+	size_t n, commit = 0;
 	if (d->open_from != UINT64_MAX && changes->ncommits)
 		settle_open(d, changes->commits[0].end_lsn);
 	for (size_t b = 0; b < changes->nbatches; b++) {
-		const struct duct_batch *batch = changes->batches[b];
-		int rc = pgstream_check_relation(batch->relation, err);
+		int rc = pgstream_check_relation(changes->batches[b]->relation, err);
 		if (rc < 0)
 			return rc;
-		if (n + batch->rows > cap)
-			refs = duct_grow(refs, &cap, n + batch->rows, sizeof *refs);
-		for (uint32_t r = 0; r < batch->rows; r++)
-			refs[n++] = (struct ref){batch->seq[r], (uint32_t)b, r};
 	}
-	if (changes->nbatches > 1)
-		qsort(refs, n, sizeof *refs, compare_refs);
+	AUTO_FREE struct message_row *refs = message_rows(changes, &n);
 	int rc = 0;
 	for (size_t i = 0; i < n && rc == 0; i++)
 		rc = add_row(d, changes, &refs[i], &commit, err);
@@ -100,13 +79,9 @@ static int add_rows(struct pgstream *d, const struct duct_changes *changes, stru
 int pgstream_write(void *dest, struct duct_changes *changes, struct duct_error *err)
 {
 	struct pgstream *d = dest;
-	if (!d->open)
-		d->opened_us = duct_mono_us();
-	d->open = true;
+	message_group_open(&d->group);
 	int rc = add_rows(d, changes, err);
-	if (changes->upto.lsn > d->upto.lsn)
-		d->upto = changes->upto;
-	d->partial = (changes->nbatches || changes->ncommits) && !changes->ends_commit;
+	message_group_add(&d->group, changes);
 	duct_changes_free(changes);
 	return rc;
 }
@@ -114,8 +89,8 @@ int pgstream_write(void *dest, struct duct_changes *changes, struct duct_error *
 static char *position_sql(const struct pgstream *d)
 {
 	char lsn[DUCT_LSN_LEN];
-	return duct_xasprintf(", state = 'streaming', lsn = '%s', commit_us = %" PRId64, duct_lsn_format(lsn, d->upto.lsn),
-			      d->upto.commit_us);
+	return duct_xasprintf(", state = 'streaming', lsn = '%s', commit_us = %" PRId64, duct_lsn_format(lsn, d->group.upto.lsn),
+			      d->group.upto.commit_us);
 }
 
 static int send_group(struct pgstream *d, struct duct_error *err)
@@ -143,19 +118,19 @@ int pgstream_commit(void *dest, bool last, struct duct_commit_result *ret, struc
 {
 	struct pgstream *d = dest;
 	(void)last;
-	if (d->partial)
+	if (d->group.partial)
 		return duct_fail(err, DUCT_FATAL, "commit in the middle of a source transaction");
 	AUTO_FREE char *set = position_sql(d);
-	int rc = d->nrows ? send_group(d, err) : pgstream_move(d, set, err);
+	int rc = d->group.rows ? send_group(d, err) : pgstream_move(d, set, err);
 	if (rc < 0)
 		return rc;
-	*ret = (struct duct_commit_result){.snapshot_id = -1, .rows = d->nrows};
-	if (d->nrows)
+	*ret = (struct duct_commit_result){.snapshot_id = -1, .rows = d->group.rows};
+	if (d->group.rows)
 		ret->snapshot_id = d->last_id; /* the last event */
 	d->stored.state = DUCT_STATE_STREAMING;
-	d->stored.pos = d->upto;
+	d->stored.pos = d->group.upto;
 	pgstream_group_reset(d);
-	d->last_commit_us = duct_mono_us();
+	d->group.last_commit_us = duct_mono_us();
 	return retain(d, err);
 }
 

@@ -12,8 +12,7 @@ struct pgstream_load {
 	pthread_mutex_t lock; /* guards the destination's transaction */
 	bool failed;	      /* the transaction is gone, with the first error */
 	uint64_t rows;
-	uint32_t *oids;
-	size_t noids;
+	struct message_tables tables;
 };
 
 struct loader {
@@ -32,9 +31,8 @@ int pgstream_load_begin(void *dest, struct duct_relation *const *relations, size
 	}
 	struct pgstream_load *load = duct_xcalloc(1, sizeof *load);
 	pthread_mutex_init(&load->lock, NULL);
-	load->oids = duct_xcalloc(n + 1, sizeof *load->oids);
-	for (; load->noids < n; load->noids++)
-		load->oids[load->noids] = relations[load->noids]->oid;
+	for (size_t i = 0; i < n; i++)
+		message_tables_add(&load->tables, relations[i]->oid);
 	d->load = load;
 	return pgstream_begin(d, err);
 }
@@ -94,20 +92,20 @@ static void load_free(struct pgstream *d)
 	if (!d->load)
 		return;
 	pthread_mutex_destroy(&d->load->lock);
-	free(d->load->oids);
+	message_tables_done(&d->load->tables);
 	free(d->load);
 	d->load = NULL;
 }
 
 static void relations_sql(const struct pgstream *d, struct duct_buf *to)
 {
-	if (!d->load->noids)
+	if (!d->load->tables.n)
 		return;
 	duct_buf_puts(to, "INSERT INTO ductstream.stream_relations (flow, stream_id, source_oid) SELECT ");
 	duct_buf_sql_literal(to, d->ctx->flow);
 	duct_buf_printf(to, ", %d, o FROM unnest('{", d->stream_id);
-	for (size_t i = 0; i < d->load->noids; i++)
-		duct_buf_printf(to, "%s%u", i ? "," : "", d->load->oids[i]);
+	for (size_t i = 0; i < d->load->tables.n; i++)
+		duct_buf_printf(to, "%s%u", i ? "," : "", d->load->tables.oids[i]);
 	duct_buf_puts(to, "}'::int8[]) o ON CONFLICT DO NOTHING; ");
 }
 
@@ -132,13 +130,12 @@ int pgstream_load_publish(void *dest, const struct duct_pos *pos, const char *so
 	if (rc < 0)
 		return rc;
 	*ret = (struct duct_commit_result){.snapshot_id = d->last_id, .rows = d->load->rows};
-	d->known_oids = duct_xrealloc(d->known_oids, (d->nknown + d->load->noids + 1) * sizeof *d->known_oids);
-	for (size_t i = 0; i < d->load->noids; i++)
-		d->known_oids[d->nknown++] = d->load->oids[i];
+	for (size_t i = 0; i < d->load->tables.n; i++)
+		message_tables_add(&d->known, d->load->tables.oids[i]);
 	d->stored.state = DUCT_STATE_STREAMING;
 	(void)snprintf(d->stored.source_identity, sizeof d->stored.source_identity, "%s", source_identity ? source_identity : "");
 	if (set_position)
-		d->stored.pos = d->upto = *pos;
+		d->stored.pos = d->group.upto = *pos;
 	load_free(d);
 	return 0;
 }

@@ -22,7 +22,7 @@ static void destination_close(void *dest)
 	pgstream_drop_session(d);
 	pgstream_rows_done(&d->rows);
 	duct_buf_done(&d->fixes);
-	free(d->known_oids);
+	message_tables_done(&d->known);
 	free(d);
 }
 
@@ -31,9 +31,9 @@ static int destination_open(void **ret, const void *config, const struct duct_ct
 	struct pgstream *d = duct_xcalloc(1, sizeof *d);
 	d->config = config;
 	d->ctx = ctx;
-	d->stream = pgstream_name(config, ctx);
+	d->stream = message_name(d->config->stream, ctx);
 	pgstream_group_reset(d);
-	int rc = pgstream_format(config, ctx, &d->format, err);
+	int rc = message_format(&d->format, d->config->format, ctx, err);
 	if (rc == 0)
 		rc = pgstream_take_over(d, err);
 	if (rc < 0) {
@@ -51,9 +51,9 @@ static int destination_resume(void *dest, struct duct_checkpoint *ret, struct du
 	if (rc < 0)
 		return rc;
 	*ret = d->stored;
-	ret->known_oids = d->known_oids;
-	ret->nknown = d->nknown;
-	d->upto = ret->pos;
+	ret->known_oids = d->known.oids;
+	ret->nknown = d->known.n;
+	d->group.upto = ret->pos;
 	return 0;
 }
 
@@ -80,13 +80,8 @@ static int destination_replay(void *dest, enum duct_replay how, struct duct_erro
 static struct duct_destination_pace destination_pace(void *dest)
 {
 	struct pgstream *d = dest;
-	if (!d->open)
-		return (struct duct_destination_pace){INT64_MAX, false};
-	int64_t due = d->last_commit_us + d->config->flush_interval_ms * 1000;
-	return (struct duct_destination_pace){
-		.commit_at_us = due > d->opened_us ? due : d->opened_us,
-		.full = d->sending || d->nrows >= (uint64_t)d->config->flush_rows,
-	};
+	bool full = d->sending || d->group.rows >= (uint64_t)d->config->flush_rows;
+	return message_group_pace(&d->group, d->config->flush_interval_ms, full);
 }
 
 static void destination_abort(void *dest)

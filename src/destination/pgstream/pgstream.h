@@ -3,10 +3,9 @@
 
 #include <pthread.h>
 
-#include "destination/destination.h"
+#include "destination/messages.h"
 #include "lake/key.h"
 #include "pg/session.h"
-#include "wire/wire.h"
 
 /*
  * The pgstream destination: one event per change, in commit order, in the tables of sql/stream. What the connector's files share.
@@ -59,15 +58,11 @@ struct pgstream {
 	char owner[DUCT_UUID_LEN];
 	int64_t epoch, seq;
 	struct duct_checkpoint stored;
-	uint32_t *known_oids;
-	size_t nknown;
+	struct message_tables known;
 
 	/* The open group. */
 	struct pgstream_rows rows; /* not sent yet */
-	uint64_t nrows;		   /* of the group, with those that were sent */
-	struct duct_pos upto;
-	bool open, partial;
-	int64_t opened_us, last_commit_us;
+	struct message_group group;
 	/* Of a transaction that goes on: which of its rows have no LSN yet, by their number in the group. */
 	uint64_t open_from;    /* UINT64_MAX: none */
 	struct duct_buf fixes; /* SQL that gives sent rows their LSN */
@@ -114,8 +109,5 @@ void pgstream_load_abort(void *dest);
 /* probe.c */
 int pgstream_probe(const void *config, const struct duct_ctx *ctx, const struct duct_relations *tables, duct_report_fn *report,
 		   void *arg, struct duct_error *err);
-const char *pgstream_name(const struct pgstream_config *config, const struct duct_ctx *ctx);
-int pgstream_format(const struct pgstream_config *config, const struct duct_ctx *ctx, const struct wire_format **ret,
-		    struct duct_error *err) DUCT_CHECKED;
 
 #endif

@@ -1,27 +1,7 @@
-/* `ductstream check` for the pgstream destination, and what its options come to. Changes nothing. */
+/* `ductstream check` for the pgstream destination. Changes nothing. */
 #include "destination/pgstream/pgstream.h"
 
 #include "stream/stream.h"
-
-const char *pgstream_name(const struct pgstream_config *config, const struct duct_ctx *ctx)
-{
-	if (config->stream)
-		return config->stream;
-	return ctx->destination ? ctx->destination : ctx->flow;
-}
-
-int pgstream_format(const struct pgstream_config *config, const struct duct_ctx *ctx, const struct wire_format **ret,
-		    struct duct_error *err)
-{
-	const struct wire_choice choice = {
-		.connector = config->format,
-		.flow = ctx->wire.flow,
-		.service = ctx->wire.service,
-		.fallback = "json",
-		.enforce = ctx->wire.enforce,
-	};
-	return wire_choose(ret, &choice, err);
-}
 
 static int probe_server(struct pg_session *pg, duct_report_fn *report, void *arg, struct duct_error *err)
 {
@@ -54,7 +34,7 @@ int pgstream_probe(const void *config, const struct duct_ctx *ctx, const struct 
 	const struct pgstream_config *c = config;
 	const struct wire_format *format;
 	struct pg_session *pg = NULL;
-	if (pgstream_format(c, ctx, &format, err) < 0)
+	if (message_format(&format, c->format, ctx, err) < 0)
 		report(arg, DUCT_FINDING_ERROR, err->message, "correct the option \"format\"");
 	const struct pg_session_options o = {.dsn = c->dsn, .stop_fd = ctx->stop_fd, .log = ctx->log};
 	if (pg_session_open(&pg, &o, err) < 0) {

@@ -1,0 +1,46 @@
+/* Options of the grpc destination. */
+#include "destination/grpc/grpc.h"
+
+static const char *const modes[] = {"wire", "record", NULL};
+
+#define C struct grpc_dest_config
+const struct duct_opt grpc_dest_opts[] = {
+	OPT(C, endpoint, "endpoint", DUCT_OPT_STR, NULL, "address of the receiver, HOST:PORT", .flags = DUCT_OPT_REQUIRED),
+	OPT_ALIAS("address", "endpoint"),
+	OPT(C, insecure, "insecure", DUCT_OPT_BOOL, "true", "without TLS",
+	    .doc = "`false`: with TLS. A token never goes without TLS to another machine."),
+	OPT(C, tls_ca_file, "tls_ca_file", DUCT_OPT_STR, NULL, "authorities that may have signed the receiver's certificate (PEM)",
+	    .doc = "Unset: those of the system."),
+	OPT(C, tls_server_name, "tls_server_name", DUCT_OPT_STR, NULL,
+	    "name in the receiver's certificate, when it is not the endpoint's"),
+	OPT(C, tls_cert_file, "tls_cert_file", DUCT_OPT_STR, NULL, "certificate to show the receiver (PEM), for mTLS"),
+	OPT(C, tls_key_file, "tls_key_file", DUCT_OPT_STR, NULL, "its private key (PEM)"),
+	OPT(C, token, "token", DUCT_OPT_STR, NULL, "sent as `authorization: Bearer TOKEN`", .flags = DUCT_OPT_SECRET),
+	OPT(C, headers, "headers", DUCT_OPT_LIST, NULL, "metadata of every call, Key:Value separated by commas",
+	    .flags = DUCT_OPT_SECRET),
+	OPT(C, timeout_ms, "timeout", DUCT_OPT_DURATION, "10s", "longest wait for an answer",
+	    .doc = "The end of a batch in many parts gets a tenth of a second more for each of them.", .min = 1, .max = 3600000),
+	OPT(C, max_retries, "max_retries", DUCT_OPT_INT, "3",
+	    "a call that failed is tried so often again before the flow takes its own pause", .max = 1000),
+	OPT(C, backoff_base_ms, "backoff_base", DUCT_OPT_DURATION, "200ms", "pause before the first retry", .min = 1,
+	    .max = 3600000),
+	OPT(C, backoff_max_ms, "backoff_max", DUCT_OPT_DURATION, "5s", "longest pause between retries", .min = 1, .max = 3600000),
+	OPT(C, backoff_factor, "backoff_factor", DUCT_OPT_STR, "2.0", "each pause is so much longer than the one before, 1 to 100"),
+	OPT(C, format, "format", DUCT_OPT_STR, NULL, "wire format of the payloads: json or arrow",
+	    .doc = "Unset: what the flow's wire_format or DUCTSTREAM_WIRE_FORMAT say, else json."),
+	OPT(C, payload_mode, "payload_mode", DUCT_OPT_ENUM, "wire", "many records in a payload, or one", .values = modes),
+	OPT(C, max_message_bytes, "max_message_size", DUCT_OPT_SIZE, "1MiB", "largest payload; a row that is larger stops the flow",
+	    .doc = "Receivers take 4 MiB in a message unless they are told otherwise (a DuctStream by DUCTSTREAM_GRPC_MAX_MESSAGE).",
+	    .min = 1024, .max = 60 << 20),
+	OPT(C, flow_id, "flow_id", DUCT_OPT_STR, NULL, "what the receiver is told as flow_id (unset: the flow)"),
+	OPT(C, destination, "destination", DUCT_OPT_STR, NULL,
+	    "what the receiver is told as destination (unset: the destination's name); a DuctStream's stream"),
+	OPT(C, position_file, "position_file", DUCT_OPT_STR, NULL,
+	    "file that keeps the position for a receiver that does not implement GetIngestPosition",
+	    .doc = "On a disk that the next worker has, too. A receiver that says how far it is does not need it."),
+	OPT(C, flush_interval_ms, "flush_interval", DUCT_OPT_DURATION, "20ms",
+	    "commit at most this often while changes keep coming", .max = 3600000),
+	OPT(C, flush_rows, "flush_rows", DUCT_OPT_INT, "10000", "commit when this many changes are waiting", .min = 1,
+	    .max = 100000000),
+	{0},
+};

@@ -1,0 +1,119 @@
+/*
+ * The position in a file, for receivers that do not keep it: {"flow_id", "destination", "lsn", "timestamp_unix_millis", "metadata"}.
+ * It is written anew after each batch and replaced at once, so it is one that was true, and at most one batch behind.
+ */
+#include "destination/grpc/grpc.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { MOST_BYTES = 16 << 20 };
+
+static int failed(const struct grpc_dest *d, const char *what, struct duct_error *err)
+{
+	return duct_fail(err, DUCT_RETRY, "position_file \"%s\": %s: %s", d->config->position_file, what, strerror(errno));
+}
+
+static int damaged(const struct grpc_dest *d, const char *why, struct duct_error *err)
+{
+	return duct_fail(err, DUCT_CONFIG,
+			 "position_file \"%s\": %s: without it the flow would copy everything again; put it back, or "
+			 "remove it to let that happen",
+			 d->config->position_file, why);
+}
+
+static int read_all(const struct grpc_dest *d, int fd, struct duct_buf *to, struct duct_error *err)
+{
+	ssize_t n = 1;
+	while (n > 0 && to->len < MOST_BYTES) {
+		n = read(fd, duct_buf_room(to, 65536), 65536);
+		to->len += n > 0 ? (size_t)n : 0;
+	}
+	return n < 0 ? failed(d, "cannot be read", err) : 0;
+}
+
+static int parse(const struct grpc_dest *d, const struct duct_buf *text, struct grpc_dest_position *ret, struct duct_error *err)
+{
+	const char *flow, *destination, *lsn;
+	json_int_t timestamp;
+	json_t *metadata;
+	json_t *note = json_loadb(text->data ? text->data : "", text->len, 0, NULL);
+	int rc = 0;
+	if (!note ||
+	    json_unpack(note, "{s:s, s:s, s:s, s:I, s:o}", "flow_id", &flow, "destination", &destination, "lsn", &lsn,
+			"timestamp_unix_millis", &timestamp, "metadata", &metadata) ||
+	    !json_is_object(metadata) || duct_lsn_parse(lsn, &ret->lsn, NULL) < 0)
+		rc = damaged(d, "it is damaged", err);
+	else if (strcmp(flow, d->flow_id) != 0 || strcmp(destination, d->name) != 0)
+		rc = duct_fail(err, DUCT_CONFIG,
+			       "position_file \"%s\" is of flow \"%.100s\" and destination \"%.100s\": give each its own",
+			       d->config->position_file, flow, destination);
+	if (rc == 0) {
+		ret->timestamp_ms = timestamp;
+		ret->metadata = json_incref(metadata);
+	}
+	json_decref(note);
+	return rc;
+}
+
+int grpc_dest_note_read(const struct grpc_dest *d, struct grpc_dest_position *ret, struct duct_error *err)
+{
+	AUTO_BUF struct duct_buf text = {0};
+	*ret = (struct grpc_dest_position){0};
+	int fd = open(d->config->position_file, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT ? 0 : failed(d, "cannot be opened", err);
+	int rc = read_all(d, fd, &text, err);
+	close(fd);
+	return rc < 0 ? rc : parse(d, &text, ret, err);
+}
+
+static int write_all(int fd, const char *data, size_t n)
+{
+	while (n > 0) {
+		ssize_t written = write(fd, data, n);
+		if (written < 0 && errno != EINTR)
+			return -1;
+		data += written > 0 ? written : 0;
+		n -= written > 0 ? (size_t)written : 0;
+	}
+	return fsync(fd);
+}
+
+static int sync_folder(const char *path)
+{
+	AUTO_FREE char *copy = duct_xstrdup(path);
+	int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int rc = fd < 0 ? -1 : fsync(fd);
+	if (fd >= 0)
+		close(fd);
+	return rc;
+}
+
+int grpc_dest_note_write(const struct grpc_dest *d, const struct grpc_dest_position *p, struct duct_error *err)
+{
+	const char *path = d->config->position_file;
+	char lsn[DUCT_LSN_LEN];
+	json_t *note = json_pack("{s:s, s:s, s:s, s:I, s:O}", "flow_id", d->flow_id, "destination", d->name, "lsn",
+				 duct_lsn_format(lsn, p->lsn), "timestamp_unix_millis", (json_int_t)p->timestamp_ms, "metadata",
+				 p->metadata);
+	AUTO_FREE char *text = note ? json_dumps(note, JSON_COMPACT) : NULL;
+	AUTO_FREE char *temp = duct_xasprintf("%s.new", path);
+	json_decref(note);
+	if (!text)
+		return duct_fail(err, DUCT_FATAL, "position_file: a name is not UTF-8");
+	int fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return failed(d, "cannot be made", err);
+	int rc = write_all(fd, text, strlen(text));
+	int error = errno;
+	close(fd);
+	errno = error;
+	if (rc < 0 || rename(temp, path) < 0 || sync_folder(path) < 0)
+		return failed(d, "cannot be written", err);
+	return 0;
+}
