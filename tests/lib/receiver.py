@@ -1,0 +1,137 @@
+"""A receiver of the destination `grpc` as a user writes it: a Python server that implements IngestService (docs/grpc.md), with faults."""
+
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+from google.protobuf import message_factory
+
+from .api import local_pool
+
+SERVICE = "ductstream.v1.IngestService"
+
+
+class Receiver:
+    """Keeps batches of one flow in memory, exactly once.
+
+    says_position  False: GetIngestPosition is not implemented
+    refuse         a sentence: nothing is accepted
+    fail           called with each request; may raise _Abort(code, text) before anything is kept
+    cut            how many of the next answers to the end of a batch are lost
+    """
+
+    def __init__(self, says_position=True, token=None, credentials=None, port=0, options=()):
+        self.says_position, self.token, self.refuse, self.cut = says_position, token, None, 0
+        self.lock = threading.Lock()
+        self.requests, self.batches, self.parts = [], [], []
+        self.checkpoint, self.epoch = None, 0
+        self.metadata = {}
+        service = local_pool().FindServiceByName(SERVICE)
+        self.types = {m.name: [message_factory.GetMessageClass(t) for t in (m.input_type, m.output_type)] for m in service.methods}
+        methods = {"IngestBatch": self.ingest} | ({"GetIngestPosition": self.position} if says_position else {})
+        handlers = {
+            name: grpc.unary_unary_rpc_method_handler(
+                run, request_deserializer=self.types[name][0].FromString, response_serializer=lambda m: m.SerializeToString()
+            )
+            for name, run in methods.items()
+        }
+        self.server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.so_reuseport", 0), *options])
+        self.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+        address = f"127.0.0.1:{port}"
+        self.port = self.server.add_secure_port(address, credentials) if credentials else self.server.add_insecure_port(address)
+        self.server.start()
+
+    @property
+    def address(self):
+        return f"localhost:{self.port}"
+
+    def stop(self):
+        self.server.stop(None).wait()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def _look(self, context):
+        self.metadata = dict(context.invocation_metadata())
+        if self.token and self.metadata.get("authorization") != f"Bearer {self.token}":
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, "no such token")
+
+    def position(self, request, context):
+        self._look(context)
+        answer = self.types["GetIngestPosition"][1]
+        with self.lock:
+            if request.take_over:
+                if request.epoch not in (0, self.epoch):
+                    context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"fenced: epoch {self.epoch}")
+                self.epoch += request.epoch == 0
+                self.parts = []
+            return answer(epoch=self.epoch, checkpoint=self.checkpoint)
+
+    def ingest(self, request, context):
+        self._look(context)
+        answer = self.types["IngestBatch"][1]
+        with self.lock:
+            self.requests.append(request)
+            if self.refuse:
+                return answer(accepted=False, message=self.refuse)
+            ends = self._take(request, answer)
+            if isinstance(ends, answer):
+                return ends
+            if ends and self.cut:
+                self.cut -= 1
+                context.abort(grpc.StatusCode.UNAVAILABLE, "the answer is lost")
+        return answer(accepted=True)
+
+    def _take(self, request, answer):
+        """As docs/grpc.md says it; True: the batch is whole."""
+        about = request.checkpoint.metadata
+        batch, part, last = int(about["batch"]), int(about.get("part", "1")), "part" not in about or "parts" in about
+        done = int(self.checkpoint.metadata["batch"]) if self.checkpoint else 0
+        if self.says_position and int(about["epoch"]) != self.epoch:
+            return answer(accepted=False, message="another sender has taken over")
+        if batch <= done or (batch == done + 1 and part <= len(self.parts)):
+            return last
+        if batch > done + 1 or part != len(self.parts) + 1:
+            return answer(accepted=False, again=True, message=f"batch {done + 1} part {len(self.parts) + 1} is next")
+        self.parts.append(request)
+        if last:
+            self.batches.append(self.parts)
+            self.checkpoint, self.parts = request.checkpoint, []
+        return last
+
+    # --- what arrived ---
+
+    def payloads(self):
+        return [part for batch in self.batches for part in batch if part.payload]
+
+    def records(self):
+        """(table, operation, record) of all JSON payloads, in their order."""
+        return [(r["Table"], r["Operation"], r) for part in self.payloads() for r in json.loads(part.payload)["Records"]]
+
+    def rows(self, table):
+        """What the table is when everything is applied: key -> row."""
+        return replayed(self.records(), [table])[table]
+
+
+def replayed(records, tables, key="id"):
+    """What the tables are when the records are applied in their order: a doubled or lost one breaks it."""
+    rows_of = {name: {} for name in tables}
+    for number, (table, operation, record) in enumerate(records, 1):
+        if table not in rows_of:
+            continue
+        rows, after, before = rows_of[table], record["After"], record["Before"]
+        if operation == "ddl":
+            rows.clear()
+        elif operation == "delete":
+            del rows[before[key]]
+        elif operation in ("insert", "load"):
+            assert after[key] not in rows, f"record {number} inserts {after} a second time"
+            rows[after[key]] = after
+        else:
+            old = before[key] if before else after[key]
+            rows[after[key]] = {**rows.pop(old), **after}
+    return rows_of
