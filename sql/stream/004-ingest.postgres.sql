@@ -64,7 +64,7 @@ BEGIN
 END $$;
 
 -- What is to be done with part p_part of batch p_batch (NULL: batches are not numbered, the position tells them apart):
---   take     it is next
+--   take     it is next, or begins the batch anew: part 1 of a sender that took nothing over
 --   repeat   it is here already
 --   fenced   somebody else sends
 --   gap      something before it is missing
@@ -77,7 +77,7 @@ CREATE FUNCTION ductstream.stream_ingest_judge(p_ingest ductstream.stream_ingest
 			CASE WHEN p_ingest.metadata IS NOT NULL AND p_lsn <= p_ingest.lsn THEN 'repeat' ELSE 'take' END
 		WHEN p_batch <= p_ingest.batch THEN CASE WHEN p_last AND p_lsn > p_ingest.lsn THEN 'behind' ELSE 'repeat' END
 		WHEN p_batch > p_ingest.batch + 1 THEN 'gap'
-		WHEN p_part <= p_ingest.parts THEN 'repeat'
+		WHEN p_part <= p_ingest.parts AND (p_part > 1 OR p_epoch > 0) THEN 'repeat'
 		WHEN p_part > p_ingest.parts + 1 THEN 'gap'
 		WHEN p_last AND p_lsn < p_ingest.lsn AND NOT p_copying THEN 'behind'
 		ELSE 'take'
@@ -127,7 +127,7 @@ BEGIN
 		WHERE NOT p_last OR pg_catalog.current_setting('synchronous_commit') <> 'remote_apply';
 	outcome := ductstream.stream_ingest_judge(v_ingest, p_epoch, p_batch, p_part, p_last, p_lsn,
 		coalesce(p_metadata->>'state' = 'copying', false));
-	IF outcome = 'take' AND p_batch IS NULL THEN
+	IF outcome = 'take' AND p_part = 1 AND v_ingest.parts > 0 THEN
 		DELETE FROM ductstream.stream_ingest_parts p WHERE p.flow = p_flow AND p.stream_id = v_ingest.stream_id;
 	END IF;
 	IF outcome = 'take' AND p_last THEN

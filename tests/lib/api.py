@@ -33,13 +33,13 @@ def free_port():
 
 
 class Server:
-    """One server process; settings are environment variables without their DUCTSTREAM_."""
+    """One server process; settings are environment variables without their DUCTSTREAM_, MORE_ENV has whole names."""
 
-    def __init__(self, home, binary=None, **settings):
+    def __init__(self, home, binary=None, more_env=None, **settings):
         own = {"GRPC_LISTEN": "127.0.0.1:0", "HTTP_LISTEN": "off", "LOG_FORMAT": "json", "GRPC_REFLECTION": "true"}
         env = {k: v for k, v in os.environ.items() if not k.startswith("DUCTSTREAM_") or k == "DUCTSTREAM_CACHE"}
         env |= {"HOME": str(home), "DUCTSTREAM_STATE_PATH": str(home / "state.db")}
-        env |= {f"DUCTSTREAM_{name}": str(value) for name, value in (own | settings).items()}
+        env |= {f"DUCTSTREAM_{name}": str(value) for name, value in (own | settings).items()} | (more_env or {})
         self.process = child.popen([binary or program()], env=env, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         self.lines = []
         self._reader = threading.Thread(target=self._read, daemon=True)

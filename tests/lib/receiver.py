@@ -93,8 +93,10 @@ class Receiver:
         done = int(self.checkpoint.metadata["batch"]) if self.checkpoint else 0
         if self.says_position and int(about["epoch"]) != self.epoch:
             return answer(accepted=False, message="another sender has taken over")
-        if batch <= done or (batch == done + 1 and part <= len(self.parts)):
+        if batch <= done or (batch == done + 1 and 1 < part <= len(self.parts)):
             return last
+        if part == 1:
+            self.parts = []  # the batch begins anew
         if batch > done + 1 or part != len(self.parts) + 1:
             return answer(accepted=False, again=True, message=f"batch {done + 1} part {len(self.parts) + 1} is next")
         self.parts.append(request)

@@ -319,7 +319,7 @@ def test_a_receiver_without_positions_needs_a_file(table, flow_to, tmp_path):
         table.sql("INSERT INTO t VALUES (6, 'six')")
         flow.run_until_caught_up()
         assert plain.rows("t") == source_rows(table)
-        assert os.stat(note).st_mode & 0o777 == 0o600 and json.loads(note.read_text())["lsn"] == plain.checkpoint.lsn
+        assert os.stat(note).st_mode & 0o777 == 0o600 and json.loads(note.read_text())["at"]["lsn"] == plain.checkpoint.lsn
         other = flow_to(plain.address, name="other", position_file=str(note))
         assert 'is of flow "noted"' in said_by(other, EXIT_CONFIG)
         note.write_text("{")

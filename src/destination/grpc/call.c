@@ -151,7 +151,7 @@ static void fill(struct request *r, const struct grpc_dest *d, const struct grpc
 		return;
 	r->checkpoint.lsn = duct_lsn_format(r->lsn, end->lsn);
 	r->checkpoint.timestamp_unix_millis = end->timestamp_ms;
-	json_object_foreach(end->metadata, key, value) add(r, key, json_string_value(value));
+	json_object_foreach(end->metadata, key, value) if (strcmp(key, "batch") != 0) add(r, key, json_string_value(value));
 }
 
 static int refused(const struct grpc_dest *d, const V1(IngestBatchResponse) * answer, struct duct_error *err)
@@ -170,13 +170,15 @@ int grpc_dest_send(struct grpc_dest *d, const struct grpc_dest_part *part, const
 	struct taking taking = {.descriptor = &ductstream__v1__ingest_batch_response__descriptor};
 	AUTO_BUF struct duct_buf packed = {0};
 	struct request r;
+	d->refused = false;
 	fill(&r, d, part, end);
 	size_t n = protobuf_c_message_get_packed_size(&r.message.base);
 	packed.len = protobuf_c_message_pack(&r.message.base, (uint8_t *)duct_buf_room(&packed, n));
 	int64_t timeout_ms = d->config->timeout_ms + (end ? (int64_t)d->sent * PART_MS : 0);
 	int rc = call(d, "/ductstream.v1.IngestService/IngestBatch", &packed, timeout_ms, &taking, err);
 	const V1(IngestBatchResponse) *answer = (const void *)taking.message;
-	if (rc == 0 && !answer->accepted)
+	d->refused = rc == 0 && !answer->accepted;
+	if (d->refused)
 		rc = refused(d, answer, err);
 	if (taking.message)
 		protobuf_c_message_free_unpacked(taking.message, NULL);

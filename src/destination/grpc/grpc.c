@@ -78,6 +78,7 @@ static void destination_close(void *dest)
 	grpc_dest_target_done(&d->target);
 	grpc_dest_parts_done(&d->parts);
 	message_tables_done(&d->known);
+	json_decref(d->at.metadata);
 	free(d);
 }
 

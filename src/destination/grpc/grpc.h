@@ -60,6 +60,13 @@ int grpc_dest_target_init(struct grpc_dest_target *target, const struct grpc_des
 			  struct duct_error *err) DUCT_CHECKED;
 void grpc_dest_target_done(struct grpc_dest_target *target);
 
+/* What a checkpoint says. */
+struct grpc_dest_position {
+	uint64_t lsn;
+	int64_t timestamp_ms;
+	json_t *metadata; /* object of strings; NULL: there is no checkpoint */
+};
+
 struct grpc_dest_load;
 struct grpc_dest {
 	const struct grpc_dest_config *config;
@@ -76,21 +83,16 @@ struct grpc_dest {
 	int64_t epoch; /* that it gave us; 0: it gives none */
 	int64_t batch; /* the last one it took */
 	struct duct_checkpoint stored;
+	struct grpc_dest_position at; /* the same as the note has it; without GetIngestPosition only */
 	struct message_tables known;
 	bool tables_told; /* the checkpoint said which tables are complete */
 
 	struct message_group group;
 	struct grpc_dest_parts parts;
-	int sent; /* parts of the next batch that the receiver has */
+	int sent;     /* parts of the next batch that the receiver has */
+	bool refused; /* the last one was answered, and not accepted */
 
 	struct grpc_dest_load *load;
-};
-
-/* What a checkpoint says. */
-struct grpc_dest_position {
-	uint64_t lsn;
-	int64_t timestamp_ms;
-	json_t *metadata; /* object of strings; NULL: there is no checkpoint */
 };
 
 /* call.c: the receiver's methods, tried again as the options say. */
@@ -101,7 +103,7 @@ int grpc_dest_send(struct grpc_dest *d, const struct grpc_dest_part *part, const
 int grpc_dest_ask(struct grpc_dest *d, bool take_over, struct grpc_dest_position *ret, int64_t *ret_epoch,
 		  struct duct_error *err) DUCT_CHECKED;
 
-/* position.c */
+/* position.c: how far the receiver is. */
 int grpc_dest_take_over(struct grpc_dest *d, struct duct_error *err) DUCT_CHECKED;
 /* Ends the batch that is open with d->sent and this last part: the receiver has all of it, and the note says so. The metadata is consumed. */
 int grpc_dest_end(struct grpc_dest *d, const struct grpc_dest_part *last, const struct duct_checkpoint *at,
@@ -109,9 +111,16 @@ int grpc_dest_end(struct grpc_dest *d, const struct grpc_dest_part *last, const 
 /* Of a checkpoint, by whoever it comes. DATA says what makes no sense. */
 int grpc_dest_read_position(struct grpc_dest *d, const struct grpc_dest_position *from, struct duct_error *err) DUCT_CHECKED;
 
-/* note.c: the position in a file, for receivers that do not keep it. */
-int grpc_dest_note_read(const struct grpc_dest *d, struct grpc_dest_position *ret, struct duct_error *err) DUCT_CHECKED;
-int grpc_dest_note_write(const struct grpc_dest *d, const struct grpc_dest_position *position, struct duct_error *err) DUCT_CHECKED;
+/* note.c: the position in a file, for receivers that do not say theirs. */
+struct grpc_dest_note {
+	struct grpc_dest_position at;	/* what the receiver has for sure */
+	struct grpc_dest_position next; /* the end of the batch that was under way, when there is metadata */
+	int sent;			/* parts before that end */
+};
+void grpc_dest_note_done(struct grpc_dest_note *note);
+/* Zeroed when there is no file yet. */
+int grpc_dest_note_read(const struct grpc_dest *d, struct grpc_dest_note *ret, struct duct_error *err) DUCT_CHECKED;
+int grpc_dest_note_write(const struct grpc_dest *d, const struct grpc_dest_note *note, struct duct_error *err) DUCT_CHECKED;
 
 /* group.c */
 int grpc_dest_write(void *dest, struct duct_changes *changes, struct duct_error *err);

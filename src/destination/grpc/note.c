@@ -1,6 +1,8 @@
 /*
- * The position in a file, for receivers that do not keep it: {"flow_id", "destination", "lsn", "timestamp_unix_millis", "metadata"}.
- * It is written anew after each batch and replaced at once, so it is one that was true, and at most one batch behind.
+ * The position in a file, for receivers that do not say theirs, replaced at once before and after the end of each batch:
+ *
+ *   {"flow_id", "destination", "at": POSITION or null, "next": POSITION or null, "sent": parts before the end that is next}
+ *   POSITION: {"lsn", "timestamp_unix_millis", "metadata": {..}}
  */
 #include "destination/grpc/grpc.h"
 
@@ -36,40 +38,63 @@ static int read_all(const struct grpc_dest *d, int fd, struct duct_buf *to, stru
 	return n < 0 ? failed(d, "cannot be read", err) : 0;
 }
 
-static int parse(const struct grpc_dest *d, const struct duct_buf *text, struct grpc_dest_position *ret, struct duct_error *err)
+void grpc_dest_note_done(struct grpc_dest_note *note)
 {
-	const char *flow, *destination, *lsn;
+	json_decref(note->at.metadata);
+	json_decref(note->next.metadata);
+	*note = (struct grpc_dest_note){0};
+}
+
+/* False: it is damaged. */
+static bool parse_position(json_t *from, struct grpc_dest_position *ret)
+{
+	const char *lsn;
 	json_int_t timestamp;
 	json_t *metadata;
-	json_t *note = json_loadb(text->data ? text->data : "", text->len, 0, NULL);
-	int rc = 0;
-	if (!note ||
-	    json_unpack(note, "{s:s, s:s, s:s, s:I, s:o}", "flow_id", &flow, "destination", &destination, "lsn", &lsn,
-			"timestamp_unix_millis", &timestamp, "metadata", &metadata) ||
+	if (json_is_null(from))
+		return true;
+	if (json_unpack(from, "{s:s, s:I, s:o}", "lsn", &lsn, "timestamp_unix_millis", &timestamp, "metadata", &metadata) ||
 	    !json_is_object(metadata) || duct_lsn_parse(lsn, &ret->lsn, NULL) < 0)
+		return false;
+	ret->timestamp_ms = timestamp;
+	ret->metadata = json_incref(metadata);
+	return true;
+}
+
+static int parse(const struct grpc_dest *d, const struct duct_buf *text, struct grpc_dest_note *ret, struct duct_error *err)
+{
+	const char *flow, *destination;
+	json_t *at, *next;
+	int sent, rc = 0;
+	json_t *note = json_loadb(text->data ? text->data : "", text->len, 0, NULL);
+	if (!note ||
+	    json_unpack(note, "{s:s, s:s, s:o, s:o, s:i}", "flow_id", &flow, "destination", &destination, "at", &at, "next", &next,
+			"sent", &sent) ||
+	    sent < 0 || !parse_position(at, &ret->at) || !parse_position(next, &ret->next))
 		rc = damaged(d, "it is damaged", err);
 	else if (strcmp(flow, d->flow_id) != 0 || strcmp(destination, d->name) != 0)
 		rc = duct_fail(err, DUCT_CONFIG,
 			       "position_file \"%s\" is of flow \"%.100s\" and destination \"%.100s\": give each its own",
 			       d->config->position_file, flow, destination);
-	if (rc == 0) {
-		ret->timestamp_ms = timestamp;
-		ret->metadata = json_incref(metadata);
-	}
+	else
+		ret->sent = sent;
 	json_decref(note);
 	return rc;
 }
 
-int grpc_dest_note_read(const struct grpc_dest *d, struct grpc_dest_position *ret, struct duct_error *err)
+int grpc_dest_note_read(const struct grpc_dest *d, struct grpc_dest_note *ret, struct duct_error *err)
 {
 	AUTO_BUF struct duct_buf text = {0};
-	*ret = (struct grpc_dest_position){0};
+	*ret = (struct grpc_dest_note){0};
 	int fd = open(d->config->position_file, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return errno == ENOENT ? 0 : failed(d, "cannot be opened", err);
 	int rc = read_all(d, fd, &text, err);
 	close(fd);
-	return rc < 0 ? rc : parse(d, &text, ret, err);
+	rc = rc < 0 ? rc : parse(d, &text, ret, err);
+	if (rc < 0)
+		grpc_dest_note_done(ret);
+	return rc;
 }
 
 static int write_all(int fd, const char *data, size_t n)
@@ -94,13 +119,20 @@ static int sync_folder(const char *path)
 	return rc;
 }
 
-int grpc_dest_note_write(const struct grpc_dest *d, const struct grpc_dest_position *p, struct duct_error *err)
+static json_t *position_json(const struct grpc_dest_position *p)
+{
+	char lsn[DUCT_LSN_LEN];
+	if (!p->metadata)
+		return json_null();
+	return json_pack("{s:s, s:I, s:O}", "lsn", duct_lsn_format(lsn, p->lsn), "timestamp_unix_millis",
+			 (json_int_t)p->timestamp_ms, "metadata", p->metadata);
+}
+
+int grpc_dest_note_write(const struct grpc_dest *d, const struct grpc_dest_note *n, struct duct_error *err)
 {
 	const char *path = d->config->position_file;
-	char lsn[DUCT_LSN_LEN];
-	json_t *note = json_pack("{s:s, s:s, s:s, s:I, s:O}", "flow_id", d->flow_id, "destination", d->name, "lsn",
-				 duct_lsn_format(lsn, p->lsn), "timestamp_unix_millis", (json_int_t)p->timestamp_ms, "metadata",
-				 p->metadata);
+	json_t *note = json_pack("{s:s, s:s, s:o, s:o, s:i}", "flow_id", d->flow_id, "destination", d->name, "at",
+				 position_json(&n->at), "next", position_json(&n->next), "sent", n->sent);
 	AUTO_FREE char *text = note ? json_dumps(note, JSON_COMPACT) : NULL;
 	AUTO_FREE char *temp = duct_xasprintf("%s.new", path);
 	json_decref(note);

@@ -71,16 +71,49 @@ int grpc_dest_read_position(struct grpc_dest *d, const struct grpc_dest_position
 	return read_tables(d, text_of(from->metadata, "tables"), err);
 }
 
+/* What was under way when the note was written: its end is sent again. A receiver that has the batch, or all parts before, accepts it. */
+static int settle_note(struct grpc_dest *d, struct grpc_dest_note *note, struct duct_error *err)
+{
+	static const struct grpc_dest_part nothing;
+	if (!note->next.metadata)
+		return 0;
+	int rc = grpc_dest_read_position(d, &note->at, err);
+	d->sent = note->sent;
+	rc = rc ? rc : grpc_dest_send(d, &nothing, &note->next, err);
+	if (rc < 0 && !d->refused)
+		return rc;
+	if (rc == 0) {
+		json_decref(note->at.metadata);
+		note->at = note->next;
+		note->next.metadata = NULL;
+	}
+	json_decref(note->next.metadata);
+	note->next.metadata = NULL;
+	return grpc_dest_note_write(d, note, err);
+}
+
 static int read_note(struct grpc_dest *d, struct grpc_dest_position *ret, struct duct_error *err)
 {
+	struct grpc_dest_note note = {0};
 	d->answers = false;
+	d->epoch = 0;
 	if (!d->config->position_file)
 		return duct_fail(
 			err, DUCT_CONFIG,
 			"the receiver at \"%.100s\" does not say how far it is (GetIngestPosition): implement it there, or set "
 			"the option \"position_file\"",
 			d->config->endpoint);
-	return grpc_dest_note_read(d, ret, err);
+	int rc = grpc_dest_note_read(d, &note, err);
+	rc = rc ? rc : settle_note(d, &note, err);
+	if (rc == 0) {
+		json_decref(d->at.metadata);
+		d->at = note.at;
+		*ret = note.at;
+		json_incref(ret->metadata);
+		note.at.metadata = NULL;
+	}
+	grpc_dest_note_done(&note);
+	return rc;
 }
 
 int grpc_dest_take_over(struct grpc_dest *d, struct duct_error *err)
@@ -123,6 +156,42 @@ static json_t *metadata_of(const struct grpc_dest *d, const struct duct_checkpoi
 	return to;
 }
 
+/* With a note: the end goes alone, so that it can be sent again, and what it says is noted before and after. */
+static int end_with_note(struct grpc_dest *d, const struct grpc_dest_part *last, struct grpc_dest_position *end,
+			 struct duct_error *err)
+{
+	static const struct grpc_dest_part nothing;
+	AUTO_FREE char *batch = duct_xasprintf("%" PRId64, d->batch + 1);
+	int rc = last->payload.len ? grpc_dest_send(d, last, NULL, err) : 0;
+	if (rc < 0)
+		return rc;
+	d->sent += last->payload.len > 0;
+	json_object_set_new(end->metadata, "batch", json_string(batch));
+	rc = grpc_dest_note_write(d, &(struct grpc_dest_note){.at = d->at, .next = *end, .sent = d->sent}, err);
+	duct_kill_point("commit-begin");
+	rc = rc ? rc : grpc_dest_send(d, &nothing, end, err);
+	if (rc < 0)
+		return rc;
+	duct_kill_point("commit-sent");
+	rc = grpc_dest_note_write(d, &(struct grpc_dest_note){.at = *end}, err);
+	if (rc < 0)
+		return rc;
+	json_decref(d->at.metadata);
+	d->at = *end;
+	json_incref(d->at.metadata);
+	return 0;
+}
+
+static int end_plainly(struct grpc_dest *d, const struct grpc_dest_part *last, struct grpc_dest_position *end,
+		       struct duct_error *err)
+{
+	duct_kill_point("commit-begin");
+	int rc = grpc_dest_send(d, last, end, err);
+	if (rc == 0)
+		duct_kill_point("commit-sent");
+	return rc;
+}
+
 int grpc_dest_end(struct grpc_dest *d, const struct grpc_dest_part *last, const struct duct_checkpoint *at, struct duct_error *err)
 {
 	struct grpc_dest_position end = {
@@ -130,23 +199,14 @@ int grpc_dest_end(struct grpc_dest *d, const struct grpc_dest_part *last, const 
 		.timestamp_ms = at->pos.commit_us / 1000,
 		.metadata = metadata_of(d, at),
 	};
-	duct_kill_point("commit-begin");
-	int rc = grpc_dest_send(d, last, &end, err);
-	if (rc == 0) {
-		duct_kill_point("commit-sent");
-		d->batch++;
-		d->sent = 0;
-		if (!d->answers) {
-			AUTO_FREE char *batch = duct_xasprintf("%" PRId64, d->batch);
-			json_object_set_new(end.metadata, "batch", json_string(batch));
-			rc = grpc_dest_note_write(d, &end, err);
-		}
-	}
+	int rc = d->answers ? end_plainly(d, last, &end, err) : end_with_note(d, last, &end, err);
 	json_decref(end.metadata);
 	if (rc < 0) {
 		d->knows = false;
 		return rc;
 	}
+	d->batch++;
+	d->sent = 0;
 	d->stored.state = at->state;
 	d->stored.pos = at->pos;
 	memmove(d->stored.source_identity, at->source_identity, sizeof d->stored.source_identity);
