@@ -11,7 +11,7 @@ from lib.paths import ROOT, program  # noqa: E402
 # Path in the project -> the command whose output it is. A word "ductstream" at the front is the program under test.
 GENERATED = {
     f"docs/reference/options/{name}.md": ["ductstream", "options", name, "--markdown"]
-    for name in ("postgres", "ducklake", "duckdb", "pgstream", "config")
+    for name in ("postgres", "ducklake", "duckdb", "pgstream", "grpc", "config")
 }
 GENERATED["docs/reference/service.md"] = ["ductstream", "options", "service", "--markdown"]
 GENERATED["docs/reference/roles.md"] = ["ductstream", "roles", "--markdown"]

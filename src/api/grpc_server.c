@@ -281,6 +281,7 @@ int api_grpc_start(struct api_grpc **ret, const struct api_grpc_config *config, 
 	grpc->certificates = config->client_ca_file != NULL;
 	api_accept_prepare();
 	gpr_set_log_function(library_line);
+	gpr_set_log_verbosity(GPR_LOG_SEVERITY_ERROR); /* clients of this process have set it to none */
 	grpc_init();
 	name_services(grpc);
 	int rc = start(grpc, &bound, err);

@@ -6,6 +6,8 @@
 #include <signal.h>
 #include <stdio.h>
 
+#include "net/rpc.h"
+
 /*
  * Batches come and go by the megabyte, made by one thread and freed by another. glibc's defaults would map and unmap them
  * one by one; kept in the heap they cost half the page faults.
@@ -20,6 +22,7 @@ static void keep_memory(void)
 void cli_begin(void)
 {
 	keep_memory();
+	rpc_environment();
 	cli_signals_hold();
 	/* A reader that went away is an error of write(2), not the end of a process in the middle of a commit. */
 	signal(SIGPIPE, SIG_IGN);

@@ -9,11 +9,7 @@ extern const struct duct_destination_ops duct_destination_grpc;
 extern const struct duct_destination_ops duct_destination_pgstream;
 
 const struct duct_destination_ops *const duct_destinations[] = {
-	&duct_destination_ducklake,
-	&duct_destination_duckdb,
-	&duct_destination_pgstream,
-	&duct_destination_grpc,
-	NULL,
+	&duct_destination_ducklake, &duct_destination_duckdb, &duct_destination_pgstream, &duct_destination_grpc, NULL,
 };
 
 const struct duct_destination_ops *duct_destination_find(const char *name)

@@ -50,6 +50,14 @@ bool rpc_endpoint_is_local(const char *endpoint)
 	return false;
 }
 
+void rpc_environment(void)
+{
+	/* The library's own lines say less than the errors made of its status. */
+	setenv("GRPC_VERBOSITY", "NONE", 0);
+	/* Names as everything else on this machine reads them. */
+	setenv("GRPC_DNS_RESOLVER", "native", 0);
+}
+
 static int read_file(const char *path, const char *what, char **ret, struct duct_error *err)
 {
 	*ret = NULL;
@@ -108,11 +116,14 @@ static void make_channel(struct rpc_client *client, grpc_channel_credentials *cr
 	const char *endpoint = client->target->endpoint;
 	AUTO_FREE char *address = duct_xasprintf("%s%s", *endpoint == ':' ? "localhost" : "", endpoint);
 	AUTO_FREE char *agent = duct_xasprintf("%s/" DUCT_VERSION, client->target->agent);
-	grpc_arg args[6] = {
+	grpc_arg args[] = {
 		int_arg(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, MOST_BYTES),
 		int_arg(GRPC_ARG_MAX_SEND_MESSAGE_LENGTH, MOST_BYTES),
 		/* One try: who is not there is said at once. */
 		int_arg(GRPC_ARG_ENABLE_RETRIES, 0),
+		/* Whoever tries again wants a new connection, not the answer of the last attempt. */
+		int_arg(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100),
+		int_arg(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000),
 		int_arg(GRPC_ARG_ENABLE_HTTP_PROXY, !rpc_endpoint_is_local(endpoint)),
 		{.type = GRPC_ARG_STRING, .key = (char *)(uintptr_t)GRPC_ARG_PRIMARY_USER_AGENT_STRING, .value.string = agent},
 		{.type = GRPC_ARG_STRING,
@@ -132,10 +143,6 @@ int rpc_open(struct rpc_client **ret, const struct rpc_target *target, const str
 	int loaded = grpc_api_load(err);
 	if (loaded < 0)
 		return loaded;
-	/* The library's own lines say less than the errors made of its status. */
-	setenv("GRPC_VERBOSITY", "NONE", 0);
-	/* Names as everything else on this machine reads them. */
-	setenv("GRPC_DNS_RESOLVER", "native", 0);
 	grpc_init();
 	grpc_channel_credentials *credentials = NULL;
 	int rc = make_credentials(target, &credentials, err);

@@ -44,6 +44,9 @@ struct rpc_target {
 	const struct rpc_words *words;
 };
 
+/* What libgrpc reads from the environment; at the start of a program, before it has threads. */
+void rpc_environment(void);
+
 /* Connects with the first call, so this fails only for files that cannot be read and what the target must not be. The strings are
  * borrowed for the client's life. */
 int rpc_open(struct rpc_client **ret, const struct rpc_target *target, const struct duct_ctx *ctx,

@@ -1,6 +1,11 @@
 """Every flow of examples/flows does what its first comment says, with nothing but environment variables set."""
 
+import json
+import os
+import sqlite3
 import subprocess
+import sys
+from contextlib import closing
 
 import psycopg
 import pytest
@@ -12,6 +17,7 @@ from lib.lake import OfficialLake
 from lib.paths import ROOT, program
 
 FLOWS = sorted((ROOT / "examples" / "flows").glob("*.yaml"))
+GRPC = ROOT / "examples" / "flows" / "postgres-to-grpc.yaml"
 COPIED = {
     "postgres-to-ducklake": ["public.orders", "public.customers", "public.events", "public.measurements_1"],
     "postgres-to-ducklake-postgres-catalog": ["public.orders", "public.customers", "public.events"],
@@ -99,7 +105,7 @@ def test_the_first_one_in_an_empty_folder(shop, database, tmp_path, monkeypatch)
         assert_same(database, lake, "public.orders")
 
 
-@pytest.mark.parametrize("flow", FLOWS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("flow", [flow for flow in FLOWS if flow != GRPC], ids=lambda path: path.stem)
 def test_example(flow, shop, database):
     code, out, err = command(shop, "check", str(flow))
     assert code == 0, out + err
@@ -144,5 +150,36 @@ def check_stream(dsn):
     assert [row[1:] for row in rows[107:]] == changes
 
 
+def test_grpc_and_the_example_of_a_receiver(shop, database, tmp_path):
+    """docs/grpc.md: the flow, to the receiver that is there to be copied (issue 5, point 1)."""
+    (tmp_path / "gen").mkdir()
+    protos = ["ductstream/v1/types.proto", "ductstream/v1/ingest.proto"]
+    make = [sys.executable, "-m", "grpc_tools.protoc", "-I", ROOT / "proto", "--python_out=gen", "--grpc_python_out=gen", *protos]
+    subprocess.run(make, check=True, cwd=tmp_path)
+    receiver = popen(
+        [sys.executable, ROOT / "examples" / "grpc" / "receiver.py", "shop.db", "localhost:0"],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "gen")},
+    )
+    try:
+        shop["DUCTSTREAM_RECEIVER"] = "localhost:" + receiver.stdout.readline().split()[-1]
+        for words in (["check"], ["run", "--until-caught-up"]):
+            code, out, err = command(shop, words[0], str(GRPC), *words[1:])
+            assert code == 0, out + err
+        change(database)
+        assert command(shop, "run", str(GRPC), "--until-caught-up")[0] == 0
+    finally:
+        receiver.kill()
+        receiver.wait()
+        receiver.stdout.close()
+    with closing(sqlite3.connect(tmp_path / "shop.db")) as kept:
+        payloads = kept.execute("SELECT payload FROM payloads ORDER BY batch, part").fetchall()
+    records = [(r["Table"], r["Operation"]) for (payload,) in payloads for r in json.loads(payload)["Records"]]
+    changes = [("orders", "insert"), ("orders", "update"), ("orders", "delete"), ("events", "insert"), ("measurements_1", "insert")]
+    assert len(records) == 107 + 5 and records[107:] == changes
+
+
 def test_every_example_is_expected():
-    assert {path.stem for path in FLOWS} == {*COPIED, "postgres-to-pgstream", "postgres-without-snapshot", "postgres-selected-tables"}
+    assert {path.stem for path in FLOWS} == {*COPIED, GRPC.stem, "postgres-to-pgstream", "postgres-without-snapshot", "postgres-selected-tables"}

@@ -60,12 +60,12 @@ static bool same_text(const char *a, const char *b)
 	return a && b ? strcmp(a, b) == 0 : a == b;
 }
 
-/* Without the option the names differ, as those of destinations do. */
-static bool same_place(const void *a, const void *b)
+static const char *same_place(const void *a, const char *a_name, const void *b, const char *b_name)
 {
 	const struct grpc_dest_config *x = a, *y = b;
-	return x->destination && y->destination && same_text(x->endpoint, y->endpoint) &&
-		same_text(x->destination, y->destination) && same_text(x->flow_id, y->flow_id);
+	const char *one = x->destination ? x->destination : a_name, *other = y->destination ? y->destination : b_name;
+	bool same = same_text(one, other) && same_text(x->endpoint, y->endpoint) && same_text(x->flow_id, y->flow_id);
+	return same ? "destination of a receiver" : NULL;
 }
 
 static void destination_close(void *dest)
@@ -134,6 +134,16 @@ static int destination_begin_copy(void *dest, const char *source_identity, struc
 	return grpc_dest_end(d, &nothing, &at, err);
 }
 
+static int destination_replay(void *dest, enum duct_replay how, struct duct_error *err)
+{
+	const struct grpc_dest *d = dest;
+	if (how != DUCT_REPLAY_KEYED)
+		return 0;
+	return duct_fail(err, DUCT_CONFIG,
+			 "the receiver at \"%.100s\" would have what is replayed twice: -replay-append sends it again",
+			 d->config->endpoint);
+}
+
 static struct duct_destination_pace destination_pace(void *dest)
 {
 	struct grpc_dest *d = dest;
@@ -169,6 +179,7 @@ const struct duct_destination_ops duct_destination_grpc = {
 	.load_publish = grpc_dest_load_publish,
 	.load_abort = grpc_dest_load_abort,
 	.write = grpc_dest_write,
+	.replay = destination_replay,
 	.pace = destination_pace,
 	.commit = grpc_dest_commit,
 	.abort = destination_abort,

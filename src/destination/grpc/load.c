@@ -98,10 +98,9 @@ int grpc_dest_load_publish(void *dest, const struct duct_pos *pos, const char *s
 	struct duct_checkpoint at = d->stored;
 	size_t before = d->known.n;
 	at.state = DUCT_STATE_STREAMING;
-	if (set_position) {
+	if (set_position)
 		at.pos = *pos;
-		(void)snprintf(at.source_identity, sizeof at.source_identity, "%s", source_identity ? source_identity : "");
-	}
+	(void)snprintf(at.source_identity, sizeof at.source_identity, "%s", source_identity ? source_identity : "");
 	for (size_t i = 0; i < d->load->tables.n; i++)
 		message_tables_add(&d->known, d->load->tables.oids[i]);
 	int rc = grpc_dest_end(d, &nothing, &at, err);
