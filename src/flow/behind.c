@@ -353,6 +353,8 @@ static void *follower(void *arg)
 		if (!rc || rc == -DUCT_CANCELLED)
 			break;
 		to_close(b);
+		if (atomic_load(&b->to.view->state) == FLOW_TO_GIVEN_UP) /* its segments are gone */
+			break;
 		atomic_store(&b->away, true);
 		if (!is_away(rc)) {
 			b->err = err;

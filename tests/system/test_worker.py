@@ -14,6 +14,7 @@ from google.protobuf import json_format, message_factory
 from lib.api import Client, local_pool
 from lib.lake import LakeHome
 from lib.paths import ROOT, program
+from lib.receiver import Receiver
 from lib.service import Lake, Service, flow_message
 from lib.wait import wait_until
 
@@ -348,8 +349,14 @@ def test_unknown_flows_are_named(service):
 # --- examples
 
 
+@pytest.fixture
+def receiver():
+    with Receiver() as receiver:
+        yield receiver
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_examples_run_as_they_are_sent(service, database, server, tmp_path, path):
+def test_examples_run_as_they_are_sent(service, database, server, tmp_path, receiver, path):
     """Each request of examples/flows, with nothing but environment variables set (issue 5, point 1)."""
     database.sql(
         """CREATE TABLE orders (id int PRIMARY KEY, what text); CREATE TABLE customers (id int PRIMARY KEY, name text);
@@ -363,6 +370,7 @@ def test_examples_run_as_they_are_sent(service, database, server, tmp_path, path
         "DUCTSTREAM_CATALOG_DSN": catalog.dsn,
         "DUCTSTREAM_STREAM_DSN": catalog.dsn,
         "DUCTSTREAM_LAKE": str(tmp_path),
+        "DUCTSTREAM_RECEIVER": receiver.address,
     }
     worker = service.worker(made.id, "-max-empty-reads", "1", env=env)
     worker.expect(0)
