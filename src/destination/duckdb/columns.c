@@ -20,7 +20,7 @@ static int alter(struct following *f, struct duct_buf *sql, struct duct_error *e
 {
 	AUTO_BUF struct duct_buf all = {0};
 	if (f->d->replay)
-		return dd_refuse_replay(f->rel, err);
+		return destination_refuse_replay(f->rel, err);
 	duct_buf_puts(&all, "ALTER TABLE ");
 	dd_name(&all, f->t->schema, f->t->name);
 	duct_buf_putc(&all, ' ');
@@ -196,7 +196,7 @@ static int add_column(struct following *f, int column, struct duct_error *err)
 	const char *value;
 	AUTO_BUF struct duct_buf sql = {0};
 	if (f->d->replay)
-		return dd_refuse_replay(f->rel, err);
+		return destination_refuse_replay(f->rel, err);
 	if (!destination_old_rows_value(f->rel, c, f->attnums[column], &value) && !f->t->incomplete)
 		return dd_give_up(f->d, f->t, f->rel, err,
 				  "its older rows have values in new column \"%s\" that only the source knows", c->name);

@@ -200,6 +200,15 @@ static const char *same_place(const void *a, const char *a_name, const void *b, 
 	return strcmp(x, ":memory:") != 0 && duct_path_same(x, y) ? "database file" : NULL;
 }
 
+static int destination_replay(void *dest, enum duct_replay how, struct duct_error *err)
+{
+	(void)err;
+	struct duckdb_dest *d = dest;
+	d->replay = how;
+	d->refused.len = 0;
+	return 0;
+}
+
 const struct duct_destination_ops duct_destination_duckdb = {
 	.name = "duckdb",
 	.summary = "tables of a DuckDB file",
@@ -221,7 +230,7 @@ const struct duct_destination_ops duct_destination_duckdb = {
 	.load_abort = dd_load_abort,
 	.resolve_staging = dd_staging_resolve,
 	.write = destination_write,
-	.replay = dd_replay,
+	.replay = destination_replay,
 	.pace = destination_pace,
 	.commit = destination_commit,
 	.idle = destination_idle,

@@ -4,6 +4,7 @@
 #include "destination/bind.h"
 #include "destination/destination.h"
 #include "destination/fold.h"
+#include "destination/replay.h"
 #include "destination/tablesink.h"
 #include "duck/duck.h"
 #include "lake/key.h"
@@ -145,14 +146,6 @@ void dd_name(struct duct_buf *to, const char *schema, const char *name);
 /* The copied table cannot be followed, another copy can: RETRY, and remembered; FATAL when that leads nowhere. */
 int dd_give_up(struct duckdb_dest *d, struct dd_table *t, const struct duct_relation *rel, struct duct_error *err, const char *fmt,
 	       ...) DUCT_PRINTF(5, 6);
-
-/* replay.c: changes that the database has, once more. See destination.h. */
-int dd_replay(void *dest, enum duct_replay how, struct duct_error *err);
-/* Whether rows of the table are left out of the group; those of a table that is refused are noted. */
-bool dd_skips_replay(struct duckdb_dest *d, const struct dd_table *t);
-/* CONFIG: a replay does not take tables back to what they were. */
-int dd_refuse_replay(const struct duct_relation *rel, struct duct_error *err);
-int dd_check_refused(const struct duckdb_dest *d, struct duct_error *err);
 
 /* columns.c: brings the table's columns to those of the relation. */
 int dd_follow_columns(struct duckdb_dest *d, struct dd_table *t, struct duct_relation *rel, struct duct_error *err);

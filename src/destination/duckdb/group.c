@@ -210,7 +210,7 @@ static int fold_batch(struct duckdb_dest *d, const struct duct_changes *changes,
 {
 	struct folding f = {.d = d, .batch = batch, .rows = wire_all_rows(changes, batch)};
 	int rc = dd_table_get(d, batch->relation, &f.t, err);
-	if (rc || f.t->gone || dd_skips_replay(d, f.t))
+	if (rc || f.t->gone || destination_skips_replay(d->replay, f.t->rel, f.t->mode == DD_KEYED, &d->refused))
 		return rc;
 	f.keys = key_columns(f.t, &f.nkeys);
 	f.hasher = (struct lake_hasher){.seed = d->seed, .keys = f.keys, .nkeys = f.nkeys, .exact = f.t->mode == DD_BAG};
@@ -228,7 +228,7 @@ static int fold_batch(struct duckdb_dest *d, const struct duct_changes *changes,
 
 int dd_group_commit(struct duckdb_dest *d, struct duct_error *err)
 {
-	int rc = dd_check_refused(d, err);
+	int rc = destination_check_refused(&d->refused, err);
 	if (rc == 0)
 		rc = dd_group_apply(d, err);
 	if (rc == 0)

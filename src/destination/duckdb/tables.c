@@ -361,7 +361,7 @@ static int rename_table(struct duckdb_dest *d, struct dd_table *t, const struct 
 	bool moved = strcmp(schema, t->schema) != 0;
 	if (moved || strcmp(name, t->name) == 0)
 		goto out; /* DuckDB does not move tables between schemas */
-	rc = d->replay ? dd_refuse_replay(rel, err) : clear_place(d, t, schema, name, rel, err);
+	rc = d->replay ? destination_refuse_replay(rel, err) : clear_place(d, t, schema, name, rel, err);
 	duct_buf_puts(&sql, "ALTER TABLE ");
 	dd_name(&sql, t->schema, t->name);
 	duct_buf_puts(&sql, " RENAME TO ");
@@ -394,7 +394,7 @@ int dd_table_get(struct duckdb_dest *d, struct duct_relation *rel, struct dd_tab
 	struct dd_table *t = dd_table_find(d, rel->oid);
 	*ret = t;
 	if (d->replay && !rel->synthetic && (!t || t->gone))
-		return dd_refuse_replay(rel, err);
+		return destination_refuse_replay(rel, err);
 	if (!t)
 		return dd_table_create(d, rel, ret, err);
 	if (t->gone)
@@ -406,7 +406,7 @@ int dd_table_get(struct duckdb_dest *d, struct duct_relation *rel, struct dd_tab
 	}
 	int rc = check_relation(d, rel, err);
 	if (rc == 0 && d->replay && t->rel && (t->rel->nkeys != rel->nkeys || t->rel->identity != rel->identity))
-		return dd_refuse_replay(rel, err);
+		return destination_refuse_replay(rel, err);
 	if (rc == 0 && t->folded)
 		rc = dd_apply(d, t, err);
 	if (rc == 0)

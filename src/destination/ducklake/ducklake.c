@@ -202,7 +202,7 @@ static int destination_commit(void *dest, bool last, struct duct_commit_result *
 	struct ducklake *d = dest;
 	if (d->partial)
 		return duct_fail(err, DUCT_FATAL, "commit in the middle of a source transaction");
-	int rc = ducklake_check_refused(d, err);
+	int rc = destination_check_refused(&d->refused, err);
 	if (rc < 0)
 		return rc;
 	const struct mirror *again = d->copy_again;

@@ -4,6 +4,7 @@
 #include "destination/bind.h"
 #include "destination/destination.h"
 #include "destination/fold.h"
+#include "destination/replay.h"
 #include "destination/tablesink.h"
 #include "lake/positions.h"
 #include "duck/duck.h"
@@ -198,12 +199,8 @@ void mirror_plan_changes(struct ducklake *d, struct mirror *m, const struct duct
 
 /* replay.c: changes that the lake has, once more. See destination.h. */
 int ducklake_replay(void *dest, enum duct_replay how, struct duct_error *err);
-/* Whether rows of the mirror are left out of the group; those of a table that is refused are noted. */
-bool mirror_skips_replay(struct ducklake *d, const struct mirror *m);
-/* CONFIG when the relation is not what the lake has by now: a replay does not take tables back. */
-int mirror_refuse_replay(const struct duct_relation *rel, struct duct_error *err);
+/* CONFIG when the relation is not what the lake has by now. */
 int mirror_check_replay(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, struct duct_error *err);
-int ducklake_check_refused(const struct ducklake *d, struct duct_error *err);
 
 /* recopy.c: tables that are copied again. */
 bool mirror_state_is(const char *state, const char *name, int *ret_recopies); /* ret_recopies may be NULL */

@@ -197,7 +197,7 @@ static int fold_batch(struct ducklake *d, const struct duct_batch *batch, struct
 	int rc = mirror_get(d, batch->relation, &f.m, err);
 	if (rc < 0)
 		return rc;
-	if (mirror_skips_replay(d, f.m))
+	if (destination_skips_replay(d->replay, f.m->rel, f.m->mode == MIRROR_KEYED, &d->refused))
 		return 0;
 	(void)mirror_table(d, f.m);
 	f.keys = mirror_key_columns(f.m, batch->relation, &f.nkeys);

@@ -246,7 +246,7 @@ static int attach(struct ducklake *d, struct mirror *m, const struct duct_relati
 	if (row->source_oid == rel->oid)
 		return 0;
 	if (d->replay && !d->load)
-		return mirror_refuse_replay(rel, err);
+		return destination_refuse_replay(rel, err);
 	/* Dropped and made again: the old rows go, columns correspond by name, the copy or the stream brings the new rows. */
 	for (size_t i = 0; i < m->ncolumns; i++) {
 		int c = duct_relation_column(rel, m->columns[i].name);
