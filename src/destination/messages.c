@@ -88,3 +88,21 @@ void message_tables_done(struct message_tables *tables)
 	free(tables->oids);
 	*tables = (struct message_tables){0};
 }
+
+struct message_load *message_load_new(struct duct_relation *const *relations, size_t n)
+{
+	struct message_load *load = duct_xcalloc(1, sizeof *load);
+	pthread_mutex_init(&load->lock, NULL);
+	for (size_t i = 0; i < n; i++)
+		message_tables_add(&load->tables, relations[i]->oid);
+	return load;
+}
+
+void message_load_free(struct message_load *load)
+{
+	if (!load)
+		return;
+	pthread_mutex_destroy(&load->lock);
+	message_tables_done(&load->tables);
+	free(load);
+}

@@ -1,10 +1,13 @@
 #ifndef DESTINATION_MESSAGES_H
 #define DESTINATION_MESSAGES_H
 
+#include <pthread.h>
+
 #include "destination/destination.h"
 #include "wire/wire.h"
 
-/* What destinations of messages (pgstream, grpc) have in common: their name and format, rows in the source's order, the open group. */
+/* What destinations of messages (pgstream, grpc) have in common: their name and format, rows in the source's order, the open group,
+ * the copy under way. */
 
 /* The option when it is set, else the destination's name, else the flow's. */
 const char *message_name(const char *option, const struct duct_ctx *ctx);
@@ -39,5 +42,15 @@ struct message_tables {
 };
 void message_tables_add(struct message_tables *to, uint32_t oid);
 void message_tables_done(struct message_tables *tables);
+
+/* A copy under way: loaders encode side by side and take turns at what the destination sends by. */
+struct message_load {
+	pthread_mutex_t lock; /* guards what follows, and the destination's connection */
+	bool failed;	      /* what was sent of the copy is lost, with the first error */
+	uint64_t rows;
+	struct message_tables tables;
+};
+struct message_load *message_load_new(struct duct_relation *const *relations, size_t n);
+void message_load_free(struct message_load *load); /* NULL: does nothing */
 
 #endif

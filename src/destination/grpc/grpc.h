@@ -67,7 +67,6 @@ struct grpc_dest_position {
 	json_t *metadata; /* object of strings; NULL: there is no checkpoint */
 };
 
-struct grpc_dest_load;
 struct grpc_dest {
 	const struct grpc_dest_config *config;
 	const struct duct_ctx *ctx;
@@ -92,7 +91,7 @@ struct grpc_dest {
 	int sent;     /* parts of the next batch that the receiver has */
 	bool refused; /* the last one was answered, and not accepted */
 
-	struct grpc_dest_load *load;
+	struct message_load *load;
 };
 
 /* call.c: the receiver's methods, tried again as the options say. */

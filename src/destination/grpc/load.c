@@ -3,13 +3,6 @@
 
 #include "base/killpoint.h"
 
-struct grpc_dest_load {
-	pthread_mutex_t lock; /* guards the destination's client and batch */
-	bool failed;	      /* the batch is lost, with the first error */
-	uint64_t rows;
-	struct message_tables tables;
-};
-
 struct loader {
 	struct grpc_dest *d;
 	struct grpc_dest_parts parts;
@@ -20,11 +13,7 @@ int grpc_dest_load_begin(void *dest, struct duct_relation *const *relations, siz
 	struct grpc_dest *d = dest;
 	(void)flags; /* without rows there are no loaders */
 	(void)err;
-	struct grpc_dest_load *load = duct_xcalloc(1, sizeof *load);
-	pthread_mutex_init(&load->lock, NULL);
-	for (size_t i = 0; i < n; i++)
-		message_tables_add(&load->tables, relations[i]->oid);
-	d->load = load;
+	d->load = message_load_new(relations, n);
 	return 0;
 }
 
@@ -40,7 +29,7 @@ int grpc_dest_loader_open(void *dest, struct duct_relation *rel, void **ret_load
 static int send_parts(struct loader *l, struct duct_error *err)
 {
 	struct grpc_dest *d = l->d;
-	struct grpc_dest_load *load = d->load;
+	struct message_load *load = d->load;
 	int rc = 0;
 	pthread_mutex_lock(&load->lock);
 	if (load->failed)
@@ -82,11 +71,7 @@ void grpc_dest_loader_close(void *loader)
 
 static void load_free(struct grpc_dest *d)
 {
-	if (!d->load)
-		return;
-	pthread_mutex_destroy(&d->load->lock);
-	message_tables_done(&d->load->tables);
-	free(d->load);
+	message_load_free(d->load);
 	d->load = NULL;
 }
 

@@ -8,13 +8,6 @@
 
 #include "base/killpoint.h"
 
-struct pgstream_load {
-	pthread_mutex_t lock; /* guards the destination's transaction */
-	bool failed;	      /* the transaction is gone, with the first error */
-	uint64_t rows;
-	struct message_tables tables;
-};
-
 struct loader {
 	struct pgstream *d;
 	struct pgstream_rows rows;
@@ -29,11 +22,7 @@ int pgstream_load_begin(void *dest, struct duct_relation *const *relations, size
 		if (rc < 0)
 			return rc;
 	}
-	struct pgstream_load *load = duct_xcalloc(1, sizeof *load);
-	pthread_mutex_init(&load->lock, NULL);
-	for (size_t i = 0; i < n; i++)
-		message_tables_add(&load->tables, relations[i]->oid);
-	d->load = load;
+	d->load = message_load_new(relations, n);
 	return pgstream_begin(d, err);
 }
 
@@ -49,7 +38,7 @@ int pgstream_loader_open(void *dest, struct duct_relation *rel, void **ret_loade
 static int send_rows(struct loader *l, struct duct_error *err)
 {
 	struct pgstream *d = l->d;
-	struct pgstream_load *load = d->load;
+	struct message_load *load = d->load;
 	uint64_t n = l->rows.n;
 	pthread_mutex_lock(&load->lock);
 	int rc = load->failed ? duct_fail(err, DUCT_RETRY, "another worker of the copy has failed")
@@ -89,11 +78,7 @@ void pgstream_loader_close(void *loader)
 
 static void load_free(struct pgstream *d)
 {
-	if (!d->load)
-		return;
-	pthread_mutex_destroy(&d->load->lock);
-	message_tables_done(&d->load->tables);
-	free(d->load);
+	message_load_free(d->load);
 	d->load = NULL;
 }
 

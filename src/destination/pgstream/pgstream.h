@@ -46,8 +46,6 @@ void pgstream_rows_set_lsn(struct pgstream_rows *rows, size_t row, uint64_t lsn)
 /* Gives the rows their numbers, which are moved on. */
 void pgstream_rows_number(struct pgstream_rows *rows, int stream_id, int64_t at_us, int64_t *last_id, int64_t *end_offset);
 
-struct pgstream_load;
-
 struct pgstream {
 	const struct pgstream_config *config;
 	const struct duct_ctx *ctx;
@@ -71,7 +69,7 @@ struct pgstream {
 	bool sending;
 	int64_t base_id, last_id, end_offset, at_us;
 
-	struct pgstream_load *load;
+	struct message_load *load;
 	int64_t retained_us; /* when retention was looked at last */
 	bool retain_left;
 };
