@@ -58,6 +58,13 @@ class Child:
         except subprocess.TimeoutExpired:
             raise AssertionError(f"{self.what} did not end in {timeout_s} s\n{self.describe()}") from None
 
+    def let_run(self, seconds):
+        """So long, or until it ends: for a kill at a moment that nothing chooses, so no wait for an effect."""
+        try:
+            self.process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            pass
+
     def expect(self, code, timeout_s=120):
         """Waits for the end and fails when the exit code is another one; what it said on stderr."""
         found = self.wait(timeout_s)
