@@ -2,6 +2,7 @@
 
 import os
 import re
+import uuid
 
 import pytest
 
@@ -9,6 +10,7 @@ from lib import sanitizer
 from lib.flow import Flow
 from lib.lake import LakeHome
 from lib.pg import Postgres
+from lib.s3 import S3Server, missing
 
 LONG = os.environ.get("DUCT_LONG") == "1"
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"  # our children are forked between calls, and only exec
@@ -64,6 +66,21 @@ def own_server():
     """A Postgres of the test's own."""
     with Postgres() as pg:
         yield pg
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory):
+    """One S3 server for the whole session; tests that kill a server start their own S3Server."""
+    if missing():
+        pytest.skip(missing())
+    with S3Server(tmp_path_factory.mktemp("s3")) as started:
+        yield started
+
+
+@pytest.fixture
+def bucket(s3, request):
+    """The name of an empty bucket of the test's own."""
+    return s3.bucket(re.sub(r"[^a-z0-9]+", "-", request.node.name.lower())[:50].strip("-") + "-" + uuid.uuid4().hex[:8])
 
 
 @pytest.fixture

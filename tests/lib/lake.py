@@ -50,14 +50,21 @@ class OfficialLake:
     catalog    as in a flow file: "sqlite:/path/lake.sqlite" or "postgres:host=… dbname=…"
     data_path  needed only when the catalog does not exist yet
     options    more ATTACH options as SQL text, for example "READ_ONLY" or "SNAPSHOT_VERSION 3"
+    s3         an S3Server (lib/s3.py) that it may use, or several of them, each with the scope of its buckets: {"s3://lake": server}
+    extensions more of the official ones: "delta", "excel"
     """
 
-    def __init__(self, catalog, data_path=None, options="", timeout_s=120):
+    def __init__(self, catalog, data_path=None, options="", timeout_s=120, s3=None, extensions=()):
         self.timeout_s = timeout_s
         self._worker = _worker()
+        self._knows_secrets = bool(s3)
         wanted = ([f"DATA_PATH {quoted(str(data_path))}"] if data_path else []) + ([options] if options else [])
         try:
             self.sql("SET TimeZone = 'UTC'")
+            for name in [*(["httpfs"] if s3 else []), *extensions]:
+                self.sql(f"LOAD {quoted(f'{EXTENSIONS}/{name}.duckdb_extension')}")
+            for number, (scope, at) in enumerate(s3.items() if isinstance(s3, dict) else [(None, s3)] if s3 else []):
+                self.sql(at.secret_sql(f"s3_{number}", scope))
             self.sql(f"ATTACH {quoted('ducklake:' + catalog)} AS {NAME}" + (f" ({', '.join(wanted)})" if wanted else ""))
             self.sql(f"USE {NAME}")
         except BaseException:
@@ -79,7 +86,7 @@ class OfficialLake:
         worker, self._worker = self._worker, None
         if worker is None:
             return
-        if worker.poll() is None and self._detached(worker):
+        if worker.poll() is None and not self._knows_secrets and self._detached(worker):
             _idle.append(worker)
             return
         worker.kill()
@@ -182,7 +189,8 @@ class LakeHome:
     """Where a lake is. open() gives an OfficialLake, which the fixture closes."""
 
     catalog: str
-    data_path: Path
+    data_path: Path  # or "s3://…"
+    s3: object = None  # the S3Server behind it
     _opened: list = field(default_factory=list)
 
     @property
@@ -192,7 +200,7 @@ class LakeHome:
         return path if kind == "sqlite" else None
 
     def open(self, options=""):
-        lake = OfficialLake(self.catalog, self.data_path, options)
+        lake = OfficialLake(self.catalog, self.data_path, options, s3=self.s3)
         self._opened.append(lake)
         return lake
 
