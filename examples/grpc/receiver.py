@@ -51,14 +51,25 @@ class Receiver(ingest_pb2_grpc.IngestServiceServicer):
                 self.move(request, epoch=epoch, parts=0)
             return ingest_pb2.GetIngestPositionResponse(epoch=epoch, checkpoint=checkpoint and types_pb2.Checkpoint.FromString(checkpoint))
 
+    def is_late(self, request, batch, part, last, done, parts, checkpoint):
+        """What is here under its number is something else: this call or that one was given up by the sender."""
+        if batch == done:
+            return last and types_pb2.Checkpoint.FromString(checkpoint).lsn != request.checkpoint.lsn
+        row = (request.flow_id, request.destination, batch, part)
+        found = self.db.execute("SELECT payload FROM payloads WHERE flow = ? AND destination = ? AND batch = ? AND part = ?", row).fetchone()
+        return batch == done + 1 and 1 < part <= parts and (last or (found[0] if found else b"") != request.payload)
+
     def IngestBatch(self, request, context):
         about = request.checkpoint.metadata
         batch, part = int(about["batch"]), int(about.get("part", 1))
         last = "part" not in about or "parts" in about
         with self.lock, self.db:  # one transaction: rows and position
-            epoch, done, parts, _ = self.where(request)
+            epoch, done, parts, checkpoint = self.where(request)
             if int(about.get("epoch", 0)) != epoch:
                 return ingest_pb2.IngestBatchResponse(message=f"another sender has taken over (epoch {epoch})")
+            if self.is_late(request, batch, part, last, done, parts, checkpoint):
+                self.move(request, parts=0)
+                return ingest_pb2.IngestBatchResponse(again=True, message="a call that was given up came late")
             if batch <= done or (batch == done + 1 and 1 < part <= parts):
                 return ingest_pb2.IngestBatchResponse(accepted=True, message="it was here already")
             if batch != done + 1 or part not in (1, parts + 1):

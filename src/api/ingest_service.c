@@ -195,6 +195,17 @@ static bool format_fits(struct api_call *call, const struct stream_ingest *part,
 	return !rs->message || !*rs->message;
 }
 
+static const char *fenced(struct api_call *call, const char *flow, int64_t here, int64_t its)
+{
+	AUTO_FREE char *text = here < its
+		? duct_xasprintf("flow \"%s\" is not known here by that sender (fenced: epoch %" PRId64 ", this one %" PRId64
+				 "): this server's streams are not those that it wrote to before, or were reset",
+				 flow, here, its)
+		: duct_xasprintf("flow \"%s\" was taken over by another sender (fenced: epoch %" PRId64 ", this one %" PRId64 ")",
+				 flow, here, its);
+	return duct_arena_strdup(call->arena, text);
+}
+
 static void answer(struct api_call *call, const struct stream_ingest *part, enum stream_ingested outcome,
 		   const struct stream_ingest_position *at, V1(IngestBatchResponse) * rs)
 {
@@ -207,19 +218,17 @@ static void answer(struct api_call *call, const struct stream_ingest *part, enum
 		rs->accepted = true;
 		rs->message = (char *)"it was here already";
 		break;
-	case STREAM_INGEST_FENCED:
-		refuse(call, rs, false,
-		       "flow \"%s\" was taken over by another sender (fenced: epoch %" PRId64 ", this one %" PRId64 ")", part->flow,
-		       at->epoch, part->epoch);
-		break;
+	case STREAM_INGEST_FENCED: refuse(call, rs, false, "%s", fenced(call, part->flow, at->epoch, part->epoch)); break;
 	case STREAM_INGEST_GAP:
 		refuse(call, rs, true,
 		       "there is a gap: batch %" PRId64 " part %d came, and next is batch %" PRId64 " part %d; the flow is at %s",
 		       part->batch, part->part, at->batch + 1, at->parts + 1, have);
 		break;
 	case STREAM_INGEST_BEHIND:
-		refuse(call, rs, false, "batch %" PRId64 " ends at %s, which does not fit: batch %" PRId64 " ended at %s",
-		       part->batch, given, at->batch, have);
+		/* Of a sender that is the only one: its call before that one was late, and it asks. */
+		refuse(call, rs, part->epoch > 0 && part->batch == at->batch,
+		       "batch %" PRId64 " ends at %s, which does not fit: batch %" PRId64 " ended at %s", part->batch, given,
+		       at->batch, have);
 		break;
 	}
 }
@@ -280,9 +289,7 @@ static enum api_code look(struct stream_call *s, const V1(GetIngestPositionReque
 	enum api_code code = stream_call_close(s, rc);
 	if (rc != 0)
 		return code;
-	return api_fail(call, API_FAILED_PRECONDITION,
-			"flow \"%s\" was taken over by another sender (fenced: epoch %" PRId64 ", this one %" PRId64 ")",
-			rq->flow_id, at->epoch, rq->epoch);
+	return api_fail(call, API_FAILED_PRECONDITION, "%s", fenced(call, rq->flow_id, at->epoch, rq->epoch));
 }
 
 static enum api_code get_position(struct api_call *call, const void *request, void *response)

@@ -11,7 +11,7 @@
 #include "base/trace.h"
 #include "net/grpc_api.h"
 
-enum { LOOK_MS = 50, MOST_BYTES = 64 << 20, MOST_FILE_BYTES = 1 << 20 };
+enum { LOOK_MS = 50, MOST_BYTES = 64 << 20, MOST_FILE_BYTES = 1 << 20, LEAST_SECRET = 6 };
 
 struct rpc_client {
 	const struct rpc_target *target;
@@ -286,7 +286,6 @@ static enum duct_class class_of(grpc_status_code code)
 {
 	switch (code) {
 	case GRPC_STATUS_OK: return DUCT_OK;
-	case GRPC_STATUS_CANCELLED: return DUCT_CANCELLED;
 	case GRPC_STATUS_INVALID_ARGUMENT:
 	case GRPC_STATUS_NOT_FOUND:
 	case GRPC_STATUS_ALREADY_EXISTS:
@@ -295,6 +294,7 @@ static enum duct_class class_of(grpc_status_code code)
 	case GRPC_STATUS_OUT_OF_RANGE:
 	case GRPC_STATUS_UNIMPLEMENTED:
 	case GRPC_STATUS_UNAUTHENTICATED: return DUCT_CONFIG;
+	case GRPC_STATUS_CANCELLED: /* by the server: whoever stopped here was told so already */
 	case GRPC_STATUS_DEADLINE_EXCEEDED:
 	case GRPC_STATUS_RESOURCE_EXHAUSTED:
 	case GRPC_STATUS_ABORTED:
@@ -302,6 +302,17 @@ static enum duct_class class_of(grpc_status_code code)
 	case GRPC_STATUS_DATA_LOSS: return DUCT_DATA;
 	default: return DUCT_FATAL;
 	}
+}
+
+static bool is_cut_off(const char *details)
+{
+	static const char *const said[] = {"socket closed",	"connection reset", "too many pings", "endpoint read failed",
+					   "before handshaker", "broken pipe",	    "timed out",      "timeout",
+					   "read failed",	"write failed",	    "syscall",	      "eof"};
+	for (size_t i = 0; i < DUCT_LEN(said); i++)
+		if (strcasestr(details, said[i]))
+			return true;
+	return false;
 }
 
 /* Why no server answered, and what to do about it. */
@@ -316,11 +327,11 @@ static int fail_unavailable(const struct rpc_target *target, const char *details
 		return duct_fail(err, DUCT_CONFIG,
 				 "the certificate of \"%.100s\" is expired, of another name, or signed by nobody known: %s", to,
 				 words->name_ca);
-	if (target->tls && handshake)
-		return duct_fail(err, DUCT_CONFIG, "no TLS with \"%.100s\": %.300s", to, details);
-	if (!target->tls && !refused &&
-	    (strstr(details, "Socket closed") || strstr(details, "onnection reset") || strstr(details, "oo many pings") ||
-	     strstr(details, "Endpoint read failed") || strstr(details, "before handshaker")))
+	/* A server that went away during the handshake comes back; one that does not want it says so. */
+	if (target->tls && handshake && !refused)
+		return duct_fail(err, is_cut_off(details) ? DUCT_RETRY : DUCT_CONFIG, "no TLS with \"%.100s\": %.300s", to,
+				 details);
+	if (!target->tls && !refused && is_cut_off(details))
 		return duct_fail(err, DUCT_RETRY, "the server at \"%.100s\" closed the connection: if it speaks TLS, %s", to,
 				 words->use_tls);
 	if (refused || strstr(details, "failed to connect") || strstr(details, "DNS resolution"))
@@ -329,10 +340,27 @@ static int fail_unavailable(const struct rpc_target *target, const char *details
 	return duct_fail(err, DUCT_RETRY, "%.800s", *details ? details : "the server is not available");
 }
 
+static void hide(char *text, const char *secret)
+{
+	size_t n = secret ? strlen(secret) : 0;
+	if (n < LEAST_SECRET)
+		return;
+	for (char *at = text; (at = strstr(at, secret)); at += n)
+		memset(at, '*', n);
+}
+
+void rpc_hide_secrets(const struct rpc_target *target, char *text)
+{
+	hide(text, target->token);
+	for (size_t i = 0; i < target->nheaders; i++)
+		hide(text, target->headers[i].value);
+}
+
 static int fail_status(const struct call *c, const char *method, int64_t timeout_ms, struct duct_error *err)
 {
 	const struct rpc_target *target = c->client->target;
 	AUTO_FREE char *details = grpc_slice_to_c_string(c->details);
+	rpc_hide_secrets(target, details);
 	const char *name = strrchr(method, '/') + 1;
 	if (duct_ctx_stopped(c->client->ctx))
 		return duct_fail(err, DUCT_CANCELLED, "stopped");

@@ -56,14 +56,18 @@ void rpc_close(struct rpc_client *client); /* accepts NULL */
 /* True when the host of the endpoint is this machine by its own name: localhost, 127.x.x.x, [::1], a unix socket. */
 bool rpc_endpoint_is_local(const char *endpoint);
 
+/* Makes stars of the token and the values of headers, where a server's words have them. */
+void rpc_hide_secrets(const struct rpc_target *target, char *text);
+
 /* Takes an answer: 0 goes on, -class ends the call with it. The bytes are valid inside. */
 typedef int rpc_answer_fn(void *arg, const void *data, size_t n, struct duct_error *err);
 
 /*
  * One request, any number of answers. method: "/ductstream.v1.FlowService/GetFlow"; timeout_ms 0: no deadline. Errors by the status:
  * CONFIG for what the caller has to change (INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS, FAILED_PRECONDITION, PERMISSION_DENIED,
- * UNAUTHENTICATED, OUT_OF_RANGE, UNIMPLEMENTED), RETRY for what passes (UNAVAILABLE, DEADLINE_EXCEEDED, ABORTED, RESOURCE_EXHAUSTED),
- * DATA for DATA_LOSS, CANCELLED, and FATAL for the rest. vendor_code is the status.
+ * UNAUTHENTICATED, OUT_OF_RANGE, UNIMPLEMENTED), RETRY for what passes (UNAVAILABLE, DEADLINE_EXCEEDED, ABORTED, RESOURCE_EXHAUSTED,
+ * CANCELLED by the server), DATA for DATA_LOSS, CANCELLED after a stop, and FATAL for the rest. vendor_code is the status. What the server says is in
+ * the message, without the token and the values of headers that it may repeat.
  */
 int rpc_call(struct rpc_client *client, const char *method, const void *request, size_t n, int64_t timeout_ms, rpc_answer_fn *take,
 	     void *arg, struct duct_error *err) DUCT_CHECKED;

@@ -17,12 +17,14 @@ class Receiver:
 
     says_position  False: GetIngestPosition is not implemented
     refuse         a sentence: nothing is accepted
-    fail           called with each request; may raise _Abort(code, text) before anything is kept
+    ends           (status code, text) of the next calls, which change nothing
+    says_token     its "no such token" repeats what came
     cut            how many of the next answers to the end of a batch are lost
     """
 
     def __init__(self, says_position=True, token=None, credentials=None, port=0, options=()):
         self.says_position, self.token, self.refuse, self.cut = says_position, token, None, 0
+        self.ends, self.says_token = [], False
         self.lock = threading.Lock()
         self.requests, self.batches, self.parts = [], [], []
         self.checkpoint, self.epoch = None, 0
@@ -58,7 +60,15 @@ class Receiver:
     def _look(self, context):
         self.metadata = dict(context.invocation_metadata())
         if self.token and self.metadata.get("authorization") != f"Bearer {self.token}":
-            context.abort(grpc.StatusCode.UNAUTHENTICATED, "no such token")
+            came = self.metadata.get("authorization") if self.says_token else ""
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, f"no such token {came}")
+        if self.ends:
+            context.abort(*self.ends.pop(0))
+
+    def forget(self):
+        """Nothing ever came."""
+        with self.lock:
+            self.requests, self.batches, self.parts, self.checkpoint, self.epoch = [], [], [], None, 0
 
     def position(self, request, context):
         self._look(context)

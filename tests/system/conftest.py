@@ -6,12 +6,21 @@ from lib.api import Server, api_driver
 from lib.lake import LakeHome
 from lib.mirror import Mirror
 from lib.pg import Databases
-from lib.service import Lake
+from lib.service import Lake, Service
 
 
 @pytest.fixture(scope="session")
 def databases(server):
     return Databases(server)
+
+
+@pytest.fixture(scope="session")
+def ingesting(tmp_path_factory, server):
+    """A DuctStream that others send to (IngestService): its state is in a Postgres, `place`. Each test has streams of its own."""
+    place = server.database("ingesting")
+    with Service(tmp_path_factory.mktemp("ingesting"), POSTGRES_DSN=place.dsn) as running:
+        running.place = place
+        yield running
 
 
 @pytest.fixture

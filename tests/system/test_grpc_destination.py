@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 import os
+import socket
 
 import grpc
 import pyarrow.ipc
@@ -20,15 +21,6 @@ from lib.service import Service
 numbers = itertools.count(1)
 
 
-@pytest.fixture(scope="module")
-def ductstream(tmp_path_factory, server):
-    """A DuctStream that receives: its state is in a Postgres."""
-    place = server.database("grpc_receiver")
-    with Service(tmp_path_factory.mktemp("receiver"), POSTGRES_DSN=place.dsn) as running:
-        running.place = place
-        yield running
-
-
 @pytest.fixture
 def receiver():
     with Receiver() as running:
@@ -38,7 +30,7 @@ def receiver():
 @pytest.fixture
 def stream():
     """A name that no test before had."""
-    return f"in_{next(numbers)}"
+    return f"sent_{next(numbers)}"
 
 
 @pytest.fixture
@@ -94,15 +86,15 @@ def records(messages):
 # --- a DuctStream receives ---
 
 
-def test_what_arrives_at_a_ductstream_is_a_stream(ductstream, table, flow_to, stream):
+def test_what_arrives_at_a_ductstream_is_a_stream(ingesting, table, flow_to, stream):
     """A's flow has a destination grpc whose endpoint is B; consumers pull at B: the copy, then changes, each once."""
-    flow = flow_to(ductstream.server.address)
+    flow = flow_to(ingesting.server.address)
     flow.run_until_caught_up()
     table.sql("BEGIN; INSERT INTO t VALUES (6, 'six'); UPDATE t SET v = 'zwei' WHERE id = 2; DELETE FROM t WHERE id = 1; COMMIT")
     flow.run_until_caught_up()
     table.sql("TRUNCATE t; INSERT INTO t VALUES (7, 'seven')")
     flow.run_until_caught_up()
-    messages = pulled(ductstream, stream)
+    messages = pulled(ingesting, stream)
     assert [m.id for m in messages] == list(range(1, len(messages) + 1))
     assert [(m.namespace, m.table, m.operation, m.wire_format) for m in messages] == [
         ("public", "t", operation, "json") for operation in ("load", "batch", "ddl", "insert")
@@ -111,32 +103,32 @@ def test_what_arrives_at_a_ductstream_is_a_stream(ductstream, table, flow_to, st
     assert replayed(records(messages), ["t"])["t"] == source_rows(table) == {7: {"id": 7, "v": "seven"}}
 
 
-def test_one_record_in_a_payload(ductstream, table, flow_to, stream):
-    flow = flow_to(ductstream.server.address, payload_mode="record")
+def test_one_record_in_a_payload(ingesting, table, flow_to, stream):
+    flow = flow_to(ingesting.server.address, payload_mode="record")
     flow.run_until_caught_up()
     table.sql("UPDATE t SET v = 'x'")
     flow.run_until_caught_up()
-    messages = pulled(ductstream, stream)
+    messages = pulled(ingesting, stream)
     assert [m.operation for m in messages] == ["load"] * 5 + ["update"] * 5
     assert all(len(json.loads(m.payload)["Records"]) == 1 for m in messages)
 
 
-def test_tables_added_later_are_copied(ductstream, table, flow_to, stream):
-    flow = flow_to(ductstream.server.address)
+def test_tables_added_later_are_copied(ingesting, table, flow_to, stream):
+    flow = flow_to(ingesting.server.address)
     flow.run_until_caught_up()
     table.sql("CREATE TABLE u (id int PRIMARY KEY, v text); INSERT INTO u VALUES (1, 'one'), (2, 'two')")
     table.sql("ALTER PUBLICATION shop ADD TABLE u") if not table.value("SELECT puballtables FROM pg_publication") else None
     flow.run_until_caught_up()
     table.sql("INSERT INTO u VALUES (3, 'three'); UPDATE t SET v = 'x'")
     flow.run_until_caught_up()
-    found = replayed(records(pulled(ductstream, stream)), ["t", "u"])
+    found = replayed(records(pulled(ingesting, stream)), ["t", "u"])
     assert found == {"t": source_rows(table), "u": source_rows(table, "u")}
 
 
-def test_create_flow_takes_it(ductstream, table, tmp_path, stream):
+def test_create_flow_takes_it(ingesting, table, tmp_path, stream):
     """As a flow of the service, run by a worker; the token is a secret (issue 5, points 1 and 2)."""
     with Service(tmp_path) as sender:
-        options = {"endpoint": ductstream.server.address, "token": "secret-of-the-receiver", "destination": stream}
+        options = {"endpoint": ingesting.server.address, "token": "secret-of-the-receiver", "destination": stream}
         sender.call(
             "CreateFlow",
             flow={
@@ -151,11 +143,11 @@ def test_create_flow_takes_it(ductstream, table, tmp_path, stream):
         sender.call("StartFlow", flow_id="shop")
         worker = sender.worker("shop", "-max-empty-reads", "1")
         worker.expect(0)
-        assert replayed(records(pulled(ductstream, stream)), ["t"])["t"] == source_rows(table)
+        assert replayed(records(pulled(ingesting, stream)), ["t"])["t"] == source_rows(table)
         assert sender.call("CheckpointService/GetCheckpoint", flow_id="shop").checkpoint.lsn != "0/0"
 
 
-def test_beside_another_destination(ductstream, table, flow_to, tmp_path):
+def test_beside_another_destination(ingesting, table, flow_to, tmp_path):
     """As a secondary of a fan-out with ack_policy primary: away at first, then whole (issue 5, point 9)."""
     port = free_port()
     flow = flow_to(f"localhost:{port}", top={"config": {"ack_policy": "primary", "primary_destination": "file"}}, max_retries=0)
@@ -264,6 +256,58 @@ def test_a_lost_answer_is_no_second_batch(receiver, table, flow_to):
         assert receiver.rows("t") == source_rows(table)
 
 
+@pytest.mark.parametrize("code", ["CANCELLED", "UNKNOWN", "INTERNAL", "ABORTED", "UNAVAILABLE"])
+def test_errors_that_pass(receiver, table, flow_to, code):
+    """Whatever a receiver stumbles over is tried again, also when its library calls it CANCELLED."""
+    flow = flow_to(receiver.address, max_retries=0)
+    flow.run_until_caught_up()
+    receiver.ends = [(grpc.StatusCode[code], "the disk is full")] * 2
+    table.sql("INSERT INTO t VALUES (6, 'six')")
+    run = flow.run_until_caught_up()
+    assert "the disk is full" in run.stderr and not receiver.ends
+    receiver.ends = [(grpc.StatusCode[code], "the disk is full")]
+    table.sql("INSERT INTO t VALUES (7, 'seven')")
+    flow.run_until_caught_up()
+    assert receiver.rows("t") == source_rows(table)
+
+
+@pytest.mark.parametrize(
+    "code, text",
+    [
+        ("RESOURCE_EXHAUSTED", "gRPC message exceeds maximum size 4194304: 5000000"),
+        ("RESOURCE_EXHAUSTED", "Received message exceeds the maximum configured message size."),
+        ("OUT_OF_RANGE", "Error, decoded message length too large: found 5000000 bytes, the limit is: 4194304 bytes"),
+    ],
+)
+def test_how_others_say_that_a_message_is_too_large(receiver, table, flow_to, code, text):
+    flow = flow_to(receiver.address)
+    receiver.ends = [(grpc.StatusCode[code], text)] * 10
+    assert "set max_message_size lower" in said_by(flow, EXIT_CONFIG)
+
+
+def test_what_a_receiver_repeats_of_secrets(table, flow_to):
+    """A token or a header that a receiver puts into its words is not in ours (issue 5, point 2)."""
+    with Receiver(token="the-right-token-0123") as receiver:
+        receiver.says_token = True
+        said = said_by(flow_to(receiver.address, token="a-wrong-token-0123"), EXIT_CONFIG)
+        assert "no such token Bearer ******************" in said and "a-wrong-token-0123" not in said
+        receiver.refuse = "key-of-the-team is not one of ours, nor the-right-token-0123"
+        said = said_by(flow_to(receiver.address, name="b", token="the-right-token-0123", headers="X-Key:key-of-the-team"), EXIT_CONFIG)
+        assert "is not one of ours" in said and "key-of-the-team" not in said and "the-right-token" not in said
+
+
+def test_a_tls_receiver_that_goes_away_comes_back(table, flow_to):
+    """A connection that is cut in the handshake is no reason to stop."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        run = flow_to(f"localhost:{listener.getsockname()[1]}", insecure="false", max_retries=0).start()
+        for _ in range(3):
+            listener.accept()[0].close()
+        run.wait_for(lambda: "attempt failed" in run.stderr, 30, "the flow to try again")
+        listener.accept()[0].close()
+        assert run.running
+        run.kill()
+
+
 def test_a_wrong_token(table, flow_to):
     with Receiver(token="the-right-token-0123") as receiver:
         said = said_by(flow_to(receiver.address, token="a-wrong-token-0123"), EXIT_CONFIG)
@@ -282,12 +326,12 @@ def test_a_token_needs_tls_to_another_machine(table, flow_to):
 # --- TLS, roles ---
 
 
-def test_tls_and_roles(tmp_path, table, flow_to, ductstream, stream):
+def test_tls_and_roles(tmp_path, table, flow_to, ingesting, stream):
     """mTLS and tokens to a DuctStream: who may not send is told so, others' rows arrive (issue 5, points 1 and 2)."""
     authority = Authority(tmp_path)
     (cert, key), (own_cert, own_key) = authority.sign("receiver"), authority.sign("sender")
     settings = {"TLS_CERT_FILE": cert, "TLS_KEY_FILE": key, "TLS_CLIENT_CA_FILE": authority.cert, "MTLS_ROLES": "sender=viewer"}
-    place = ductstream.place
+    place = ingesting.place
     with Server(tmp_path, POSTGRES_DSN=place.dsn, TOKENS_FILE=tokens_file(tmp_path), **settings).ready() as server:
         endpoint = f"127.0.0.1:{server.port}"
         tls = {"insecure": "false", "tls_ca_file": str(authority.cert)}
@@ -303,7 +347,7 @@ def test_tls_and_roles(tmp_path, table, flow_to, ductstream, stream):
         assert "set it to false" in fails("both", tls_ca_file=str(authority.cert))
         flow = flow_to(endpoint, name="right", **tls, **mine, token=TOKENS["operator"])
         flow.run_until_caught_up()
-    assert replayed(records(pulled(ductstream, stream)), ["t"])["t"] == source_rows(table)
+    assert replayed(records(pulled(ingesting, stream)), ["t"])["t"] == source_rows(table)
 
 
 # --- a receiver that does not say how far it is ---
@@ -324,6 +368,71 @@ def test_a_receiver_without_positions_needs_a_file(table, flow_to, tmp_path):
         assert 'is of flow "noted"' in said_by(other, EXIT_CONFIG)
         note.write_text("{")
         assert "it is damaged" in said_by(flow, EXIT_CONFIG)
+
+
+@pytest.fixture
+def noted(table, flow_to, tmp_path):
+    """(receiver without positions, flow with a position_file, that file), after a first run."""
+    note = tmp_path / "shop.position"
+    with Receiver(says_position=False) as plain:
+        flow = flow_to(plain.address, position_file=str(note), max_retries=0)
+        flow.run_until_caught_up()
+        assert plain.rows("t") == source_rows(table)
+        yield plain, flow, note
+
+
+def test_a_note_that_is_gone(noted, table):
+    """The numbers would begin anew, and the receiver take everything for repeated: it is asked first."""
+    plain, flow, note = noted
+    note.unlink()
+    assert f"has batches of flow \"shop\" already, and position_file \"{note}\" is not there" in said_by(flow, EXIT_CONFIG)
+    table.sql("SELECT pg_drop_replication_slot('shop')")
+    plain.forget()
+    flow.run_until_caught_up()
+    assert plain.rows("t") == source_rows(table)
+
+
+def test_a_receiver_that_lost_what_the_note_has(noted, table):
+    plain, flow, note = noted
+    plain.forget()
+    table.sql("INSERT INTO t VALUES (6, 'six')")
+    assert "that it had accepted, by position_file" in said_by(flow, EXIT_CONFIG)
+
+
+def test_a_refusal_does_not_say_that_a_batch_is_not_there(noted, table):
+    """The end of a batch whose answer never came is refused, later not: nothing of the next batch is taken for it."""
+    plain, flow, note = noted
+    table.sql("INSERT INTO t VALUES (6, 'six')")
+    assert flow.start("--until-caught-up", env={"DUCT_KILL_POINT": "commit-sent:1"}).wait(30) == -9
+    plain.refuse = "closed for today"
+    assert "closed for today" in said_by(flow, EXIT_CONFIG)
+    plain.refuse = None
+    table.sql("INSERT INTO t VALUES (7, 'seven')")
+    flow.run_until_caught_up()
+    assert plain.rows("t") == source_rows(table)
+
+
+def test_a_note_has_one_writer(noted, table, flow_to):
+    plain, flow, note = noted
+    run = flow.start()
+    table.sql("INSERT INTO t VALUES (6, 'six')")
+    run.wait_for(lambda: 6 in plain.rows("t"), 30, "the row")
+    other = flow_to(plain.address, position_file=str(note)).start()
+    other.wait_for(lambda: "is used by another process" in other.stderr, 30, "what it says")
+    assert run.running and other.running
+    other.kill()
+    run.kill()
+    flow.run_until_caught_up()
+
+
+def test_a_note_in_a_folder_that_is_not_there(receiver, table, flow_to, tmp_path):
+    missing = str(tmp_path / "missing" / "shop.position")
+    with Receiver(says_position=False) as plain:
+        flow = flow_to(plain.address, position_file=missing)
+        said = f'position_file "{missing}": its folder cannot be written to: No such file or directory'
+        assert said in said_by(flow, EXIT_CONFIG) and not plain.requests
+        code, out, _ = cli("check", flow.path)
+        assert code and said in out
 
 
 # --- check ---

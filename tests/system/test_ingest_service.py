@@ -10,15 +10,6 @@ JSON, ARROW = 5, 1
 TAKEN, AGAIN = (True, ""), (True, "it was here already")
 
 
-@pytest.fixture(scope="module")
-def receiver(tmp_path_factory, server):
-    """A server whose state is in a Postgres."""
-    place = server.database("ingest_receiver")
-    with Service(tmp_path_factory.mktemp("receiver"), POSTGRES_DSN=place.dsn) as running:
-        running.place = place
-        yield running
-
-
 class Sender:
     numbers = itertools.count(1)
 
@@ -53,8 +44,8 @@ class Sender:
 
 
 @pytest.fixture
-def sender(receiver):
-    return Sender(receiver)
+def sender(ingesting):
+    return Sender(ingesting)
 
 
 def test_a_plain_sender(sender):
@@ -124,14 +115,36 @@ def test_one_sender_at_a_time(sender):
     assert sender.send("", b"half", epoch=1, batch=2, part=1) == TAKEN
     taken = sender.position(take_over=True)
     assert (taken.epoch, taken.checkpoint.lsn) == (2, "0/100")
-    for metadata in ({"epoch": 1, "batch": 2}, {"epoch": 1, "batch": 1}, {"batch": 2}, {}, {"epoch": 3, "batch": 2}):
+    for metadata in ({"epoch": 1, "batch": 2}, {"epoch": 1, "batch": 1}, {"batch": 2}, {}):
         late = sender.answer("0/200", b"late", **metadata)
         assert not late.accepted and not late.again and "was taken over by another sender (fenced: epoch 2" in late.message
+    elsewhere = sender.answer("0/200", b"late", epoch=3, batch=2)
+    assert not elsewhere.accepted and "is not known here by that sender (fenced: epoch 2, this one 3)" in elsewhere.message
     assert sender.send("0/200", b"two", epoch=2, batch=2) == TAKEN  # the half of the other one is forgotten
     assert sender.position(take_over=True, epoch=2).epoch == 2
     code, message = sender.position_fails(take_over=True, epoch=1)
     assert code == "FAILED_PRECONDITION" and "fenced: epoch 2, this one 1" in message
     assert [payload for _, _, payload in sender.pulled()] == [b"one", b"two"]
+
+
+def test_a_call_that_was_given_up_comes_late(sender):
+    """Its part takes the place of another one: the sender is told, begins anew, and what counts is what it sent last."""
+    about = {"epoch": sender.position(take_over=True).epoch, "batch": 1}
+    assert sender.send("", b"a", part=1, **about) == TAKEN
+    assert sender.send("", b"late", part=2, **about) == TAKEN
+    other = sender.answer("", b"b", part=2, **about)
+    assert not other.accepted and other.again
+    assert sender.send("", b"a", part=1, **about) == TAKEN
+    assert sender.send("", b"late", part=2, **about) == TAKEN
+    other = sender.answer("0/100", b"late", part=2, parts=2, **about)  # an end is no repetition of what is no end
+    assert not other.accepted and other.again
+    assert sender.send("", b"a", part=1, **about) == TAKEN
+    assert sender.send("", b"b", part=2, **about) == TAKEN
+    assert sender.send("0/80", b"all of it", **about) == TAKEN  # part 1 begins anew
+    assert sender.pulled() == [(1, "0/80", b"all of it")]
+    shorter = sender.answer("0/60", b"less of it", **about)
+    assert not shorter.accepted and shorter.again and "batch 1 ends at 0/60, which does not fit: batch 1 ended at 0/80" in shorter.message
+    assert sender.send("0/80", b"all of it", **about) == AGAIN
 
 
 @pytest.mark.parametrize(
@@ -156,7 +169,7 @@ def test_what_makes_no_sense_is_invalid(sender, args, metadata, said):
     assert sender.service.place.value(f"SELECT count(*) FROM ductstream.streams WHERE name = '{sender.stream}'") == 0
 
 
-def test_names_are_looked_at(receiver):
+def test_names_are_looked_at(ingesting):
     for names, said in [
         ({"flow_id": "", "destination": "d"}, "flow_id: is missing"),
         ({"flow_id": "f", "destination": ""}, "destination: it is empty"),
@@ -164,9 +177,9 @@ def test_names_are_looked_at(receiver):
         ({"flow_id": "f" * 201, "destination": "d"}, "flow_id: an id has at most 200 bytes"),
     ]:
         for method in ("IngestBatch", "GetIngestPosition"):
-            code, message = receiver.fails(f"IngestService/{method}", **names)
+            code, message = ingesting.fails(f"IngestService/{method}", **names)
             assert code == "INVALID_ARGUMENT" and said in message
-    code, message = receiver.fails("IngestService/IngestBatch", flow_id="f", destination="d")
+    code, message = ingesting.fails("IngestService/IngestBatch", flow_id="f", destination="d")
     assert code == "INVALID_ARGUMENT" and "checkpoint: is missing" in message
 
 

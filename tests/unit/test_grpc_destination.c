@@ -39,6 +39,8 @@ static void test_options_that_contradict(void **state)
 		{{{"endpoint", "h:1"}, {"destination", ""}}, "a name has 1 to 200 bytes"},
 		{{{"endpoint", "h:1"}, {"headers", "X-One: 1,x-two:2:3"}}, NULL},
 		{{{"endpoint", "h:1"}, {"headers", "x-one"}}, "entry 1 is none"},
+		{{{"endpoint", "h:1"}, {"headers", "x:y,Authorization:Basic secret"}}, "would go to \"h:1\" in the clear"},
+		{{{"endpoint", "localhost:1"}, {"headers", "Authorization:Basic secret"}}, NULL},
 		{{{"endpoint", "h:1"}, {"headers", "a:b,grpc-timeout:1"}}, "entry 2 is none"},
 		{{{"endpoint", "h:1"}, {"headers", "x-bin:b"}}, "entry 1 is none"},
 		{{{"endpoint", "h:1"}, {"headers", "x y:b"}}, "entry 1 is none"},

@@ -59,6 +59,18 @@ static int too_large(const struct grpc_dest *d, size_t n, struct duct_error *err
 		n, d->config->endpoint);
 }
 
+/* As the libraries of several languages say it. */
+static bool says_too_large(const struct duct_error *err)
+{
+	if (err->vendor_code != GRPC_STATUS_RESOURCE_EXHAUSTED && err->vendor_code != GRPC_STATUS_OUT_OF_RANGE)
+		return false;
+	static const char *const said[] = {"larger than max", "exceeds maximum size", "exceeds the maximum", "length too large"};
+	for (size_t i = 0; i < DUCT_LEN(said); i++)
+		if (strcasestr(err->message, said[i]))
+			return true;
+	return false;
+}
+
 static int call(struct grpc_dest *d, const char *method, const struct duct_buf *request, int64_t timeout_ms, struct taking *taking,
 		struct duct_error *err)
 {
@@ -66,8 +78,11 @@ static int call(struct grpc_dest *d, const char *method, const struct duct_buf *
 	for (int64_t tried = 0;; tried++) {
 		int rc = rpc_call(d->client, method, request->data ? request->data : "", request->len, timeout_ms, take, taking,
 				  err);
-		if (rc < 0 && err->vendor_code == GRPC_STATUS_RESOURCE_EXHAUSTED && strstr(err->message, "larger than max"))
+		if (rc < 0 && says_too_large(err))
 			return too_large(d, request->len, err);
+		/* UNKNOWN, INTERNAL: a receiver that fails at something, or a connection that did. */
+		if (rc == -DUCT_FATAL)
+			rc = -(int)(err->class = DUCT_RETRY);
 		if (rc == 0 && !taking->message)
 			return duct_fail(err, DUCT_CONFIG, "the receiver at \"%.100s\" gave no answer", d->config->endpoint);
 		if (rc != -DUCT_RETRY || tried >= d->config->max_retries)
@@ -154,10 +169,25 @@ static void fill(struct request *r, const struct grpc_dest *d, const struct grpc
 	json_object_foreach(end->metadata, key, value) if (strcmp(key, "batch") != 0) add(r, key, json_string_value(value));
 }
 
-static int refused(const struct grpc_dest *d, const V1(IngestBatchResponse) * answer, struct duct_error *err)
+/* By the note the batches before are there, and whoever has them takes the first part of the next. */
+static int lost_batches(const struct grpc_dest *d, const char *why, struct duct_error *err)
+{
+	return duct_fail(err, DUCT_CONFIG,
+			 "the receiver at \"%.100s\" has lost batches up to %" PRId64
+			 " that it had accepted, by position_file \"%s\": %.400s; "
+			 "give them back to it, or remove the file and let the receiver forget the flow to copy everything again",
+			 d->config->endpoint, d->batch, d->config->position_file, why);
+}
+
+static int refused(struct grpc_dest *d, const V1(IngestBatchResponse) * answer, struct duct_error *err)
 {
 	const char *why = *answer->message ? answer->message : "it gives no reason";
-	if (answer->again)
+	rpc_hide_secrets(&d->target.rpc, answer->message);
+	d->refused = true;
+	d->again = answer->again && (d->answers || d->sent);
+	if (answer->again && !d->again)
+		return lost_batches(d, why, err);
+	if (d->again)
 		return duct_fail(err, DUCT_RETRY, "the receiver at \"%.100s\" has lost something, and gets it again: %.700s",
 				 d->config->endpoint, why);
 	return duct_fail(err, DUCT_CONFIG, "the receiver at \"%.100s\" does not accept batch %" PRId64 ": %.700s",
@@ -170,15 +200,14 @@ int grpc_dest_send(struct grpc_dest *d, const struct grpc_dest_part *part, const
 	struct taking taking = {.descriptor = &ductstream__v1__ingest_batch_response__descriptor};
 	AUTO_BUF struct duct_buf packed = {0};
 	struct request r;
-	d->refused = false;
+	d->refused = d->again = false;
 	fill(&r, d, part, end);
 	size_t n = protobuf_c_message_get_packed_size(&r.message.base);
 	packed.len = protobuf_c_message_pack(&r.message.base, (uint8_t *)duct_buf_room(&packed, n));
 	int64_t timeout_ms = d->config->timeout_ms + (end ? (int64_t)d->sent * PART_MS : 0);
 	int rc = call(d, "/ductstream.v1.IngestService/IngestBatch", &packed, timeout_ms, &taking, err);
 	const V1(IngestBatchResponse) *answer = (const void *)taking.message;
-	d->refused = rc == 0 && !answer->accepted;
-	if (d->refused)
+	if (rc == 0 && !answer->accepted)
 		rc = refused(d, answer, err);
 	if (taking.message)
 		protobuf_c_message_free_unpacked(taking.message, NULL);

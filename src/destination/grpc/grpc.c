@@ -3,6 +3,8 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
+#include <unistd.h>
 
 enum { MOST_NAME = 200 };
 
@@ -23,6 +25,14 @@ static int check_name(const char *option, const char *name, struct duct_error *e
 	return 0;
 }
 
+static bool authorizes(char *const *headers)
+{
+	for (; headers && *headers; headers++)
+		if (strncasecmp(*headers, "authorization:", 14) == 0)
+			return true;
+	return false;
+}
+
 static int check_tls(const struct grpc_dest_config *c, struct duct_error *err)
 {
 	if (c->insecure && (c->tls_ca_file || c->tls_cert_file || c->tls_key_file || c->tls_server_name))
@@ -32,6 +42,10 @@ static int check_tls(const struct grpc_dest_config *c, struct duct_error *err)
 	if (c->token && c->insecure && !rpc_endpoint_is_local(c->endpoint))
 		return duct_fail(err, DUCT_CONFIG,
 				 "option \"token\": it would go to \"%.100s\" in the clear: set insecure to false", c->endpoint);
+	if (authorizes(c->headers) && c->insecure && !rpc_endpoint_is_local(c->endpoint))
+		return duct_fail(err, DUCT_CONFIG,
+				 "option \"headers\": Authorization would go to \"%.100s\" in the clear: set insecure to false",
+				 c->endpoint);
 	return 0;
 }
 
@@ -79,6 +93,8 @@ static void destination_close(void *dest)
 	grpc_dest_parts_done(&d->parts);
 	message_tables_done(&d->known);
 	json_decref(d->at.metadata);
+	if (d->lock_fd >= 0)
+		close(d->lock_fd);
 	free(d);
 }
 
@@ -101,6 +117,7 @@ static int destination_open(void **ret, const void *config, const struct duct_ct
 	struct grpc_dest *d = duct_xcalloc(1, sizeof *d);
 	d->config = c;
 	d->ctx = ctx;
+	d->lock_fd = -1;
 	d->flow_id = c->flow_id ? c->flow_id : ctx->flow;
 	d->name = message_name(c->destination, ctx);
 	int rc = begin(d, err);

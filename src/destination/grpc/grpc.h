@@ -90,12 +90,14 @@ struct grpc_dest {
 	struct grpc_dest_parts parts;
 	int sent;     /* parts of the next batch that the receiver has */
 	bool refused; /* the last one was answered, and not accepted */
+	bool again;   /* .. but may be sent again */
+	int lock_fd;  /* position_file's; -1: not held */
 
 	struct message_load *load;
 };
 
 /* call.c: the receiver's methods, tried again as the options say. */
-/* Sends one part; `end` is where the batch ends, NULL when more of it comes. */
+/* Sends one part; `end` is where the batch ends, NULL when more of it comes. After a refusal d->refused and d->again say so. */
 int grpc_dest_send(struct grpc_dest *d, const struct grpc_dest_part *part, const struct grpc_dest_position *end,
 		   struct duct_error *err) DUCT_CHECKED;
 /* 1, or 0: the receiver does not say how far it is. ret->metadata is the caller's. */
@@ -117,6 +119,10 @@ struct grpc_dest_note {
 	int sent;			/* parts before that end */
 };
 void grpc_dest_note_done(struct grpc_dest_note *note);
+/* CONFIG: the file's folder is not there, or not ours to write to. */
+int grpc_dest_note_check(const struct grpc_dest *d, struct duct_error *err) DUCT_CHECKED;
+/* Until d->lock_fd is closed nobody else sends by this file. RETRY: another process does. */
+int grpc_dest_note_lock(struct grpc_dest *d, struct duct_error *err) DUCT_CHECKED;
 /* Zeroed when there is no file yet. */
 int grpc_dest_note_read(const struct grpc_dest *d, struct grpc_dest_note *ret, struct duct_error *err) DUCT_CHECKED;
 int grpc_dest_note_write(const struct grpc_dest *d, const struct grpc_dest_note *note, struct duct_error *err) DUCT_CHECKED;

@@ -3,6 +3,8 @@
  *
  *   {"flow_id", "destination", "at": POSITION or null, "next": POSITION or null, "sent": parts before the end that is next}
  *   POSITION: {"lsn", "timestamp_unix_millis", "metadata": {..}}
+ *
+ * A second file, "….lock", is held by the process that sends: nothing else keeps two apart.
  */
 #include "destination/grpc/grpc.h"
 
@@ -10,22 +12,34 @@
 #include <fcntl.h>
 #include <libgen.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 enum { MOST_BYTES = 16 << 20 };
 
+/* What only somebody else can mend stops the flow; a full disk passes. */
+static enum duct_class class_of(int error)
+{
+	static const int lasting[] = {ENOENT, ENOTDIR, EISDIR, EACCES, EPERM, EROFS, ELOOP, ENAMETOOLONG};
+	for (size_t i = 0; i < DUCT_LEN(lasting); i++)
+		if (error == lasting[i])
+			return DUCT_CONFIG;
+	return DUCT_RETRY;
+}
+
 static int failed(const struct grpc_dest *d, const char *what, struct duct_error *err)
 {
-	return duct_fail(err, DUCT_RETRY, "position_file \"%s\": %s: %s", d->config->position_file, what, strerror(errno));
+	int error = errno;
+	return duct_fail(err, class_of(error), "position_file \"%s\": %s: %s", d->config->position_file, what, strerror(error));
 }
 
 static int damaged(const struct grpc_dest *d, const char *why, struct duct_error *err)
 {
-	return duct_fail(err, DUCT_CONFIG,
-			 "position_file \"%s\": %s: without it the flow would copy everything again; put it back, or "
-			 "remove it to let that happen",
-			 d->config->position_file, why);
+	return duct_fail(
+		err, DUCT_CONFIG,
+		"position_file \"%s\": %s: put it back; to copy everything again remove it, and let the receiver forget the flow",
+		d->config->position_file, why);
 }
 
 static int read_all(const struct grpc_dest *d, int fd, struct duct_buf *to, struct duct_error *err)
@@ -126,6 +140,34 @@ static json_t *position_json(const struct grpc_dest_position *p)
 		return json_null();
 	return json_pack("{s:s, s:I, s:O}", "lsn", duct_lsn_format(lsn, p->lsn), "timestamp_unix_millis",
 			 (json_int_t)p->timestamp_ms, "metadata", p->metadata);
+}
+
+int grpc_dest_note_check(const struct grpc_dest *d, struct duct_error *err)
+{
+	AUTO_FREE char *copy = duct_xstrdup(d->config->position_file);
+	return access(dirname(copy), W_OK | X_OK) < 0 ? failed(d, "its folder cannot be written to", err) : 0;
+}
+
+int grpc_dest_note_lock(struct grpc_dest *d, struct duct_error *err)
+{
+	struct grpc_dest_note note;
+	AUTO_FREE char *path = duct_xasprintf("%s.lock", d->config->position_file);
+	int rc = d->lock_fd >= 0 ? 1 : grpc_dest_note_check(d, err);
+	if (rc)
+		return rc > 0 ? 0 : rc;
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return failed(d, "its lock cannot be made", err);
+	if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
+		d->lock_fd = fd;
+		return 0;
+	}
+	rc = errno == EWOULDBLOCK ? grpc_dest_note_read(d, &note, err) : failed(d, "its lock cannot be taken", err);
+	close(fd);
+	if (rc < 0)
+		return rc;
+	grpc_dest_note_done(&note);
+	return duct_fail(err, DUCT_RETRY, "position_file \"%s\" is used by another process", d->config->position_file);
 }
 
 int grpc_dest_note_write(const struct grpc_dest *d, const struct grpc_dest_note *n, struct duct_error *err)

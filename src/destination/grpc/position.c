@@ -8,6 +8,8 @@
 
 #include "base/killpoint.h"
 
+enum { PART_THAT_NOBODY_HAS = 1 << 30 };
+
 static const char *text_of(const json_t *metadata, const char *key)
 {
 	return json_string_value(json_object_get(metadata, key));
@@ -71,16 +73,41 @@ int grpc_dest_read_position(struct grpc_dest *d, const struct grpc_dest_position
 	return read_tables(d, text_of(from->metadata, "tables"), err);
 }
 
-/* What was under way when the note was written: its end is sent again. A receiver that has the batch, or all parts before, accepts it. */
+/*
+ * Without a note the numbers begin anew, and a receiver that has batches of that number would accept ours unread. Who has the first batch accepts any
+ * part of it; who has nothing misses what was before this one.
+ */
+static int expect_nothing(struct grpc_dest *d, struct duct_error *err)
+{
+	static const struct grpc_dest_part nothing;
+	d->batch = 0;
+	d->sent = PART_THAT_NOBODY_HAS - 1;
+	int rc = grpc_dest_send(d, &nothing, NULL, err);
+	d->sent = 0;
+	if (rc < 0)
+		return d->refused && d->again ? 0 : rc;
+	return duct_fail(
+		err, DUCT_CONFIG,
+		"the receiver at \"%.100s\" has batches of flow \"%.100s\" already, and position_file \"%s\" is not there: put "
+		"it back, or let the receiver forget the flow to copy everything again",
+		d->config->endpoint, d->flow_id, d->config->position_file);
+}
+
+/*
+ * What was under way when the note was written: its end is sent again. A receiver that has the batch, or all parts before, accepts it; one that has
+ * lost parts gets them again. Refused for another reason it may be there all the same: the note stays.
+ */
 static int settle_note(struct grpc_dest *d, struct grpc_dest_note *note, struct duct_error *err)
 {
 	static const struct grpc_dest_part nothing;
 	if (!note->next.metadata)
-		return 0;
+		return note->at.metadata ? 0 : expect_nothing(d, err);
 	int rc = grpc_dest_read_position(d, &note->at, err);
+	if (rc < 0)
+		return rc;
 	d->sent = note->sent;
-	rc = rc ? rc : grpc_dest_send(d, &nothing, &note->next, err);
-	if (rc < 0 && !d->refused)
+	rc = grpc_dest_send(d, &nothing, &note->next, err);
+	if (rc < 0 && !(d->refused && d->again))
 		return rc;
 	if (rc == 0) {
 		json_decref(note->at.metadata);
@@ -103,7 +130,8 @@ static int read_note(struct grpc_dest *d, struct grpc_dest_position *ret, struct
 			"the receiver at \"%.100s\" does not say how far it is (GetIngestPosition): implement it there, or set "
 			"the option \"position_file\"",
 			d->config->endpoint);
-	int rc = grpc_dest_note_read(d, &note, err);
+	int rc = grpc_dest_note_lock(d, err);
+	rc = rc ? rc : grpc_dest_note_read(d, &note, err);
 	rc = rc ? rc : settle_note(d, &note, err);
 	if (rc == 0) {
 		json_decref(d->at.metadata);

@@ -19,6 +19,8 @@ static void ask(struct grpc_dest *d, duct_report_fn *report, void *arg)
 		report_position(&at, report, arg);
 	else if (rc < 0)
 		report(arg, DUCT_FINDING_ERROR, err.message, "correct the destination's options, or what the receiver says");
+	else if (d->config->position_file && grpc_dest_note_check(d, &err) < 0)
+		report(arg, DUCT_FINDING_ERROR, err.message, "correct the option \"position_file\"");
 	else if (d->config->position_file)
 		report(arg, DUCT_FINDING_OK, "the receiver does not say how far it is: position_file keeps that", NULL);
 	else
@@ -33,7 +35,7 @@ int grpc_dest_probe(const void *config, const struct duct_ctx *ctx, const struct
 	(void)tables; /* any can be sent */
 	struct grpc_dest_config once = *(const struct grpc_dest_config *)config;
 	once.max_retries = 0;
-	struct grpc_dest d = {.config = &once, .ctx = ctx, .backoff_factor = 1};
+	struct grpc_dest d = {.config = &once, .ctx = ctx, .backoff_factor = 1, .lock_fd = -1};
 	d.flow_id = once.flow_id ? once.flow_id : ctx->flow;
 	d.name = message_name(once.destination, ctx);
 	if (message_format(&d.format, once.format, ctx, err) < 0)
