@@ -5,6 +5,7 @@
 
 #include "net/rpc.h"
 #include "admin/settings.h"
+#include "state/state.h"
 
 enum { MOST_COMMANDS = 120 };
 
@@ -58,17 +59,11 @@ static void put_overview(struct duct_buf *to)
 		      "Exit codes: 0 done, 1 fatal, 2 to be changed by you, 3 data, 4 try later, 130.\n");
 }
 
-static bool watches_signals(const struct cli_command *command)
-{
-	return command->run_with != NULL;
-}
-
 const struct cli_program admin_program = {
 	.name = "ductstream-admin",
 	.commands = commands,
 	.common = admin_common_flags,
 	.put_overview = put_overview,
-	.watches_signals = watches_signals,
 };
 
 void admin_put_flags(const void *detail, struct duct_buf *to)
@@ -101,14 +96,30 @@ static bool loses_quotes(const char *flag)
 	return false;
 }
 
+/* Instead of the first flag that is required. */
+static int take_argument(struct admin *admin, const char *argument, struct duct_error *err)
+{
+	const struct admin_flag *flags = admin->command->flags;
+	size_t i = 0;
+	while (flags[i].name && !flags[i].required)
+		i++;
+	if (!flags[i].name)
+		return duct_fail(err, DUCT_CONFIG, "\"%.60s\": this command takes flags only", argument);
+	if (admin->values[i])
+		return duct_fail(err, DUCT_CONFIG, "\"%.60s\": flag \"--%s\" says it already", argument, flags[i].name);
+	admin->values[i] = argument;
+	return 0;
+}
+
 static int read_flags(struct admin *admin, int argc, char **argv, struct duct_error *err)
 {
 	const struct admin_flag *flags = admin->command->flags;
 	struct cli_flag parsed[DUCT_LEN(admin->values) + 1] = {0};
 	for (size_t i = 0; flags[i].name; i++)
 		parsed[i] = (struct cli_flag){flags[i].name, flags[i].value ? NULL : &admin->on[i], &admin->values[i]};
-	int rc = cli_flags_parse(argc, argv, parsed, NULL, 0, 0, "", err);
-	if (rc)
+	const char *argument = NULL;
+	int rc = cli_flags_parse(argc, argv, parsed, &argument, 0, admin->here ? 1 : 0, "one argument", err);
+	if (rc < 0 || (argument && (rc = take_argument(admin, argument, err)) < 0))
 		return rc;
 	for (size_t i = 0; flags[i].name; i++) {
 		if (loses_quotes(flags[i].name))
@@ -116,12 +127,12 @@ static int read_flags(struct admin *admin, int argc, char **argv, struct duct_er
 		if (flags[i].required && (!admin->values[i] || !*admin->values[i]))
 			return duct_fail(err, DUCT_CONFIG, "flag \"--%s\" is missing: %s", flags[i].name, flags[i].summary);
 	}
-	return admin_settings_check(err);
+	return admin->here ? 0 : admin_settings_check(err);
 }
 
-int admin_run(const void *detail, int argc, char **argv, struct duct_error *err)
+static int run_command(const void *detail, bool here, int argc, char **argv, struct duct_error *err)
 {
-	struct admin admin = {.command = detail};
+	struct admin admin = {.command = detail, .here = here};
 	int rc = read_flags(&admin, argc, argv, err);
 	rc = rc ? rc : cli_signals_start(&admin.signals, DUCT_WARN, "", err);
 	if (rc)
@@ -129,9 +140,20 @@ int admin_run(const void *detail, int argc, char **argv, struct duct_error *err)
 	duct_arena_init(&admin.arena);
 	rc = admin.command->run ? admin.command->run(&admin, err) : admin_plain(&admin, err);
 	rpc_close(admin.client);
+	state_close(admin.state);
 	duct_arena_done(&admin.arena);
 	cli_signals_end(&admin.signals);
 	return rc ? rc : admin.exit_code;
+}
+
+int admin_run(const void *detail, int argc, char **argv, struct duct_error *err)
+{
+	return run_command(detail, false, argc, argv, err);
+}
+
+int admin_run_here(const void *detail, int argc, char **argv, struct duct_error *err)
+{
+	return run_command(detail, true, argc, argv, err);
 }
 
 int admin_main(int argc, char **argv)

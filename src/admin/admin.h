@@ -50,6 +50,8 @@ struct admin {
 	bool on[32];
 	struct cli_signals signals;
 	struct rpc_client *client; /* opened by the first call */
+	bool here;		   /* calls go to the state of this process's environment, not to a server (here.c) */
+	struct state *state;	   /* of those, opened by the first */
 	struct duct_arena arena;
 	int exit_code; /* of a command that did its work and found something */
 };
@@ -60,13 +62,16 @@ int admin_main(int argc, char **argv); /* the whole program; returns the exit co
 /* cli_command.run_with and put_flags of all commands; detail is the struct admin_command. */
 int admin_run(const void *detail, int argc, char **argv, struct duct_error *err) DUCT_CHECKED;
 void admin_put_flags(const void *detail, struct duct_buf *to);
+/* The same for commands of `ductstream`, without a server; the first required flag may be written as an argument. */
+int admin_run_here(const void *detail, int argc, char **argv, struct duct_error *err) DUCT_CHECKED;
+extern const struct cli_command *const admin_here_commands[]; /* NULL-terminated */
 
 /* Rows of the list of commands. */
 #define ADMIN_COMMAND(name_, arguments, summary_, help_, detail_) \
 	&(const struct cli_command) \
 	{ \
-		.name = name_, .usage = name_ arguments, .summary = summary_, .help = help_, .run_with = admin_run, \
-		.put_flags = admin_put_flags, .detail = detail_ \
+		.name = name_, .usage = name_ arguments, .summary = summary_, .help = help_, .holds_signals = true, \
+		.run_with = admin_run, .put_flags = admin_put_flags, .detail = detail_ \
 	}
 /* Each NULL-terminated. */
 extern const struct cli_command *const admin_flow_commands[],
@@ -111,6 +116,18 @@ int admin_source_named(const struct admin *admin, struct duct_error *err) DUCT_C
 
 /* Waits; -CANCELLED when a signal came. */
 int admin_pause(struct admin *admin, int64_t ms, struct duct_error *err) DUCT_CHECKED;
+
+/* ---- here.c */
+
+/* A call without a server: the method in this process, on the state that all programs share, as its admin. */
+struct admin_message {
+	const ProtobufCServiceDescriptor *service;
+	const ProtobufCMethodDescriptor *method;
+	const void *request; /* of the method's input */
+};
+typedef int admin_message_fn(void *arg, const ProtobufCMessage *answer, struct duct_error *err);
+int admin_call_here(struct admin *admin, const struct admin_message *message, admin_message_fn *take, void *arg,
+		    struct duct_error *err) DUCT_CHECKED;
 
 /* ---- print.c */
 

@@ -147,45 +147,55 @@ struct taking {
 	void *arg;
 };
 
-static int take_message(void *arg, const void *data, size_t n, struct duct_error *err)
+static int take_answer(void *arg, const ProtobufCMessage *message, struct duct_error *err)
 {
 	struct taking *t = arg;
-	ProtobufCMessage *message = protobuf_c_message_unpack(t->of, NULL, n, data);
-	if (!message)
-		return duct_fail(err, DUCT_FATAL, "the server's %s cannot be read: is it a newer program?", t->of->name);
 	AUTO_BUF struct duct_buf text = {0};
 	api_json_write(&text, message, API_JSON_DEFAULTS);
-	protobuf_c_message_free_unpacked(message, NULL);
 	json_t *json = json_loadb(text.data, text.len, 0, NULL);
 	int rc = json ? t->take(t->arg, json, err) : duct_fail(err, DUCT_FATAL, "the server's %s is no JSON", t->of->name);
 	json_decref(json);
 	return rc;
 }
 
-static int pack(struct admin *admin, const ProtobufCMessageDescriptor *of, json_t *request, struct duct_buf *to,
-		struct duct_error *err)
+static int take_message(void *arg, const void *data, size_t n, struct duct_error *err)
 {
-	ProtobufCMessage *message;
-	int rc = api_json_read_parsed(&message, of, &admin->arena, request, err);
+	struct taking *t = arg;
+	ProtobufCMessage *message = protobuf_c_message_unpack(t->of, NULL, n, data);
+	if (!message)
+		return duct_fail(err, DUCT_FATAL, "the server's %s cannot be read: is it a newer program?", t->of->name);
+	int rc = take_answer(t, message, err);
+	protobuf_c_message_free_unpacked(message, NULL);
+	return rc;
+}
+
+static int call_server(struct admin *admin, const struct admin_message *m, int64_t timeout_ms, struct taking *taking,
+		       struct duct_error *err)
+{
+	AUTO_BUF struct duct_buf packed = {0};
+	AUTO_FREE char *path = duct_xasprintf("/%s/%s", m->service->name, m->method->name);
+	int rc = open_client(admin, err);
 	if (rc)
 		return rc;
-	to->len = protobuf_c_message_pack(message, (uint8_t *)duct_buf_room(to, protobuf_c_message_get_packed_size(message)));
-	return 0;
+	packed.len = protobuf_c_message_pack(m->request,
+					     (uint8_t *)duct_buf_room(&packed, protobuf_c_message_get_packed_size(m->request)));
+	return rpc_call(admin->client, path, packed.data, packed.len, timeout_ms, take_message, taking, err);
 }
 
 static int call_method(struct admin *admin, const ProtobufCServiceDescriptor *service, const char *method, json_t *request,
 		       int64_t timeout_ms, admin_json_fn *take, void *arg, struct duct_error *err)
 {
 	const ProtobufCMethodDescriptor *m = protobuf_c_service_descriptor_get_method_by_name(service, method);
-	AUTO_BUF struct duct_buf packed = {0};
-	int rc = m ? pack(admin, m->input, request, &packed, err) : duct_fail(err, DUCT_FATAL, "there is no method \"%s\"", method);
+	ProtobufCMessage *message = NULL;
+	int rc = m ? api_json_read_parsed(&message, m->input, &admin->arena, request, err)
+		   : duct_fail(err, DUCT_FATAL, "there is no method \"%s\"", method);
 	json_decref(request);
-	rc = rc ? rc : open_client(admin, err);
 	if (rc)
 		return rc;
-	AUTO_FREE char *path = duct_xasprintf("/%s/%s", service->name, method);
 	struct taking taking = {.of = m->output, .take = take, .arg = arg};
-	return rpc_call(admin->client, path, packed.data ? packed.data : "", packed.len, timeout_ms, take_message, &taking, err);
+	const struct admin_message call = {.service = service, .method = m, .request = message};
+	return admin->here ? admin_call_here(admin, &call, take_answer, &taking, err)
+			   : call_server(admin, &call, timeout_ms, &taking, err);
 }
 
 static int keep_answer(void *arg, const json_t *answer, struct duct_error *err)

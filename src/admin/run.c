@@ -167,3 +167,25 @@ const struct cli_command *const admin_run_commands[] = {
 		      &watch_command),
 	NULL,
 };
+
+#define HERE(name_, arguments, summary_, help_, detail_) \
+	&(const struct cli_command) \
+	{ \
+		.name = name_, .usage = name_ arguments, .summary = summary_, .help = help_ HERE_STATE, .holds_signals = true, \
+		.run_with = admin_run_here, .put_flags = admin_put_flags, .detail = detail_ \
+	}
+#define HERE_STATE "\nThe state is where DUCTSTREAM_POSTGRES_DSN or DUCTSTREAM_STATE_PATH says; no\nserver is needed."
+
+const struct cli_command *const admin_here_commands[] = {
+	HERE("runs submit", " KIND [--input JSON] ...", "have something done",
+	     "Puts a run into its queue; who takes runs (the server, ductstream-worker -runs)\ndoes it.", &submit_command),
+	HERE("runs list", " [--state STATE] ...", "runs, newest first", "Lists runs.", &list_command),
+	HERE("runs show", " ID", "one of them", "Shows a run.", &get_command),
+	HERE("runs logs", " ID", "what it said", "Shows the log of a run.", &logs_command),
+	HERE("runs watch", " ID", "until it is over",
+	     "Shows a run, its progress and its log until it is over. Exit codes: 0 done,\n3 failed, 130 cancelled.",
+	     &watch_command),
+	HERE("runs cancel", " ID", "end it", "Cancels a queued run, asks a running one to end.", &cancel_command),
+	HERE("runs retry", " ID", "once more", "Puts a failed or cancelled run back into its queue.", &retry_command),
+	NULL,
+};

@@ -48,27 +48,30 @@ static int serve_main(void)
 	return cli_end(rc, &err);
 }
 
-/* The commands of src/cli, and those about the API before the last one, help. */
-static void list_commands(const struct cli_command **to, size_t most)
+/* The commands of src/cli, and before the last one, help, those about the API and others. */
+static void list_commands(const struct cli_command **to, size_t most, const struct cli_command *const *more)
 {
 	size_t n = 0;
-	while (cli_ductstream.commands[n] && n + 3 < most) {
+	while (cli_ductstream.commands[n] && n + 4 < most) {
 		to[n] = cli_ductstream.commands[n];
 		n++;
 	}
-	to[n + 1] = to[n - 1];
-	to[n - 1] = &api_openapi_command;
-	to[n] = &api_roles_command;
-	to[n + 2] = NULL;
+	const struct cli_command *last = to[--n];
+	to[n++] = &api_openapi_command;
+	to[n++] = &api_roles_command;
+	while (*more && n + 2 < most)
+		to[n++] = *more++;
+	to[n++] = last;
+	to[n] = NULL;
 }
 
-int api_main(int argc, char **argv)
+int api_main(int argc, char **argv, const struct cli_command *const *more)
 {
 	if (argc <= 1)
 		return serve_main();
 	const struct cli_command *commands[64];
 	struct cli_program program = cli_ductstream;
-	list_commands(commands, DUCT_LEN(commands));
+	list_commands(commands, DUCT_LEN(commands), more);
 	program.commands = commands;
 	return cli_main(&program, argc, argv);
 }

@@ -110,7 +110,7 @@ static int dispatch(int argc, char **argv, struct duct_error *err)
 	int rc = cli_log_settings(NULL, &level, err);
 	if (rc)
 		return rc;
-	if (!cli_program->watches_signals(command))
+	if (!command->holds_signals)
 		cli_signals_let_go();
 	return command->run ? command->run(argc, argv, err) : command->run_with(command->detail, argc, argv, err);
 }

@@ -20,12 +20,14 @@ struct cli_command {
 	const char *usage, *summary;
 	const char *help; /* below the usage; the screen has at most 24 lines of 80 columns */
 	int (*run)(int argc, char **argv, struct duct_error *err);
+	bool hidden;	    /* from the overview: for programs */
+	bool holds_signals; /* until it watches them itself (signals.h): none is missed */
 	/* Instead of run, for commands that are rows of a table; put_flags adds the flags of the table to the help. */
 	int (*run_with)(const void *detail, int argc, char **argv, struct duct_error *err);
 	void (*put_flags)(const void *detail, struct duct_buf *to);
 	const void *detail;
 };
-extern const struct cli_command cli_run, cli_check, cli_options, cli_health, cli_lake_copy_again, cli_lake_orphans,
+extern const struct cli_command cli_run, cli_check, cli_options, cli_health, cli_job, cli_lake_copy_again, cli_lake_orphans,
 	cli_lake_snapshots, cli_lake_verify, cli_version, cli_help;
 
 /* A program of several commands; help and version are among them. */
@@ -34,7 +36,6 @@ struct cli_program {
 	const struct cli_command *const *commands; /* NULL-terminated */
 	const struct cli_flag *common;		   /* that every command takes, also before its name; may be NULL */
 	void (*put_overview)(struct duct_buf *to); /* `help` without a command */
-	bool (*watches_signals)(const struct cli_command *command); /* the others end by a signal the usual way */
 };
 extern const struct cli_program *cli_program; /* the one that runs */
 extern const struct cli_program cli_ductstream;

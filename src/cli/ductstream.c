@@ -1,9 +1,43 @@
 #include "cli/cli.h"
 
+#include <string.h>
+
 static const struct cli_command *const commands[] = {
-	&cli_run,	  &cli_check,	&cli_options, &cli_health, &cli_lake_copy_again, &cli_lake_orphans, &cli_lake_snapshots,
-	&cli_lake_verify, &cli_version, &cli_help,    NULL,
+	&cli_run,
+	&cli_check,
+	&cli_options,
+	&cli_health,
+	&cli_lake_copy_again,
+	&cli_lake_orphans,
+	&cli_lake_snapshots,
+	&cli_lake_verify,
+	&cli_job,
+	&cli_version,
+	&cli_help,
+	NULL,
 };
+
+/* A line per command; commands of two words share one, at the first of them. */
+static void put_command(struct duct_buf *to, size_t at)
+{
+	const struct cli_command *const *all = cli_program->commands;
+	const char *name = all[at]->name, *space = strchr(name, ' ');
+	size_t group = space ? (size_t)(space - name) + 1 : 0;
+	if (all[at]->hidden)
+		return;
+	if (!space) {
+		duct_buf_printf(to, "  %-10s %s\n", name, all[at]->summary);
+		return;
+	}
+	for (size_t i = 0; i < at; i++)
+		if (strncmp(all[i]->name, name, group) == 0)
+			return;
+	duct_buf_printf(to, "  %-9.*s", (int)group - 1, name);
+	for (size_t i = at; all[i]; i++)
+		if (strncmp(all[i]->name, name, group) == 0)
+			duct_buf_printf(to, " %s %s", i == at ? "" : "|", all[i]->name + group);
+	duct_buf_putc(to, '\n');
+}
 
 static void put_overview(struct duct_buf *to)
 {
@@ -11,7 +45,7 @@ static void put_overview(struct duct_buf *to)
 		      "DuctStream moves the changes of a Postgres into a lake: exactly once, at once.\n\n"
 		      "usage: ductstream COMMAND [ARGUMENTS] [--json], or ductstream: the API server\n\n");
 	for (size_t i = 0; cli_program->commands[i]; i++)
-		duct_buf_printf(to, "  %-17s %s\n", cli_program->commands[i]->name, cli_program->commands[i]->summary);
+		put_command(to, i);
 	duct_buf_puts(to,
 		      "\nA flow is a YAML or JSON file: begin with one of examples/flows/. Explained by\n"
 		      "`ductstream help COMMAND`, and `ductstream options CONNECTOR` for what a flow\n"
@@ -20,14 +54,8 @@ static void put_overview(struct duct_buf *to)
 		      "130 stopped by a signal before the work was done.\n");
 }
 
-static bool watches_signals(const struct cli_command *command)
-{
-	return command == &cli_run;
-}
-
 const struct cli_program cli_ductstream = {
 	.name = "ductstream",
 	.commands = commands,
 	.put_overview = put_overview,
-	.watches_signals = watches_signals,
 };

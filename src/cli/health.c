@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
-#include "duck/api.h"
+#include "duck/session.h"
 
 static const char wanted_duckdb[] = "v1.5.5";
 static const char *const extensions[] = {"ducklake", "postgres_scanner", "sqlite_scanner"};
@@ -38,13 +38,13 @@ static const char *library_path(void *function)
 	return dladdr(function, &info) && info.dli_fname ? info.dli_fname : "";
 }
 
-static const char *put_duckdb(struct health *h)
+static void put_duckdb(struct health *h)
 {
 	struct duct_error err;
 	if (duck_load(&err) < 0) {
 		h->sick = true;
 		put_line(h, "libduckdb", "unusable", NULL, err.message);
-		return "";
+		return;
 	}
 	const char *version = duckdb_library_version(), *path = library_path((void *)(uintptr_t)duckdb_library_version);
 	AUTO_FREE char *problem = NULL;
@@ -53,21 +53,15 @@ static const char *put_duckdb(struct health *h)
 		h->sick = true;
 	}
 	put_line(h, "libduckdb", version, path, problem);
-	return path;
 }
 
-/* DUCTSTREAM_EXTENSIONS, else the folder beside the library's. Missing ones are only needed for maintenance. */
-static void put_extensions(struct health *h, const char *duckdb_path)
+/* Missing ones are only needed for maintenance and jobs. */
+static void put_extensions(struct health *h)
 {
-	const char *given = getenv("DUCTSTREAM_EXTENSIONS"), *slash = strrchr(duckdb_path, '/');
-	AUTO_FREE char *folder = given && *given ? duct_xstrdup(given)
-		: slash				 ? duct_xasprintf("%.*s/../extensions", (int)(slash - duckdb_path), duckdb_path)
-						 : duct_xstrdup("extensions");
-	AUTO_FREE char *real = realpath(folder, NULL);
 	for (size_t i = 0; i < DUCT_LEN(extensions); i++) {
-		AUTO_FREE char *name = duct_xasprintf("extension %s", extensions[i]);
-		AUTO_FREE char *path = duct_xasprintf("%s/%s.duckdb_extension", real ? real : folder, extensions[i]);
-		bool found = access(path, R_OK) == 0;
+		struct duct_error err;
+		AUTO_FREE char *name = duct_xasprintf("extension %s", extensions[i]), *path = NULL;
+		bool found = duck_extension_path(&path, extensions[i], &err) == 0 && access(path, R_OK) == 0;
 		put_line(h, name, found ? "found" : "missing", path,
 			 found ? NULL
 			       : "lake maintenance and foreign lakes need it: run tools/setup, or set "
@@ -82,12 +76,12 @@ static int run(int argc, char **argv, struct duct_error *err)
 		return rc;
 	struct health h = {0};
 	put_line(&h, "ductstream", DUCT_VERSION, NULL, NULL);
-	const char *duckdb_path = put_duckdb(&h);
+	put_duckdb(&h);
 	int pq = PQlibVersion();
 	AUTO_FREE char *pq_version = duct_xasprintf("%d.%d", pq / 10000, pq % 10000);
 	put_line(&h, "libpq", pq_version, library_path((void *)(uintptr_t)PQlibVersion), NULL);
 	put_line(&h, "sqlite", sqlite3_libversion(), library_path((void *)(uintptr_t)sqlite3_libversion), NULL);
-	put_extensions(&h, duckdb_path);
+	put_extensions(&h);
 	rc = cli_print(&h.out, err);
 	duct_buf_done(&h.out);
 	return rc ? rc : h.sick ? duct_class_exit_code(DUCT_CONFIG) : 0;

@@ -69,5 +69,6 @@ const struct cli_command cli_run = {
 		"ends without waiting; both are safe.\n\n"
 		"Exit codes: 0 caught up or stopped, 1 fatal, 2 configuration, 3 data, 4 gave up\n"
 		"trying, 130 stopped before the copy or the way to caught up was done.",
+	.holds_signals = true,
 	.run = run,
 };

@@ -46,6 +46,7 @@
 	X(function_set_error) \
 	X(get_int64) \
 	X(init_set_max_threads) \
+	X(interrupt) \
 	X(library_version) \
 	X(list_vector_get_child) \
 	X(list_vector_get_size) \
@@ -57,6 +58,7 @@
 	X(prepare) \
 	X(prepare_error) \
 	X(query) \
+	X(query_progress) \
 	X(register_table_function) \
 	X(result_error) \
 	X(result_error_type) \
@@ -120,6 +122,7 @@ extern struct duck_api duck_api;
 #define duckdb_function_set_error duck_api.function_set_error
 #define duckdb_get_int64 duck_api.get_int64
 #define duckdb_init_set_max_threads duck_api.init_set_max_threads
+#define duckdb_interrupt duck_api.interrupt
 #define duckdb_library_version duck_api.library_version
 #define duckdb_list_vector_get_child duck_api.list_vector_get_child
 #define duckdb_list_vector_get_size duck_api.list_vector_get_size
@@ -131,6 +134,7 @@ extern struct duck_api duck_api;
 #define duckdb_prepare duck_api.prepare
 #define duckdb_prepare_error duck_api.prepare_error
 #define duckdb_query duck_api.query
+#define duckdb_query_progress duck_api.query_progress
 #define duckdb_register_table_function duck_api.register_table_function
 #define duckdb_result_error duck_api.result_error
 #define duckdb_result_error_type duck_api.result_error_type

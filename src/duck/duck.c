@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -11,7 +12,9 @@ enum { MAX_FEEDS = 256 };
 
 struct duck_db {
 	char *path; /* NULL: in memory */
-	bool read_only;
+	bool read_only, bounded;
+	int threads; /* 0: by the library */
+	char *memory, *spill_folder;
 	pthread_mutex_t lock;			      /* around the opening of db */
 	duckdb_database db;			      /* NULL until a statement needs it */
 	_Atomic(struct duck_feed *) feeds[MAX_FEEDS]; /* by id: SQL text never holds an address */
@@ -19,8 +22,8 @@ struct duck_db {
 
 struct duck_conn {
 	struct duck_db *db;
-	duckdb_connection conn; /* NULL until a statement needs it */
-	struct duck_feed *feed; /* the open one */
+	_Atomic(duckdb_connection) conn; /* NULL until a statement needs it */
+	struct duck_feed *feed;		 /* the open one */
 };
 
 static enum duct_class class_of(duckdb_error_type type)
@@ -54,6 +57,8 @@ static int fail_with(struct duct_error *err, duckdb_error_type type, const char 
 	for (char *p = err ? err->message : NULL; p && *p; p++)
 		if (*p == '\n')
 			*p = ' ';
+	if (err)
+		err->vendor_code = (int)type << 8; /* its low byte is that of an SQLite code to others */
 	return ret;
 }
 
@@ -164,14 +169,18 @@ static int set_option(duckdb_config config, const char *name, const char *value,
 
 static int configure(duckdb_config config, const struct duck_db *db, struct duct_error *err)
 {
-	int r = set_option(config, "threads", "1", err); /* every statement runs on its caller */
-	r = r ? r : set_option(config, "preserve_insertion_order", "true", err);
+	char threads[16] = "1"; /* every statement runs on its caller */
+	if (db->bounded)
+		(void)snprintf(threads, sizeof threads, "%d", db->threads);
+	int r = db->bounded && !db->threads ? 0 : set_option(config, "threads", threads, err);
+	r = r ? r : set_option(config, "preserve_insertion_order", db->bounded ? "false" : "true", err);
+	r = r || !db->memory ? r : set_option(config, "memory_limit", db->memory, err);
 	r = r ? r : set_option(config, "autoinstall_known_extensions", "false", err);
 	r = r ? r : set_option(config, "autoload_known_extensions", "false", err);
 	/* Without a folder nothing is spilled: DuckDB's own choice would be in the working folder. Of a file it is beside it. */
 	if (!r && db->read_only)
 		r = set_option(config, "access_mode", "READ_ONLY", err);
-	return r || db->path ? r : set_option(config, "temp_directory", "", err);
+	return r || db->path ? r : set_option(config, "temp_directory", db->spill_folder ? db->spill_folder : "", err);
 }
 
 static int cannot_open(const struct duck_db *db, const char *message, struct duct_error *err)
@@ -219,13 +228,15 @@ static int connected(struct duck_conn *conn, struct duct_error *err)
 	pthread_mutex_unlock(&db->lock);
 	if (r)
 		return r;
-	if (duckdb_connect(db->db, &conn->conn) == DuckDBError) {
-		conn->conn = NULL;
+	duckdb_connection made;
+	if (duckdb_connect(db->db, &made) == DuckDBError)
 		return duct_fail(err, DUCT_RETRY, "duckdb: cannot connect to the database");
-	}
+	conn->conn = made;
 	r = duck_exec(conn, "SET TimeZone = 'UTC'", err);
-	if (r)
-		duckdb_disconnect(&conn->conn);
+	if (r) {
+		conn->conn = NULL;
+		duckdb_disconnect(&made);
+	}
 	return r;
 }
 
@@ -250,6 +261,16 @@ struct duck_db *duck_open_read_only(const char *path)
 	return db;
 }
 
+struct duck_db *duck_open_bounded(const struct duck_bounds *bounds)
+{
+	struct duck_db *db = duck_open();
+	db->bounded = true;
+	db->threads = bounds->threads;
+	db->memory = duct_xstrdup(bounds->memory);
+	db->spill_folder = duct_xstrdup(bounds->spill_folder);
+	return db;
+}
+
 void duck_close(struct duck_db *db)
 {
 	if (!db)
@@ -258,6 +279,8 @@ void duck_close(struct duck_db *db)
 		duckdb_close(&db->db);
 	pthread_mutex_destroy(&db->lock);
 	free(db->path);
+	free(db->memory);
+	free(db->spill_folder);
 	free(db);
 }
 
@@ -273,9 +296,23 @@ void duck_disconnect(struct duck_conn *conn)
 	if (!conn)
 		return;
 	duck_feed_close(conn);
-	if (conn->conn)
-		duckdb_disconnect(&conn->conn);
+	duckdb_connection open = conn->conn;
+	if (open)
+		duckdb_disconnect(&open);
 	free(conn);
+}
+
+void duck_interrupt(struct duck_conn *conn)
+{
+	duckdb_connection open = conn->conn;
+	if (open)
+		duckdb_interrupt(open);
+}
+
+double duck_progress(struct duck_conn *conn)
+{
+	duckdb_connection open = conn->conn;
+	return open ? duckdb_query_progress(open).percentage : -1;
 }
 
 int duck_change(struct duck_conn *conn, const char *sql, uint64_t *ret_rows, struct duct_error *err)
@@ -321,12 +358,22 @@ int duck_result_error(struct duck_conn *conn, duckdb_result *result, struct duct
 /* The C API keeps no error type for a statement that cannot be prepared; its message begins with the type's name. */
 static duckdb_error_type type_of_message(const char *message)
 {
-	if (message && strncmp(message, "IO Error", 8) == 0)
-		return DUCKDB_ERROR_IO;
-	if (message && (strncmp(message, "Conversion Error", 16) == 0 || strncmp(message, "Out of Range", 12) == 0))
-		return DUCKDB_ERROR_CONVERSION;
-	if (message && strncmp(message, "Invalid Input", 13) == 0)
-		return DUCKDB_ERROR_INVALID_INPUT;
+	static const struct {
+		const char *begin;
+		duckdb_error_type type;
+	} known[] = {
+		{"IO Error", DUCKDB_ERROR_IO},
+		{"HTTP Error", DUCKDB_ERROR_HTTP},
+		{"Conversion Error", DUCKDB_ERROR_CONVERSION},
+		{"Out of Range", DUCKDB_ERROR_CONVERSION},
+		{"Invalid Input", DUCKDB_ERROR_INVALID_INPUT},
+		{"Parser Error", DUCKDB_ERROR_PARSER},
+		{"Binder Error", DUCKDB_ERROR_BINDER},
+		{"Catalog Error", DUCKDB_ERROR_CATALOG},
+	};
+	for (size_t i = 0; message && i < DUCT_LEN(known); i++)
+		if (strncmp(message, known[i].begin, strlen(known[i].begin)) == 0)
+			return known[i].type;
 	return DUCKDB_ERROR_INVALID;
 }
 

@@ -20,10 +20,31 @@ struct duck_db *duck_open(void);
 struct duck_db *duck_open_file(const char *path);
 /* The same, and nothing can be changed in it: it must be there, and may be open in other processes that do not write, either. */
 struct duck_db *duck_open_read_only(const char *path);
+/*
+ * In memory, for work that is large, in a process of its own (session.h): several threads, a bound, and a folder to spill to. Rows
+ * may change their order unless they are sorted. Strings are copied.
+ */
+struct duck_bounds {
+	int threads;		  /* 0: as many as there are cores */
+	const char *memory;	  /* "1GB"; NULL: DuckDB's own, 80 % of the machine */
+	const char *spill_folder; /* NULL: nothing is spilled */
+};
+struct duck_db *duck_open_bounded(const struct duck_bounds *bounds);
 void duck_close(struct duck_db *db); /* accepts NULL; all connections must be closed */
 
 struct duck_conn *duck_connect(struct duck_db *db); /* connected by its first statement, which fails where that fails */
 void duck_disconnect(struct duck_conn *conn);	    /* accepts NULL */
+
+/* Ends the statement that runs on the connection, which fails with CANCELLED. Any thread, while the connection is there. */
+void duck_interrupt(struct duck_conn *conn);
+/* How much of the running statement is done, 0 to 100; below 0: nobody knows. Needs SET enable_progress_bar. Any thread, as above. */
+double duck_progress(struct duck_conn *conn);
+
+/* What the library calls the error of a statement (when it could not be prepared: what its message says). */
+static inline duckdb_error_type duck_error_type(const struct duct_error *err)
+{
+	return (duckdb_error_type)(err->vendor_code >> 8);
+}
 
 /* Runs a statement without result. Errors: DATA for conversion, RETRY for I/O, else FATAL. duck_change() also says how many rows an
  * INSERT, UPDATE or DELETE has changed. */

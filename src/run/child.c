@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -18,7 +19,7 @@
 #include "base/mem.h"
 #include "base/trace.h"
 
-enum { GRACE_MS = 5000, FLUSH_MS = 500, MOST_LINES = 100, MOST_TEXT = 4000 };
+enum { GRACE_MS = 5000, FLUSH_MS = 500, MOST_LINES = 100, MOST_TEXT = 4000, MOST_OBJECT = 1 << 20 };
 
 extern char **environ;
 
@@ -30,6 +31,12 @@ struct stream {
 	char *last; /* the last line that was not empty */
 };
 
+/* What it said of its progress, and nobody was told yet. */
+struct news {
+	bool due;
+	json_t *progress, *checkpoint;
+};
+
 struct process {
 	struct run_work *work;
 	pid_t pid;
@@ -37,6 +44,7 @@ struct process {
 	struct stream out[2]; /* stdout, stderr */
 	struct state_run_line lines[MOST_LINES];
 	int n;
+	struct news news;
 	int64_t deadline_us, kill_us, flush_us; /* monotonic; INT64_MAX: none */
 	enum run_stop told;
 	bool timed_out;
@@ -44,9 +52,29 @@ struct process {
 
 /* --- lines --- */
 
+static void tell_progress(struct process *p)
+{
+	struct duct_error ignored;
+	const json_t *said = p->news.progress;
+	struct state_progress progress = {
+		.done = json_integer_value(json_object_get(said, "done")),
+		.total = json_integer_value(json_object_get(said, "total")),
+		.unit = json_string_value(json_object_get(said, "unit")),
+		.step = json_string_value(json_object_get(said, "step")),
+	};
+	AUTO_FREE char *checkpoint = p->news.checkpoint ? json_dumps(p->news.checkpoint, JSON_COMPACT) : NULL;
+	int rc = state_run_report(p->work->state, p->work->run->id, p->work->run->fence, &progress, checkpoint, &ignored);
+	(void)rc; /* as of the log, below */
+	p->news.due = false;
+	json_decref(p->news.checkpoint);
+	p->news.checkpoint = NULL;
+}
+
 static void flush_lines(struct process *p)
 {
 	struct duct_error ignored;
+	if (p->news.due)
+		tell_progress(p);
 	if (p->n) {
 		/* A log that cannot be written does not end the job: whether the claim lasts is for the heartbeat to say. */
 		int rc = state_run_log(p->work->state, p->work->run->id, p->work->run->fence, p->lines, p->n, &ignored);
@@ -58,6 +86,45 @@ static void flush_lines(struct process *p)
 	p->flush_us = INT64_MAX;
 }
 
+static void add_line(struct process *p, const char *level, const char *text)
+{
+	if (p->n == MOST_LINES)
+		flush_lines(p);
+	p->lines[p->n++] = (struct state_run_line){.level = level, .text = duct_xstrndup(text, MOST_TEXT), .at_us = duct_wall_us()};
+}
+
+static const char *level_named(const char *name)
+{
+	static const char *const levels[] = {"debug", "info", "warn", "error"};
+	for (size_t i = 0; name && i < DUCT_LEN(levels); i++)
+		if (strcmp(name, levels[i]) == 0)
+			return levels[i];
+	return "info";
+}
+
+/* True: the line was news, or a log line with its level. */
+static bool take_object(struct process *p, const char *line)
+{
+	json_t *value = *line == '{' ? json_loads(line, 0, NULL) : NULL;
+	json_t *progress = json_object_get(value, "progress"), *checkpoint = json_object_get(value, "checkpoint");
+	json_t *log = json_object_get(value, "log");
+	const char *text = json_string_value(json_object_get(log, "text"));
+	bool taken = json_is_object(progress) || text;
+	if (json_is_object(progress)) {
+		json_decref(p->news.progress);
+		p->news.progress = json_incref(progress);
+		p->news.due = true;
+	}
+	if (json_is_object(progress) && json_is_object(checkpoint)) {
+		json_decref(p->news.checkpoint);
+		p->news.checkpoint = json_incref(checkpoint);
+	}
+	if (text)
+		add_line(p, level_named(json_string_value(json_object_get(log, "level"))), text);
+	json_decref(value);
+	return taken;
+}
+
 static void end_line(struct process *p, struct stream *s)
 {
 	size_t n = s->line.len;
@@ -66,13 +133,14 @@ static void end_line(struct process *p, struct stream *s)
 	s->line.len = 0;
 	if (!n)
 		return;
-	free(s->last);
-	s->last = run_clean_text(s->line.data, n);
-	if (p->n == MOST_LINES)
-		flush_lines(p);
-	if (!p->n)
+	if (p->flush_us == INT64_MAX)
 		p->flush_us = duct_mono_us() + FLUSH_MS * 1000;
-	p->lines[p->n++] = (struct state_run_line){.level = s->level, .text = duct_xstrdup(s->last), .at_us = duct_wall_us()};
+	AUTO_FREE char *line = run_clean_text(s->line.data, n);
+	if (s == &p->out[0] && take_object(p, line))
+		return;
+	add_line(p, s->level, line);
+	free(s->last);
+	s->last = duct_steal(&line);
 }
 
 /* False: the child closed it. */
@@ -89,7 +157,8 @@ static bool read_stream(struct process *p, struct stream *s)
 		return false;
 	}
 	for (ssize_t i = 0; i < got; i++) {
-		if (chunk[i] == '\n' || s->line.len == MOST_TEXT)
+		/* An object is read whole: it may be the result. */
+		if (chunk[i] == '\n' || s->line.len == (size_t)(s->line.len && *s->line.data == '{' ? MOST_OBJECT : MOST_TEXT))
 			end_line(p, s);
 		if (chunk[i] != '\n')
 			duct_buf_putc(&s->line, chunk[i]);
@@ -100,16 +169,16 @@ static bool read_stream(struct process *p, struct stream *s)
 /* --- start --- */
 
 /* Between fork and exec: only calls that are safe in a child of a process with threads. */
-static _Noreturn void become(const struct run_child *child, int out, int err_fd, int status, pid_t parent)
+static _Noreturn void become(const struct run_child *child, int in, int out, int err_fd, int status, pid_t parent)
 {
 	sigset_t none;
-	int null = open("/dev/null", O_RDONLY), code;
+	int code;
 	sigemptyset(&none);
 	for (int number = 1; number < NSIG; number++)
 		(void)signal(number, SIG_DFL); /* some cannot be set, and need not be */
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 	/* It does not outlive us, also when we are killed; the thread that forked lives as long as the work. */
-	if (setpgid(0, 0) == 0 && prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() == parent && dup2(null, 0) == 0 &&
+	if (setpgid(0, 0) == 0 && prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() == parent && dup2(in, 0) == 0 &&
 	    dup2(out, 1) == 1 && dup2(err_fd, 2) == 2 && dup3(status, 3, O_CLOEXEC) == 3 && close_range(4, ~0U, 0) == 0) {
 		status = 3;
 		(void)execve(child->argv[0], child->argv, child->envp);
@@ -142,6 +211,23 @@ static int open_pipes(int pipes[3][2], struct duct_error *err)
 	return 0;
 }
 
+/* What the child reads: a file in memory, so that nobody has to feed it. -1: errno says why. */
+static int open_input(const char *input)
+{
+	int fd = input ? memfd_create("input", MFD_CLOEXEC) : open("/dev/null", O_RDONLY | O_CLOEXEC);
+	size_t n = input ? strlen(input) : 0;
+	bool ok = fd >= 0;
+	for (size_t at = 0; ok && at < n;) {
+		ssize_t wrote = write(fd, input + at, n - at);
+		ok = wrote > 0;
+		at += ok ? (size_t)wrote : 0;
+	}
+	int high = ok && (!n || lseek(fd, 0, SEEK_SET) == 0) ? fcntl(fd, F_DUPFD_CLOEXEC, 10) : -1;
+	if (fd >= 0)
+		close(fd);
+	return high;
+}
+
 /* 0: it runs, or did. errno of the exec otherwise. */
 static int exec_failed(int status)
 {
@@ -157,11 +243,15 @@ static int start(struct process *p, const struct run_child *child, struct duct_e
 {
 	int pipes[3][2] = {{-1, -1}, {-1, -1}, {-1, -1}};
 	pid_t self = getpid();
-	int rc = open_pipes(pipes, err);
+	int input = open_input(child->input);
+	int rc = input >= 0 ? open_pipes(pipes, err)
+			    : duct_fail(err, DUCT_RETRY, "a file in memory cannot be made: %s", strerror(errno));
 	if (rc == 0 && (p->pid = fork()) == 0)
-		become(child, pipes[0][1], pipes[1][1], pipes[2][1], self);
+		become(child, input, pipes[0][1], pipes[1][1], pipes[2][1], self);
 	if (rc == 0 && p->pid < 0)
 		rc = duct_fail(err, DUCT_RETRY, "a process cannot be made: %s", strerror(errno));
+	if (input >= 0)
+		close(input);
 	for (int i = 0; i < 3; i++)
 		if (pipes[i][1] >= 0) {
 			close(pipes[i][1]);
@@ -281,6 +371,8 @@ static void done(struct process *p, struct run_child *child)
 	}
 	if (p->pidfd >= 0)
 		close(p->pidfd);
+	json_decref(p->news.progress);
+	json_decref(p->news.checkpoint);
 }
 
 int run_child_run(struct run_work *work, struct run_child *child, struct duct_error *err)
@@ -306,9 +398,32 @@ int run_child_run(struct run_work *work, struct run_child *child, struct duct_er
 	return 0;
 }
 
+int run_child_outcome(const struct run_child *child, const char *program, const char *said, struct duct_error *err)
+{
+	said = said ? said : child->last_error ? child->last_error : "it said nothing";
+	if (child->signal)
+		return duct_fail(err, DUCT_RETRY, "%s ended by signal %d (%s)", program, child->signal, strsignal(child->signal));
+	for (int class = DUCT_FATAL; class <= DUCT_RETRY; class ++)
+		if (child->exit_code == duct_class_exit_code((enum duct_class) class))
+			return duct_fail(err, (enum duct_class) class, "%.900s", said);
+	if (child->exit_code)
+		return duct_fail(err, DUCT_RETRY, "%s exited with %d: %.800s", program, child->exit_code, said);
+	return 0;
+}
+
+int run_program_path(char to[], size_t size, const char *name, struct duct_error *err)
+{
+	ssize_t n = readlink("/proc/self/exe", to, size - 1);
+	char *slash = n > 0 ? memrchr(to, '/', (size_t)n) : NULL;
+	if (!slash || slash + 1 + strlen(name) >= to + size)
+		return duct_fail(err, DUCT_CONFIG, "the folder of this program cannot be found, so %s cannot either", name);
+	memcpy(slash + 1, name, strlen(name) + 1);
+	return 0;
+}
+
 char **run_child_environment(struct run_work *work, const char *const *only)
 {
-	size_t n = 0, cap = 9;
+	size_t n = 0, cap = 10;
 	for (char **e = environ; *e; e++)
 		cap++;
 	char **to = duct_arena_alloc(work->arena, cap * sizeof *to);
@@ -326,6 +441,10 @@ char **run_child_environment(struct run_work *work, const char *const *only)
 	to[n++] = duct_arena_strdup(work->arena, id);
 	to[n++] = duct_arena_strdup(work->arena, fence);
 	to[n++] = duct_arena_strdup(work->arena, attempt);
+	if (run->checkpoint && *run->checkpoint) {
+		AUTO_FREE char *checkpoint = duct_xasprintf("DUCTSTREAM_RUN_CHECKPOINT=%s", run->checkpoint);
+		to[n++] = duct_arena_strdup(work->arena, checkpoint);
+	}
 	struct duct_trace trace = duct_trace_current();
 	if (duct_trace_is_set(&trace)) {
 		char text[12 + DUCT_TRACEPARENT_LEN] = "TRACEPARENT=";

@@ -19,6 +19,7 @@
 #include "base/trace.h"
 #include "base/uuid.h"
 #include "flow/retry.h"
+#include "run/inside.h"
 #include "run/jobs.h"
 
 enum { LEASE_MS = 10000, BACKOFF_MS = 1000, MOST_BACKOFF_MS = 300000, POLL_MS = 200, MOST_WORKERS = 64 };
@@ -101,7 +102,7 @@ static struct verdict judge(const struct slot *slot, const struct run_work *work
 		return (struct verdict){.to = STATE_RUN_QUEUED, .error = "its worker was stopped"};
 	if ((rc == -DUCT_RETRY || rc == -DUCT_CANCELLED) && slot->run.attempt < slot->run.max_attempts)
 		return (struct verdict){.to = STATE_RUN_QUEUED, .error = err->message, .delay_ms = backoff_ms(slot)};
-	return (struct verdict){.to = STATE_RUN_FAILED, .error = err->message};
+	return (struct verdict){.to = STATE_RUN_FAILED, .result = work->result, .error = err->message};
 }
 
 static int attempt(struct slot *slot, struct run_work *work, struct duct_error *err)
@@ -114,7 +115,7 @@ static int attempt(struct slot *slot, struct run_work *work, struct duct_error *
 	work->input = input;
 	int rc = json_is_object(input) ? job->check(input, err) : duct_fail(err, DUCT_CONFIG, "input_json: not an object");
 	if (rc == 0)
-		rc = job->work(work, err);
+		rc = job->inside ? run_work_inside(work, err) : job->work(work, err);
 	json_decref(input);
 	return rc;
 }
@@ -142,6 +143,8 @@ static int write_down(struct slot *slot, const struct verdict *v, struct duct_er
 static void say(const struct slot *slot, const struct verdict *v, const char *error, int64_t began_us)
 {
 	const struct duct_log *log = slot->executor->config.log;
+	if (slot->executor->config.ended)
+		return;
 	if (v->to == STATE_RUN_FAILED)
 		log_error(log, "run failed", LOG_STR("run", slot->run.id), LOG_STR("kind", slot->run.kind),
 			  LOG_I64("attempt", slot->run.attempt), LOG_STR("error", error));
@@ -176,6 +179,8 @@ static void do_run(struct slot *slot)
 	struct duct_error why = {0};
 	int written = atomic_load(&slot->stop) == RUN_STOP_LOST ? 0 : write_down(slot, &v, &why);
 	end_span(slot, span, written ? &v : NULL);
+	if (written > 0 && e->config.ended)
+		e->config.ended(e->config.ended_arg, v.to, rc ? &err : NULL);
 	if (written > 0)
 		say(slot, &v, err.message, began_us);
 	else if (written == 0)
@@ -394,8 +399,9 @@ int run_executor_start(struct run_executor **ret, const struct run_executor_conf
 		free_executor(e);
 		return duct_fail(err, DUCT_RETRY, "threads for runs cannot be started: %s", strerror(rc));
 	}
-	log_info(config->log, "taking runs", LOG_STR("worker", e->name), LOG_I64("workers", e->config.workers),
-		 LOG_STR("queues", config->queues && *config->queues ? config->queues : "default"));
+	if (!config->ended)
+		log_info(config->log, "taking runs", LOG_STR("worker", e->name), LOG_I64("workers", e->config.workers),
+			 LOG_STR("queues", config->queues && *config->queues ? config->queues : "default"));
 	*ret = e;
 	return 0;
 }

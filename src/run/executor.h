@@ -19,6 +19,10 @@ struct run_executor_config {
 	int64_t lease_ms;   /* a worker that says nothing for so long is taken for dead; 0: 10 s */
 	int64_t backoff_ms; /* before the second attempt, at most; doubles up to 5 minutes; 0: 1 s */
 	int64_t poll_ms;    /* between looks at an empty queue, on average; 0: 200 ms */
+	/* Told of the end of each attempt, once it is written down, on the thread that did it; err NULL: it went well. It is
+	 * not logged then. May be NULL. */
+	void (*ended)(void *arg, enum state_run_state to, const struct duct_error *err);
+	void *ended_arg;
 };
 
 /* Workers (which may be 0: none are wanted), queues, lease and back-off as the settings say; strings are theirs. */

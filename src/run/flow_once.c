@@ -14,7 +14,6 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/buf.h"
 #include "base/clock.h"
@@ -31,19 +30,6 @@ static int check(const json_t *input, struct duct_error *err)
 	if (run_input_only(input, names, err) < 0 || run_input_int(input, "max_empty_reads", 1, 1000000, &reads, err) < 0 ||
 	    run_input_bool(input, "any_state", &any, err) < 0)
 		return -(int)err->class;
-	return 0;
-}
-
-/* ductstream-worker beside this program. */
-static int worker_path(char to[PATH_MAX], struct duct_error *err)
-{
-	ssize_t n = readlink("/proc/self/exe", to, PATH_MAX - 1);
-	char *slash = n > 0 ? memrchr(to, '/', (size_t)n) : NULL;
-	static const char name[] = "ductstream-worker";
-	if (!slash || slash + 1 + sizeof name > to + PATH_MAX)
-		return duct_fail(err, DUCT_CONFIG,
-				 "the folder of this program cannot be found, so ductstream-worker cannot either");
-	memcpy(slash + 1, name, sizeof name);
 	return 0;
 }
 
@@ -94,27 +80,13 @@ static int wanted(struct run_work *w, bool any_state, struct duct_error *err)
 	return nobody_else(w, err);
 }
 
-static int outcome(struct run_work *w, const struct run_child *child, struct duct_error *err)
-{
-	const char *why = child->last_error ? child->last_error : "it said nothing";
-	if (child->signal)
-		return duct_fail(err, DUCT_RETRY, "ductstream-worker ended by signal %d (%s)", child->signal,
-				 strsignal(child->signal));
-	for (int class = DUCT_FATAL; class <= DUCT_RETRY; class ++)
-		if (child->exit_code == duct_class_exit_code((enum duct_class) class))
-			return duct_fail(err, (enum duct_class) class, "%.900s", why);
-	if (child->exit_code)
-		return duct_fail(err, DUCT_RETRY, "ductstream-worker exited with %d: %.800s", child->exit_code, why);
-	w->result = child->result ? child->result : "{}";
-	return 0;
-}
-
 static int run_worker(struct run_work *w, char **argv, struct duct_error *err)
 {
 	struct run_child child = {.argv = argv, .envp = run_child_environment(w, NULL)};
-	if (run_child_run(w, &child, err) < 0)
+	if (run_child_run(w, &child, err) < 0 || run_child_outcome(&child, "ductstream-worker", NULL, err) < 0)
 		return -(int)err->class;
-	return outcome(w, &child, err);
+	w->result = child.result ? child.result : "{}";
+	return 0;
 }
 
 static int work(struct run_work *w, struct duct_error *err)
@@ -123,7 +95,8 @@ static int work(struct run_work *w, struct duct_error *err)
 	int64_t reads = 1;
 	bool any_state = false;
 	if (run_input_int(w->input, "max_empty_reads", 1, 1000000, &reads, err) < 0 ||
-	    run_input_bool(w->input, "any_state", &any_state, err) < 0 || worker_path(path, err) < 0)
+	    run_input_bool(w->input, "any_state", &any_state, err) < 0 ||
+	    run_program_path(path, sizeof path, "ductstream-worker", err) < 0)
 		return -(int)err->class;
 	int rc = wanted(w, any_state, err);
 	if (rc <= 0)
@@ -186,7 +159,7 @@ static int work_backfill(struct run_work *w, struct duct_error *err)
 						    (char *)"backfill"};
 	size_t n = 5;
 	bool resolve = false;
-	int rc = worker_path(path, err);
+	int rc = run_program_path(path, sizeof path, "ductstream-worker", err);
 	rc = rc < 0 ? rc : nobody_else(w, err);
 	if (rc <= 0)
 		return rc;

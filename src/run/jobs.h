@@ -33,8 +33,10 @@ struct run_work {
 
 	/* Set by the job: */
 	bool skipped;	    /* there was nothing to do; the result says why */
-	const char *result; /* JSON object in the arena, or NULL */
+	const char *result; /* JSON object in the arena, or NULL; also of an attempt that fails */
 };
+
+struct run_inside; /* inside.h */
 
 struct run_job {
 	const char *kind, *summary;
@@ -44,6 +46,8 @@ struct run_job {
 	int (*check)(const json_t *input, struct duct_error *err);
 	/* 0: done. RETRY: again, if there are attempts left. CANCELLED: it saw *stop. Other classes: failed. */
 	int (*work)(struct run_work *work, struct duct_error *err);
+	/* Instead of it: the work in a child process of its own, `ductstream job KIND`. 0, -class as above. */
+	int (*inside)(struct run_inside *inside, struct duct_error *err);
 };
 extern const struct run_job run_job_flow_once, run_job_backfill, run_job_command, run_job_sql;
 
@@ -75,6 +79,7 @@ int run_input_texts(const json_t *input, const char *name, size_t *ret_n, struct
 /* --- for jobs: a child process --- */
 struct run_child {
 	char *const *argv, *const *envp; /* argv[0] is a path */
+	const char *input;		 /* what it reads from stdin; NULL: nothing */
 	int64_t timeout_ms;		 /* 0: none */
 	int exit_code;			 /* -1: it ended by a signal, */
 	int signal;			 /* by this one */
@@ -82,12 +87,18 @@ struct run_child {
 	const char *result;		 /* the last line of stdout when it is a JSON object, or NULL */
 };
 /*
- * Runs it in a process group of its own; its lines go to the run's log. A stop is told to the group by SIGTERM and, after some seconds, by
+ * Runs it in a process group of its own; its lines go to the run's log. Lines of stdout that are JSON objects with one of these members are told
+ * otherwise: {"progress": {"done": 3, "total": 10, "unit": "files", "step": "copy"}, "checkpoint": {...}} is the run's progress (and checkpoint),
+ * {"log": {"level": "warn", "text": "..."}} a line with that level. A stop is told to the group by SIGTERM and, after some seconds, by
  * SIGKILL (at once when the claim was lost); it does not outlive this process. 0: it ended (also by a signal); -CANCELLED; -RETRY:
  * it could not be started, or took too long.
  */
 int run_child_run(struct run_work *work, struct run_child *child, struct duct_error *err) DUCT_CHECKED;
-/* The environment of this process with DUCTSTREAM_RUN_ID, _FENCE and _ATTEMPT; only: NULL, or names that are taken over. In the arena. */
+/* The environment of this process with DUCTSTREAM_RUN_ID, _FENCE, _ATTEMPT and _CHECKPOINT (where there is one); only: NULL, or names that are taken over. In the arena. */
 char **run_child_environment(struct run_work *work, const char *const *only);
+/* A child of ours has ended: 0, or its failure by its exit code; said: its last words, NULL: what it wrote to stderr. */
+int run_child_outcome(const struct run_child *child, const char *program, const char *said, struct duct_error *err) DUCT_CHECKED;
+/* The path of another program beside this one. */
+int run_program_path(char to[], size_t size, const char *name, struct duct_error *err) DUCT_CHECKED;
 
 #endif

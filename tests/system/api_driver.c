@@ -136,5 +136,5 @@ const struct api_service *const api_services[] = {&flow_service, &stream_service
 
 int main(void)
 {
-	return api_main(1, NULL);
+	return api_main(1, NULL, NULL);
 }

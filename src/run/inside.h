@@ -1,0 +1,37 @@
+#ifndef RUN_INSIDE_H
+#define RUN_INSIDE_H
+
+#include "base/ctx.h"
+#include "run/jobs.h"
+
+/*
+ * A job's work in a process of its own: `ductstream job KIND` reads the input from stdin and says on stdout how far it is and, in its last line, the
+ * result. So memory is bounded per run, a crash is that run's failure, and libraries that must not meet in one process do not: the official
+ * extensions open a SQLite catalog themselves.
+ */
+struct run_inside {
+	const json_t *input;	    /* an object, checked as before it was enqueued; borrowed */
+	const json_t *checkpoint;   /* that an earlier attempt left, or NULL */
+	const struct duct_ctx *ctx; /* ctx->stop and stop_fd: SIGTERM or SIGINT came */
+	struct duct_arena *arena;   /* of the thread that does the work */
+	const char *run_id;	    /* "" when nobody keeps a record of it */
+	int64_t fence, attempt;
+
+	/* Set by the job: */
+	json_t *result; /* an object, or NULL; also of work that fails: what came of it */
+	bool skipped;	/* there was nothing to do; {"skipped": "why"} in the result */
+};
+
+/* A line of the run's log: debug, info, warn, error. Any thread. */
+void run_inside_log(const char *level, const char *fmt, ...) DUCT_PRINTF(2, 3);
+/* How far it is, and (when not NULL) where the next attempt goes on. Any thread, as often as one likes: told at most a few times a second, and
+ * always with a checkpoint. */
+void run_inside_progress(const struct state_progress *progress, const json_t *checkpoint);
+
+/* The child's whole work, by stdin and the environment: 0, or the exit code, with everything said on stdout. -class: nothing could be begun. */
+int run_inside_main(const char *kind, const struct duct_ctx *ctx, struct duct_error *err) DUCT_CHECKED;
+
+/* The parent's: the run's work in such a child. */
+int run_work_inside(struct run_work *work, struct duct_error *err) DUCT_CHECKED;
+
+#endif
