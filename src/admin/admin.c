@@ -51,7 +51,7 @@ static void put_overview(struct duct_buf *to)
 	for (size_t i = 0; i < DUCT_LEN(names); i++)
 		put_group(to, names[i]);
 	duct_buf_puts(to,
-		      "   certify, check, completion, version, help [GROUP | COMMAND]\n\n"
+		      "  certify, check, completion, version, help [GROUP | COMMAND]\n\n"
 		      "  --endpoint HOST:PORT   default DUCTSTREAM_ENDPOINT, then localhost:8080\n"
 		      "  --token-file FILE      instead of DUCTSTREAM_TOKEN\n"
 		      "  --tls --tls-ca FILE --tls-cert FILE --tls-key FILE    --insecure\n"

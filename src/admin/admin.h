@@ -143,8 +143,8 @@ int admin_say(struct duct_error *err, const char *fmt, ...) DUCT_PRINTF(2, 3) DU
 
 extern const struct admin_view admin_flow_state_view, admin_run_view;
 
-/* Pauses the flow if it runs; *ret_was says whether it did. */
-int admin_pause_flow(struct admin *admin, const char *id, bool *ret_was, struct duct_error *err) DUCT_CHECKED;
+/* Pauses the flow if it runs; *ret_was says whether it did. for_a_moment: the caller resumes it, so its worker waits. */
+int admin_pause_flow(struct admin *admin, const char *id, bool for_a_moment, bool *ret_was, struct duct_error *err) DUCT_CHECKED;
 /* Lets it go on, also when rc says that something failed since: then that stays the error. */
 int admin_resume_flow(struct admin *admin, const char *id, int rc, struct duct_error *err) DUCT_CHECKED;
 

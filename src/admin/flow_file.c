@@ -58,7 +58,7 @@ static int call_with_flow(struct admin *admin, const char *method, json_t *flow,
 	return admin_call(admin, SERVICE, method, request, ret, err);
 }
 
-int admin_pause_flow(struct admin *admin, const char *id, bool *ret_was, struct duct_error *err)
+int admin_pause_flow(struct admin *admin, const char *id, bool for_a_moment, bool *ret_was, struct duct_error *err)
 {
 	json_t *flow = NULL;
 	*ret_was = false;
@@ -68,8 +68,11 @@ int admin_pause_flow(struct admin *admin, const char *id, bool *ret_was, struct 
 	json_decref(flow);
 	if (rc || !state.data || strcmp(state.data, "running") != 0)
 		return rc;
+	json_t *request = json_object();
+	json_object_set_new(request, "flow_id", json_string(id));
+	json_object_set_new(request, "for_a_moment", json_boolean(for_a_moment));
 	flow = NULL;
-	rc = admin_flow_call(admin, "PauseFlow", id, &flow, err);
+	rc = admin_call(admin, &ductstream__v1__flow_service__descriptor, "PauseFlow", request, &flow, err);
 	json_decref(flow);
 	*ret_was = !rc;
 	return rc;
@@ -91,7 +94,7 @@ static int update(struct admin *admin, struct duct_error *err)
 		return -(int)err->class;
 	const char *id = json_string_value(json_object_get(flow, "id"));
 	bool was_running = false;
-	int rc = admin_is(admin, "pause") ? admin_pause_flow(admin, id, &was_running, err) : 0;
+	int rc = admin_is(admin, "pause") ? admin_pause_flow(admin, id, admin_is(admin, "resume"), &was_running, err) : 0;
 	bool paused = !rc;
 	rc = rc ? rc : call_with_flow(admin, "UpdateFlow", flow, &updated, err);
 	/* A flow that could not be updated goes on as it was; one that rested before is not started by a failure. */

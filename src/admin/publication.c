@@ -99,7 +99,7 @@ static int sync(struct admin *admin, struct duct_error *err)
 		return -(int)err->class;
 	json_object_set_new(request, "options", copy_options(admin));
 	bool was_running = false;
-	rc = id && admin_is(admin, "pause") ? admin_pause_flow(admin, id, &was_running, err) : 0;
+	rc = id && admin_is(admin, "pause") ? admin_pause_flow(admin, id, admin_is(admin, "resume"), &was_running, err) : 0;
 	rc = rc ? rc : call_sync(admin, request, &answer, err);
 	bool resume = was_running && admin_is(admin, "resume");
 	rc = rc || resume ? rc : resumes_paused(admin, id, &resume, err);

@@ -58,13 +58,15 @@ static int read_token(const char *path, char *to, size_t room, struct duct_error
 	if (fd < 0)
 		return duct_fail(err, DUCT_CONFIG, "flag \"--token-file\": %s cannot be opened: %s", path, strerror(errno));
 	bool open_to_all = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & 07);
-	ssize_t n = read(fd, to, room - 1);
+	ssize_t n = read(fd, to, room);
 	int failed = n < 0 ? errno : 0;
 	close(fd);
 	if (failed)
 		return duct_fail(err, DUCT_CONFIG, "flag \"--token-file\": %s cannot be read: %s", path, strerror(failed));
 	if (open_to_all)
 		return duct_fail(err, DUCT_CONFIG, "flag \"--token-file\": everybody may read %s: chmod 600 it", path);
+	if ((size_t)n == room)
+		return duct_fail(err, DUCT_CONFIG, "flag \"--token-file\": %s is no token: it is longer than any", path);
 	to[n] = 0;
 	to[strcspn(to, "\r\n")] = 0;
 	return 0;
@@ -106,7 +108,9 @@ int admin_settings_target(const struct rpc_target **ret, struct duct_error *err)
 		int rc = read_token(token_file, token, sizeof token, err);
 		if (rc)
 			return rc;
-	} else if (secret && strlen(secret) < sizeof token) {
+	} else if (secret) {
+		if (strlen(secret) >= sizeof token)
+			return duct_fail(err, DUCT_CONFIG, "DUCTSTREAM_TOKEN is no token: it is longer than any");
 		strcpy(token, secret);
 	}
 	if (!token_is_valid(token))

@@ -30,7 +30,7 @@ static Ductstream__V1__DDLEvent *shown(struct duct_arena *arena, const struct st
 	return to;
 }
 
-/* Oldest first. */
+/* Oldest first; of too many, the newest. */
 static enum api_code list_events(struct api_call *call, const char *flow_id, enum state_ddl_status status, size_t *ret_n,
 				 Ductstream__V1__DDLEvent ***ret)
 {

@@ -73,18 +73,27 @@ static _Noreturn void become(char *const *argv, pid_t parent)
 	_exit(127);
 }
 
+/* Each time one ends, or cannot be started, the pause before the next one doubles. */
+static void put_off(struct child *c)
+{
+	c->pause_ms = c->pause_ms ? c->pause_ms * 2 : FIRST_PAUSE_MS;
+	if (c->pause_ms > LONGEST_PAUSE_MS)
+		c->pause_ms = LONGEST_PAUSE_MS;
+	c->start_at_us = duct_mono_us() + c->pause_ms * 1000;
+}
+
 static void start_worker(struct dispatch *d, struct child *c)
 {
 	char *argv[] = {d->worker, (char *)"-flow-id", c->id, (char *)"-quiet", d->config.json_log ? (char *)"-json" : NULL, NULL};
 	pid_t parent = getpid();
 	c->started_us = duct_mono_us();
-	c->start_at_us = c->started_us + c->pause_ms * 1000;
 	c->told = false;
 	pid_t pid = fork();
 	if (pid == 0)
 		become(argv, parent);
 	if (pid < 0) {
 		log_warn(d->config.log, "a worker cannot be started", LOG_STR("flow", c->id), LOG_STR("error", strerror(errno)));
+		put_off(c);
 		return;
 	}
 	c->pid = pid;
@@ -101,10 +110,7 @@ static void reap(struct dispatch *d, struct child *c)
 	int64_t lived_ms = (duct_mono_us() - c->started_us) / 1000;
 	if (lived_ms >= HEALTHY_MS)
 		c->pause_ms = 0;
-	c->pause_ms = c->pause_ms ? c->pause_ms * 2 : FIRST_PAUSE_MS;
-	if (c->pause_ms > LONGEST_PAUSE_MS)
-		c->pause_ms = LONGEST_PAUSE_MS;
-	c->start_at_us = duct_mono_us() + c->pause_ms * 1000;
+	put_off(c);
 	c->refused = WIFEXITED(status) && WEXITSTATUS(status) == duct_class_exit_code(DUCT_RETRY);
 	/* Whoever was refused has said why; a crash says nothing itself. */
 	DUCT_LOG(d->config.log, WIFEXITED(status) ? DUCT_INFO : DUCT_WARN, "worker ended", LOG_STR("flow", c->id),

@@ -36,8 +36,9 @@ enum api_code flow_has_worker(struct api_call *call, const char *id, bool *ret, 
 api_method_fn flow_start, flow_stop, flow_pause, flow_resume, flow_run_once, flow_delete;
 /* Moves the flow and fills the answer. */
 enum api_code flow_move(struct api_call *call, const char *id, enum state_flow_state to, const char *verb, void *response);
-/* Pauses the flow and waits until its worker has ended, at most a minute. *ret_paused: it is paused, also when the wait was in vain. */
-enum api_code flow_pause_and_wait(struct api_call *call, const char *id, bool *ret_paused);
+/* Pauses the flow and waits until its worker has let go of it, at most a minute. for_a_moment: the caller resumes it. *ret_paused: it is
+ * paused, also when the wait was in vain. */
+enum api_code flow_pause_and_wait(struct api_call *call, const char *id, bool for_a_moment, bool *ret_paused);
 
 /* --- flow_slots.c, flow_publications.c */
 api_method_fn flow_cleanup, flow_list_slots, flow_get_slot, flow_drop_slot;

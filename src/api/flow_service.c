@@ -340,7 +340,7 @@ static enum api_code reconfigure(struct api_call *call, const void *data, void *
 		return refuse(call, &findings);
 	code = check_identity(call, &stored, tried);
 	bool paused = false;
-	code = code || !pause ? code : flow_pause_and_wait(call, id, &paused);
+	code = code || !pause ? code : flow_pause_and_wait(call, id, resume, &paused);
 	code = code ? code : replace(call, request->flow, &stored);
 	if (!code && request->has_sync_publication && request->sync_publication)
 		code = sync_source(call, id);

@@ -87,7 +87,10 @@ enum api_code flow_resume(struct api_call *call, const void *data, void *respons
 enum api_code flow_pause(struct api_call *call, const void *data, void *response)
 {
 	const Ductstream__V1__PauseFlowRequest *request = data;
-	return flow_move(call, request->flow_id, STATE_FLOW_PAUSED, "pause", response);
+	if (!request->for_a_moment)
+		return flow_move(call, request->flow_id, STATE_FLOW_PAUSED, "pause", response);
+	enum api_code code = move(call, request->flow_id, 0, STATE_FLOW_PAUSED, STATE_FLOW_MOMENT);
+	return code ? code : flow_answer_state(call, request->flow_id, response);
 }
 
 /* With a worker it is stopping until that one has ended; without, it is stopped at once. */
@@ -109,10 +112,10 @@ enum api_code flow_stop(struct api_call *call, const void *data, void *response)
 	return code ? code : flow_answer_state(call, id, response);
 }
 
-enum api_code flow_pause_and_wait(struct api_call *call, const char *id, bool *ret_paused)
+enum api_code flow_pause_and_wait(struct api_call *call, const char *id, bool for_a_moment, bool *ret_paused)
 {
 	int64_t until = duct_mono_us() + (int64_t)WORKER_ENDS_WITHIN_MS * 1000;
-	enum api_code code = move(call, id, 0, STATE_FLOW_PAUSED, "paused");
+	enum api_code code = move(call, id, 0, STATE_FLOW_PAUSED, for_a_moment ? STATE_FLOW_MOMENT : "paused");
 	*ret_paused = code == API_OK;
 	until = call->deadline_us < until ? call->deadline_us : until;
 	while (!code) {

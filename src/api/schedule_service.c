@@ -54,13 +54,11 @@ static enum api_code take(struct api_call *call, const Ductstream__V1__Schedule 
 	enum api_code code = run_may_enqueue(call, m->kind);
 	if (code != API_OK)
 		return code;
-	if (run_schedule_check(to, state_now_us(), &err) < 0) {
-		(void)duct_wrap(&err, "schedule");
-		return api_failed(call, &err);
-	}
+	if (run_schedule_check(to, state_now_us(), &err) < 0) /* begins with the field */
+		return api_fail(call, api_code_of(err.class), "schedule.%s", err.message);
 	int rc = *m->flow_id ? state_flow_get(call->api->state, call->arena, m->flow_id, &flow, &err) : 1;
 	if (rc == 0)
-		return api_fail(call, API_FAILED_PRECONDITION, "schedule: flow_id: there is no flow \"%s\"", m->flow_id);
+		return api_fail(call, API_FAILED_PRECONDITION, "schedule.flow_id: there is no flow \"%s\"", m->flow_id);
 	return rc < 0 ? api_failed(call, &err) : API_OK;
 }
 

@@ -16,7 +16,7 @@
  *   struct pg_config { char *dsn; bool create_slot; int64_t batch_size, batch_timeout_ms; int mode; };
  *   static const char *const modes[] = {"add", "sync", NULL};
  *   const struct duct_opt pg_opts[] = {
- *           OPT(struct pg_config, dsn, "dsn", DUCT_OPT_STR, NULL, "connection string", .flags = DUCT_OPT_REQUIRED | DUCT_OPT_SECRET),
+ *           OPT(struct pg_config, dsn, "dsn", DUCT_OPT_STR, NULL, "connection string", .flags = DUCT_OPT_REQUIRED | DUCT_OPT_DSN),
  *           OPT(struct pg_config, batch_timeout_ms, "batch_timeout", DUCT_OPT_DURATION, "1s", "flush interval when idle"),
  *           OPT_ALIAS("parallel_tables", "snapshot_workers"),
  *           {0}};
@@ -39,8 +39,9 @@ enum duct_opt_type {
 
 enum duct_opt_flags {
 	DUCT_OPT_REQUIRED = 1 << 0,
-	DUCT_OPT_SECRET = 1 << 1, /* shown as *** everywhere; a DSN is shown without its password */
-	DUCT_OPT_HIDDEN = 1 << 2, /* for tests: accepted, in no documentation */
+	DUCT_OPT_SECRET = 1 << 1,		 /* shown as *** everywhere */
+	DUCT_OPT_HIDDEN = 1 << 2,		 /* for tests: accepted, in no documentation */
+	DUCT_OPT_DSN = 1 << 3 | DUCT_OPT_SECRET, /* a connection string: shown, but its password as *** */
 };
 
 struct duct_opt {

@@ -66,8 +66,8 @@ int state_ddl_list(struct state *state, struct duct_arena *arena, const char *fl
 {
 	struct events events = {arena, ret};
 	return (int)STATE_QUERY(state,
-				"SELECT " COLUMNS " FROM ddl_events WHERE ($1 = '' OR flow_id = $1) AND ($2 = '' OR status = $2) "
-				"ORDER BY id LIMIT $3",
+				"SELECT * FROM (SELECT " COLUMNS " FROM ddl_events WHERE ($1 = '' OR flow_id = $1) AND "
+				"($2 = '' OR status = $2) ORDER BY id DESC LIMIT $3) AS newest ORDER BY id",
 				take_event, &events, err, state_text(flow_id ? flow_id : ""),
 				state_text(state_ddl_status_name(status)), state_i64(most));
 }

@@ -28,7 +28,7 @@ int state_ddl_record(struct state *state, struct duct_arena *arena, struct state
 		     struct duct_error *err) DUCT_CHECKED;
 int state_ddl_get(struct state *state, struct duct_arena *arena, int64_t id, struct state_ddl_event *ret,
 		  struct duct_error *err) DUCT_CHECKED; /* 1, or 0: there is none */
-/* Oldest first; status 0: any, flow_id NULL: any. Returns how many, at most `most`. */
+/* The newest `most`, oldest of them first; status 0: any, flow_id NULL: any. Returns how many. */
 int state_ddl_list(struct state *state, struct duct_arena *arena, const char *flow_id, enum state_ddl_status status, int most,
 		   struct state_ddl_event *ret, struct duct_error *err) DUCT_CHECKED;
 /* pending -> approved, rejected; rejected -> approved; approved -> rejected, applied; pending -> applied. The same again succeeds. 1 moved or

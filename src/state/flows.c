@@ -245,6 +245,11 @@ static int64_t move(struct state_db *db, void *arg, struct duct_error *err)
 	return rc < 0 ? rc : 1;
 }
 
+bool state_flow_rests_a_moment(const struct state_flow *flow)
+{
+	return flow->state == STATE_FLOW_PAUSED && strncmp(flow->reason, STATE_FLOW_MOMENT, sizeof STATE_FLOW_MOMENT - 1) == 0;
+}
+
 int state_flow_move(struct state *state, const char *id, enum state_flow_state from, enum state_flow_state to, const char *reason,
 		    const struct state_actor *actor, bool *ret_refused, struct duct_error *err)
 {

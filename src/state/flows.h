@@ -52,6 +52,10 @@ int state_flow_list(struct state *state, struct duct_arena *arena, const char *a
 int state_flow_move(struct state *state, const char *id, enum state_flow_state from, enum state_flow_state to, const char *reason,
 		    const struct state_actor *actor, bool *ret_refused, struct duct_error *err) DUCT_CHECKED;
 
+/* How the reason of a pause begins that whoever asked for it ends soon: the flow's worker waits for that instead of ending. */
+#define STATE_FLOW_MOMENT "paused for a moment"
+bool state_flow_rests_a_moment(const struct state_flow *flow);
+
 /* Something about a flow that people should know while its state stays: becomes its reason and one more of its transitions, from the state to
  * itself. 0: there is no such flow, or that is its reason already. */
 int state_flow_note(struct state *state, const char *id, const char *reason, const struct state_actor *actor,

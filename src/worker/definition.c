@@ -10,7 +10,7 @@
 struct option {
 	json_t *options; /* the map it is in */
 	const char *key, *text;
-	bool secret;
+	unsigned secrecy; /* DUCT_OPT_SECRET, DUCT_OPT_DSN, or 0 */
 	char path[256];	  /* "flow.source.options.dsn" */
 	char sealed[384]; /* the name it is sealed under */
 	size_t endpoint;  /* 0: the source, 1..: destinations */
@@ -33,8 +33,8 @@ char *definition_text(const json_t *definition, struct duct_arena *arena)
 	return duct_arena_strdup(arena, text ? text : "{}");
 }
 
-/* Secret, by the table of the connector; everything is where this program does not know the connector. */
-static bool is_secret(const struct duct_opt *opts, const char *key)
+/* By the table of the connector; everything is secret where this program does not know the connector or the option. */
+static unsigned secrecy_of(const struct duct_opt *opts, const char *key)
 {
 	const char *name = key;
 	for (const struct duct_opt *o = opts; o && o->name; o++)
@@ -42,8 +42,8 @@ static bool is_secret(const struct duct_opt *opts, const char *key)
 			name = o->alias_of ? o->alias_of : key;
 	for (const struct duct_opt *o = opts; o && o->name; o++)
 		if (strcmp(o->name, name) == 0)
-			return o->flags & DUCT_OPT_SECRET;
-	return true;
+			return o->flags & DUCT_OPT_DSN;
+	return DUCT_OPT_SECRET;
 }
 
 static const char *text_of(const json_t *object, const char *key)
@@ -60,7 +60,7 @@ static void each_of_endpoint(json_t *endpoint, const struct duct_opt *opts, cons
 	void *next;
 	json_object_foreach_safe(options, next, key, value)
 	{
-		struct option option = {.options = options, .key = key, .endpoint = number, .secret = is_secret(opts, key)};
+		struct option option = {.options = options, .key = key, .endpoint = number, .secrecy = secrecy_of(opts, key)};
 		option.text = json_string_value(value);
 		if (!option.text)
 			continue;
@@ -117,7 +117,7 @@ struct sealing {
 static void reveal_one(void *arg, const struct option *option)
 {
 	struct sealing *s = arg;
-	if (s->rc || !option->secret)
+	if (s->rc || !option->secrecy)
 		return;
 	const char *text = state_unseal(s->state, &s->arena, option->sealed, option->text, s->err);
 	if (text)
@@ -138,7 +138,7 @@ int definition_reveal(json_t *definition, const char *id, struct state *state, s
 static void seal_one(void *arg, const struct option *option)
 {
 	struct sealing *s = arg;
-	if (s->rc || !option->secret || is_reference(option->text))
+	if (s->rc || !option->secrecy || is_reference(option->text))
 		return;
 	const char *text = state_seal(s->state, &s->arena, option->sealed, option->text, s->err);
 	if (text)
@@ -160,11 +160,15 @@ int definition_seal(json_t *definition, const char *id, struct state *state, str
 
 static const char hidden[] = "***";
 
-/* Of a file's path nothing is secret, of a connection string the password is, of anything else all. */
-static char *shown(const char *text)
+/* Of a file's path nothing is secret, of a connection string the password is, of anything else all: a token can look like one. */
+static char *shown(unsigned secrecy, const char *text)
 {
 	static const char postgres[] = "postgres:";
-	if (!*text || is_reference(text) || strncmp(text, "sqlite:", 7) == 0)
+	if (!*text || is_reference(text))
+		return duct_xstrdup(text);
+	if (secrecy != DUCT_OPT_DSN)
+		return duct_xstrdup(hidden);
+	if (strncmp(text, "sqlite:", 7) == 0)
 		return duct_xstrdup(text);
 	if (strncmp(text, postgres, strlen(postgres)) == 0 && strncmp(text, "postgres://", 11) != 0) {
 		AUTO_FREE char *dsn = duct_dsn_redact(text + strlen(postgres));
@@ -176,9 +180,9 @@ static char *shown(const char *text)
 static void hide_one(void *arg, const struct option *option)
 {
 	(void)arg;
-	if (!option->secret)
+	if (!option->secrecy)
 		return;
-	AUTO_FREE char *text = shown(option->text);
+	AUTO_FREE char *text = shown(option->secrecy, option->text);
 	set_option(option, text);
 }
 
@@ -210,11 +214,11 @@ static const char *stored_text(const struct keeping *k, const struct option *opt
 static void keep_one(void *arg, const struct option *option)
 {
 	struct keeping *k = arg;
-	if (!option->secret || !strstr(option->text, hidden))
+	if (!option->secrecy || !strstr(option->text, hidden))
 		return;
 	const char *before = stored_text(k, option);
-	AUTO_FREE char *was = shown(before);
-	AUTO_FREE char *is = shown(option->text);
+	AUTO_FREE char *was = shown(option->secrecy, before);
+	AUTO_FREE char *is = shown(option->secrecy, option->text);
 	if (*before && strcmp(was, option->text) == 0) {
 		set_option(option, before);
 	} else if (strcmp(is, option->text) == 0) { /* hiding hides nothing more: what is there is hidden already */

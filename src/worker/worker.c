@@ -7,13 +7,16 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "worker/definition.h"
 #include "worker/gate.h"
 #include "worker/lease.h"
 #include "worker/takeover.h"
 #include "worker/watch.h"
 
-enum { LOCKED_MS = 1000 };
+enum { LOCKED_MS = 1000, MOMENT_MS = 60000, LOOK_MS = 250 };
+
+enum next { NEXT_END, NEXT_LOAD, NEXT_POLL, NEXT_HELD, NEXT_WAIT, NEXT_REST };
 
 struct worker {
 	const struct worker_flow *work;
@@ -99,7 +102,13 @@ static bool may_run(const struct worker *w, enum state_flow_state state)
 	return w->work->backfill ? state != STATE_FLOW_FAILED : follows;
 }
 
-/* Looks the flow up; with `load` its definition, too. */
+/* Is the worker for as long as the flow runs? */
+static bool stays(const struct worker *w)
+{
+	return !w->work->backfill && !w->work->max_empty_reads;
+}
+
+/* Looks the flow up; with `load` its definition, too. NEXT_REST: it is paused for a moment, which we wait for. */
 static int look_up(struct worker *w, bool load, struct loaded *to, struct duct_error *err)
 {
 	struct duct_arena arena;
@@ -108,6 +117,8 @@ static int look_up(struct worker *w, bool load, struct loaded *to, struct duct_e
 	int rc = state_flow_get(w->state, &arena, w->work->flow_id, &flow, err);
 	if (rc == 0)
 		rc = duct_fail(err, DUCT_CONFIG, "flow \"%s\": there is none in %s", w->work->flow_id, state_describe(w->state));
+	else if (rc > 0 && stays(w) && state_flow_rests_a_moment(&flow))
+		rc = NEXT_REST;
 	else if (rc > 0 && !may_run(w, flow.state))
 		rc = refuse(&flow, err);
 	else if (rc > 0) {
@@ -140,8 +151,6 @@ static int lost(struct worker *w, struct duct_error *err)
 	return duct_fail(err, DUCT_RETRY, "the lease of flow \"%s\" was lost: another worker may run it", w->work->flow_id);
 }
 
-enum next { NEXT_END, NEXT_LOAD, NEXT_POLL, NEXT_HELD, NEXT_WAIT };
-
 /* Whether an error that stays is the flow's own, and not of what this run was asked for besides: a copy, a replay. */
 static bool blames_flow(const struct worker *w)
 {
@@ -152,6 +161,20 @@ static bool blames_flow(const struct worker *w)
 static bool is_plain(const struct worker_flow *work)
 {
 	return !work->snapshot_workers && !work->partition_count && !work->partition_column;
+}
+
+/* The flow was not running any more. It may be paused for a moment only, or run again by now. */
+static int left(struct worker *w)
+{
+	struct loaded now = {0};
+	struct duct_error unused; /* why it is not run: whoever made it so knows */
+	int rc = stays(w) && !duct_ctx_stopped(w->ctx) ? look_up(w, false, &now, &unused) : NEXT_END;
+	if (rc == NEXT_REST)
+		return rc;
+	if (rc == 0 && now.state == STATE_FLOW_RUNNING)
+		return NEXT_LOAD;
+	log_info(w->ctx->log, "the flow is not running any more");
+	return NEXT_END;
 }
 
 /* What the end of a run means: enum next, or -class. */
@@ -182,8 +205,7 @@ static int verdict_of(struct worker *w, enum watch_verdict verdict, int rc, bool
 	}
 	if (verdict == WATCH_LEFT) {
 		move(w, STATE_FLOW_STOPPING, STATE_FLOW_STOPPED, "its worker has ended");
-		log_info(w->ctx->log, "the flow is not running any more");
-		return NEXT_END;
+		return left(w);
 	}
 	/* Asked to give up, it did: it is not begun again by itself. */
 	if (rc == -DUCT_RETRY && gives_up && !w->work->backfill && !w->work->max_empty_reads)
@@ -272,7 +294,7 @@ static int run(struct worker *w, struct loaded *loaded, struct duct_error *err)
 		else
 			/* The end of the first run is an empty poll, and of each that met nothing new. */
 			empty = rows && empty ? 1 : empty + 1;
-		if (rc < 0)
+		if (rc < 0 || rc == NEXT_REST)
 			return rc;
 		if (empty && (empty >= w->work->max_empty_reads || duct_ctx_stopped(w->ctx)))
 			return 0;
@@ -297,6 +319,40 @@ static int own(struct worker *w, struct duct_error *err)
 	return rc;
 }
 
+/* Without the lease, so that the flow can be changed. 1: it runs again. 0: it does not, within a minute or for good, or we are to end. */
+static int rest(struct worker *w)
+{
+	struct pollfd stop = {.fd = w->ctx->stop_fd, .events = POLLIN};
+	int64_t until = duct_mono_us() + (int64_t)MOMENT_MS * 1000;
+	int rc = NEXT_REST;
+	log_info(w->ctx->log, "the flow is paused for a moment");
+	while ((rc == NEXT_REST || rc == -DUCT_RETRY) && duct_mono_us() < until && !duct_ctx_stopped(w->ctx)) {
+		struct loaded now = {0};
+		struct duct_error unused;      /* a state that is away may come back; anything else is the flow's end here */
+		(void)poll(&stop, 1, LOOK_MS); /* EINTR: looks a little earlier */
+		rc = look_up(w, false, &now, &unused);
+	}
+	bool goes_on = rc == 0 && !duct_ctx_stopped(w->ctx);
+	log_info(w->ctx->log, goes_on ? "the flow goes on" : "the flow is not running any more");
+	return goes_on;
+}
+
+/* Takes the lease, runs the flow, gives the lease back: enum next, or -class. */
+static int take_turn(struct worker *w, struct duct_error *err)
+{
+	struct loaded unused = {0};
+	w->actor.fence = 0;
+	/* Before the lease: who asks for a flow that is paused is told so at once. */
+	int rc = look_up(w, false, &unused, err);
+	rc = rc ? rc : lease_take(&w->lease, w->state, w->work->flow_id, w->ctx, err);
+	if (rc)
+		return rc;
+	w->actor.fence = w->lease.fence; /* from now on nothing is changed once another owner has come */
+	rc = own(w, err);
+	lease_give_back(&w->lease);
+	return rc;
+}
+
 int worker_run_flow(const struct worker_flow *work, struct state *state, struct checkpoints *checkpoints,
 		    const struct duct_ctx *ctx, struct duct_error *err)
 {
@@ -307,18 +363,13 @@ int worker_run_flow(const struct worker_flow *work, struct state *state, struct 
 		.ctx = ctx,
 		.replay = {.lsn = work->replay_lsn, .append = work->replay_append},
 	};
-	struct loaded unused = {0};
 	char host[LEASE_HOST_LEN];
 	lease_host(host);
 	snprintf(w.actor_name, sizeof w.actor_name, "worker:%s:%d", host, (int)getpid());
 	w.actor = (struct state_actor){.name = w.actor_name, .via = "worker"};
-	/* Before the lease: who asks for a flow that is paused is told so at once. */
-	int rc = look_up(&w, false, &unused, err);
-	rc = rc ? rc : lease_take(&w.lease, state, work->flow_id, ctx, err);
-	if (rc)
-		return rc;
-	w.actor.fence = w.lease.fence; /* from now on nothing is changed once another owner has come */
-	rc = own(&w, err);
-	lease_give_back(&w.lease);
+	int rc;
+	while ((rc = take_turn(&w, err)) == NEXT_REST)
+		if (!rest(&w))
+			return 0;
 	return rc;
 }

@@ -7,8 +7,8 @@
 
 /*
  * Runs one flow of the state: `ductstream-worker -flow-id ID`. Takes the flow's lease, loads its definition, runs it, and meanwhile
- * follows what the state says about it: paused, stopped or deleted ends it in order, a new definition is taken up. What it counts is
- * reported every second, its durable position is copied into the checkpoints.
+ * follows what the state says about it: paused, stopped or deleted ends it in order, a new definition is taken up. A pause for a moment
+ * (STATE_FLOW_MOMENT) only takes the lease from it: when the flow is resumed within a minute it goes on. What it counts is reported every second, its durable position is copied into the checkpoints.
  */
 struct worker_flow {
 	const char *flow_id;

@@ -184,6 +184,25 @@ def test_a_worker_that_crashes_at_once_is_started_less_and_less_often(tmp_path, 
         assert service.state_of("shop") == "running"
 
 
+def test_a_worker_that_cannot_be_started_is_tried_less_and_less_often(tmp_path, monkeypatch):
+    """The machine has no room for another process: the server tries again after pauses that double, and stays."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    refuse = "-e trace=clone -e inject=clone:error=EAGAIN"  # threads are begun by clone3
+    (programs / "ductstream").write_text(f'#!/bin/sh\nexec strace -D -f -qq -o {tmp_path}/trace {refuse} {program()} "$@"\n')
+    (programs / "ductstream").chmod(0o755)
+    monkeypatch.setenv("DUCT_BIN", str(programs))
+    source = {"type": 1, "options": {"dsn": "host=none", "slot": "s", "publication": "p"}}
+    lake = {"name": "lake", "type": 14, "options": {"catalog": "sqlite:lake.sqlite", "data_path": "data"}}
+    with Service(tmp_path / "service", DISPATCH="local") as service:
+        service.call("CreateFlow", flow={"id": "shop", "source": source, "destinations": [lake]}, start_immediately=True)
+        refused = lambda: service.server.events("a worker cannot be started")  # noqa: E731
+        wait_until(lambda: len(refused()) >= 4, 20, "four attempts")
+        at = [datetime.fromisoformat(e["time"]) for e in refused()[:4]]
+        assert all((b - a).total_seconds() >= 0.19 * 2**n for n, (a, b) in enumerate(zip(at, at[1:])))
+        assert service.state_of("shop") == "running"
+
+
 @pytest.mark.long
 def test_a_server_ends_although_a_worker_stands_still(tmp_path, database, sqlite_lake):
     """Told to end, waited for, killed: 20 s at most."""

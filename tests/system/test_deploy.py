@@ -192,6 +192,13 @@ def test_the_settings_that_the_chart_sets_exist(tmp_path):
     assert names <= settings and {"TLS_CERT_FILE", "TLS_CLIENT_CA_FILE", "GRPC_LISTEN", "POSTGRES_DSN"} <= names
 
 
+def test_what_is_set_for_all_is_set_for_all(tmp_path):
+    """Flows read the policy for changes of tables and the formats where they run, so a setting of the server alone would not reach them."""
+    _, objects, _ = render(tmp_path, VALUES | {"env": {"DUCTSTREAM_DDL_GATE": True}})
+    pods = [pod(one)["containers"][0] for one in objects if one["kind"] in ("Deployment", "Job", "CronJob")]
+    assert len(pods) == 4 and all({"name": "DUCTSTREAM_DDL_GATE", "value": "true"} in container["env"] for container in pods)
+
+
 @pytest.mark.parametrize(
     "worker, complaint",
     [

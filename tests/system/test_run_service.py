@@ -225,11 +225,11 @@ def test_a_schedule_is_kept_as_it_was_given(idle):
     assert idle.call(sched("DeleteSchedule"), name="nightly").deleted
     assert idle.fails(sched("GetSchedule"), name="nightly")[0] == "NOT_FOUND"
     for change, text in [
-        ({"cron": "61 * * * *"}, 'schedule: cron "61 * * * *": minute: 61'),
-        ({"cron": "0 0 30 2 *"}, "schedule: cron"),
-        ({"timezone": "Mars/Base"}, "schedule: timezone"),
-        ({"kind": "nothing"}, "schedule: kind"),
-        ({"name": "a b"}, "schedule: name"),
+        ({"cron": "61 * * * *"}, 'schedule.cron "61 * * * *": minute: 61'),
+        ({"cron": "0 0 30 2 *"}, "schedule.cron"),
+        ({"timezone": "Mars/Base"}, "schedule.timezone"),
+        ({"kind": "nothing"}, "schedule.kind"),
+        ({"name": "a b"}, "schedule.name"),
     ]:
         code, message = idle.fails(sched("CreateSchedule"), schedule={**given, **change})
         assert code == "INVALID_ARGUMENT" and message.startswith(text), message

@@ -166,19 +166,39 @@ def test_reconfigure_brings_the_publication_in_line(service, flow, lake, databas
     database.sql("CREATE TABLE u (id int PRIMARY KEY, v text); INSERT INTO u VALUES (1, 'there before')")
     options = {"publication_tables": "public.t", "batch_size": "7"}
     service.call("UpdateFlow", flow=flow_message(database, sqlite_lake, flow, source=options, destination={"flush_interval": "20ms"}))
-    first = service.worker(flow)
-    lake.wait_count(100, of=first)
+    worker = service.worker(flow)
+    lake.wait_count(100, of=worker)
     assert lake.count("public.u") == -1
     options["publication_tables"] = "public.t,public.u"
     changed = flow_message(database, sqlite_lake, flow, source=options, destination={"flush_interval": "20ms"})
     assert service.call("ReconfigureFlow", flow=changed, sync_publication=True).state == 2
-    assert first.wait() == 0
     assert sorted(service.call("ListPublicationTables", flow_id=flow).tables) == ["public.t", "public.u"]
-    second = service.worker(flow)
     database.sql("INSERT INTO u VALUES (2, 'new'); INSERT INTO t VALUES (101, 'new')")
-    lake.wait_count(2, "public.u", of=second)
-    lake.wait_count(101, of=second)
+    lake.wait_count(2, "public.u", of=worker)
+    lake.wait_count(101, of=worker)
     lake.same("public.t", "public.u")
+    assert worker.running
+
+
+def test_a_pause_for_a_moment_is_waited_for(service, flow, lake, database):
+    """Without the lease; by who is running already and by who is started meanwhile. What is not resumed but stopped ends them in order."""
+    worker = service.worker(flow)
+    lake.wait_count(100, of=worker)
+    service.call("PauseFlow", flow_id=flow, for_a_moment=True)
+    worker.wait_for(lambda: "the flow is paused for a moment" in worker.stderr, 30, "the worker to rest")
+    assert service.state_of(flow) == "paused"
+    database.sql("INSERT INTO t VALUES (101, 'meanwhile')")
+    service.worker(flow, "-max-empty-reads", "1").expect(2)  # who comes for one poll does not wait
+    service.call("ResumeFlow", flow_id=flow)
+    lake.wait_count(101, of=worker)
+    assert worker.running and "the flow goes on" in worker.stderr
+    worker.terminate()
+    service.call("PauseFlow", flow_id=flow, for_a_moment=True)
+    waiting = service.worker(flow)
+    waiting.wait_for(lambda: "the flow is paused for a moment" in waiting.stderr, 30, "the worker to rest")
+    service.call("StopFlow", flow_id=flow)
+    assert waiting.wait(20) == 0, waiting.stderr
+    lake.same()
 
 
 def test_the_position_and_the_counters_can_be_read(service, flow, lake, database):

@@ -90,9 +90,29 @@ static void hides(void **unused)
 	assert_string_equal(option(definition, 1, "catalog"), "postgres:host=c password=***");
 	assert_string_equal(option(definition, 2, "catalog"), "${LAKE}");
 	json_t *source = json_object_get(definition, "source");
+	json_object_set_new(definition_source_options(definition), "of_later", json_string("user=u"));
 	json_object_set_new(source, "type", json_string("unknown"));
 	definition_hide(definition); /* nothing is known of its options: all of them are secret */
 	assert_string_equal(option(definition, 0, "slot"), "***");
+	assert_string_equal(option(definition, 0, "of_later"), "***");
+}
+
+/* Base64 ends like an option of a connection string, of which the name would be shown. */
+static void hides_tokens_whole(void **unused)
+{
+	(void)unused;
+	static const char *const tokens[] = {"dG9rZW4tb2YtdXNlcg==", "abc=def", "host=db", "sqlite:x", "${A}b", "t"};
+	for (size_t i = 0; i < DUCT_LEN(tokens); i++) {
+		AUTO_JSON json_t *definition = parsed();
+		json_t *lake = json_array_get(json_object_get(definition, "destinations"), 0);
+		json_t *options = json_object_get(lake, "options");
+		json_object_set_new(lake, "type", json_string("grpc"));
+		json_object_set_new(options, "token", json_string(tokens[i]));
+		json_object_set_new(options, "headers", json_string(tokens[i]));
+		definition_hide(definition);
+		assert_string_equal(option(definition, 1, "token"), "***");
+		assert_string_equal(option(definition, 1, "headers"), "***");
+	}
 }
 
 static void keeps_what_was_shown(void **unused)
@@ -150,11 +170,9 @@ static void does_not_look_into_the_environment(void **unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(seals_and_reveals),
-		cmocka_unit_test(hides),
-		cmocka_unit_test(keeps_what_was_shown),
-		cmocka_unit_test(checks_all),
-		cmocka_unit_test(does_not_look_into_the_environment),
+		cmocka_unit_test(seals_and_reveals),  cmocka_unit_test(hides),
+		cmocka_unit_test(hides_tokens_whole), cmocka_unit_test(keeps_what_was_shown),
+		cmocka_unit_test(checks_all),	      cmocka_unit_test(does_not_look_into_the_environment),
 	};
 	return cmocka_run_group_tests(tests, open_state, close_state);
 }

@@ -148,11 +148,14 @@ static void lists_by_flow_and_status(void **state)
 	assert_int_equal(state_ddl_list(e->state, &e->arena, NULL, 0, 10, got, &err), 3);
 	assert_int_equal(got[0].id, a.id);
 	assert_int_equal(got[2].id, c.id);
+	assert_int_equal(state_ddl_list(e->state, &e->arena, NULL, 0, 2, got, &err), 2); /* the newest */
+	assert_int_equal(got[0].id, b.id);
+	assert_int_equal(got[1].id, c.id);
 	assert_int_equal(state_ddl_list(e->state, &e->arena, "shop", 0, 10, got, &err), 2);
 	assert_int_equal(state_ddl_list(e->state, &e->arena, "shop", STATE_DDL_PENDING, 10, got, &err), 1);
 	assert_int_equal(got[0].id, c.id);
 	assert_int_equal(state_ddl_list(e->state, &e->arena, NULL, STATE_DDL_PENDING, 1, got, &err), 1);
-	assert_int_equal(got[0].id, b.id);
+	assert_int_equal(got[0].id, c.id);
 	assert_int_equal(state_flow_delete(e->state, "shop", &engine_actor, &err), 1);
 	assert_int_equal(state_ddl_list(e->state, &e->arena, NULL, 0, 10, got, &err), 1);
 }

@@ -8,7 +8,7 @@ static const char *const foreign_values[] = {"stop", "share", NULL};
 #define C struct ducklake_config
 const struct duct_opt ducklake_opts[] = {
 	OPT(C, catalog, "catalog", DUCT_OPT_STR, NULL, "the DuckLake catalog: sqlite:PATH or postgres:DSN",
-	    .flags = DUCT_OPT_REQUIRED | DUCT_OPT_SECRET,
+	    .flags = DUCT_OPT_REQUIRED | DUCT_OPT_DSN,
 	    .doc = "PATH is a file on a local file system; DSN is a libpq connection string (keyword=value or URI)."),
 	OPT(C, data_path, "data_path", DUCT_OPT_STR, NULL, "folder for the Parquet files",
 	    .doc = "Needed when the catalog is created. An existing catalog has its own; another one is refused."),

@@ -4,7 +4,7 @@
 #define C struct pgstream_config
 const struct duct_opt pgstream_opts[] = {
 	OPT(C, dsn, "dsn", DUCT_OPT_STR, NULL, "connection string of the Postgres that the stream is in",
-	    .flags = DUCT_OPT_REQUIRED | DUCT_OPT_SECRET,
+	    .flags = DUCT_OPT_REQUIRED | DUCT_OPT_DSN,
 	    .doc = "keyword=value pairs or a URI. The tables are made in its schema ductstream. "
 		   "In the source's own database only with a publication that lists its tables."),
 	OPT(C, stream, "stream", DUCT_OPT_STR, NULL, "name of the stream (the destination's name when unset)"),

@@ -13,7 +13,7 @@ static const char *const switches[] = {"auto", "off", NULL};
 
 const struct duct_opt duct_source_postgres_opts[] = {
 	OPT(C, dsn, "dsn", DUCT_OPT_STR, NULL, "connection string of the source database",
-	    .flags = DUCT_OPT_REQUIRED | DUCT_OPT_SECRET,
+	    .flags = DUCT_OPT_REQUIRED | DUCT_OPT_DSN,
 	    .doc = "Keyword/value or URI form of libpq. The role needs LOGIN and REPLICATION, and SELECT on the tables "
 		   "for the first copy (or pg_read_all_data; with row security also BYPASSRLS)."),
 	OPT(C, slot, "slot", DUCT_OPT_STR, NULL, "name of the replication slot", .flags = DUCT_OPT_REQUIRED,
@@ -76,7 +76,7 @@ const struct duct_opt duct_source_postgres_opts[] = {
 	OPT(C, snapshot_state_table, "snapshot_state_table", DUCT_OPT_STR, "snapshot_state", "name of that table"),
 	OPT(C, snapshot_state_path, "snapshot_state_path", DUCT_OPT_STR, NULL, "that file; with snapshot_state_backend=file"),
 	OPT(C, snapshot_state_dsn, "snapshot_state_dsn", DUCT_OPT_STR, NULL, "database of that table; default the source's",
-	    .flags = DUCT_OPT_SECRET),
+	    .flags = DUCT_OPT_DSN),
 	OPT(C, start_lsn, "start_lsn", DUCT_OPT_STR, NULL, "first position to stream from, when the destination has none yet"),
 	OPT(C, accept_gap, "accept_gap", DUCT_OPT_BOOL, "false",
 	    "go on although changes between the destination's and the slot's position are lost"),

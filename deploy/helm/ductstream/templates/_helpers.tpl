@@ -42,6 +42,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   value: json
 - name: HOME
   value: /var/lib/ductstream
+{{- range $name, $value := .Values.env }}
+- name: {{ $name }}
+  value: {{ $value | quote }}
+{{- end }}
 {{- end -}}
 
 {{- define "ductstream.podSpec" -}}
