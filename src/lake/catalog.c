@@ -18,17 +18,18 @@ static const uint64_t CREATE_LOCK = 0x6475637473747265; /* before a catalog has 
 
 /* --- data_path --- */
 
-static bool is_remote(const char *path)
-{
-	const char *colon = strstr(path, "://");
-	return colon && colon > path && !memchr(path, '/', (size_t)(colon - path));
-}
-
-/* Absolute, without "//" and "." parts, with trailing slash; symbolic links are kept: the catalog's text counts. */
+/* Absolute, without "//" and "." parts, with trailing slash; symbolic links are kept: the catalog's text counts. A URL is kept as it is
+ * but for that slash. */
 static char *normal_folder(const char *path)
 {
 	AUTO_BUF struct duct_buf to = {0};
 	char cwd[PATH_MAX];
+	if (lake_path_is_remote(path)) {
+		duct_buf_puts(&to, path);
+		if (to.data[to.len - 1] != '/')
+			duct_buf_putc(&to, '/');
+		return duct_steal(&to.data);
+	}
 	if (*path != '/' && getcwd(cwd, sizeof cwd))
 		duct_buf_puts(&to, cwd);
 	duct_buf_putc(&to, '/');
@@ -72,10 +73,11 @@ static int wanted_folder(const struct lake_config *config, char **ret, struct du
 	if (!config->data_path || !*config->data_path)
 		return duct_fail(err, DUCT_CONFIG, "catalog \"%s\": data_path is needed to create it",
 				 strncmp(config->catalog, "postgres:", 9) == 0 ? "postgres" : config->catalog);
-	if (is_remote(config->data_path))
+	bool remote = lake_path_is_remote(config->data_path);
+	if (remote && !config->remote)
 		return duct_fail(err, DUCT_CONFIG, "data_path \"%s\": only a local directory can be written", config->data_path);
 	*ret = normal_folder(config->data_path);
-	int made = make_folder(*ret, err);
+	int made = remote ? 0 : make_folder(*ret, err);
 	if (made)
 		free(duct_steal(ret));
 	return made;
@@ -116,7 +118,8 @@ static int check_identity(struct lake *lake, const struct lake_config *config, s
 				 "cannot be written");
 	if (!id->data_path || !*id->data_path)
 		return duct_fail(err, DUCT_CONFIG, "the catalog has no data_path");
-	if (is_remote(id->data_path))
+	bool remote = lake_path_is_remote(id->data_path);
+	if (remote && !config->remote)
 		return duct_fail(err, DUCT_CONFIG,
 				 "the catalog's data_path \"%s\" is not a local directory: only "
 				 "local lakes can be written",
@@ -127,7 +130,7 @@ static int check_identity(struct lake *lake, const struct lake_config *config, s
 				 "it out or give that one",
 				 config->data_path, id->data_path);
 	lake->data_path = normal_folder(id->data_path);
-	return lake->read_only ? 0 : make_folder(lake->data_path, err);
+	return lake->read_only || remote ? 0 : make_folder(lake->data_path, err);
 }
 
 /* --- opening --- */
@@ -439,90 +442,6 @@ bool lake_is_mirrored(const struct lake *lake, int64_t table_id)
 	return false;
 }
 
-/* One query outside of any transaction, with one new connection when the old one was lost meanwhile. */
-static int ask(struct lake *lake, const char *sql, lake_row_fn *fn, void *arg, struct duct_error *err)
-{
-	int ret = lake->db->ops->query(lake->db, sql, fn, arg, err);
-	if (ret && err->class == DUCT_RETRY && lake->db->ops->lost(lake->db))
-		ret = lake->db->ops->reconnect(lake->db, err) ? -(int)err->class
-							      : lake->db->ops->query(lake->db, sql, fn, arg, err);
-	return ret;
-}
-
-struct file_list {
-	struct duct_arena *arena;
-	const char *table_path;
-	struct lake_file *files;
-	size_t n, cap;
-};
-
-static char *join_path(const struct file_list *list, const char *path, bool relative)
-{
-	size_t base = relative ? strlen(list->table_path) : 0, n = strlen(path);
-	char *whole = duct_arena_alloc(list->arena, base + n + 1);
-	memcpy(whole, list->table_path, base);
-	memcpy(whole + base, path, n + 1);
-	return whole;
-}
-
-static int take_file(void *arg, int set, const char *const *v, struct duct_error *err)
-{
-	(void)set, (void)err;
-	struct file_list *list = arg;
-	list->files = duct_grow(list->files, &list->cap, list->n + 1, sizeof *list->files);
-	list->files[list->n++] = (struct lake_file){
-		.id = lake_int(v[0], -1),
-		.path = join_path(list, v[1], lake_bool(v[2])),
-		.record_count = lake_int(v[3], 0),
-		.size_bytes = lake_int(v[4], 0),
-		.begin_snapshot = lake_int(v[5], 0),
-		.row_id_start = lake_int(v[6], -1),
-		.partial_max = lake_int(v[7], -1),
-		.has_mapping = v[8] != NULL,
-		.delete_file_id = lake_int(v[9], -1),
-		.delete_path = v[10] ? join_path(list, v[10], lake_bool(v[11])) : NULL,
-		.delete_format = v[12] ? duct_arena_strdup(list->arena, v[12]) : NULL,
-		.delete_count = lake_int(v[13], 0),
-		.mark_count = lake_int(v[14], 0),
-	};
-	return 0;
-}
-
-int lake_list_files(struct lake *lake, int64_t table_id, struct duct_arena *arena, struct lake_file **ret, size_t *ret_n,
-		    struct duct_error *err)
-{
-	const struct lake_table *t = lake_model_table(lake->model, table_id);
-	if (!t)
-		return duct_fail(err, DUCT_FATAL, "table %lld is not in the lake", (long long)table_id);
-	AUTO_BUF struct duct_buf sql = {0};
-	long long id = table_id, head = lake->model->head;
-	lake_sqlf(&sql, lake->db,
-		  "SELECT d.data_file_id, d.path, d.path_is_relative, d.record_count, "
-		  "d.file_size_bytes, d.begin_snapshot, d.row_id_start, d.partial_max, d.mapping_id, x.delete_file_id, "
-		  "x.path, x.path_is_relative, x.format, x.delete_count, %s FROM @ducklake_data_file d "
-		  "LEFT JOIN @ducklake_delete_file x ON x.data_file_id = d.data_file_id AND x.table_id = d.table_id "
-		  "AND x.begin_snapshot <= %lld AND (x.end_snapshot IS NULL OR x.end_snapshot > %lld) ",
-		  t->has_delete_table ? "m.n" : "0", head, head);
-	if (t->has_delete_table)
-		lake_sqlf(&sql, lake->db,
-			  "LEFT JOIN (SELECT file_id, count(*) AS n "
-			  "FROM @ducklake_inlined_delete_%lld WHERE begin_snapshot <= %lld GROUP BY file_id) m "
-			  "ON m.file_id = d.data_file_id ",
-			  id, head);
-	duct_buf_printf(&sql,
-			"WHERE d.table_id = %lld AND d.begin_snapshot <= %lld "
-			"AND (d.end_snapshot IS NULL OR d.end_snapshot > %lld) ORDER BY d.data_file_id",
-			id, head, head);
-	struct file_list list = {.arena = arena, .table_path = t->path};
-	int result = ask(lake, sql.data, take_file, &list, err);
-	if (!result) {
-		*ret = duct_arena_dup(arena, list.files, list.n * sizeof *list.files);
-		*ret_n = list.n;
-	}
-	free(list.files);
-	return result;
-}
-
 struct snapshot_list {
 	struct duct_arena *arena;
 	struct lake_snapshot_row *rows;
@@ -551,27 +470,11 @@ int lake_list_snapshots(struct lake *lake, int limit, struct duct_arena *arena, 
 		  "ON c.snapshot_id = s.snapshot_id ORDER BY s.snapshot_id DESC LIMIT %d",
 		  limit > 0 ? limit : INT_MAX);
 	struct snapshot_list list = {.arena = arena};
-	int result = ask(lake, sql.data, take_snapshot, &list, err);
+	int result = lake_ask(lake, sql.data, take_snapshot, &list, err);
 	if (!result) {
 		*ret = duct_arena_dup(arena, list.rows, list.n * sizeof *list.rows);
 		*ret_n = list.n;
 	}
 	free(list.rows);
 	return result;
-}
-
-static int take_count(void *arg, int set, const char *const *v, struct duct_error *err)
-{
-	(void)set, (void)err;
-	*(int64_t *)arg = lake_int(v[0], 0);
-	return 0;
-}
-
-int lake_count_small_files(struct lake *lake, int64_t table_id, int64_t bytes, int64_t *ret, struct duct_error *err)
-{
-	*ret = 0;
-	return lake_queryf(lake->db, take_count, ret, err,
-			   "SELECT count(*) FROM @ducklake_data_file WHERE table_id = %lld AND end_snapshot IS NULL AND "
-			   "file_size_bytes < %lld",
-			   (long long)table_id, (long long)bytes);
 }

@@ -20,14 +20,15 @@ struct lake;
 struct lake_config {
 	const char *catalog;	     /* "sqlite:PATH" or "postgres:DSN" (libpq keyword=value or URI) */
 	const char *metadata_schema; /* Postgres: schema of the ducklake_ tables, NULL = "public"; SQLite: NULL */
-	const char *data_path;	     /* directory; NULL: the catalog's own */
-	const char *flow;	     /* name of the flow: key of its checkpoint */
-	bool create;		     /* make the catalog when there is none (else CONFIG error) */
-	bool inline_tables;	     /* new tables get a table for inlined rows at once, like those of the official client */
-	bool create_indexes;	     /* make missing indexes on the catalog's statistics, file and inlined tables */
-	bool read_only;		     /* for probes and `lake snapshots`: no epoch raised, nothing written */
-	int64_t busy_timeout_ms;     /* SQLite lock wait */
-	int64_t pace_ms;	     /* gap that a commit leaves after a snapshot of ours, of whichever flow; 0: none */
+	const char *data_path;	     /* directory, or a URL where `remote` allows it; NULL: the catalog's own */
+	bool remote;	     /* the data path may be a URL ("s3://bucket/prefix"): whoever plans commits writes the files himself */
+	const char *flow;    /* name of the flow: key of its checkpoint */
+	bool create;	     /* make the catalog when there is none (else CONFIG error) */
+	bool inline_tables;  /* new tables get a table for inlined rows at once, like those of the official client */
+	bool create_indexes; /* make missing indexes on the catalog's statistics, file and inlined tables */
+	bool read_only;	     /* for probes and `lake snapshots`: no epoch raised, nothing written */
+	int64_t busy_timeout_ms; /* SQLite lock wait */
+	int64_t pace_ms;	 /* gap that a commit leaves after a snapshot of ours, of whichever flow; 0: none */
 };
 
 /*
@@ -91,6 +92,11 @@ const struct lake_table *lake_table_by_id(const struct lake *lake, int64_t table
 /* Live files of a table with their delete files and mark counts, in file id order. Allocated in *arena. */
 int lake_list_files(struct lake *lake, int64_t table_id, struct duct_arena *arena, struct lake_file **ret, size_t *ret_n,
 		    struct duct_error *err);
+
+/* A column mapping of the table in the catalog that says the same as these fields; -1: none. struct lake_field_name: txn.h. */
+struct lake_field_name;
+int lake_find_mapping(struct lake *lake, int64_t table_id, const struct lake_field_name *fields, size_t n, int64_t *ret,
+		      struct duct_error *err);
 
 /* How many live files of a table are smaller than that. */
 int lake_count_small_files(struct lake *lake, int64_t table_id, int64_t bytes, int64_t *ret, struct duct_error *err);

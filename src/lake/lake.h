@@ -60,6 +60,8 @@ void lake_build_columns(struct duct_arena *arena, const struct lake_column_row *
 bool lake_same_name(const char *a, const char *b);
 /* Non-empty and valid UTF-8; else CONFIG. `what` is "table", "column", ... */
 int lake_check_name(const char *what, const char *name, struct duct_error *err);
+/* "s3://…": its files are others' business, neither looked at nor touched here. */
+bool lake_path_is_remote(const char *path);
 /* The folder of an object: its name when it is plain and not too long, else its uuid; with trailing slash. */
 char *lake_path_part(struct duct_arena *arena, const char *name, const char *uuid);
 /* `path` below `base` when relative, with trailing slash. */
@@ -128,6 +130,9 @@ int lake_has_table(struct lake_db *db, const char *name, bool *ret, struct duct_
 
 /* pace.c: how long a commit on SQLite has to wait until the gap after our last snapshot has passed. */
 int lake_pace_left(struct lake *lake, int64_t gap_ms, int64_t *ret_ms, struct duct_error *err);
+
+/* files.c: one query outside of any transaction, with one new connection when the old one was lost meanwhile. */
+int lake_ask(struct lake *lake, const char *sql, lake_row_fn *fn, void *arg, struct duct_error *err);
 
 /* load.c */
 struct lake_evidence { /* what tells deaths from flushed marks: tables whose delete files or ended files are new */

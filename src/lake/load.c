@@ -12,7 +12,7 @@ enum load_set {
 	SET_MAX_COLUMNS,
 	SET_TABLE_STATS,
 	SET_COLUMN_STATS,
-	SET_PARTITIONED,
+	SET_PARTITIONS,
 	SET_SORTED,
 	SET_INLINED,
 	SET_SCHEMA_VERSIONS,
@@ -55,8 +55,9 @@ void lake_load_sql(struct duct_buf *to, const struct lake *lake, int64_t base)
 		  "SELECT table_id, record_count, next_row_id, file_size_bytes FROM @ducklake_table_stats;"
 		  "SELECT table_id, column_id, contains_null, contains_nan, min_value, max_value "
 		  "FROM @ducklake_table_column_stats ORDER BY table_id, column_id;"
-		  "SELECT DISTINCT i.table_id FROM @ducklake_partition_info i JOIN @ducklake_partition_column c "
-		  "ON c.partition_id = i.partition_id AND c.table_id = i.table_id WHERE i.end_snapshot IS NULL;"
+		  "SELECT i.table_id, i.partition_id, c.column_id, c.transform FROM @ducklake_partition_info i "
+		  "JOIN @ducklake_partition_column c ON c.partition_id = i.partition_id AND c.table_id = i.table_id "
+		  "WHERE i.end_snapshot IS NULL ORDER BY i.table_id, c.partition_key_index;"
 		  "SELECT DISTINCT i.table_id FROM @ducklake_sort_info i JOIN @ducklake_sort_expression e "
 		  "ON e.sort_id = i.sort_id AND e.table_id = i.table_id WHERE i.end_snapshot IS NULL;"
 		  "SELECT table_id, table_name, schema_version FROM @ducklake_inlined_data_tables;"
@@ -109,6 +110,7 @@ static void add_table(struct lake_load *load, const char *const *v)
 		.name = keep(m, v[2]),
 		.path = lake_join_folder(&m->arena, schema->path, v[3] ? v[3] : "", lake_bool(v[4])),
 		.inlined_version = -1,
+		.partition_id = -1,
 	};
 }
 
@@ -153,6 +155,14 @@ static void add_column_stats(struct lake_table *t, const char *const *v)
 	};
 }
 
+static void add_partition_key(struct lake_table *t, const char *const *v)
+{
+	int n = t->npartition_keys++;
+	t->partition_keys = duct_xrealloc(t->partition_keys, ((size_t)n + 1) * sizeof *t->partition_keys);
+	t->partition_keys[n] = (struct lake_partition_key){lake_int(v[2], -1), duct_xstrdup(v[3] ? v[3] : "identity")};
+	t->partition_id = lake_int(v[1], -1);
+}
+
 static void add_death(struct lake_load *load, const char *table_id, const char *snapshot_id)
 {
 	struct lake_evidence *e = &load->evidence;
@@ -188,7 +198,7 @@ static void add_fact(struct lake_load *load, enum load_set set, const char *cons
 		t->file_size_bytes = lake_int(v[3], 0);
 		break;
 	case SET_COLUMN_STATS: add_column_stats(t, v); break;
-	case SET_PARTITIONED: t->partitioned = true; break;
+	case SET_PARTITIONS: add_partition_key(t, v); break;
 	case SET_SORTED: t->sorted = true; break;
 	default: break;
 	}

@@ -30,6 +30,9 @@ void lake_model_free(struct lake_model *model)
 			free((char *)t->column_stats[c].max);
 		}
 		free(t->column_stats);
+		for (int k = 0; k < t->npartition_keys; k++)
+			free((char *)t->partition_keys[k].transform);
+		free(t->partition_keys);
 	}
 	free(model->schemas);
 	free(model->tables);
@@ -44,6 +47,12 @@ struct lake_table *lake_model_table(const struct lake_model *model, int64_t tabl
 {
 	size_t at = duct_lower_bound_i64(model->tables, model->ntables, sizeof *model->tables, table_id);
 	return at < model->ntables && model->tables[at].id == table_id ? &model->tables[at] : NULL;
+}
+
+bool lake_path_is_remote(const char *path)
+{
+	const char *colon = strstr(path, "://");
+	return colon && colon > path && !memchr(path, '/', (size_t)(colon - path));
 }
 
 static char fold(char c)

@@ -25,6 +25,12 @@ struct lake_column {
 	const char *type_name; /* column_type as the catalog has it; NULL for a column that is not in it yet */
 };
 
+/* One key of a partition spec. */
+struct lake_partition_key {
+	int64_t column_id;
+	const char *transform; /* "identity", "year", "month", "day", "hour", "bucket(N)" */
+};
+
 struct lake_file {
 	int64_t id;
 	const char *path; /* absolute */
@@ -37,6 +43,8 @@ struct lake_file {
 	const char *delete_format; /* "parquet" | "puffin", NULL: none */
 	int64_t delete_count;
 	int64_t mark_count; /* rows in ducklake_inlined_delete_<tid> for it */
+	/* Of a partitioned table: the file's value of each key, NULL for NULL; the list is NULL for a file of an older spec or of none. */
+	const char *const *partition_values;
 };
 
 /* Bounds over a whole table, text as in the catalog. has_row false: the catalog has no row for it (unknown). */
@@ -59,7 +67,9 @@ struct lake_table {
 	int64_t record_count, next_row_id, file_size_bytes;
 	struct lake_table_column_stats *column_stats; /* one per leaf column that has a row */
 	int ncolumn_stats;
-	bool partitioned; /* a live partition spec with keys exists */
+	int64_t partition_id; /* of the live partition spec with keys, -1: none */
+	struct lake_partition_key *partition_keys;
+	int npartition_keys;
 	bool sorted;
 	int64_t ninlined_tables; /* registered inlined tables */
 	int64_t inlined_version; /* greatest schema version of these, -1: none */
@@ -78,7 +88,7 @@ struct lake_column_stats {
 /* A Parquet data file that was written and fsynced aside and is not registered yet. Memory from malloc: freed with
  * lake_new_file_free(). */
 struct lake_new_file {
-	char *path; /* absolute, under the table's path */
+	char *path; /* absolute, or a URL where the data path is one; relative in its row when it lies under the table's path */
 	int64_t record_count, size_bytes, footer_size;
 	bool explicit_row_ids; /* has _ducklake_internal_row_id: registered with row_id_start NULL */
 	/* Of rows that were in the lake before, inside the catalog: first and last snapshot that they are of, which the file
@@ -86,7 +96,10 @@ struct lake_new_file {
 	int64_t begin_snapshot, partial_max;
 	struct lake_column_stats *stats;
 	int nstats;
-	struct duct_arena arena; /* the strings of stats */
+	/* One value per key of the table's partition spec, NULL for NULL; all rows have them. NULL: the table has no spec. */
+	const char *const *partition_values;
+	int mapping;		 /* lake_txn_add_mapping(); 0: the file's columns have their ids */
+	struct duct_arena arena; /* the strings of stats and partition_values */
 };
 void lake_new_file_free(struct lake_new_file *file); /* accepts NULL; does not touch the file on disk; parquet.c */
 

@@ -24,6 +24,8 @@ static int64_t modified_us(const struct stat *st)
 int lake_renew_file(const char *path, struct duct_error *err)
 {
 	struct stat st;
+	if (lake_path_is_remote(path))
+		return 0;
 	int failed = stat(path, &st);
 	if (!failed && duct_wall_us() - modified_us(&st) > LAKE_RENEW_MS * 1000LL)
 		failed = utimensat(AT_FDCWD, path, NULL, 0);
@@ -224,6 +226,10 @@ int lake_find_orphans(struct lake *lake, int64_t older_than_ms, struct duct_aren
 	AUTO_BUF struct duct_buf sql = {0};
 	struct walk w = {.arena = arena, .limit_us = duct_wall_us() - older_than_ms * 1000};
 	struct names names = {0};
+	if (lake_path_is_remote(lake->data_path))
+		return duct_fail(err, DUCT_CONFIG,
+				 "the lake's data path \"%s\" is not a local directory: its files cannot be listed here",
+				 lake->data_path);
 	/* The folder first: a file that is named while we look is named when the catalog is asked. */
 	int rc = walk_all(&w, lake->data_path, err);
 	names_sql(&sql, lake, 0);

@@ -32,6 +32,7 @@ static void free_table(struct lake_txn_table *t)
 		lake_positions_done(&t->marks[i].positions);
 	free(t->marks);
 	free(t->stats);
+	free(t->keys);
 	lake_txn_inlined_done(&t->inlined);
 	free(t);
 }
@@ -51,6 +52,7 @@ void lake_txn_free(struct lake_txn *txn)
 	free(txn->files);
 	free(txn->deletes);
 	free(txn->relations);
+	free(txn->mappings);
 	duct_arena_done(&txn->arena);
 	free(txn);
 }
@@ -224,11 +226,11 @@ static int check_table_name(struct lake_txn *txn, const char *schema, const char
 	for (size_t i = 0; i < txn->ntables; i++) {
 		const struct lake_txn_table *t = txn->tables[i];
 		if (other && !t->is_new && t->id == other->id)
-			taken = false; /* it may have another name by then: the next line looks */
+			taken = false; /* it may have another name by then, or be gone: the next line looks */
 	}
 	for (size_t i = 0; i < txn->ntables; i++) {
 		const struct lake_txn_table *t = txn->tables[i];
-		taken |= t != except && lake_same_name(t->schema, schema) && lake_same_name(t->name, name);
+		taken |= t != except && !t->dropped && lake_same_name(t->schema, schema) && lake_same_name(t->name, name);
 	}
 	const struct lake_schema *s = lake_model_schema(txn->lake->model, schema);
 	for (size_t i = 0; s && i < txn->lake->model->nviews; i++) {
@@ -305,7 +307,7 @@ int lake_txn_drop_column(struct lake_txn *txn, struct lake_txn_table *t, int64_t
 		return duct_fail(err, DUCT_CONFIG, "table \"%s\".\"%s\": its last column \"%s\" cannot be dropped", t->schema,
 				 t->name, c->column.name);
 	const struct lake_table *known = t->is_new ? NULL : lake_model_table(txn->lake->model, t->id);
-	if (known && (known->partitioned || known->sorted))
+	if (known && (known->npartition_keys || known->sorted))
 		return duct_fail(err, DUCT_CONFIG,
 				 "table \"%s\".\"%s\": is partitioned or sorted: column \"%s\" may "
 				 "be in use and is not dropped",
@@ -358,10 +360,10 @@ struct lake_txn_table *lake_txn_find_table(struct lake_txn *txn, const char *sch
 	const struct lake_table *known = lake_find_table(txn->lake, schema, name);
 	for (size_t i = 0; i < txn->ntables; i++) {
 		struct lake_txn_table *t = txn->tables[i];
-		if (lake_same_name(t->schema, schema) && lake_same_name(t->name, name))
+		if (!t->dropped && lake_same_name(t->schema, schema) && lake_same_name(t->name, name))
 			return t;
 		if (known && !t->is_new && t->id == known->id)
-			known = NULL; /* it has another name by then */
+			known = NULL; /* it has another name by then, or is gone */
 	}
 	return known ? lake_txn_table(txn, known->id) : NULL;
 }
@@ -399,9 +401,11 @@ int lake_txn_columns(const struct lake_txn_table *t, const struct lake_column **
 void lake_txn_unlink_files(const struct lake_txn *txn)
 {
 	for (size_t i = 0; i < txn->nfiles; i++)
-		(void)unlink(txn->files[i].file->path);
+		if (!lake_path_is_remote(txn->files[i].file->path))
+			(void)unlink(txn->files[i].file->path);
 	for (size_t i = 0; i < txn->ndeletes; i++)
-		(void)unlink(txn->deletes[i].path);
+		if (!lake_path_is_remote(txn->deletes[i].path))
+			(void)unlink(txn->deletes[i].path);
 }
 
 int lake_txn_add_file(struct lake_txn *txn, struct lake_txn_table *t, struct lake_new_file *file)
@@ -500,8 +504,8 @@ bool lake_txn_is_position_only(const struct lake_txn *txn)
 		return false;
 	for (size_t i = 0; i < txn->ntables; i++) {
 		const struct lake_txn_table *t = txn->tables[i];
-		if (t->is_new || t->renamed || t->altered || t->truncated || t->ended.n || t->nmarks || t->inlined.n ||
-		    t->inlined.nended || t->inlined.nflushed)
+		if (t->is_new || t->renamed || t->altered || t->truncated || t->dropped || t->repartitioned || t->ended.n ||
+		    t->nmarks || t->inlined.n || t->inlined.nended || t->inlined.nflushed)
 			return false;
 	}
 	return true;

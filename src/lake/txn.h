@@ -45,7 +45,31 @@ struct lake_txn_table *lake_txn_find_table(struct lake_txn *txn, const char *sch
 int lake_txn_rename_table(struct lake_txn *txn, struct lake_txn_table *t, const char *schema, const char *name,
 			  struct duct_error *err);
 
-/* Directory (absolute, trailing slash) where files of the table go: known before the commit, also for a new table. */
+/* The table is gone after this txn, and its name is free for another one in it. Nothing else may be planned for it. */
+void lake_txn_drop_table(struct lake_txn *txn, struct lake_txn_table *t);
+/* The table is partitioned like this from now on (the keys name live columns; transforms as struct lake_partition_key has them); files that
+ * are there stay as they are. Nothing when it is already. n 0: not partitioned. CONFIG: a column or transform that there is not. */
+int lake_txn_set_partition(struct lake_txn *txn, struct lake_txn_table *t, const struct lake_partition_key *keys, int n,
+			   struct duct_error *err);
+
+/*
+ * By which names a file that we did not write has the table's columns: one entry per node, parents before children
+ * (`parent`: place in the list, -1 for root columns). Gives what lake_new_file.mapping takes. id: of the same mapping that an
+ * earlier commit has left in the catalog (lake_find_mapping), -1: none.
+ */
+struct lake_field_name {
+	const char *source_name;
+	int64_t column_id;
+	int parent;
+	bool is_partition; /* not in the file: a "name=value" folder of its path has it */
+};
+int lake_txn_add_mapping(struct lake_txn *txn, struct lake_txn_table *t, const struct lake_field_name *fields, size_t n,
+			 int64_t id);
+
+/* Rows that others put into the table or took out of it meanwhile are no reason to plan again, as long as this txn marks none itself. */
+void lake_txn_share(struct lake_txn_table *t);
+
+/* Directory (absolute or a URL, trailing slash) where files of the table go: known before the commit, also for a new table. */
 const char *lake_txn_table_path(const struct lake_txn_table *t);
 /* Column ids of the table's live columns as they will be after this txn (a new table: 1.. depth-first), in order; so
  * that files can be written before the commit. Returns the count. */

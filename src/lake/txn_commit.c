@@ -46,10 +46,10 @@ static bool note_hits(const struct lake_change_note *note, const struct lake_txn
 {
 	if (t->is_new || note->table_id != t->id)
 		return false;
-	if (note->changes & (LAKE_CHANGED_SCHEMA | LAKE_CHANGED_ROWS))
+	bool marks = t->nmarks || t->ndeletes || t->inlined.nended;
+	if (note->changes & LAKE_CHANGED_SCHEMA || (note->changes & LAKE_CHANGED_ROWS && (!t->shared || marks)))
 		return true;
-	return (note->changes & LAKE_CHANGED_FILES) &&
-		(t->nmarks || t->ndeletes || t->ended.n || t->inlined.nended || t->inlined.nflushed);
+	return (note->changes & LAKE_CHANGED_FILES) && (marks || t->ended.n || t->inlined.nflushed);
 }
 
 /* Names that the plan takes may have been taken meanwhile, tables may be gone. */
@@ -60,7 +60,7 @@ static bool plan_is_stale(const struct lake_txn *txn)
 		const struct lake_txn_table *t = txn->tables[i];
 		if (!t->is_new && !lake_model_table(model, t->id))
 			return true;
-		if (!t->is_new && !t->renamed)
+		if (t->dropped || (!t->is_new && !t->renamed))
 			continue;
 		const struct lake_table *other = lake_find_table(txn->lake, t->schema, t->name);
 		bool renamed_too = false;

@@ -41,7 +41,12 @@ void lake_txn_inlined_done(struct txn_inlined *inlined);
 struct lake_txn_table {
 	struct lake_txn *txn;
 	int64_t id; /* of a new table: given by the last rendering */
-	bool is_new, renamed, moved, altered, truncated;
+	bool is_new, renamed, moved, altered, truncated, dropped;
+	bool repartitioned; /* keys are those of a new spec */
+	bool shared;	    /* lake_txn_share() */
+	struct lake_partition_key *keys;
+	int nkeys;
+	int64_t partition_id;	   /* that its new files are of; of a new spec: given by the last rendering; -1: none */
 	const char *schema, *name; /* as they will be */
 	const char *uuid;	   /* new tables only */
 	const char *part;	   /* path in its row: below the schema's */
@@ -81,6 +86,14 @@ struct txn_delete {
 	int64_t count, size_bytes, footer_size, begin_snapshot, partial_max;
 };
 
+struct txn_mapping {
+	struct lake_txn_table *table;
+	const struct lake_field_name *fields;
+	size_t nfields;
+	bool known; /* in the catalog already */
+	int64_t id; /* of a new one: given by the last rendering */
+};
+
 struct txn_relation {
 	struct lake_relation relation;
 	struct lake_txn_table *table; /* NULL: the row is removed */
@@ -100,6 +113,8 @@ struct lake_txn {
 	size_t ndeletes, deletes_cap;
 	struct txn_relation *relations;
 	size_t nrelations, relations_cap;
+	struct txn_mapping *mappings;
+	size_t nmappings, mappings_cap;
 	char commit_id[37];
 	size_t nnew_tables;
 	int64_t locks; /* asked for with lake_txn_take_locks() */
@@ -120,6 +135,13 @@ bool lake_txn_is_position_only(const struct lake_txn *txn);
 
 /* Renders the commit on top of the lake's model as it is now. `expected_seq`: of the checkpoint row. */
 void lake_txn_render(struct lake_txn *txn, const struct lake_commit_info *info, int64_t expected_seq, struct lake_script *script);
+
+/* txn_layout.c: tables that go, partition specs, names of columns in files of others, values of partitions. */
+void lake_txn_number_layout(struct lake_txn *txn);
+void lake_render_dropped(const struct lake_txn_table *t, struct lake_script *script);
+void lake_render_partition(const struct lake_txn_table *t, struct lake_script *script);
+void lake_render_mappings(const struct lake_txn *txn, struct lake_script *script);
+void lake_render_partition_values(const struct lake_txn *txn, struct lake_script *script);
 
 /* txn_stats.c: fills what the table's statistics will be, and row_id_start of its new files. */
 void lake_txn_plan_stats(struct lake_txn_table *t);

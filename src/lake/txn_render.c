@@ -244,6 +244,10 @@ static void render_dropped_column(struct render *r, const struct lake_txn_table 
 
 static void render_ddl(struct render *r, const struct lake_txn_table *t)
 {
+	if (t->dropped) {
+		lake_render_dropped(t, r->script);
+		return;
+	}
 	if (t->is_new)
 		render_new_table(r, t);
 	else if (t->renamed)
@@ -258,7 +262,8 @@ static void render_ddl(struct render *r, const struct lake_txn_table *t)
 			render_changed_column(r, t, &c->column);
 	}
 	render_added_columns(r, t);
-	if (!t->is_new && !t->renamed && !t->altered)
+	lake_render_partition(t, r->script);
+	if (!t->is_new && !t->renamed && !t->altered && !t->repartitioned)
 		return;
 	lake_sqlf(plain(r), r->db,
 		  "INSERT INTO @ducklake_schema_versions (begin_snapshot, schema_version, table_id) "
@@ -385,7 +390,11 @@ static void render_data_files(struct render *r)
 		duct_buf_printf(to, ", 'parquet', %lld, %lld, %lld, ", (long long)f->file->record_count,
 				(long long)f->file->size_bytes, (long long)f->file->footer_size);
 		put_int(to, f->row_id_start);
-		duct_buf_puts(to, ", NULL, NULL, NULL, ");
+		duct_buf_puts(to, ", ");
+		put_int(to, f->file->partition_values ? f->table->partition_id : -1);
+		duct_buf_puts(to, ", NULL, ");
+		put_int(to, f->file->mapping ? r->txn->mappings[f->file->mapping - 1].id : -1);
+		duct_buf_puts(to, ", ");
 		put_int(to, f->file->partial_max ? f->file->partial_max : -1);
 		duct_buf_putc(to, ')');
 	}
@@ -537,7 +546,7 @@ static void tag_id(struct duct_buf *to, const char *tag, int64_t id)
 	duct_buf_printf(to, "%s%s:%lld", to->len ? "," : "", tag, (long long)id);
 }
 
-/* Order of the official client: created schemas and tables, inserts, deletes, alterations, inlined changes. */
+/* Order of the official client: dropped tables, created schemas and tables, inserts, deletes, alterations, inlined changes. */
 static void put_tags(const struct render *r, struct duct_buf *to)
 {
 	struct lake_txn *txn = r->txn;
@@ -546,6 +555,9 @@ static void put_tags(const struct render *r, struct duct_buf *to)
 	for (size_t i = 0; i < n; i++)
 		sorted[i] = txn->tables[i];
 	qsort(sorted, n, sizeof *sorted, by_id);
+	for (size_t i = 0; i < n; i++)
+		if (sorted[i]->dropped)
+			tag_id(to, "dropped_table", sorted[i]->id);
 	for (size_t i = 0; i < txn->nschemas; i++)
 		if (txn->schemas[i].id >= 0) {
 			duct_buf_printf(to, "%screated_schema:", to->len ? "," : "");
@@ -565,7 +577,7 @@ static void put_tags(const struct render *r, struct duct_buf *to)
 		if (sorted[i]->nmarks || sorted[i]->ndeletes || sorted[i]->ended.n || sorted[i]->truncated)
 			tag_id(to, "deleted_from_table", sorted[i]->id);
 	for (size_t i = 0; i < n; i++)
-		if (sorted[i]->altered && !sorted[i]->is_new)
+		if ((sorted[i]->altered || sorted[i]->repartitioned) && !sorted[i]->is_new)
 			tag_id(to, "altered_table", sorted[i]->id);
 	for (size_t i = 0; i < n; i++)
 		if (sorted[i]->inlined.n)
@@ -665,9 +677,11 @@ static void give_numbers(struct render *r)
 		struct lake_txn_table *t = txn->tables[i];
 		if (t->is_new)
 			t->id = txn->next_catalog_id++;
-		txn->has_ddl |= t->is_new || t->renamed || t->altered || lake_txn_needs_inlined_table(t);
+		txn->has_ddl |=
+			t->is_new || t->renamed || t->altered || t->dropped || t->repartitioned || lake_txn_needs_inlined_table(t);
 		inlined |= t->inlined.n > 0;
 	}
+	lake_txn_number_layout(txn);
 	for (size_t i = 0; i < txn->nfiles; i++)
 		txn->files[i].id = txn->next_file_id++;
 	txn->next_file_id += (int64_t)txn->ndeletes;
@@ -706,7 +720,9 @@ void lake_txn_render(struct lake_txn *txn, const struct lake_commit_info *info, 
 		lake_txn_plan_stats(t);
 		lake_render_inlined_rows(t, script);
 	}
+	lake_render_mappings(txn, script);
 	render_data_files(&r);
+	lake_render_partition_values(txn, script);
 	render_file_stats(&r);
 	render_delete_files(&r);
 	for (size_t i = 0; i < txn->ntables; i++)

@@ -99,3 +99,19 @@ def start(tmp_path):
     finally:
         for server in servers:
             server.kill()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def two(request, tmp_path, server):
+    """Catalog strings and folders of two lakes that do not exist: official, native."""
+    made = []
+    for name in ("official", "native"):
+        folder = tmp_path / name / "data"
+        folder.mkdir(parents=True)
+        if request.param == "sqlite":
+            made.append((f"sqlite:{tmp_path}/{name}.sqlite", folder))
+        else:
+            database = server.database(f"oracle_{name}")
+            request.addfinalizer(database.drop)
+            made.append((f"postgres:{database.dsn}", folder))
+    return made

@@ -150,6 +150,7 @@ static int open_lake(char **f, struct duct_error *err)
 		.create = strchr(f[5], 'c') != NULL,
 		.create_indexes = strchr(f[5], 'i') != NULL,
 		.read_only = strchr(f[5], 'r') != NULL,
+		.remote = strchr(f[5], 'u') != NULL,
 		.busy_timeout_ms = 2000,
 	};
 	lake_close(d.lake);
@@ -266,6 +267,40 @@ static void describe_file(char **f)
 	puts("ok");
 }
 
+/* values VALUE... (of the described file) / partition HANDLE (COLUMN TRANSFORM)... / drop HANDLE / share HANDLE /
+ * mapping HANDLE (NAME COLUMN PARENT IS_PARTITION)... (of the described file, which comes first) */
+static int lay_out(char **f, int n, struct duct_error *err)
+{
+	struct lake_partition_key keys[8];
+	struct lake_field_name names[64];
+	int64_t known = -1;
+	size_t count = 0;
+	if (strcmp(f[0], "values") == 0) {
+		const char **values = duct_arena_zalloc(&d.file->arena, (size_t)n * sizeof *values);
+		for (int i = 1; i < n; i++)
+			values[i - 1] = f[i] ? duct_arena_strdup(&d.file->arena, f[i]) : NULL;
+		d.file->partition_values = values;
+	} else if (strcmp(f[0], "partition") == 0) {
+		for (int i = 2; i + 1 < n; i += 2)
+			keys[count++] = (struct lake_partition_key){number(f[i]), f[i + 1]};
+		if (lake_txn_set_partition(d.txn, handle(f[1]), keys, (int)count, err))
+			return -(int)err->class;
+	} else if (strcmp(f[0], "mapping") == 0) {
+		for (int i = 2; i + 3 < n; i += 4)
+			names[count++] = (struct lake_field_name){f[i], number(f[i + 1]), atoi(f[i + 2]), f[i + 3][0] == '1'};
+		const struct lake_table *t = lake_find_table(d.lake, f[n - 2], f[n - 1]);
+		if (t && lake_find_mapping(d.lake, t->id, names, count, &known, err))
+			return -(int)err->class;
+		d.file->mapping = lake_txn_add_mapping(d.txn, handle(f[1]), names, count, known);
+	} else if (strcmp(f[0], "share") == 0) {
+		lake_txn_share(handle(f[1]));
+	} else {
+		lake_txn_drop_table(d.txn, handle(f[1]));
+	}
+	puts("ok");
+	return 0;
+}
+
 static void die_rows(char **f, int n)
 {
 	if (strcmp(f[0], "mark") == 0) { /* mark HANDLE FILE POSITION... */
@@ -325,6 +360,23 @@ static int list_files(int64_t table_id, struct duct_error *err)
 		free(marks);
 	}
 	lake_mark_set_done(&set);
+	puts("");
+	return 0;
+}
+
+/* of each live file: its id, then the value of each partition key */
+static int list_values(int64_t table_id, struct duct_error *err)
+{
+	struct lake_file *files;
+	size_t n;
+	if (lake_list_files(d.lake, table_id, &d.arena, &files, &n, err))
+		return -(int)err->class;
+	printf("ok");
+	for (size_t i = 0; i < n; i++) {
+		printf("\t%lld", (long long)files[i].id);
+		for (int k = 0; files[i].partition_values && k < lake_table_by_id(d.lake, table_id)->npartition_keys; k++)
+			printf(" %s", files[i].partition_values[k] ? files[i].partition_values[k] : "\\N");
+	}
 	puts("");
 	return 0;
 }
@@ -443,12 +495,17 @@ static int run(char **f, int n, struct duct_error *err)
 		describe_file(f);
 	} else if (strcmp(c, "mark") == 0 || strcmp(c, "deletes") == 0 || strcmp(c, "end") == 0 || strcmp(c, "truncate") == 0) {
 		die_rows(f, n);
+	} else if (strcmp(c, "values") == 0 || strcmp(c, "partition") == 0 || strcmp(c, "mapping") == 0 ||
+		   strcmp(c, "share") == 0 || strcmp(c, "drop_table") == 0) {
+		return lay_out(f, n, err);
 	} else if (strcmp(c, "relation") == 0) {
 		set_relation(f);
 	} else if (strcmp(c, "commit") == 0) {
 		return commit(f, err);
 	} else if (strcmp(c, "files") == 0) {
 		return list_files(number(f[1]), err);
+	} else if (strcmp(c, "file_values") == 0) {
+		return list_values(number(f[1]), err);
 	} else if (strcmp(c, "find") == 0) {
 		return find(f[1], f[2]);
 	} else {

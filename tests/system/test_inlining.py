@@ -6,9 +6,9 @@ import time
 
 import pytest
 
+from lib.catalog_rows import Catalog
 from lib.lake import LakeHome
 from lib.paths import program
-from system.test_catalog_oracle import Catalog
 from system.test_types import OWN_TYPES, create, inserts, own_columns, scalar_columns
 
 KEYED = "CREATE TABLE t (id int PRIMARY KEY, v text, n numeric(9,2), x bytea, big text)"

@@ -29,7 +29,7 @@ static bool is_due(const struct ducklake *d, const struct mirror *m, int64_t now
 	if (!m->inlined_rows || m->gone || m->table_id < 0)
 		return false;
 	const struct lake_table *table = lake_table_by_id(d->lake, m->table_id);
-	if (!table || table->partitioned) /* no mirror any more */
+	if (!table || table->npartition_keys) /* no mirror any more */
 		return false;
 	return mirror_inlines_too_much(d, m) || now_us - m->inlined_since_us >= d->config->inline_flush_age_ms * 1000;
 }

@@ -234,7 +234,7 @@ static int attach(struct ducklake *d, struct mirror *m, const struct duct_relati
 	if (!lake_table_by_id(d->lake, row->table_id))
 		return attach_lost(d, m, rel, row, table, err);
 	table = lake_table_by_id(d->lake, row->table_id);
-	if (table->partitioned)
+	if (table->npartition_keys)
 		return duct_fail(err, DUCT_CONFIG,
 				 "lake table \"%s\".\"%s\" was partitioned by somebody else, which is not supported yet: "
 				 "reset its partitioning",
