@@ -23,6 +23,7 @@ class SmallDisk:
             pytest.skip(f"a tmpfs cannot be mounted: {done.stderr.strip()}")
 
     def grow(self, size="500m"):
+        """Or shrink, down to what is on it."""
         subprocess.run(["mount", "-o", f"remount,size={size}", self.path], check=True)
 
     def close(self):
@@ -152,6 +153,27 @@ def test_data_folder_is_full_in_a_large_transaction(prepared, server, make_flow,
     assert run.terminate() == 130
     assert says_no_space(run) and str(disk.path) in run.stderr, run.describe()
     assert sorted(disk.path.rglob("*.parquet")) == before
+    check_survives(prepared, home, flow, disk, flow.start("--until-caught-up"))
+    home.close()
+
+
+def test_index_folder_is_full_in_a_large_transaction(prepared, server, make_flow, small_disk, tmp_path):
+    """What its windows did to each key is beside the index: it needs as much room again."""
+    disk = small_disk("12m")
+    home = LakeHome(f"sqlite:{tmp_path}/lake.sqlite", tmp_path / "data")
+    prepared.sql("INSERT INTO t SELECT i, 'short' FROM generate_series(1000, 90000) i")
+    flow = make_flow(prepared, home, source={"max_memory": "1MiB", "work_mem": "64kB"},
+                     destination={"index_dir": str(disk.path), "flush_bytes": "1MiB"})
+    flow.run_until_caught_up()
+    disk.grow("5m")  # it has 3
+    before = sorted(home.data_path.rglob("*.parquet"))
+    prepared.sql("UPDATE t SET v = 'other'")
+    run = flow.start("--until-caught-up")
+    run.wait_for(lambda: "attempt=2" in run.stderr, 60, "a second attempt")
+    assert run.terminate() == 130
+    assert says_no_space(run) and "scratch.idx" in run.stderr, run.describe()
+    assert sorted(home.data_path.rglob("*.parquet")) == before
+    assert not list(disk.path.rglob("scratch*"))
     check_survives(prepared, home, flow, disk, flow.start("--until-caught-up"))
     home.close()
 

@@ -1,18 +1,33 @@
-"""What a running process uses: its anonymous memory at the peak, its processor time."""
+"""What a running process uses: its anonymous memory at the peak, its processor time, its room on disk in files without a name."""
 
 import os
 import threading
+from pathlib import Path
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
-class Usage(threading.Thread):
-    """Polls a process until it ends or stop() is called."""
+def nameless_files(pid, beginning):
+    """Sizes of the files that only the process has, and whose path began like that: spools, for example."""
+    found = []
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            if os.readlink(fd).startswith(str(beginning)):
+                found.append(os.stat(fd).st_size)
+        except FileNotFoundError:
+            continue
+    return found
 
-    def __init__(self, pid):
+
+class Usage(threading.Thread):
+    """Polls a process until it ends or stop() is called; also its files without a name whose path began with SPOOL."""
+
+    def __init__(self, pid, spool=None):
         super().__init__(daemon=True)
         self.pid = pid
+        self.spool = spool
         self.peak_bytes = 0
+        self.peak_spool_bytes = 0
         self.cpu_s = 0.0
         self._ended = threading.Event()
         self.start()
@@ -30,6 +45,8 @@ class Usage(threading.Thread):
         if "RssAnon" in fields:
             anonymous = int(fields["RssAnon"].split()[0]) + int(fields["RssShmem"].split()[0])
             self.peak_bytes = max(self.peak_bytes, anonymous << 10)
+        if self.spool:
+            self.peak_spool_bytes = max(self.peak_spool_bytes, sum(nameless_files(self.pid, self.spool)))
         with open(f"/proc/{self.pid}/stat") as stat:
             fields = stat.read().rsplit(")", 1)[1].split()
         self.cpu_s = max(self.cpu_s, (int(fields[11]) + int(fields[12])) / TICKS)
