@@ -25,7 +25,7 @@ import goals  # noqa: E402
 import measure  # noqa: E402
 import report  # noqa: E402
 from bed import Bed, WrongResult  # noqa: E402
-from limit import Limit  # noqa: E402
+from lib.limit import Limit  # noqa: E402
 
 
 TOGETHER = 2  # groups that are prepared at the same time, each on a server of its own

@@ -9,10 +9,11 @@ import sys
 
 import pytest
 
+from lib import limit
 from lib.paths import CACHE, ROOT, program
 
 sys.path.insert(0, str(ROOT / "bench"))
-api, cases, fresh, goals, limit = (importlib.import_module(name) for name in ("api", "cases", "fresh", "goals", "limit"))
+api, cases, fresh, goals = (importlib.import_module(name) for name in ("api", "cases", "fresh", "goals"))
 
 
 def bench(name, folder, *args):
@@ -210,6 +211,26 @@ def test_a_limit_of_memory_holds():
     assert "256M" in tight.how and limit.Limit("none").wrapper == []
     with pytest.raises(ValueError, match="12Q"):
         limit.Limit("12Q")
+
+
+def test_a_limit_is_a_group_of_our_own_where_we_may_make_one(tmp_path):
+    """Below the group we are in, of version 2, when that has given its memory to groups below."""
+    mounted, groups = tmp_path / "cgroup", tmp_path / "self"
+    (mounted / "a/b").mkdir(parents=True)
+    groups.write_text("4:memory:/other\n0::/a/b\n")
+    given = mounted / "a/b/cgroup.subtree_control"
+    own = lambda: limit._own_group("1M", 2**20, mounted, groups)
+    assert own() is None  # not a group, as on a machine with version 1 only
+    given.write_text("cpu pids\n")
+    assert own() is None
+    given.write_text("cpu memory pids\n")
+    wrapper, how = own()
+    [made] = given.parent.glob("ductstream-limit-*")
+    assert ((made / "memory.max").read_text(), how) == (str(2**20), "1M by a cgroup")
+    shown = subprocess.check_output([*wrapper, sys.executable, "-c", "import os; print(os.getpid())", "x y"], text=True)
+    assert (made / "cgroup.procs").read_text() == shown
+    groups.write_text("4:memory:/other\n")
+    assert own() is None
 
 
 def test_consumers_are_measured(tmp_path):

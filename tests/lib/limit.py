@@ -1,5 +1,7 @@
 """A limit of memory around a command: by a cgroup where we may make one, else by what stands in for it (issue 4, point 3)."""
 
+import atexit
+import contextlib
 import os
 import shutil
 import subprocess
@@ -15,7 +17,7 @@ class Limit:
         self.bytes = None if text in ("", "none") else parse(text)
         self.wrapper, self.how = [], "none"
         if self.bytes:
-            self.wrapper, self.how = _scope(text, self.bytes) or _stand_in(text, self.bytes)
+            self.wrapper, self.how = _scope(text, self.bytes) or _own_group(text, self.bytes) or _stand_in(text, self.bytes)
 
 
 def parse(text):
@@ -35,6 +37,28 @@ def _scope(text, size):
     if probe.returncode != 0 or not probe.stdout.startswith("0::"):
         return None
     return command, f"{text} by a cgroup"
+
+
+def _own_group(text, size, mounted=Path("/sys/fs/cgroup"), groups=Path("/proc/self/cgroup")):
+    """Without systemd: a group of ours below the one we are in (version 2), where that may have some; None where it may not."""
+    at = [line[3:] for line in groups.read_text().splitlines() if line.startswith("0::/")]
+    group = mounted / at[0].strip("/") / f"ductstream-limit-{os.getpid()}-{size}" if at else mounted
+    try:
+        if "memory" not in (group.parent / "cgroup.subtree_control").read_text().split():
+            return None
+        group.mkdir(exist_ok=True)
+        atexit.register(_remove, group)
+        (group / "memory.max").write_text(str(size))
+        if (group / "memory.swap.max").exists():
+            (group / "memory.swap.max").write_text("0")
+    except OSError:
+        return None
+    return ["sh", "-c", f'echo $$ > "{group}/cgroup.procs" && exec "$@"', "sh"], f"{text} by a cgroup"
+
+
+def _remove(group):
+    with contextlib.suppress(OSError):
+        group.rmdir()
 
 
 def _stand_in(text, size):
