@@ -20,7 +20,7 @@ struct flow_behind {
 	struct flow_member to; /* the destination itself; apart */
 	char *dir;
 	struct flow_outbox *outbox;
-	struct flow_retry retry;
+	struct duct_retry retry;
 	bool full; /* nothing is taken any more: the source keeps what follows, until there is room and the stream begins anew */
 	bool draining; /* likewise, until the destination has what is left: it is not to be behind any more */
 
@@ -105,7 +105,7 @@ static struct flow_behind *behind_new(struct flow_member *m)
 	b->to.behind = NULL;
 	b->to.retry = &b->retry;
 	b->dir = dir_of(m);
-	flow_retry_init(&b->retry, m->e->spec->gives_up ? m->e->give_up_ms * 1000 : 0,
+	duct_retry_init(&b->retry, m->e->spec->gives_up ? m->e->give_up_ms * 1000 : 0,
 			(uint64_t)(uintptr_t)b ^ (uint64_t)duct_wall_us());
 	return b;
 }
@@ -361,7 +361,7 @@ static void *follower(void *arg)
 			atomic_store(&b->failed, true);
 			break;
 		}
-		int64_t wait = flow_retry_failed(&b->retry, started, duct_mono_us());
+		int64_t wait = duct_retry_failed(&b->retry, started, duct_mono_us());
 		if (wait < 0) {
 			b->err = err;
 			atomic_store(&b->exhausted, true);

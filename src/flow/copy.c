@@ -358,7 +358,7 @@ static int copy_all(struct flow_engine *e, struct duct_snapshot *snap, bool firs
 	if (rc)
 		flow_engine_calm(e);
 	else
-		flow_retry_progress(&e->retry);
+		duct_retry_progress(&e->retry);
 	flow_copy_view_unref(c.view);
 	return rc;
 }

@@ -2,11 +2,11 @@
 #define FLOW_ENGINE_H
 
 #include "base/queue.h"
+#include "base/retry.h"
+#include "base/trace.h"
 #include "flow/dead_rows.h"
 #include "flow/flow.h"
 #include "flow/progress.h"
-#include "flow/retry.h"
-#include "base/trace.h"
 #include "record/ddl.h"
 
 #include <pthread.h>
@@ -42,7 +42,7 @@ struct flow_member {
 	bool apart;		    /* its positions are none of the engine's: it follows an outbox */
 	struct flow_behind *behind; /* not NULL: it gets its changes through an outbox, and its positions here are the outbox's */
 	bool given_up;		    /* it has no part in the run */
-	struct flow_retry *retry;   /* that its progress ends the failures of */
+	struct duct_retry *retry;   /* that its progress ends the failures of */
 	struct flow_destination_view *view;
 	uint64_t has_lsn;      /* what it had when the stream began: the source may bring it again for the sake of others */
 	atomic_bool replaying; /* it wants that once more, in one commit; its applier ends it */
@@ -77,7 +77,7 @@ struct flow_engine {
 	pthread_mutex_t lock; /* of what appliers share: positions, retry, turns */
 	pthread_cond_t turn_ended;
 	size_t turns; /* destinations that may write at the same time and do not */
-	struct flow_retry retry;
+	struct duct_retry retry;
 	int64_t give_up_ms, started_us;
 	struct duct_pos head; /* of until_caught_up */
 	bool have_head;

@@ -294,7 +294,7 @@ static int attempts(struct flow_engine *e, struct duct_error *err)
 			return stopped(e, rc, err);
 		if (rc != -DUCT_RETRY)
 			return rc;
-		int64_t wait = flow_retry_failed(&e->retry, started, duct_mono_us());
+		int64_t wait = duct_retry_failed(&e->retry, started, duct_mono_us());
 		if (wait < 0)
 			return duct_wrap(err, "given up after %d attempts", number);
 		flow_count(&e->counters->retries, 1);
@@ -477,7 +477,7 @@ int flow_run(const struct flow_spec *spec, const struct flow_options *options, c
 		give_up_ms = DEFAULT_GIVE_UP_MS;
 	e.give_up_ms = give_up_ms;
 	e.started_us = options->started_us ? options->started_us : duct_wall_us();
-	flow_retry_init(&e.retry, give_up_ms * 1000, seed(&e));
+	duct_retry_init(&e.retry, give_up_ms * 1000, seed(&e));
 	if ((rc = flow_signal_init(&e.source_stop, err)) || (rc = flow_signal_init(&e.dest_stop, err)) ||
 	    (rc = flow_signal_init(&e.wake, err)))
 		goto out;

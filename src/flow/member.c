@@ -218,14 +218,14 @@ void flow_member_durable(struct flow_member *m, const struct duct_pos *pos)
 		flow_position_store(&m->view->durable, pos);
 	if (m->apart) {
 		flow_position_store(&m->durable, pos);
-		flow_retry_progress(m->retry);
+		duct_retry_progress(m->retry);
 		return;
 	}
 	pthread_mutex_lock(&e->lock);
 	flow_position_store(&m->durable, pos);
 	struct duct_pos all = least(e, true);
 	flow_position_store(&e->counters->durable, &all);
-	flow_retry_progress(m->retry);
+	duct_retry_progress(m->retry);
 	pthread_mutex_unlock(&e->lock);
 }
 

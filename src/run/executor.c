@@ -16,9 +16,9 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/queue.h"
+#include "base/retry.h"
 #include "base/trace.h"
 #include "base/uuid.h"
-#include "flow/retry.h"
 #include "run/inside.h"
 #include "run/jobs.h"
 
@@ -76,13 +76,13 @@ static uint64_t next_random(struct run_executor *e)
 
 static int64_t backoff_ms(const struct slot *slot)
 {
-	struct flow_retry retry;
+	struct duct_retry retry;
 	int64_t now = duct_mono_us();
-	flow_retry_init(&retry, 0, (uint64_t)now ^ (uint64_t)slot->run.fence << 32);
+	duct_retry_init(&retry, 0, (uint64_t)now ^ (uint64_t)slot->run.fence << 32);
 	retry.base_us = slot->executor->config.backoff_ms * 1000;
 	retry.cap_us = MOST_BACKOFF_MS * 1000LL;
 	retry.failures = (int)(slot->run.attempt < 32 ? slot->run.attempt - 1 : 31);
-	return flow_retry_failed(&retry, now, now) / 1000;
+	return duct_retry_failed(&retry, now, now) / 1000;
 }
 
 struct verdict {

@@ -25,7 +25,7 @@ class Answer:
 
 @dataclass
 class Cut:
-    """The connection ends after so many bytes of the request's body have gone up, or of the answer's have come down."""
+    """The connection ends after so many bytes of the request's body have gone up, or of the answer's have come down (0: not even its head)."""
 
     after_up: int | None = None
     after_down: int | None = None
@@ -270,6 +270,8 @@ class S3Proxy:
         while True:
             first, headers, raw = below.head()
             status = int(first.split(" ")[1])
+            if cut.after_down == 0:
+                return False
             above.sock.sendall(raw)
             if status >= 200:
                 break
@@ -286,8 +288,6 @@ class S3Proxy:
             body, lasts = ((p, len(p)) for p in below.exactly(int(headers["content-length"]))), True
         else:
             body, lasts = below.to_the_end(), False
-        if cut.after_down == 0:
-            return False
         for piece, counted in body:
             if cut.after_down is not None and request.down + counted >= cut.after_down:
                 above.sock.sendall(piece[: max(0, cut.after_down - request.down)])

@@ -12,7 +12,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "flow/flow.h"
-#include "flow/retry.h"
+#include "base/retry.h"
 
 #include <poll.h>
 #include <pthread.h>

@@ -423,11 +423,11 @@ static void test_no_destination(void **state)
 static void test_back_off(void **state)
 {
 	(void)state;
-	struct flow_retry r;
-	flow_retry_init(&r, 0, 42);
+	struct duct_retry r;
+	duct_retry_init(&r, 0, 42);
 	int64_t now = 1000000, limit = 200000, longest = 0;
 	for (int i = 0; i < 40; i++) {
-		int64_t wait = flow_retry_failed(&r, now - 10, now);
+		int64_t wait = duct_retry_failed(&r, now - 10, now);
 		assert_in_range(wait, 0, limit);
 		if (wait > longest)
 			longest = wait;
@@ -435,16 +435,16 @@ static void test_back_off(void **state)
 		now += wait;
 	}
 	assert_true(longest > 15000000);					/* jitter covers the whole range */
-	assert_in_range(flow_retry_failed(&r, now - 60000000, now), 0, 200000); /* it lived for a minute */
-	assert_in_range(flow_retry_failed(&r, now, now), 0, 400000);
-	flow_retry_progress(&r);
-	assert_in_range(flow_retry_failed(&r, now, now), 0, 200000);
-	flow_retry_init(&r, 5000000, 7);
-	assert_true(flow_retry_failed(&r, 0, 1000) >= 0);
-	assert_true(flow_retry_failed(&r, 4000000, 4999999) >= 0);
-	assert_int_equal(flow_retry_failed(&r, 4000000, 5001000), -1);
-	flow_retry_progress(&r);
-	assert_true(flow_retry_failed(&r, 4000000, 9001000) >= 0);
+	assert_in_range(duct_retry_failed(&r, now - 60000000, now), 0, 200000); /* it lived for a minute */
+	assert_in_range(duct_retry_failed(&r, now, now), 0, 400000);
+	duct_retry_progress(&r);
+	assert_in_range(duct_retry_failed(&r, now, now), 0, 200000);
+	duct_retry_init(&r, 5000000, 7);
+	assert_true(duct_retry_failed(&r, 0, 1000) >= 0);
+	assert_true(duct_retry_failed(&r, 4000000, 4999999) >= 0);
+	assert_int_equal(duct_retry_failed(&r, 4000000, 5001000), -1);
+	duct_retry_progress(&r);
+	assert_true(duct_retry_failed(&r, 4000000, 9001000) >= 0);
 }
 
 #define T(name) cmocka_unit_test_setup_teardown(name, begin, end)

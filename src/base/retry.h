@@ -1,5 +1,5 @@
-#ifndef FLOW_RETRY_H
-#define FLOW_RETRY_H
+#ifndef DUCT_RETRY_H
+#define DUCT_RETRY_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -8,7 +8,7 @@
  * When to try again: capped exponential back-off with full jitter. Pure arithmetic over times that the caller passes
  * (monotonic microseconds), so that it is tested without waiting.
  */
-struct flow_retry {
+struct duct_retry {
 	int64_t base_us, cap_us;
 	int64_t healthy_us;	  /* an attempt that lived so long starts the back-off anew */
 	int64_t give_up_us;	  /* 0: never */
@@ -18,12 +18,12 @@ struct flow_retry {
 };
 
 /* 200 ms doubling to 30 s, a minute is healthy. */
-void flow_retry_init(struct flow_retry *retry, int64_t give_up_us, uint64_t seed);
+void duct_retry_init(struct duct_retry *retry, int64_t give_up_us, uint64_t seed);
 
 /* Something became durable: later failures are a new series. */
-void flow_retry_progress(struct flow_retry *retry);
+void duct_retry_progress(struct duct_retry *retry);
 
 /* An attempt that began at started_us failed at now_us. Returns how long to wait (0 .. cap_us), -1 to give up. */
-int64_t flow_retry_failed(struct flow_retry *retry, int64_t started_us, int64_t now_us);
+int64_t duct_retry_failed(struct duct_retry *retry, int64_t started_us, int64_t now_us);
 
 #endif

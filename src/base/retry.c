@@ -1,9 +1,9 @@
 /* The back-off: see retry.h. */
-#include "flow/retry.h"
+#include "base/retry.h"
 
-void flow_retry_init(struct flow_retry *retry, int64_t give_up_us, uint64_t seed)
+void duct_retry_init(struct duct_retry *retry, int64_t give_up_us, uint64_t seed)
 {
-	*retry = (struct flow_retry){
+	*retry = (struct duct_retry){
 		.base_us = 200 * 1000,
 		.cap_us = 30 * 1000 * 1000,
 		.healthy_us = 60 * 1000 * 1000,
@@ -12,14 +12,14 @@ void flow_retry_init(struct flow_retry *retry, int64_t give_up_us, uint64_t seed
 	};
 }
 
-void flow_retry_progress(struct flow_retry *retry)
+void duct_retry_progress(struct duct_retry *retry)
 {
 	retry->failures = 0;
 	retry->first_failure_us = 0;
 }
 
 /* xorshift64*: good enough to keep processes from trying in step. */
-static uint64_t next_random(struct flow_retry *retry)
+static uint64_t next_random(struct duct_retry *retry)
 {
 	uint64_t x = retry->random;
 	x ^= x >> 12;
@@ -29,7 +29,7 @@ static uint64_t next_random(struct flow_retry *retry)
 	return (x * 0x2545F4914F6CDD1Dull) >> 11;
 }
 
-int64_t flow_retry_failed(struct flow_retry *retry, int64_t started_us, int64_t now_us)
+int64_t duct_retry_failed(struct duct_retry *retry, int64_t started_us, int64_t now_us)
 {
 	if (!retry->first_failure_us)
 		retry->first_failure_us = now_us;

@@ -1,0 +1,150 @@
+/* What S3's refusals mean: who may not do what where, and what to do. */
+#include <stdio.h>
+#include <string.h>
+
+#include "net/s3_internal.h"
+#include "net/xml.h"
+
+enum { MOST_SAID = 300 };
+
+bool s3_is_missing(const struct duct_error *err)
+{
+	return err->class == DUCT_CONFIG && err->vendor_code == 404;
+}
+
+char *s3_code(const struct http_answer *answer)
+{
+	char *code = answer->body.len ? xml_find(answer->body.data, answer->body.len, "Code") : NULL;
+	return code ? code : duct_xstrdup("");
+}
+
+static bool is_error_text(const struct http_answer *answer)
+{
+	AUTO_XML struct xml xml;
+	const char *name;
+	struct duct_error unwanted;
+	xml_init(&xml, answer->body.data, answer->body.len);
+	return xml_next(&xml, &name, &unwanted) == XML_BEGIN && strcmp(name, "Error") == 0;
+}
+
+bool s3_has_failed(const struct s3_call *call, const struct http_answer *answer)
+{
+	bool fine = answer->status >= 200 && answer->status < 300;
+	return !fine || (call->may_fail_late && is_error_text(answer));
+}
+
+/* --- what the codes mean --- */
+
+enum what { ACCESS, NO_BUCKET, NO_KEY, WHO, SECRET, CLOCK, REGION, CHANGED, EXPIRED, OTHER };
+
+static const struct {
+	const char *code;
+	int status; /* where there is no code, as in answers to HEAD; 0: none */
+	enum what what;
+} meanings[] = {
+	{"AccessDenied", 403, ACCESS},
+	{"AllAccessDisabled", 0, ACCESS},
+	{"NoSuchBucket", 0, NO_BUCKET},
+	{"NoSuchKey", 404, NO_KEY},
+	{"InvalidAccessKeyId", 0, WHO},
+	{"InvalidClientTokenId", 0, WHO},
+	{"InvalidToken", 0, WHO},
+	{"SignatureDoesNotMatch", 0, SECRET},
+	{"RequestTimeTooSkewed", 0, CLOCK},
+	{"PermanentRedirect", 301, REGION},
+	{"AuthorizationHeaderMalformed", 0, REGION},
+	{"IllegalLocationConstraintException", 0, REGION},
+	{"PreconditionFailed", 412, CHANGED},
+	{"ExpiredToken", 0, EXPIRED},
+	{"ExpiredTokenException", 0, EXPIRED},
+};
+
+static enum what meaning(const struct s3_call *call, const char *code)
+{
+	for (size_t i = 0; i < DUCT_LEN(meanings); i++)
+		if (*code ? strcmp(code, meanings[i].code) == 0 : call->answer.status == meanings[i].status)
+			return meanings[i].what == NO_KEY && !call->key ? NO_BUCKET : meanings[i].what;
+	return OTHER;
+}
+
+/* The object, or the prefix of a list, as messages have it. */
+static char *of_what(const struct s3_call *call)
+{
+	if (call->prefix && *call->prefix)
+		return duct_xasprintf(" under \"%s\"", call->prefix);
+	return call->key ? duct_xasprintf(" of \"%s\"", call->key) : duct_xstrdup("");
+}
+
+static int fail_region(const struct s3_call *call, const char *said, struct duct_error *err)
+{
+	const struct http_answer *answer = &call->answer;
+	const char *header = http_header(answer, "x-amz-bucket-region");
+	AUTO_FREE char *named = header ? duct_xstrdup(header)
+		: answer->body.len     ? xml_find(answer->body.data, answer->body.len, "Region")
+				       : NULL;
+	if (named)
+		return duct_fail(err, DUCT_CONFIG, "bucket \"%s\" is in region %s, not in %s: set its region", call->bucket, named,
+				 s3_region(call->s3->options));
+	return duct_fail(err, DUCT_CONFIG, "bucket \"%s\" is not in region %s of %s: set its region or endpoint%s", call->bucket,
+			 s3_region(call->s3->options), call->host, said);
+}
+
+static int fail_other(const struct s3_call *call, const char *of, const char *said, struct duct_error *err)
+{
+	int status = call->answer.status;
+	enum duct_class class = http_status_passes(status) || (status >= 200 && status < 300) || status >= 500 || status == 409
+		? DUCT_RETRY
+		: DUCT_CONFIG;
+	return duct_fail(err, class, "%s%s in bucket \"%s\" at %s failed with %d%s", call->action, of,
+			 call->bucket ? call->bucket : "", call->host, status, said);
+}
+
+static int fail_as(enum what what, const struct s3_call *call, const char *said, struct duct_error *err)
+{
+	const char *bucket = call->bucket ? call->bucket : "", *who = call->who ? call->who : "nobody";
+	AUTO_FREE char *of = of_what(call);
+	switch (what) {
+	case ACCESS: return duct_fail(err, DUCT_CONFIG, "bucket \"%s\" refuses %s%s to %s%s", bucket, call->action, of, who, said);
+	case NO_BUCKET:
+		return duct_fail(err, DUCT_CONFIG, "bucket \"%s\" does not exist at %s (%s%s): make it, or name another", bucket,
+				 call->host, call->action, of);
+	case NO_KEY:
+		return duct_fail(err, DUCT_CONFIG, "\"s3://%s/%s\" does not exist at %s (%s)", bucket, call->key, call->host,
+				 call->action);
+	case WHO:
+		return duct_fail(err, DUCT_CONFIG, "%s does not know %s (%s%s in bucket \"%s\")%s", call->host, who, call->action,
+				 of, bucket, said);
+	case SECRET:
+		return duct_fail(err, DUCT_CONFIG, "%s says that the secret key is not that of %s (%s%s in bucket \"%s\")",
+				 call->host, who, call->action, of, bucket);
+	case CLOCK:
+		return duct_fail(err, DUCT_CONFIG,
+				 "the clocks of this machine and of %s differ too much (%s in bucket \"%s\"): set the clock",
+				 call->host, call->action, bucket);
+	case REGION: return fail_region(call, said, err);
+	case CHANGED:
+		return duct_fail(err, DUCT_RETRY, "\"s3://%s/%s\" was changed while it was read", bucket,
+				 call->key ? call->key : "");
+	case EXPIRED:
+		return duct_fail(err, DUCT_CONFIG, "the session token of %s has expired (%s%s in bucket \"%s\"): give a new one",
+				 who, call->action, of, bucket);
+	case OTHER: break;
+	}
+	return fail_other(call, of, said, err);
+}
+
+int s3_refused(const struct s3_call *call, struct duct_error *err)
+{
+	const struct http_answer *answer = &call->answer;
+	AUTO_FREE char *code = s3_code(answer),
+		       *message = answer->body.len ? xml_find(answer->body.data, answer->body.len, "Message") : NULL;
+	char said[MOST_SAID] = "";
+	if (*code && message && *message)
+		snprintf(said, sizeof said, ": %.60s: %s", code, message);
+	else if (*code)
+		snprintf(said, sizeof said, ": %.60s", code);
+	int rc = fail_as(meaning(call, code), call, said, err);
+	if (err)
+		err->vendor_code = answer->status;
+	return rc;
+}
