@@ -4,6 +4,14 @@
 #include <stdio.h>
 #include <string.h>
 
+/* What others said, or asked for, may have line feeds and worse in it; nothing of that reaches a terminal or a log. */
+static void keep_on_one_line(char *message)
+{
+	for (char *p = message; *p; p++)
+		if ((unsigned char)*p < ' ' || *p == 127)
+			*p = ' ';
+}
+
 int duct_vfail(struct duct_error *err, enum duct_class class, const char *fmt, va_list args)
 {
 	if (!err)
@@ -11,6 +19,7 @@ int duct_vfail(struct duct_error *err, enum duct_class class, const char *fmt, v
 	memset(err, 0, sizeof *err);
 	err->class = class;
 	vsnprintf(err->message, sizeof err->message, fmt, args);
+	keep_on_one_line(err->message);
 	return -(int)class;
 }
 
@@ -37,6 +46,7 @@ int duct_wrap(struct duct_error *err, const char *fmt, ...)
 	int room = (int)(sizeof whole - 1 - (used < 256 ? used : 256) - 2);
 	snprintf(whole, sizeof whole, "%.256s: %.*s", context, room, err->message);
 	memcpy(err->message, whole, sizeof whole);
+	keep_on_one_line(err->message);
 	return -(int)err->class;
 }
 

@@ -31,7 +31,7 @@ struct duct_error {
 #define DUCT_PRINTF(f, a) __attribute__((format(printf, f, a)))
 
 /* Fills *err (may be NULL) and returns -class, so that leaves write `return duct_fail(...)`. Message: lower case, no
- * full stop, names in double quotes, too long text is cut. sqlstate, constraint and vendor_code are cleared. */
+ * full stop, names in double quotes, too long text is cut, control characters become blanks. sqlstate, constraint and vendor_code are cleared. */
 int duct_fail(struct duct_error *err, enum duct_class class, const char *fmt, ...) DUCT_PRINTF(3, 4);
 int duct_vfail(struct duct_error *err, enum duct_class class, const char *fmt, va_list args) DUCT_PRINTF(3, 0);
 

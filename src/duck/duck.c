@@ -54,9 +54,6 @@ static int fail_with(struct duct_error *err, duckdb_error_type type, const char 
 	const char *end = strstr(message, "\n\n");
 	int len = end ? (int)(end - message) : (int)strlen(message);
 	int ret = duct_fail(err, class_of(type), "duckdb: %.*s", len, message);
-	for (char *p = err ? err->message : NULL; p && *p; p++)
-		if (*p == '\n')
-			*p = ' ';
 	if (err)
 		err->vendor_code = (int)type << 8; /* its low byte is that of an SQLite code to others */
 	return ret;

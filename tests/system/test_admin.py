@@ -74,6 +74,12 @@ def test_every_command_has_a_screen_of_help():
         assert max(map(len, text.splitlines())) <= 80, text
 
 
+def test_an_error_is_one_line_whatever_was_typed():
+    """Nor does it move the cursor of whoever reads it."""
+    message = Admin().refused("flow", "list", "--state", "a\nb\x1b[2J\x7f")
+    assert message.startswith('flag "--state": "a b [2J " is none of created')
+
+
 def test_the_overview_names_every_command():
     overview = Admin().ok("help")
     words = {word for line in overview.splitlines() for word in line.split()}
