@@ -19,7 +19,7 @@ LAYERS = [
     ["record", "options"],
     ["wire", "pg", "sqlite", "net", "otel", "duck", "parquet"],
     ["lake", "state", "stream"],
-    ["source", "destination"],
+    ["source", "destination", "land"],
     ["flow"],
     ["run", "govern", "platform"],
     ["worker"],

@@ -12,6 +12,7 @@
  * A new function needs a line in both lists: without the first it does not compile, without the second it does not link.
  */
 #define DUCK_API(X) \
+	X(array_type_child_type) \
 	X(bind_add_result_column) \
 	X(bind_get_extra_info) \
 	X(bind_get_parameter) \
@@ -19,6 +20,9 @@
 	X(bind_set_cardinality) \
 	X(bind_set_error) \
 	X(close) \
+	X(column_count) \
+	X(column_logical_type) \
+	X(column_name) \
 	X(connect) \
 	X(create_config) \
 	X(create_decimal_type) \
@@ -30,6 +34,8 @@
 	X(data_chunk_get_size) \
 	X(data_chunk_get_vector) \
 	X(data_chunk_set_size) \
+	X(decimal_scale) \
+	X(decimal_width) \
 	X(destroy_config) \
 	X(destroy_data_chunk) \
 	X(destroy_logical_type) \
@@ -45,13 +51,18 @@
 	X(function_get_bind_data) \
 	X(function_set_error) \
 	X(get_int64) \
+	X(get_type_id) \
 	X(init_set_max_threads) \
 	X(interrupt) \
 	X(library_version) \
+	X(list_type_child_type) \
 	X(list_vector_get_child) \
 	X(list_vector_get_size) \
 	X(list_vector_reserve) \
 	X(list_vector_set_size) \
+	X(logical_type_get_alias) \
+	X(map_type_key_type) \
+	X(map_type_value_type) \
 	X(open_ext) \
 	X(pending_error) \
 	X(pending_prepared_streaming) \
@@ -66,6 +77,9 @@
 	X(set_config) \
 	X(string_t_data) \
 	X(string_t_length) \
+	X(struct_type_child_count) \
+	X(struct_type_child_name) \
+	X(struct_type_child_type) \
 	X(struct_vector_get_child) \
 	X(table_function_add_parameter) \
 	X(table_function_set_bind) \
@@ -88,6 +102,7 @@ struct duck_api {
 };
 extern struct duck_api duck_api;
 
+#define duckdb_array_type_child_type duck_api.array_type_child_type
 #define duckdb_bind_add_result_column duck_api.bind_add_result_column
 #define duckdb_bind_get_extra_info duck_api.bind_get_extra_info
 #define duckdb_bind_get_parameter duck_api.bind_get_parameter
@@ -95,6 +110,9 @@ extern struct duck_api duck_api;
 #define duckdb_bind_set_cardinality duck_api.bind_set_cardinality
 #define duckdb_bind_set_error duck_api.bind_set_error
 #define duckdb_close duck_api.close
+#define duckdb_column_count duck_api.column_count
+#define duckdb_column_logical_type duck_api.column_logical_type
+#define duckdb_column_name duck_api.column_name
 #define duckdb_connect duck_api.connect
 #define duckdb_create_config duck_api.create_config
 #define duckdb_create_decimal_type duck_api.create_decimal_type
@@ -106,6 +124,8 @@ extern struct duck_api duck_api;
 #define duckdb_data_chunk_get_size duck_api.data_chunk_get_size
 #define duckdb_data_chunk_get_vector duck_api.data_chunk_get_vector
 #define duckdb_data_chunk_set_size duck_api.data_chunk_set_size
+#define duckdb_decimal_scale duck_api.decimal_scale
+#define duckdb_decimal_width duck_api.decimal_width
 #define duckdb_destroy_config duck_api.destroy_config
 #define duckdb_destroy_data_chunk duck_api.destroy_data_chunk
 #define duckdb_destroy_logical_type duck_api.destroy_logical_type
@@ -121,13 +141,18 @@ extern struct duck_api duck_api;
 #define duckdb_function_get_bind_data duck_api.function_get_bind_data
 #define duckdb_function_set_error duck_api.function_set_error
 #define duckdb_get_int64 duck_api.get_int64
+#define duckdb_get_type_id duck_api.get_type_id
 #define duckdb_init_set_max_threads duck_api.init_set_max_threads
 #define duckdb_interrupt duck_api.interrupt
 #define duckdb_library_version duck_api.library_version
+#define duckdb_list_type_child_type duck_api.list_type_child_type
 #define duckdb_list_vector_get_child duck_api.list_vector_get_child
 #define duckdb_list_vector_get_size duck_api.list_vector_get_size
 #define duckdb_list_vector_reserve duck_api.list_vector_reserve
 #define duckdb_list_vector_set_size duck_api.list_vector_set_size
+#define duckdb_logical_type_get_alias duck_api.logical_type_get_alias
+#define duckdb_map_type_key_type duck_api.map_type_key_type
+#define duckdb_map_type_value_type duck_api.map_type_value_type
 #define duckdb_open_ext duck_api.open_ext
 #define duckdb_pending_error duck_api.pending_error
 #define duckdb_pending_prepared_streaming duck_api.pending_prepared_streaming
@@ -142,6 +167,9 @@ extern struct duck_api duck_api;
 #define duckdb_set_config duck_api.set_config
 #define duckdb_string_t_data duck_api.string_t_data
 #define duckdb_string_t_length duck_api.string_t_length
+#define duckdb_struct_type_child_count duck_api.struct_type_child_count
+#define duckdb_struct_type_child_name duck_api.struct_type_child_name
+#define duckdb_struct_type_child_type duck_api.struct_type_child_type
 #define duckdb_struct_vector_get_child duck_api.struct_vector_get_child
 #define duckdb_table_function_add_parameter duck_api.table_function_add_parameter
 #define duckdb_table_function_set_bind duck_api.table_function_set_bind

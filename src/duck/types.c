@@ -3,6 +3,8 @@
 
 #include "base/mem.h"
 
+#include <string.h>
+
 static const char *scalar_name(enum duct_kind kind)
 {
 	static const char *const names[] = {
@@ -63,6 +65,98 @@ static duckdb_type scalar_type(enum duct_kind kind)
 	case DUCT_UUID: return DUCKDB_TYPE_UUID;
 	case DUCT_BLOB: return DUCKDB_TYPE_BLOB;
 	default: return DUCKDB_TYPE_VARCHAR;
+	}
+}
+
+static bool read_child(duckdb_logical_type child, const char *name, struct duct_arena *arena, struct duct_type *ret)
+{
+	bool same = duck_read_type(child, arena, ret);
+	ret->name = duct_arena_strdup(arena, name);
+	duckdb_destroy_logical_type(&child);
+	return same;
+}
+
+static bool read_nested(duckdb_logical_type from, duckdb_type id, struct duct_arena *arena, struct duct_type *ret)
+{
+	bool same = id != DUCKDB_TYPE_ARRAY;
+	ret->nchildren = id == DUCKDB_TYPE_STRUCT ? (uint16_t)duckdb_struct_type_child_count(from) : id == DUCKDB_TYPE_MAP ? 2 : 1;
+	struct duct_type *children = duct_arena_zalloc(arena, (size_t)ret->nchildren * sizeof *children);
+	ret->children = children;
+	if (id == DUCKDB_TYPE_STRUCT) {
+		ret->kind = DUCT_STRUCT;
+		for (int i = 0; i < ret->nchildren; i++) {
+			char *name = duckdb_struct_type_child_name(from, (idx_t)i);
+			same &= read_child(duckdb_struct_type_child_type(from, (idx_t)i), name, arena, &children[i]);
+			duckdb_free(name);
+		}
+	} else if (id == DUCKDB_TYPE_MAP) {
+		ret->kind = DUCT_MAP;
+		same &= read_child(duckdb_map_type_key_type(from), "key", arena, &children[0]);
+		same &= read_child(duckdb_map_type_value_type(from), "value", arena, &children[1]);
+	} else {
+		ret->kind = DUCT_LIST;
+		same &= read_child(id == DUCKDB_TYPE_ARRAY ? duckdb_array_type_child_type(from) : duckdb_list_type_child_type(from),
+				   "element", arena, &children[0]);
+	}
+	return same;
+}
+
+static bool read_text(duckdb_logical_type from, struct duct_type *ret)
+{
+	char *alias = duckdb_logical_type_get_alias(from);
+	ret->kind = alias && strcmp(alias, "JSON") == 0 ? DUCT_JSON : DUCT_VARCHAR;
+	duckdb_free(alias);
+	return true;
+}
+
+bool duck_read_type(duckdb_logical_type from, struct duct_arena *arena, struct duct_type *ret)
+{
+	static const struct {
+		duckdb_type id;
+		enum duct_kind kind;
+		bool same;
+	} scalars[] = {
+		{DUCKDB_TYPE_BOOLEAN, DUCT_BOOL, true},
+		{DUCKDB_TYPE_TINYINT, DUCT_INT8, true},
+		{DUCKDB_TYPE_SMALLINT, DUCT_INT16, true},
+		{DUCKDB_TYPE_INTEGER, DUCT_INT32, true},
+		{DUCKDB_TYPE_BIGINT, DUCT_INT64, true},
+		{DUCKDB_TYPE_UTINYINT, DUCT_UINT8, true},
+		{DUCKDB_TYPE_USMALLINT, DUCT_UINT16, true},
+		{DUCKDB_TYPE_UINTEGER, DUCT_UINT32, true},
+		{DUCKDB_TYPE_UBIGINT, DUCT_UINT64, true},
+		{DUCKDB_TYPE_FLOAT, DUCT_FLOAT32, true},
+		{DUCKDB_TYPE_DOUBLE, DUCT_FLOAT64, true},
+		{DUCKDB_TYPE_DATE, DUCT_DATE, true},
+		{DUCKDB_TYPE_TIME, DUCT_TIME, true},
+		{DUCKDB_TYPE_TIMESTAMP, DUCT_TIMESTAMP, true},
+		{DUCKDB_TYPE_TIMESTAMP_S, DUCT_TIMESTAMP, false},
+		{DUCKDB_TYPE_TIMESTAMP_MS, DUCT_TIMESTAMP, false},
+		{DUCKDB_TYPE_TIMESTAMP_NS, DUCT_TIMESTAMP, false},
+		{DUCKDB_TYPE_TIMESTAMP_TZ, DUCT_TIMESTAMPTZ, true},
+		{DUCKDB_TYPE_UUID, DUCT_UUID, true},
+		{DUCKDB_TYPE_BLOB, DUCT_BLOB, true},
+	};
+	duckdb_type id = duckdb_get_type_id(from);
+	*ret = (struct duct_type){.kind = DUCT_VARCHAR};
+	for (size_t i = 0; i < DUCT_LEN(scalars); i++)
+		if (scalars[i].id == id) {
+			ret->kind = scalars[i].kind;
+			return scalars[i].same;
+		}
+	switch (id) {
+	case DUCKDB_TYPE_VARCHAR: return read_text(from, ret);
+	case DUCKDB_TYPE_DECIMAL:
+		*ret = (struct duct_type){.kind = DUCT_DECIMAL,
+					  .precision = duckdb_decimal_width(from),
+					  .scale = duckdb_decimal_scale(from)};
+		return true;
+	case DUCKDB_TYPE_HUGEINT: *ret = (struct duct_type){.kind = DUCT_DECIMAL, .precision = 38}; return false;
+	case DUCKDB_TYPE_STRUCT:
+	case DUCKDB_TYPE_MAP:
+	case DUCKDB_TYPE_LIST:
+	case DUCKDB_TYPE_ARRAY: return read_nested(from, id, arena, ret);
+	default: return false;
 	}
 }
 

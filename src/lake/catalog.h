@@ -112,6 +112,8 @@ struct lake_relation {
 const struct lake_relation *lake_relations(const struct lake *lake, size_t *ret_n); /* as of the last sync or commit */
 /* Whether one of them names this lake table. */
 bool lake_is_mirrored(const struct lake *lake, int64_t table_id);
+/* Whether any flow, not only this one, mirrors something into it. Asks the catalog. */
+int lake_is_mirror(struct lake *lake, int64_t table_id, bool *ret, struct duct_error *err);
 
 /* Rows for `lake snapshots`. */
 struct lake_snapshot_row {

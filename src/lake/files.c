@@ -142,6 +142,16 @@ int lake_count_small_files(struct lake *lake, int64_t table_id, int64_t bytes, i
 			   (long long)table_id, (long long)bytes);
 }
 
+int lake_is_mirror(struct lake *lake, int64_t table_id, bool *ret, struct duct_error *err)
+{
+	AUTO_BUF struct duct_buf sql = {0};
+	int64_t n = 0;
+	lake_sqlf(&sql, lake->db, "SELECT count(*) FROM @ductstream_relation WHERE table_id = %lld", (long long)table_id);
+	int rc = lake->has_own_tables ? lake_ask(lake, sql.data, take_count, &n, err) : 0;
+	*ret = n > 0;
+	return rc;
+}
+
 /* --- column mappings --- */
 
 struct mapping_search {

@@ -98,9 +98,12 @@ struct lake_new_file {
 	int nstats;
 	/* One value per key of the table's partition spec, NULL for NULL; all rows have them. NULL: the table has no spec. */
 	const char *const *partition_values;
+	int npartition_values;
 	int mapping;		 /* lake_txn_add_mapping(); 0: the file's columns have their ids */
 	struct duct_arena arena; /* the strings of stats and partition_values */
 };
+/* The same file described once more, for another txn. */
+struct lake_new_file *lake_new_file_copy(const struct lake_new_file *file);
 void lake_new_file_free(struct lake_new_file *file); /* accepts NULL; does not touch the file on disk; parquet.c */
 
 #endif

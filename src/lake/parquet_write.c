@@ -31,6 +31,28 @@ void lake_new_file_free(struct lake_new_file *file)
 	free(file);
 }
 
+struct lake_new_file *lake_new_file_copy(const struct lake_new_file *file)
+{
+	struct lake_new_file *copy = duct_xmalloc(sizeof *copy);
+	*copy = *file;
+	duct_arena_init(&copy->arena);
+	copy->path = duct_xstrdup(file->path);
+	copy->stats = duct_xmalloc(((size_t)file->nstats + 1) * sizeof *copy->stats);
+	for (int i = 0; i < file->nstats; i++) {
+		struct lake_column_stats *s = &copy->stats[i];
+		*s = file->stats[i];
+		s->min = s->min ? duct_arena_strdup(&copy->arena, s->min) : NULL;
+		s->max = s->max ? duct_arena_strdup(&copy->arena, s->max) : NULL;
+	}
+	if (file->partition_values) {
+		const char **values = duct_arena_alloc(&copy->arena, ((size_t)file->npartition_values + 1) * sizeof *values);
+		for (int i = 0; i < file->npartition_values; i++)
+			values[i] = file->partition_values[i] ? duct_arena_strdup(&copy->arena, file->partition_values[i]) : NULL;
+		copy->partition_values = values;
+	}
+	return copy;
+}
+
 /* --- folders and fsync --- */
 
 static int fail_errno(struct duct_error *err, const char *what, const char *path)

@@ -280,6 +280,7 @@ static int lay_out(char **f, int n, struct duct_error *err)
 		for (int i = 1; i < n; i++)
 			values[i - 1] = f[i] ? duct_arena_strdup(&d.file->arena, f[i]) : NULL;
 		d.file->partition_values = values;
+		d.file->npartition_values = n - 1;
 	} else if (strcmp(f[0], "partition") == 0) {
 		for (int i = 2; i + 1 < n; i += 2)
 			keys[count++] = (struct lake_partition_key){number(f[i]), f[i + 1]};
