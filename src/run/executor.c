@@ -24,7 +24,10 @@
 
 enum { LEASE_MS = 10000, BACKOFF_MS = 1000, MOST_BACKOFF_MS = 300000, POLL_MS = 200, MOST_WORKERS = 64 };
 
-/* A run under way. The claiming thread fills it and hands it to a worker; until that one sets `busy` false, only the atomics are shared. */
+/*
+ * A run under way. The claiming thread fills it and hands it to a worker, and both read it; until that one sets `busy` false, only the atomics
+ * are changed. Its memory is the claiming thread's, which may be sending a heartbeat when the run ends.
+ */
 struct slot {
 	struct run_executor *executor;
 	pthread_t thread;
@@ -200,8 +203,7 @@ static void *worker_thread(void *arg)
 		const struct duct_trace none = {0};
 		do_run(slot);
 		duct_trace_set(&none);
-		duct_arena_done(&slot->arena);
-		atomic_store(&slot->busy, false);
+		atomic_store(&slot->busy, false); /* the arena stays: a heartbeat of this run may be under way */
 		raise_fd(e->wake_fd);
 	}
 	return NULL;
@@ -271,16 +273,14 @@ static void claims(struct run_executor *e)
 	struct duct_error err;
 	for (struct slot *slot; !atomic_load(&e->stopping) && (slot = free_slot(e));) {
 		int64_t now = duct_mono_us();
+		duct_arena_done(&slot->arena); /* of its last run */
 		int rc = state_run_claim(e->config.state, &slot->arena, e->queues, e->name, e->config.lease_ms, &slot->run, &err);
-		if (rc <= 0) {
-			duct_arena_done(&slot->arena);
-			if (rc < 0)
-				state_failed(e, "no run can be claimed", &err);
-			else
-				e->failing = false;
+		if (rc < 0)
+			state_failed(e, "no run can be claimed", &err);
+		else
+			e->failing = false;
+		if (rc <= 0)
 			return;
-		}
-		e->failing = false;
 		lower_fd(slot->stop_fd);
 		atomic_store(&slot->stop, RUN_GOES_ON);
 		slot->beat_us = now;
@@ -335,8 +335,10 @@ static int queue_list(struct run_executor *e, const char *queues, struct duct_er
 
 static void free_executor(struct run_executor *e)
 {
-	for (int i = 0; e->slots && i < e->config.workers; i++)
+	for (int i = 0; e->slots && i < e->config.workers; i++) {
 		close(e->slots[i].stop_fd);
+		duct_arena_done(&e->slots[i].arena);
+	}
 	if (e->wake_fd >= 0)
 		close(e->wake_fd);
 	if (e->work)
