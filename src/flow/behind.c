@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { SYNC_MS = 50, POLL_MS = 500, FOLLOW_BYTES = 8 << 20 };
+enum { SYNC_MS = 50, POLL_MS = 500, FOLLOW_BYTES = 8 << 20, GRACE_MS = 5000 };
 
 struct flow_behind {
 	struct flow_member to; /* the destination itself; apart */
@@ -25,7 +25,7 @@ struct flow_behind {
 	bool draining; /* likewise, until the destination has what is left: it is not to be behind any more */
 
 	pthread_t follower;
-	struct flow_signal stop;
+	struct flow_signal stop, ended;
 	atomic_bool away, failed, exhausted;
 	struct duct_error err; /* of the follower */
 };
@@ -142,8 +142,9 @@ static int outbox_open(struct flow_member *m, const struct duct_pos *at, const c
 	if (rc)
 		return rc;
 	bool foreign = src->same_source && src->same_source(flow_outbox_identity(b->outbox), identity, &other);
-	/* The destination went on without it, or was restored to an older state. */
-	bool useless = flow_outbox_end(b->outbox).lsn < at->lsn || (*identity && flow_outbox_first(b->outbox) > at->lsn);
+	uint64_t first = flow_outbox_first(b->outbox), last = flow_outbox_end(b->outbox).lsn;
+	/* The destination went on without it, was restored to an older state, or has all of it: then it need not fill a disk. */
+	bool useless = last < at->lsn || (*identity && first > at->lsn) || (last == at->lsn && first < last);
 	if (foreign || useless) {
 		rc = foreign ? put_aside(b, &other, err) : drop_outbox(b);
 		return rc ? rc : outbox_open(m, at, identity, err);
@@ -372,6 +373,7 @@ static void *follower(void *arg)
 			 LOG_U64("outbox_bytes", flow_outbox_bytes(b->outbox)), LOG_I64("again_in_ms", wait / 1000));
 		wait_out(b, wait);
 	}
+	flow_signal_raise(&b->ended);
 	return NULL;
 }
 
@@ -417,7 +419,7 @@ static int look_for_room(struct flow_member *m, struct duct_error *err)
 			? 0
 			: duct_fail(err, DUCT_RETRY, "destination \"%s\" has what its outbox kept, and needs none any more",
 				    m->to->name);
-	if (!b->full || flow_outbox_bytes(b->outbox) * 2 > (uint64_t)m->e->spec->outbox_limit_bytes)
+	if (!b->full || !flow_outbox_has_room(b->outbox, flow_position_load(&b->to.durable).lsn))
 		return 0;
 	return duct_fail(err, DUCT_RETRY, "the outbox of destination \"%s\" has room again", m->to->name);
 }
@@ -488,24 +490,43 @@ static void reopen(struct flow_member *m)
 	m->dest = b->to.dest;
 }
 
+/* What it has under way comes to its end; where nothing moves it is not waited for, as the outbox has everything. */
+static void end_follower(struct flow_behind *b)
+{
+	struct pollfd fd = {.fd = b->ended.fd, .events = POLLIN};
+	int64_t until = duct_mono_us() + GRACE_MS * 1000, left;
+	flow_signal_raise(&b->stop);
+	flow_outbox_wake(b->outbox);
+	while (!atomic_load(&b->ended.set) && (left = until - duct_mono_us()) > 0)
+		(void)poll(&fd, 1, (int)(left / 1000) + 1); /* EINTR: the loop looks again */
+	if (!atomic_load(&b->ended.set))
+		flow_signal_raise(b->to.stop);
+	pthread_join(b->follower, NULL);
+	flow_member_calm(&b->to);
+}
+
+static int with_follower(struct flow_member *m, struct duct_queue *queue, enum flow_applied *ret, struct duct_error *err)
+{
+	struct flow_behind *b = m->behind;
+	atomic_store(&b->exhausted, false);
+	int rc = pthread_create(&b->follower, NULL, follower, b);
+	if (rc)
+		return duct_fail(err, DUCT_RETRY, "start a follower: %s", strerror(rc));
+	rc = fill(m, queue, ret, err);
+	end_follower(b);
+	return rc;
+}
+
 int flow_behind_apply(struct flow_member *m, struct duct_queue *queue, enum flow_applied *ret, struct duct_error *err)
 {
 	struct flow_behind *b = m->behind;
-	int rc = flow_signal_init(&b->stop, err);
-	if (rc)
-		return rc;
-	rc = pthread_create(&b->follower, NULL, follower, b);
-	if (rc) {
-		flow_signal_done(&b->stop);
-		return duct_fail(err, DUCT_RETRY, "start a follower: %s", strerror(rc));
-	}
 	*ret = FLOW_APPLIED;
-	atomic_store(&b->exhausted, false);
-	rc = fill(m, queue, ret, err);
-	flow_signal_raise(&b->stop);
-	flow_outbox_wake(b->outbox);
-	pthread_join(b->follower, NULL);
+	b->ended.fd = -1;
+	int rc = flow_signal_init(&b->stop, err);
+	rc = rc ? rc : flow_signal_init(&b->ended, err);
+	rc = rc ? rc : with_follower(m, queue, ret, err);
 	flow_signal_done(&b->stop);
+	flow_signal_done(&b->ended);
 	if (!rc) /* what follows, a copy of new tables, has relations of the source's own */
 		reopen(m);
 	return rc;

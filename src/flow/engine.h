@@ -32,6 +32,7 @@ struct flow_member {
 	const struct flow_destination *to;
 	const struct duct_destination_ops *ops;
 	void *dest;
+	struct flow_signal *stop; /* interrupts the calls of dest */
 	struct duct_ctx ctx;
 	struct duct_ownership ownership;
 	struct duct_ddl_hook ddl;
@@ -61,8 +62,9 @@ struct flow_engine {
 	size_t queue_bytes;
 	struct duct_trace trace; /* of the run; its threads work for it */
 
-	struct flow_signal source_stop, dest_stop; /* interrupt the calls of one side */
-	struct flow_signal wake;		   /* for the supervisor: a new copy, or the end */
+	struct flow_signal source_stop; /* interrupts the calls of the source */
+	struct flow_signal *dest_stops; /* one per member */
+	struct flow_signal wake;	/* for the supervisor: a new copy, or the end */
 	struct duct_ctx source_ctx;
 	atomic_bool stopping, aborting, finished;
 	_Atomic(struct flow_copy_view *) new_copy; /* handed to the supervisor, which exchanges it for NULL */
@@ -130,8 +132,9 @@ int flow_replay_end(struct flow_member *m, struct duct_error *err) DUCT_CHECKED;
 /* What the source may tell its server: the durable position, but while a replay is under way, where that begins. */
 struct duct_pos flow_confirmed(struct flow_engine *e);
 
-/* Ends an interruption so that clean-up calls work; an abort stays. */
+/* Ends an interruption so that clean-up calls work; an abort stays. Of all, or of one destination. */
 void flow_engine_calm(struct flow_engine *e);
+void flow_member_calm(struct flow_member *m);
 
 bool flow_engine_reached_head(struct flow_engine *e, uint64_t lsn);
 

@@ -57,14 +57,24 @@ void flow_engine_phase(struct flow_engine *e, enum flow_phase phase)
 	flow_signal_raise(&e->wake); /* shown at once: a copy ends when it ends, not with the next line */
 }
 
+/* An abort may have come before the clearing; one that comes now raises it itself. */
+static void calm(struct flow_engine *e, struct flow_signal *signal)
+{
+	signal_clear(signal);
+	if (flow_aborting(e))
+		flow_signal_raise(signal);
+}
+
+void flow_member_calm(struct flow_member *m)
+{
+	calm(m->e, m->stop);
+}
+
 void flow_engine_calm(struct flow_engine *e)
 {
-	signal_clear(&e->source_stop);
-	signal_clear(&e->dest_stop);
-	if (flow_aborting(e)) { /* it came before the clearing; one that comes now raises them itself */
-		flow_signal_raise(&e->source_stop);
-		flow_signal_raise(&e->dest_stop);
-	}
+	calm(e, &e->source_stop);
+	for (size_t i = 0; i < e->nmembers; i++)
+		calm(e, &e->dest_stops[i]);
 }
 
 bool flow_engine_reached_head(struct flow_engine *e, uint64_t lsn)
@@ -316,13 +326,19 @@ static void *run_attempts(void *arg)
 	return NULL;
 }
 
+static void interrupt_destinations(struct flow_engine *e)
+{
+	for (size_t i = 0; i < e->nmembers; i++)
+		flow_signal_raise(&e->dest_stops[i]);
+}
+
 static void pass_on_stop(struct flow_engine *e)
 {
 	atomic_store(&e->stopping, true);
 	flow_signal_raise(&e->source_stop);
 	/* While streaming the destination goes on: it makes durable what was received. */
 	if (atomic_load(&e->counters->phase) != FLOW_STREAMING)
-		flow_signal_raise(&e->dest_stop);
+		interrupt_destinations(e);
 }
 
 static void pass_on_abort(struct flow_engine *e)
@@ -330,7 +346,7 @@ static void pass_on_abort(struct flow_engine *e)
 	atomic_store(&e->stopping, true);
 	atomic_store(&e->aborting, true);
 	flow_signal_raise(&e->source_stop);
-	flow_signal_raise(&e->dest_stop);
+	interrupt_destinations(e);
 }
 
 static void supervise(struct flow_engine *e, struct flow_progress *progress)
@@ -411,6 +427,27 @@ struct duct_wire_wish flow_wire_wish(const struct flow_spec *spec)
 	};
 }
 
+static int signals_init(struct flow_engine *e, struct duct_error *err)
+{
+	int rc = flow_signal_init(&e->source_stop, err);
+	rc = rc ? rc : flow_signal_init(&e->wake, err);
+	e->dest_stops = duct_xcalloc(e->nmembers, sizeof *e->dest_stops);
+	for (size_t i = 0; i < e->nmembers; i++)
+		e->dest_stops[i].fd = -1;
+	for (size_t i = 0; i < e->nmembers && !rc; i++)
+		rc = flow_signal_init(&e->dest_stops[i], err);
+	return rc;
+}
+
+static void signals_done(struct flow_engine *e)
+{
+	flow_signal_done(&e->source_stop);
+	flow_signal_done(&e->wake);
+	for (size_t i = 0; i < e->nmembers; i++)
+		flow_signal_done(&e->dest_stops[i]);
+	free(e->dest_stops);
+}
+
 static void members_init(struct flow_engine *e)
 {
 	e->members = duct_xcalloc(e->nmembers, sizeof *e->members);
@@ -420,8 +457,9 @@ static void members_init(struct flow_engine *e)
 		m->to = &e->spec->destinations[i];
 		m->ops = m->to->ops;
 		m->ctx = *e->user;
-		m->ctx.stop = &e->dest_stop.set;
-		m->ctx.stop_fd = e->dest_stop.fd;
+		m->stop = &e->dest_stops[i];
+		m->ctx.stop = &m->stop->set;
+		m->ctx.stop_fd = m->stop->fd;
 		m->ctx.ownership = &m->ownership;
 		m->ctx.destination = m->to->name;
 		m->ctx.wire = flow_wire_wish(e->spec);
@@ -467,7 +505,6 @@ int flow_run(const struct flow_spec *spec, const struct flow_options *options, c
 		.turn_ended = PTHREAD_COND_INITIALIZER,
 		.counters = options->counters ? options->counters : &own,
 		.source_stop.fd = -1,
-		.dest_stop.fd = -1,
 		.wake.fd = -1,
 	};
 	int64_t memory = options->max_memory_bytes ? options->max_memory_bytes : DEFAULT_MEMORY_BYTES;
@@ -478,8 +515,8 @@ int flow_run(const struct flow_spec *spec, const struct flow_options *options, c
 	e.give_up_ms = give_up_ms;
 	e.started_us = options->started_us ? options->started_us : duct_wall_us();
 	duct_retry_init(&e.retry, give_up_ms * 1000, seed(&e));
-	if ((rc = flow_signal_init(&e.source_stop, err)) || (rc = flow_signal_init(&e.dest_stop, err)) ||
-	    (rc = flow_signal_init(&e.wake, err)))
+	rc = signals_init(&e, err);
+	if (rc)
 		goto out;
 	e.source_ctx = *ctx;
 	e.source_ctx.stop = &e.source_stop.set;
@@ -489,8 +526,6 @@ int flow_run(const struct flow_spec *spec, const struct flow_options *options, c
 	rc = traced_run(&e, err);
 	free(e.members);
 out:
-	flow_signal_done(&e.source_stop);
-	flow_signal_done(&e.dest_stop);
-	flow_signal_done(&e.wake);
+	signals_done(&e);
 	return rc;
 }

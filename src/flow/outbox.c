@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 #include <xxhash.h>
@@ -51,8 +52,9 @@ struct flow_outbox {
 
 	/* writer */
 	int fd;
-	uint64_t at; /* bytes appended to the last segment */
-	bool torn;   /* they end inside a transaction */
+	uint64_t at;   /* bytes appended to the last segment */
+	bool torn;     /* they end inside a transaction */
+	bool no_space; /* of the disk: nothing is written any more */
 	struct duct_buf buf;
 	struct known {
 		uint32_t oid;
@@ -78,6 +80,11 @@ static char *segment_path(const struct flow_outbox *o, uint64_t number)
 static char *note_path(const char *dir)
 {
 	return duct_xasprintf("%s/%s", dir, given_up_name);
+}
+
+static bool is_no_space(int error)
+{
+	return error == ENOSPC || error == EDQUOT;
 }
 
 static int disk(const struct flow_outbox *o, const char *what, struct duct_error *err)
@@ -235,6 +242,10 @@ static int scan(struct flow_outbox *o, struct segment *s, bool last, struct duct
 		close(fd);
 		return damaged(o, s->number, 0, "header", err);
 	}
+	if (rc == 0 && s != o->segments && s->first_lsn != s[-1].last_lsn) {
+		close(fd);
+		return damaged(o, s->number, 16, "it does not begin where the one before it ends", err);
+	}
 	s->last_lsn = s->first_lsn;
 	duct_thaw_forget(&o->thaw);
 	for (char kind; rc == 0;) {
@@ -255,8 +266,8 @@ static int scan(struct flow_outbox *o, struct segment *s, bool last, struct duct
 	s->bytes = rc == 1 ? 0 : last ? whole_at : at;
 	if (rc >= 0 && at < size && rc != 1 && !last)
 		rc = damaged(o, s->number, at, "frame", err);
-	else if (rc >= 0 && last && ftruncate(fd, (off_t)s->bytes))
-		rc = disk(o, "truncate", err);
+	else if (rc >= 0 && last && size > s->bytes && (ftruncate(fd, (off_t)s->bytes) || fdatasync(fd)))
+		rc = disk(o, "truncate", err); /* for good: a segment follows it */
 	close(fd);
 	return rc < 0 ? rc : 0;
 }
@@ -298,9 +309,11 @@ static int add_segment(struct flow_outbox *o, uint64_t lsn, struct duct_error *e
 	put_header(head, lsn, o->identity);
 	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (fd < 0 || !write_all(fd, head, sizeof head) || fdatasync(fd)) {
+		o->no_space = is_no_space(errno);
 		int rc = disk(o, path, err);
 		if (fd >= 0)
 			close(fd);
+		unlink(path);
 		return rc;
 	}
 	if (o->fd >= 0)
@@ -331,7 +344,8 @@ static int open_segments(struct flow_outbox *o, uint64_t from_lsn, struct duct_e
 	if (!o->n)
 		o->end.lsn = from_lsn;
 	o->written = o->end;
-	return add_segment(o, o->end.lsn, err);
+	rc = add_segment(o, o->end.lsn, err);
+	return o->no_space && o->n ? 0 : rc; /* what there is can be read */
 }
 
 int flow_outbox_open(struct flow_outbox **ret, const char *dir, const char *identity, uint64_t from_lsn, int64_t limit_bytes,
@@ -388,16 +402,23 @@ bool flow_outbox_exists(const char *dir)
 	return any;
 }
 
+static int drop_segments(struct flow_outbox *o, struct duct_error *err)
+{
+	o->n = 0;
+	int rc = list_segments(o, err);
+	for (size_t i = 0; i < o->n && !rc; i++) {
+		AUTO_FREE char *path = segment_path(o, o->segments[i].number);
+		unlink(path);
+	}
+	return rc;
+}
+
 void flow_outbox_drop(const char *dir)
 {
 	struct flow_outbox o = {.dir = (char *)(uintptr_t)dir};
 	struct duct_error err;
-	if (list_segments(&o, &err))
+	if (drop_segments(&o, &err))
 		return;
-	for (size_t i = 0; i < o.n; i++) {
-		AUTO_FREE char *path = segment_path(&o, o.segments[i].number);
-		unlink(path);
-	}
 	free(o.segments);
 	AUTO_FREE char *note = note_path(dir);
 	unlink(note);
@@ -406,26 +427,32 @@ void flow_outbox_drop(const char *dir)
 
 /* --- given up --- */
 
-/* The time, then the reason. The note is there before the segments go: a crash in between leaves both, and the note counts. */
+static int put_note(struct flow_outbox *o, const char *text, struct duct_error *err)
+{
+	AUTO_FREE char *path = note_path(o->dir), *temporary = duct_xasprintf("%s.new", path);
+	int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600), rc = 0;
+	if (fd < 0 || !write_all(fd, text, strlen(text)) || fsync(fd) || rename(temporary, path)) {
+		o->no_space = is_no_space(errno);
+		rc = disk(o, path, err);
+	}
+	if (fd >= 0)
+		close(fd);
+	return rc ? rc : sync_dir(o, err);
+}
+
+/*
+ * The time, then the reason. The note is there before the segments go: a crash in between leaves both, and the note counts. Where they fill
+ * the disk they go first: a crash in between leaves nothing, and then the source has no more what the destination lacks.
+ */
 int flow_outbox_give_up(const char *dir, const char *reason, int64_t now_us, struct duct_error *err)
 {
 	struct flow_outbox o = {.dir = (char *)(uintptr_t)dir};
-	AUTO_FREE char *path = note_path(dir), *temporary = duct_xasprintf("%s.new", path);
-	AUTO_FREE char *text = duct_xasprintf("%" PRId64 " %s\n", now_us, reason);
-	int rc = duct_folders_make(path, 0700, err);
-	if (rc)
-		return rc;
-	int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	if (fd < 0 || !write_all(fd, text, strlen(text)) || fsync(fd) || rename(temporary, path))
-		rc = disk(&o, path, err);
-	if (fd >= 0)
-		close(fd);
-	rc = rc ? rc : sync_dir(&o, err);
-	rc = rc ? rc : list_segments(&o, err);
-	for (size_t i = 0; i < o.n && !rc; i++) {
-		AUTO_FREE char *segment = segment_path(&o, o.segments[i].number);
-		unlink(segment);
-	}
+	AUTO_FREE char *text = duct_xasprintf("%" PRId64 " %s\n", now_us, reason), *within = duct_xasprintf("%s/", dir);
+	int rc = duct_folders_make(within, 0700, err);
+	rc = rc ? rc : put_note(&o, text, err);
+	if (rc && o.no_space && !drop_segments(&o, err))
+		rc = put_note(&o, text, err);
+	rc = rc ? rc : drop_segments(&o, err);
 	free(o.segments);
 	return rc;
 }
@@ -514,17 +541,22 @@ static int rotate(struct flow_outbox *o, struct duct_error *err)
 
 int flow_outbox_append(struct flow_outbox *o, const struct duct_changes *changes, struct duct_error *err)
 {
-	bool full = o->limit && flow_outbox_bytes(o) >= (uint64_t)o->limit;
+	if (o->no_space)
+		return 0;
+	/* What has begun ends here, too: half a transaction would wait for ever, and nothing could go that lies before it. */
+	bool full = !o->torn && o->limit && flow_outbox_bytes(o) >= (uint64_t)o->limit;
 	int rc = full || o->at >= segment_bytes(o) ? rotate(o, err) : 0; /* what is full can go once it is read */
 	if (rc || full)
-		return rc;
+		return o->no_space ? 0 : rc;
 	o->buf.len = 0;
 	put_relations(o, changes);
 	size_t from = begin_frame(&o->buf);
 	duct_freeze_changes(&o->buf, changes);
 	end_frame(&o->buf, from, 'C');
-	if (!write_all(o->fd, o->buf.data, o->buf.len))
-		return disk(o, "write", err);
+	if (!write_all(o->fd, o->buf.data, o->buf.len)) {
+		o->no_space = is_no_space(errno); /* half a frame is cut off by the next open */
+		return o->no_space ? 0 : disk(o, "write", err);
+	}
 	o->at += o->buf.len;
 	o->torn = !is_whole(changes);
 	if (!o->torn && changes->upto.lsn > o->written.lsn)
@@ -532,10 +564,24 @@ int flow_outbox_append(struct flow_outbox *o, const struct duct_changes *changes
 	return 1;
 }
 
+/* What is not on the disk is still in memory, where the next open would take it for synced. */
+static int sync_failed(struct flow_outbox *o, struct duct_error *err)
+{
+	int rc = disk(o, "fsync", err);
+	pthread_mutex_lock(&o->lock);
+	uint64_t synced = o->segments[o->n - 1].bytes;
+	pthread_mutex_unlock(&o->lock);
+	if (ftruncate(o->fd, (off_t)synced))
+		return disk(o, "truncate what was not synced", err);
+	return rc;
+}
+
 int flow_outbox_sync(struct flow_outbox *o, struct duct_error *err)
 {
+	if (o->fd < 0)
+		return 0;
 	if (fdatasync(o->fd))
-		return disk(o, "fsync", err);
+		return sync_failed(o, err);
 	pthread_mutex_lock(&o->lock);
 	struct segment *s = &o->segments[o->n - 1];
 	s->bytes = o->at;
@@ -565,6 +611,16 @@ struct duct_pos flow_outbox_end(struct flow_outbox *o)
 	struct duct_pos end = o->end;
 	pthread_mutex_unlock(&o->lock);
 	return end;
+}
+
+bool flow_outbox_has_room(struct flow_outbox *o, uint64_t durable_lsn)
+{
+	struct statvfs st;
+	if (o->limit && flow_outbox_bytes(o) * 2 > (uint64_t)o->limit)
+		return false;
+	if (!o->no_space || durable_lsn >= flow_outbox_end(o).lsn)
+		return true;
+	return statvfs(o->dir, &st) || (uint64_t)st.f_bavail * st.f_frsize >= 2 * segment_bytes(o);
 }
 
 /* --- reading --- */

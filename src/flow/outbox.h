@@ -39,10 +39,14 @@ uint64_t flow_outbox_first(struct flow_outbox *outbox);
 struct duct_pos flow_outbox_end(struct flow_outbox *outbox);
 uint64_t flow_outbox_bytes(struct flow_outbox *outbox);
 
-/* Adds changes. 1: taken; 0: the limit is reached, nothing was written. RETRY: the disk. */
+/* Adds changes. 1: taken; 0: the limit is reached, or the disk is full: nothing was written. A transaction that was begun below the limit goes in
+ * whole. RETRY: another failure of the disk. */
 int flow_outbox_append(struct flow_outbox *outbox, const struct duct_changes *changes, struct duct_error *err) DUCT_CHECKED;
 /* Everything appended so far is durable afterwards, and may be read. */
 int flow_outbox_sync(struct flow_outbox *outbox, struct duct_error *err) DUCT_CHECKED;
+
+/* Whether one that has taken nothing more would take some again after it was opened anew; the destination has everything up to durable_lsn. */
+bool flow_outbox_has_room(struct flow_outbox *outbox, uint64_t durable_lsn);
 
 /* Reading begins anew behind lsn. */
 int flow_outbox_seek(struct flow_outbox *outbox, uint64_t lsn, struct duct_error *err) DUCT_CHECKED;

@@ -1,11 +1,13 @@
 """Fixtures of the fault tests."""
 
 import itertools
+import os
 import re
 
 import pytest
 
 from lib.lake import LakeHome
+from lib.small_disk import SmallDisk
 from lib.workload import SCHEMA
 
 _numbers = itertools.count(1)
@@ -42,3 +44,18 @@ def mirrored(database, lake_home, make_flow):
     flow = make_flow(database, lake_home, source={"status_interval": "200ms"}, destination={"flush_interval": "20ms"})
     flow.run_until_caught_up()
     return database, lake_home, flow
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small disk")
+    disks = []
+
+    def make(size="4m"):
+        disks.append(SmallDisk(tmp_path / f"disk-{len(disks) + 1}", size))
+        return disks[-1]
+
+    yield make
+    for disk in disks:
+        disk.close()

@@ -1,6 +1,5 @@
 """Full disks: no crash, no half commit, a message that names the folder; it goes on by itself once there is room (issue 4, bad input)."""
 
-import os
 import subprocess
 
 import pytest
@@ -10,39 +9,6 @@ from lib.compare import assert_same
 from lib.lake import LakeHome
 
 NO_SPACE = ("No space left on device", "disk is full", "no room")
-
-
-class SmallDisk:
-    """A tmpfs of a few megabytes."""
-
-    def __init__(self, path, size):
-        self.path = path
-        path.mkdir()
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", path], capture_output=True, text=True)
-        if done.returncode:
-            pytest.skip(f"a tmpfs cannot be mounted: {done.stderr.strip()}")
-
-    def grow(self, size="500m"):
-        """Or shrink, down to what is on it."""
-        subprocess.run(["mount", "-o", f"remount,size={size}", self.path], check=True)
-
-    def close(self):
-        subprocess.run(["umount", "-l", self.path], check=True)
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount a small disk")
-    disks = []
-
-    def make(size="4m"):
-        disks.append(SmallDisk(tmp_path / f"disk-{len(disks) + 1}", size))
-        return disks[-1]
-
-    yield make
-    for disk in disks:
-        disk.close()
 
 
 def fill(database, rows):

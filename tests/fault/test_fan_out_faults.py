@@ -169,6 +169,68 @@ def test_a_full_outbox(mirrored, second_lake, tmp_path):
     both_whole(database, first, second_lake, flow)
 
 
+def seen(home, what):
+    with home.open() as lake:
+        return lake.sql(f"SELECT count(*) FROM lake.public.side WHERE body = '{what}'")[0][0]
+
+
+@pytest.mark.parametrize("lake_home", ["postgres"], indirect=True)
+def test_a_transaction_larger_than_the_outbox(mirrored, second_lake, tmp_path):
+    """It goes in whole, and what follows it is not kept back for ever (issue 5, point 9)."""
+    database, first, flow = mirrored
+    primary(flow, second_lake, tmp_path, outbox_limit="1MiB")
+    flow.run_until_caught_up()
+    run = flow.start("--json")
+    database.sql("INSERT INTO side (body, n) SELECT repeat(md5(i::text), 20), i FROM generate_series(1, 40000) i")
+    database.sql("INSERT INTO side (body, n) VALUES ('last', 1)")
+    run.wait_for(lambda: seen(first, "last") and seen(second_lake, "last"), 120, "what follows it")
+    assert run.terminate() == 0, run.describe()
+    both_whole(database, first, second_lake, flow)
+
+
+@pytest.mark.parametrize("lake_home", ["postgres"], indirect=True)
+@pytest.mark.parametrize("policy", ["never", "on_retry_exhaustion"])
+def test_the_disk_of_an_outbox_is_full(mirrored, second_lake, tmp_path, small_disk, policy):
+    """As if its limit was reached: the first destination goes on, also in a run that begins so (issue 5, point 9)."""
+    database, first, flow = mirrored
+    disk = small_disk("1m")
+    primary(flow, second_lake, tmp_path, outbox_dir=str(disk.path / "outbox"), give_up_policy=policy)
+    flow.run_until_caught_up()
+    told = "an outbox is full" if policy == "never" else "a destination is given up"
+    with Workload(database, seed=14) as load:
+        run = flow.start("--json")
+        with away(second_lake):
+            run.wait_for(lambda: told in run.stderr, 60, "a full disk")
+            for _ in range(2):
+                before, done = load.committed, commits(run)
+                run.wait_for(lambda: load.committed > before + 20 and commits(run) > done + 10, 60, "the first destination to go on")
+                assert "attempt failed" not in run.stderr or policy != "never", run.describe()
+                run.kill()
+                run = flow.start("--json")
+        if policy == "never":
+            run.wait_for(lambda: "has room again" in run.stderr, 60, "room")
+        run.kill()
+    disk.grow()
+    flow.run_until_caught_up()
+    both_whole(database, first, second_lake, flow)
+
+
+@pytest.mark.parametrize("lake_home", ["postgres"], indirect=True)
+def test_a_secondary_that_stands_still(mirrored, remote_lake, own_server, tmp_path):
+    """Its server answers nothing at all: the first destination goes on, and a run that is told to end does (issue 5, point 9)."""
+    database, first, flow = mirrored
+    primary(flow, remote_lake, tmp_path)
+    flow.run_until_caught_up()
+    with Workload(database, seed=15) as load:
+        run = flow.start("--json")
+        run.wait_for(lambda: load.committed > 20 and commits(run) > 5, 60, "some load")
+        with own_server.frozen():
+            before, done = load.committed, commits(run)
+            run.wait_for(lambda: load.committed > before + 50 and commits(run) > done + 10, 60, "the first destination to go on")
+            assert run.terminate(40) == 0, run.describe()
+    both_whole(database, first, remote_lake, flow)
+
+
 def states(run, name):
     """What a run says about destinations that leave the others alone."""
     return [line for line in run.stderr.splitlines() if name in line]

@@ -1,6 +1,7 @@
 """A private Postgres server: own folder, unix socket only, set up for logical replication."""
 
 import atexit
+import contextlib
 import functools
 import os
 import pwd
@@ -211,6 +212,18 @@ class Postgres:
                 pass
         wait_until(lambda: not any(map(_lives, children)), 30, "the server's processes to end")
         self._forget_connections()
+
+    @contextlib.contextmanager
+    def frozen(self):
+        """It stands still: connections stay, and nothing is answered."""
+        stopped = [self.pid, *self._children()]
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in stopped:
+                os.kill(pid, signal.SIGCONT)
 
     def _children(self):
         listing = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()

@@ -322,11 +322,79 @@ static void limit(void **state)
 	duct_relation_unref(rel);
 }
 
+/* A transaction that was begun below the limit goes in whole: what is never whole would never leave, and nothing before it could. */
+static void limit_inside_a_transaction(void **state)
+{
+	char dir[] = "/tmp/duct-outbox-XXXXXX";
+	struct duct_relation *rel = relation(1);
+	struct duct_changes *part = changes(rel, 1, 0), *end = changes(rel, 1, 100), *later = changes(rel, 1, 200);
+	struct flow_outbox *o;
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	assert_int_equal(flow_outbox_open(&o, dir, "source", 0, 4096, &err), 0);
+	for (int i = 0; i < 50; i++) {
+		assert_int_equal(flow_outbox_append(o, part, &err), 1);
+		assert_int_equal(flow_outbox_sync(o, &err), 0);
+	}
+	assert_true(flow_outbox_bytes(o) > 8192);
+	assert_int_equal(flow_outbox_append(o, end, &err), 1);
+	assert_int_equal(flow_outbox_sync(o, &err), 0);
+	assert_int_equal(flow_outbox_append(o, later, &err), 0);
+	for (int i = 0; i < 50; i++)
+		assert_int_equal(next(o, part), 1);
+	assert_int_equal(next(o, end), 1);
+	assert_int_equal(next(o, end), 0);
+	assert_false(flow_outbox_has_room(o, 0));
+	flow_outbox_trim(o, 100);
+	assert_true(flow_outbox_has_room(o, 100));
+	flow_outbox_close(o);
+	flow_outbox_drop(dir);
+	duct_changes_free(part);
+	duct_changes_free(end);
+	duct_changes_free(later);
+	duct_relation_unref(rel);
+}
+
+/* A segment that is missing in the middle, or stands in another's place. */
+static void gaps(void **state)
+{
+	char dir[] = "/tmp/duct-outbox-XXXXXX", path[3][64], aside[64];
+	struct duct_relation *rel = relation(1);
+	struct flow_outbox *o;
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	snprintf(aside, sizeof aside, "%s/aside", dir);
+	for (int i = 0; i < 3; i++) {
+		struct duct_changes *c = changes(rel, 1, 100 * ((uint64_t)i + 1));
+		snprintf(path[i], sizeof path[i], "%s/00000000000%d.out", dir, i + 1);
+		assert_int_equal(flow_outbox_open(&o, dir, "source", 0, 0, &err), 0);
+		assert_int_equal(flow_outbox_append(o, c, &err), 1);
+		assert_int_equal(flow_outbox_sync(o, &err), 0);
+		flow_outbox_close(o);
+		duct_changes_free(c);
+	}
+	assert_int_equal(rename(path[1], aside), 0);
+	assert_int_equal(flow_outbox_open(&o, dir, "source", 0, 0, &err), -DUCT_DATA);
+	assert_non_null(strstr(err.message, "segment 3 is damaged at byte 16 (it does not begin where the one before it ends)"));
+	assert_int_equal(rename(path[0], path[1]), 0);
+	assert_int_equal(rename(aside, path[0]), 0);
+	assert_int_equal(flow_outbox_open(&o, dir, "source", 0, 0, &err), -DUCT_DATA);
+	assert_non_null(strstr(err.message, "segment 2 is damaged at byte 16"));
+	flow_outbox_drop(dir);
+	duct_relation_unref(rel);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(there_and_back), cmocka_unit_test(outbox),   cmocka_unit_test(damage),
-		cmocka_unit_test(identity),	  cmocka_unit_test(given_up), cmocka_unit_test(limit),
+		cmocka_unit_test(limit_inside_a_transaction),
+		cmocka_unit_test(gaps),
+		cmocka_unit_test(there_and_back),
+		cmocka_unit_test(outbox),
+		cmocka_unit_test(damage),
+		cmocka_unit_test(identity),
+		cmocka_unit_test(given_up),
+		cmocka_unit_test(limit),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
