@@ -14,14 +14,15 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { SYNC_MS = 50, POLL_MS = 500, FOLLOW_BYTES = 8 << 20, GRACE_MS = 5000 };
+enum { SYNC_MS = 50, POLL_MS = 500, FOLLOW_BYTES = 8 << 20, GRACE_MS = 5000, DRAIN_MS = 100 };
 
 struct flow_behind {
 	struct flow_member to; /* the destination itself; apart */
 	char *dir;
 	struct flow_outbox *outbox;
 	struct duct_retry retry;
-	bool full; /* nothing is taken any more: the source keeps what follows, until there is room and the stream begins anew */
+	bool wanted; /* by the definition */
+	bool full;   /* nothing is taken any more: the source keeps what follows, until there is room and the stream begins anew */
 	bool draining; /* likewise, until the destination has what is left: it is not to be behind any more */
 
 	pthread_t follower;
@@ -193,6 +194,7 @@ static int open_away(struct flow_member *m, struct duct_error *err)
 int flow_behind_open(struct flow_member *m, bool wanted, struct duct_error *err)
 {
 	struct flow_behind *b = m->behind = behind_new(m);
+	b->wanted = wanted;
 	AUTO_FREE char *reason = NULL;
 	int64_t at_us;
 	bool noted = flow_outbox_given_up(b->dir, &reason, &at_us);
@@ -241,6 +243,7 @@ int flow_behind_begin(struct flow_member *m, const struct duct_pos *pos, const c
 	flow_position_store(&b->to.durable, pos);
 	b->to.has_lsn = pos->lsn;
 	b->to.streaming = true;
+	b->full = b->draining = !b->wanted;
 	return outbox_open(m, pos, identity, err);
 }
 
@@ -505,6 +508,22 @@ static void end_follower(struct flow_behind *b)
 	flow_member_calm(&b->to);
 }
 
+bool flow_behind_drained(const struct flow_member *m)
+{
+	struct flow_behind *b = m->behind;
+	return b->outbox && flow_position_load(&b->to.durable).lsn >= flow_outbox_end(b->outbox).lsn;
+}
+
+/* The feeder ends when nothing is left. Who is away gets no copy, so it is not waited for. */
+static void drain(struct flow_behind *b)
+{
+	struct pollfd fd = {.fd = b->ended.fd, .events = POLLIN};
+	while (!atomic_load(&b->ended.set) && !atomic_load(&b->away) && !flow_stopping(b->to.e)) {
+		flow_outbox_wake(b->outbox); /* a new attempt forgets it */
+		(void)poll(&fd, 1, DRAIN_MS);
+	}
+}
+
 static int with_follower(struct flow_member *m, struct duct_queue *queue, enum flow_applied *ret, struct duct_error *err)
 {
 	struct flow_behind *b = m->behind;
@@ -513,6 +532,8 @@ static int with_follower(struct flow_member *m, struct duct_queue *queue, enum f
 	if (rc)
 		return duct_fail(err, DUCT_RETRY, "start a follower: %s", strerror(rc));
 	rc = fill(m, queue, ret, err);
+	if (!rc && atomic_load(&m->e->copy_due))
+		drain(b);
 	end_follower(b);
 	return rc;
 }

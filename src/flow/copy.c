@@ -220,6 +220,10 @@ static int begin_load(struct copy *c, struct flow_member *m, struct duct_error *
 	if (!m->dest)
 		return duct_fail(err, DUCT_RETRY, "destination \"%s\" is away, and there are new tables to be copied into it",
 				 m->to->name);
+	if (m->behind && m->streaming && !flow_behind_drained(m))
+		return duct_fail(err, DUCT_RETRY,
+				 "destination \"%s\" has not yet what its outbox keeps, and there are tables to be copied",
+				 m->to->name);
 	return m->ops->load_begin(m->dest, snap->relations, snap->nrelations, flags, err);
 }
 

@@ -67,6 +67,7 @@ struct flow_engine {
 	struct flow_signal wake;	/* for the supervisor: a new copy, or the end */
 	struct duct_ctx source_ctx;
 	atomic_bool stopping, aborting, finished;
+	atomic_bool copy_due;			   /* the stream ends because the source has new tables */
 	_Atomic(struct flow_copy_view *) new_copy; /* handed to the supervisor, which exchanges it for NULL */
 
 	struct flow_dead_rows dead;
@@ -165,7 +166,9 @@ const char *flow_behind_identity(const struct flow_member *m);
 bool flow_behind_renew(struct flow_member *m);
 /* After its first copy: the outbox begins at pos. */
 int flow_behind_begin(struct flow_member *m, const struct duct_pos *pos, const char *identity, struct duct_error *err) DUCT_CHECKED;
-/* What flow_apply() is for the others. */
+/* Whether the destination has all that its outbox keeps: a copy of tables must not come before the changes that it contains. */
+bool flow_behind_drained(const struct flow_member *m);
+/* What flow_apply() is for the others. When the stream ends for a copy (copy_due) the destination gets what its outbox keeps first. */
 int flow_behind_apply(struct flow_member *m, struct duct_queue *queue, enum flow_applied *ret, struct duct_error *err) DUCT_CHECKED;
 int flow_apply(struct flow_member *m, struct duct_queue *queue, enum flow_applied *ret, struct duct_error *err) DUCT_CHECKED;
 

@@ -154,6 +154,14 @@ static int pass_copies(struct flow_engine *e, struct duct_error *err)
 	return rc < 0 ? rc : 0;
 }
 
+static bool all_drained(const struct flow_engine *e)
+{
+	for (size_t i = 0; i < e->nmembers; i++)
+		if (e->members[i].behind && !e->members[i].given_up && !flow_behind_drained(&e->members[i]))
+			return false;
+	return true;
+}
+
 /* Copies tables again, at a position of their own: their earlier changes are passed over when the stream comes to them. */
 static int backfill(struct flow_engine *e, bool copied, struct duct_error *err)
 {
@@ -173,7 +181,8 @@ static int backfill(struct flow_engine *e, bool copied, struct duct_error *err)
 		e->complete = true;
 		return 0;
 	}
-	int rc = e->src->copy_again(e->source, wanted->tables, wanted->schemas, err);
+	int rc = all_drained(e) ? 0 : pass_copies(e, err);
+	rc = rc ? rc : e->src->copy_again(e->source, wanted->tables, wanted->schemas, err);
 	while (!rc && (rc = e->src->snapshot(e->source, &snap, err)) >= 0) {
 		if (rc == 0 && !snap)
 			break;

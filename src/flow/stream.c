@@ -108,6 +108,7 @@ static void *reader(void *arg)
 {
 	struct stream *s = arg;
 	s->reader_rc = read_all(s, &s->reader_err);
+	atomic_store(&s->e->copy_due, s->reader_rc == 1);
 	close_queues(s);
 	return NULL;
 }
@@ -245,6 +246,7 @@ int flow_stream(struct flow_engine *e, struct duct_error *err)
 	if (flow_stopping(e))
 		return 0;
 	struct stream s = {.e = e};
+	atomic_store(&e->copy_due, false);
 	lanes_init(&s);
 	int rc = run(&s, err);
 	lanes_done(&s);

@@ -231,6 +231,23 @@ def test_a_secondary_that_stands_still(mirrored, remote_lake, own_server, tmp_pa
     both_whole(database, first, remote_lake, flow)
 
 
+@pytest.mark.parametrize("lake_home", ["postgres"], indirect=True)
+def test_copied_again_behind_an_outbox(mirrored, second_lake, tmp_path):
+    """A table that has to be copied again, while changes of it wait in an outbox: they come before the copy (issue 5, point 9)."""
+    database, first, flow = mirrored
+    primary(flow, second_lake, tmp_path)
+    flow.run_until_caught_up()
+    with Workload(database, seed=5) as load:
+        run = flow.start("--json")
+        with away(second_lake):
+            load_some(load)
+            database.sql("ALTER TABLE side ADD COLUMN r float8 DEFAULT random()")
+            run.wait_for(lambda: "is copied again" in run.stderr, 60, "the first destination to ask for it")
+        load_some(load)
+        run.kill()
+    both_whole(database, first, second_lake, flow)
+
+
 def states(run, name):
     """What a run says about destinations that leave the others alone."""
     return [line for line in run.stderr.splitlines() if name in line]
