@@ -67,8 +67,9 @@ static size_t scheme(const char *text, bool *ret_tls)
 int s3_endpoint_parse(const char *text, char **ret_host, bool *ret_tls, struct duct_error *err)
 {
 	const char *begin = text ? text + strspn(text, " \t\r\n") : "";
-	bool tls;
-	begin += scheme(begin, &tls);
+	bool tls = false;
+	if (text)
+		begin += scheme(begin, &tls);
 	size_t n = strcspn(begin, " \t\r\n/");
 	const char *end = begin + n + strspn(begin + n, "/");
 	if (n == 0 && !*end && (!text || begin == text + strspn(text, " \t\r\n"))) {
