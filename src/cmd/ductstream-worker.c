@@ -111,7 +111,8 @@ static const char *const *names_of(const char *text)
 	const char **names = duct_xcalloc(strlen(rest) + 2, sizeof *names);
 	for (char *name; (name = strsep(&rest, ","));) {
 		name += strspn(name, " ");
-		name[strcspn(name, " ")] = 0;
+		for (size_t end = strlen(name); end && name[end - 1] == ' '; end--)
+			name[end - 1] = 0;
 		if (*name)
 			names[n++] = name;
 	}

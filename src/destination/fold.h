@@ -20,6 +20,13 @@ enum fold_prior {
 	FOLD_DEAD,    /* an earlier window has ended the lake's row place.row_id */
 };
 
+/* Where the values come from that a pending row of a replay was completed with. */
+enum fold_borrowed {
+	FOLD_OWN,      /* the group's own changes */
+	FOLD_BORROWED, /* the lake's row of its key: right as long as the row stays as it is until the group's end */
+	FOLD_LACKING,  /* one is nowhere: the row has to go before the group's end */
+};
+
 /* One key. Net effect: base_present/live = update, !base_present/live = insert, base_present/!live = delete. */
 struct fold_slot {
 	struct lake_key_hash hash;
@@ -32,6 +39,7 @@ struct fold_slot {
 	uint32_t next;		 /* slot of the same hash (bag), UINT32_MAX: none */
 	struct lake_place place; /* when resolved: of the base row; row_id < 0: none of the lake's */
 	uint8_t prior;		 /* enum fold_prior, when resolved */
+	uint8_t borrowed;	 /* enum fold_borrowed */
 	bool base_present;	 /* the key had a row before the window */
 	bool live;		 /* it has one after it */
 };

@@ -40,6 +40,15 @@ void lake_positions_sort(struct lake_positions *p)
 		qsort(p->list, p->n, sizeof *p->list, duct_compare_i64);
 }
 
+bool lake_positions_has(const struct lake_positions *p, int64_t at)
+{
+	if (!p->n || at > p->last)
+		return false;
+	if (p->bits)
+		return p->bits[at / 64] >> (at % 64) & 1;
+	return bsearch(&at, p->list, p->n, sizeof *p->list, duct_compare_i64) != NULL;
+}
+
 void lake_positions_done(struct lake_positions *p)
 {
 	free(p->list);

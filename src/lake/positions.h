@@ -20,6 +20,8 @@ struct lake_positions {
 void lake_positions_add(struct lake_positions *p, int64_t at, int64_t rows);
 /* To be called between the last add and the first walk. */
 void lake_positions_sort(struct lake_positions *p);
+/* Whether it is one of them; they are sorted, or were added in their order. */
+bool lake_positions_has(const struct lake_positions *p, int64_t at);
 void lake_positions_done(struct lake_positions *p); /* empty again */
 
 /* Begins with {positions}, which are sorted. */

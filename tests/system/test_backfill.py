@@ -117,6 +117,15 @@ def test_positions_of_a_replay(service, lake, database):
     lake.same(*ALL)
 
 
+def test_names_with_spaces(service, lake, database):
+    database.sql('CREATE TABLE "two words" (id int PRIMARY KEY); INSERT INTO "two words" VALUES (1)')
+    service.worker("shop", "-max-empty-reads", "1").expect(0)
+    before = files(lake)
+    service.worker("shop", "-mode", "backfill", "-tables", " public.two words , side.more ").expect(0)
+    after = files(lake)
+    assert not before["two words"] & after["two words"] and not before["more"] & after["more"] and before["t"] == after["t"]
+
+
 @pytest.mark.parametrize("flags", [("-partition-count", "-3"), ("-snapshot-workers", "1000")])
 def test_a_flag_that_is_wrong_says_nothing_about_the_flow(service, lake, flags):
     service.worker("shop", "-max-empty-reads", "1").expect(0)

@@ -25,6 +25,8 @@ static void assert_every(const struct lake_positions *p, int64_t rows, int64_t s
 	assert_int_equal(want, (rows + step - 1) / step * step);
 	assert_int_equal(p->last, want - step);
 	assert_int_equal(p->n, want / step);
+	for (at = 0; at < rows + 70; at += step / 2 + 1)
+		assert_int_equal(lake_positions_has(p, at), at < rows && at % step == 0);
 }
 
 static void walks(void **state)
@@ -61,6 +63,7 @@ static void empty(void **state)
 	(void)state;
 	lake_positions_sort(&p);
 	assert_false(lake_positions_next(&w, &at));
+	assert_false(lake_positions_has(&p, 0));
 }
 
 /* The walk of bits ends before n: that is how whoever walks them sees it. */

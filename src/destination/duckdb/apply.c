@@ -2,7 +2,7 @@
  * What is folded of a table goes into it: rows that died or changed are deleted by their keys, then the new ones are inserted. A value that
  * the source did not send is taken from an earlier row of the group, from the old row, or from the stored row before that goes. See duckdb.h.
  */
-#include "destination/duckdb/duckdb.h"
+#include "destination/duckdb/slots.h"
 
 #include "base/killpoint.h"
 
@@ -10,18 +10,6 @@
 #include <string.h>
 
 static const char lacking_table[] = "temp.ductstream_lacking";
-
-/* Some slots of a table as rows for SQL. Columns: those of the table (c0 ..), then whether the stored value counts (u0 .., of the columns
- * in `stored`), then the key (k0 ..). Each group may be left out. */
-struct slots {
-	struct dd_table *t;
-	uint32_t *at;
-	size_t n;
-	int ncolumns, nstored, nkeys;
-	const int *stored; /* columns of the table */
-	const int *keys;   /* columns of the relation */
-	bool stored_keys;  /* the keys under which the stored values are */
-};
 
 static const struct duct_vector *vector_of(const struct dd_slot *s, int column)
 {
@@ -113,8 +101,8 @@ static void slots_rows(struct slots *s, struct duct_arena *arena, struct dd_rows
 	rows->arg = s;
 }
 
-static int run(struct duckdb_dest *d, struct slots *s, const char *before, const char *after, uint64_t *ret_changed,
-	       struct duct_error *err)
+int slots_run(struct duckdb_dest *d, struct slots *s, const char *before, const char *after, uint64_t *ret_changed,
+	      struct duct_error *err)
 {
 	struct duct_arena arena = {0};
 	struct dd_rows rows;
@@ -126,24 +114,35 @@ static int run(struct duckdb_dest *d, struct slots *s, const char *before, const
 	return rc ? duct_wrap(err, "table \"%s\".\"%s\"", s->t->schema, s->t->name) : 0;
 }
 
+static void put_feed(struct duct_buf *to, char letter, int number, const struct duct_type *type)
+{
+	AUTO_FREE char *name = duct_xasprintf("%c%d", letter, number);
+	dd_rows_column(to, name, type);
+}
+
+void slots_put_value(struct duct_buf *to, const struct slots *s, int column)
+{
+	put_feed(to, 'c', column, &s->t->columns[column].type);
+}
+
+void slots_put_key(struct duct_buf *to, const struct slots *s, int nth)
+{
+	put_feed(to, 'k', nth, &s->t->rel->columns[s->keys[nth]].type);
+}
+
 static void put_key_match(struct duct_buf *to, const struct slots *s, const char *equals)
 {
-	struct duct_arena arena = {0};
-	duct_arena_init(&arena);
 	for (int i = 0; i < s->nkeys; i++) {
 		duct_buf_puts(to, i ? " AND t." : "t.");
 		duct_buf_sql_ident(to, s->t->rel->columns[s->keys[i]].name);
 		duct_buf_puts(to, equals);
-		dd_rows_column(to, feed_name(&arena, 'k', i), &s->t->rel->columns[s->keys[i]].type);
+		slots_put_key(to, s, i);
 	}
-	duct_arena_done(&arena);
 }
 
 /* `INSERT INTO TO (columns) SELECT values FROM `; a stored value, where one counts, is the column of t. */
 static void put_insert(struct duct_buf *sql, const char *to, const struct slots *s)
 {
-	struct duct_arena arena = {0};
-	duct_arena_init(&arena);
 	duct_buf_printf(sql, "INSERT INTO %s (", to);
 	for (size_t i = 0; i < s->t->ncolumns; i++) {
 		duct_buf_puts(sql, i ? ", " : "");
@@ -160,11 +159,10 @@ static void put_insert(struct duct_buf *sql, const char *to, const struct slots 
 			duct_buf_sql_ident(sql, s->t->columns[i].name);
 			duct_buf_puts(sql, " ELSE ");
 		}
-		dd_rows_column(sql, feed_name(&arena, 'c', i), &s->t->columns[i].type);
+		slots_put_value(sql, s, i);
 		duct_buf_puts(sql, stored ? " END" : "");
 	}
 	duct_buf_puts(sql, " FROM ");
-	duct_arena_done(&arena);
 }
 
 /* --- keys --- */
@@ -177,6 +175,14 @@ static int *key_columns(const struct dd_table *t, int *ret_n)
 		keys[i] = t->mode == DD_KEYED ? t->rel->keys[i] : i;
 	*ret_n = n;
 	return keys;
+}
+
+int slots_lack(const struct dd_table *t, int column, struct duct_error *err)
+{
+	return duct_fail(
+		err, DUCT_DATA,
+		"column \"%s\" of \"%s\".\"%s\": the source did not send an unchanged value that the database does not have",
+		t->columns[column].name, t->schema, t->name);
 }
 
 /* Rows of slots that wait for stored values, completed aside while the stored rows are still there. */
@@ -196,13 +202,10 @@ static int complete(struct duckdb_dest *d, struct slots *lacking, struct duct_er
 	dd_name(&match, lacking->t->schema, lacking->t->name);
 	duct_buf_puts(&match, " AS t ON ");
 	put_key_match(&match, lacking, " = ");
-	rc = run(d, lacking, sql.data, match.data, &found, err);
+	rc = slots_run(d, lacking, sql.data, match.data, &found, err);
 	if (rc || found == lacking->n)
 		return rc;
-	return duct_fail(
-		err, DUCT_DATA,
-		"column \"%s\" of \"%s\".\"%s\": the source did not send an unchanged value that the database does not have",
-		lacking->t->columns[lacking->stored[0]].name, lacking->t->schema, lacking->t->name);
+	return slots_lack(lacking->t, lacking->stored[0], err);
 }
 
 static int insert_completed(struct duckdb_dest *d, const struct dd_table *t, struct duct_error *err)
@@ -232,7 +235,7 @@ static int delete_keyed(struct duckdb_dest *d, struct slots *all, uint64_t *ret_
 	duct_buf_puts(&before, " AS t USING ");
 	duct_buf_puts(&after, " AS f WHERE ");
 	put_key_match(&after, all, " = ");
-	return run(d, all, before.data, after.data, ret_deleted, err);
+	return slots_run(d, all, before.data, after.data, ret_deleted, err);
 }
 
 /* Of equal rows as many go as there are slots of them. */
@@ -249,17 +252,10 @@ static int delete_bag(struct duckdb_dest *d, struct slots *dead, uint64_t *ret_d
 	duct_buf_puts(&after, " GROUP BY ALL) AS f ON ");
 	put_key_match(&after, dead, " IS NOT DISTINCT FROM ");
 	duct_buf_puts(&after, ") WHERE n <= wanted)");
-	return run(d, dead, before.data, after.data, ret_deleted, err);
+	return slots_run(d, dead, before.data, after.data, ret_deleted, err);
 }
 
 /* --- one table --- */
-
-/* Which slots are what; the arrays are as long as there are slots. */
-struct plan {
-	struct slots dead, new, lacking;
-	int *stored;
-	size_t bases;
-};
 
 static bool lacks(const struct dd_table *t, uint32_t slot, bool *stored)
 {
@@ -274,7 +270,7 @@ static bool lacks(const struct dd_table *t, uint32_t slot, bool *stored)
 	return any;
 }
 
-static void make_plan(struct plan *p, struct dd_table *t, const int *keys, int nkeys)
+static void make_plan(struct slots_plan *p, struct dd_table *t, const int *keys, int nkeys)
 {
 	size_t n = t->fold->nslots;
 	AUTO_FREE bool *stored = duct_xcalloc(t->ncolumns + 1, sizeof *stored);
@@ -311,10 +307,10 @@ static int insert_new(struct duckdb_dest *d, struct slots *new, struct duct_erro
 	uint64_t ignored;
 	dd_name(&into, new->t->schema, new->t->name);
 	put_insert(&sql, into.data, new);
-	return run(d, new, sql.data, " AS f", &ignored, err);
+	return slots_run(d, new, sql.data, " AS f", &ignored, err);
 }
 
-static int apply_plan(struct duckdb_dest *d, struct dd_table *t, struct plan *p, struct duct_error *err)
+static int apply_plan(struct duckdb_dest *d, struct dd_table *t, struct slots_plan *p, struct duct_error *err)
 {
 	bool repair = d->replay || t->incomplete || t->rel->may_lack || t->rel->upsert || d->config->on_drift == DD_DRIFT_REPAIR;
 	uint64_t deleted = 0;
@@ -334,13 +330,11 @@ static int apply_plan(struct duckdb_dest *d, struct dd_table *t, struct plan *p,
 
 static int apply_slots(struct duckdb_dest *d, struct dd_table *t, struct duct_error *err)
 {
-	struct plan p = {0};
+	struct slots_plan p = {0};
 	int nkeys;
 	AUTO_FREE int *keys = key_columns(t, &nkeys);
 	make_plan(&p, t, keys, nkeys);
-	/* In a replay stored rows are newer than the changes: under a key that a row had before there may be another one by now. */
-	p.lacking.stored_keys = !d->replay;
-	int rc = apply_plan(d, t, &p, err);
+	int rc = d->replay && t->mode == DD_KEYED ? twin_apply(d, t, &p, err) : apply_plan(d, t, &p, err);
 	if (rc == 0 && t->mode == DD_KEYED)
 		rc = dd_meta_apply(d, t, err);
 	free(p.dead.at);

@@ -76,6 +76,7 @@ struct dd_table {
 	struct dd_slot *slots;
 	size_t slots_cap;
 	bool folded;   /* something is in it */
+	bool twin;     /* the open group, which is a replay, has one of it (slots.h) */
 	bool modified; /* rows of before were deleted or changed in the open transaction: DuckDB does not alter it then */
 };
 

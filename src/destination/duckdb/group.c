@@ -1,5 +1,5 @@
 /* The open group: changes are folded per key until they are applied. See duckdb.h. */
-#include "destination/duckdb/duckdb.h"
+#include "destination/duckdb/slots.h"
 
 #include "base/clock.h"
 #include "wire/wire.h"
@@ -23,7 +23,7 @@ void dd_group_reset(struct duckdb_dest *d)
 	for (size_t i = 0; i < d->ntables; i++) {
 		if (d->tables[i]->folded)
 			fold_reset(d->tables[i]->fold);
-		d->tables[i]->folded = false;
+		d->tables[i]->folded = d->tables[i]->twin = false;
 	}
 	d->partial = false;
 	d->source_rows = 0;
@@ -190,6 +190,8 @@ int dd_truncate(struct duckdb_dest *d, struct dd_table *t, uint64_t lsn, struct 
 	dd_name(&sql, t->schema, t->name);
 	int rc = duck_exec(d->conn, sql.data, err);
 	if (rc == 0)
+		rc = twin_truncate(d, t, err);
+	if (rc == 0)
 		rc = dd_meta_prepare(d, t, err);
 	return rc ? rc : dd_meta_clear(d, t, lsn, true, err);
 }
@@ -231,6 +233,8 @@ int dd_group_commit(struct duckdb_dest *d, struct duct_error *err)
 	int rc = destination_check_refused(&d->refused, err);
 	if (rc == 0)
 		rc = dd_group_apply(d, err);
+	for (size_t i = 0; i < d->ntables && rc == 0; i++)
+		rc = d->tables[i]->twin ? twin_finish(d, d->tables[i], err) : 0;
 	if (rc == 0)
 		rc = dd_commit(d, DUCT_STATE_STREAMING, &d->upto, d->checkpoint.source_identity, err);
 	if (rc)

@@ -218,6 +218,8 @@ static int plan_group(struct ducklake *d, struct duct_error *err)
 		int rc = mirror_write_aside(d, m, true, err);
 		if (rc == 0 && m->settled) /* it was a large one: all of it goes the same way */
 			rc = mirror_settle(d, m, err);
+		if (rc == 0 && m->lacking)
+			rc = mirror_check_lacking(d, m, err);
 		if (rc == 0)
 			rc = plan_deaths(d, m, err);
 		if (rc == 0 && m->index)

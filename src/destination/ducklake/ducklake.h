@@ -92,6 +92,7 @@ struct mirror {
 	int64_t inlined_rows, inlined_bytes, inlined_since_us;
 	int64_t small_files; /* live ones, as of the last flush */
 	bool inlines;	     /* the open transaction inlines this table's rows */
+	char *lacking;	     /* a column that some row of the open group was written without (FOLD_LACKING); malloc */
 
 	/* Projections of relation versions onto the lake's columns as of the open transaction. */
 	struct mirror_map {
@@ -127,7 +128,8 @@ struct aside {
 	char *path;
 	int64_t rows, size_bytes;
 	bool explicit_row_ids;
-	struct lake_positions dead; /* again inside the group */
+	struct lake_positions dead;		 /* again inside the group */
+	struct lake_positions borrowed, lacking; /* rows of a replay that are not FOLD_OWN (fold.h) */
 };
 
 struct ducklake {
@@ -336,8 +338,11 @@ int ducklake_doubt(struct ducklake *d, const struct mirror *m, struct duct_error
 /* Sends the open transaction; on success the caller applies it to the indexes. */
 int ducklake_send(struct ducklake *d, const struct lake_commit_info *info, struct lake_txn_result *ret, struct duct_error *err);
 
-/* toast.c: fills the unsent values of pending rows. When these are many they are written aside in between, else they stay pending. */
-int mirror_fill_unsent(struct ducklake *d, struct mirror *m, struct duct_error *err);
+/* toast.c: fills the unsent values of pending rows. When these are many they are written aside in between, else they stay pending. In a replay
+ * that is not at its end, one that is nowhere is left out: the row may be deleted before that. */
+int mirror_fill_unsent(struct ducklake *d, struct mirror *m, bool commit, struct duct_error *err);
+/* After the last window: DATA when a row that was written without a value is still there. */
+int mirror_check_lacking(struct ducklake *d, const struct mirror *m, struct duct_error *err);
 
 /* load.c: copies. */
 int ducklake_load_begin(void *dest, struct duct_relation *const *relations, size_t n, unsigned flags, struct duct_error *err);

@@ -33,6 +33,8 @@ void group_reset(struct ducklake *d)
 	for (size_t i = 0; i < d->nasides; i++) {
 		free(d->asides[i].path);
 		lake_positions_done(&d->asides[i].dead);
+		lake_positions_done(&d->asides[i].borrowed);
+		lake_positions_done(&d->asides[i].lacking);
 	}
 	for (size_t i = 0; i < d->ntouched; i++) {
 		struct mirror *m = d->touched[i];
@@ -40,6 +42,8 @@ void group_reset(struct ducklake *d)
 			fold_reset(m->fold);
 		mirror_unsettle(m);
 		m->t = NULL;
+		free(m->lacking);
+		m->lacking = NULL;
 		m->in_group = m->truncated = m->inlines = false;
 	}
 	lake_txn_free(d->txn);

@@ -17,7 +17,9 @@ struct lack {
 	int64_t file;	  /* file id, aside number, or schema version of an inlined row */
 	int64_t position; /* in the file; row id of an inlined row */
 	bool inlined;
-	size_t row_bytes;	  /* on average in its file: how wide is not known before it is read */
+	size_t row_bytes; /* on average in its file: how wide is not known before it is read */
+	bool newest;	  /* the stored row is not the one that the pending row was: see newest_place() */
+	enum fold_borrowed borrowed;
 	struct duct_batch *found; /* one reference; columns = `wanted` */
 	uint32_t found_row;
 };
@@ -25,6 +27,7 @@ struct lack {
 struct filling {
 	struct ducklake *d;
 	struct mirror *m;
+	bool may_lack; /* a value may be nowhere */
 	struct lack *lacks;
 	size_t n;
 	const struct lake_column *columns; /* of the lake table */
@@ -58,32 +61,42 @@ static void take_place(struct filling *f, struct lack *l, const struct fold_slot
 	}
 }
 
+/* The row that an earlier window of the replay wrote has all its values from changes of the replay. */
+static bool is_own(const struct ducklake *d, const struct fold_slot *base)
+{
+	if (base->prior != FOLD_WRITTEN)
+		return false;
+	const struct aside *a = &d->asides[base->place.file_id];
+	return !lake_positions_has(&a->borrowed, base->place.position) && !lake_positions_has(&a->lacking, base->place.position);
+}
+
 /*
- * In a replay the lake's rows are newer than the changes. The one with the row's key has the value, for had that changed since, a later change of
- * the replay would send it; under a key that the row had before there may be another row by now.
+ * In a replay the lake's rows are newer than the changes. The one with the row's key has the value, for had that changed since, or the row gone, a
+ * later change of the replay would say so; under a key that the row had before there may be another row by now.
  */
-static bool newest_place(struct filling *f, struct lack *l)
+static void newest_place(struct filling *f, struct lack *l)
 {
 	struct fold_slot own = f->m->fold->slots[l->slot];
-	if (!f->m->truncated && f->m->index && lake_index_get(f->m->index, own.hash, 0, &own.place))
-		own.prior = FOLD_LAKE;
-	if (own.prior != FOLD_LAKE && own.prior != FOLD_WRITTEN)
-		return false;
+	if (f->m->truncated || !f->m->index || !lake_index_get(f->m->index, own.hash, 0, &own.place))
+		return;
+	own.prior = FOLD_LAKE;
+	l->newest = true;
 	take_place(f, l, &own);
-	return true;
 }
 
 static void stored_place(struct filling *f, struct lack *l)
 {
 	const struct fold *fold = f->m->fold;
-	if (f->d->replay && newest_place(f, l))
-		return;
 	for (int32_t v = fold->slots[l->slot].behind; v >= 0; v = fold->versions[v].behind) {
 		const struct fold_version *version = &fold->versions[v];
 		const struct fold_slot *base = &fold->slots[version->slot];
-		if (!version->batch && base->base_present && (!f->d->replay || base->prior == FOLD_WRITTEN))
+		if (version->batch || !base->base_present)
+			continue;
+		if (!f->d->replay || is_own(f->d, base))
 			take_place(f, l, base);
 	}
+	if (f->d->replay && !l->stored)
+		newest_place(f, l);
 }
 
 static int compare_lacks(const void *a, const void *b)
@@ -203,8 +216,19 @@ static int read_stored(struct filling *f, struct duct_error *err)
 	return 0;
 }
 
+/* The value is nowhere. */
+static int leave_out(struct filling *f, struct lack *l, int c, struct duct_error *err)
+{
+	if (!f->may_lack)
+		return mirror_lacks_value(f->m->rel, f->columns[c].name, err);
+	l->borrowed = FOLD_LACKING;
+	if (!f->m->lacking)
+		f->m->lacking = duct_xstrdup(f->columns[c].name);
+	return 0;
+}
+
 /* The cell of lake column c for a pending row: its own, an earlier version's, or the stored one. */
-static int find_cell(struct filling *f, const struct lack *l, int c, struct duct_cell *ret, const struct duct_type **ret_type,
+static int find_cell(struct filling *f, struct lack *l, int c, struct duct_cell *ret, const struct duct_type **ret_type,
 		     struct duct_error *err)
 {
 	const struct fold *fold = f->m->fold;
@@ -228,8 +252,13 @@ static int find_cell(struct filling *f, const struct lack *l, int c, struct duct
 		batch = fold->versions[v].batch;
 		row = fold->versions[v].row;
 	}
-	if (!l->found || f->wanted_at[c] < 0)
-		return mirror_lacks_value(f->m->rel, f->columns[c].name, err);
+	if (!l->found || f->wanted_at[c] < 0) {
+		*ret = (struct duct_cell){NULL, 0};
+		*ret_type = &f->columns[c].type;
+		return leave_out(f, l, c, err);
+	}
+	if (l->newest && !l->borrowed)
+		l->borrowed = FOLD_BORROWED;
 	const struct duct_vector *v = &l->found->columns[f->wanted_at[c]];
 	*ret = duct_vector_cell(v, l->found_row);
 	*ret_type = v->type;
@@ -271,6 +300,7 @@ static int complete_row(struct filling *f, struct lack *l, struct duct_batch *to
 		s->batch = to;
 		s->row = row;
 		s->behind = -1;
+		s->borrowed = (uint8_t)l->borrowed;
 	}
 	return rc;
 }
@@ -380,10 +410,10 @@ static void log_read(const struct filling *f, const struct lake_points_counts *b
 		  LOG_U64("rows_through_duckdb", after.elsewhere_rows - before->elsewhere_rows));
 }
 
-int mirror_fill_unsent(struct ducklake *d, struct mirror *m, struct duct_error *err)
+int mirror_fill_unsent(struct ducklake *d, struct mirror *m, bool commit, struct duct_error *err)
 {
 	struct fold *fold = m->fold;
-	struct filling f = {.d = d, .m = m};
+	struct filling f = {.d = d, .m = m, .may_lack = d->replay && !commit};
 	size_t cap = 0;
 	for (size_t i = 0; i < fold->nslots; i++) {
 		if (!fold->slots[i].batch || fold->slots[i].behind < 0)
@@ -405,4 +435,19 @@ int mirror_fill_unsent(struct ducklake *d, struct mirror *m, struct duct_error *
 	free(f.wanted);
 	free(f.wanted_at);
 	return rc;
+}
+
+int mirror_check_lacking(struct ducklake *d, const struct mirror *m, struct duct_error *err)
+{
+	for (size_t i = 0; i < d->nasides; i++) {
+		struct aside *a = &d->asides[i];
+		if (a->mirror != m || !a->lacking.n)
+			continue;
+		int64_t at;
+		lake_positions_sort(&a->dead);
+		for (struct lake_positions_walk walk = {.positions = &a->lacking}; lake_positions_next(&walk, &at);)
+			if (!lake_positions_has(&a->dead, at))
+				return mirror_lacks_value(m->rel, m->lacking, err);
+	}
+	return 0;
 }

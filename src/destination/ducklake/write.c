@@ -170,6 +170,9 @@ static int write_kind(struct ducklake *d, struct mirror *m, bool updates, const 
 		s->behind = -1;
 		s->aside = aside;
 		s->aside_pos = (uint32_t)i;
+		if (s->borrowed)
+			lake_positions_add(s->borrowed == FOLD_LACKING ? &d->asides[aside].lacking : &d->asides[aside].borrowed,
+					   (int64_t)i, (int64_t)f.n);
 	}
 	free(f.rows);
 	free(f.row_ids);
@@ -217,7 +220,7 @@ int mirror_write_aside(struct ducklake *d, struct mirror *m, bool commit, struct
 	if (rc == 0)
 		rc = resolve(d, m, err);
 	if (rc == 0)
-		rc = mirror_fill_unsent(d, m, err);
+		rc = mirror_fill_unsent(d, m, commit, err);
 	if (rc == 0 && commit && mirror_inline(d, m))
 		return 0;
 	if (rc == 0)
