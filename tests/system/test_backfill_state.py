@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from lib.pause import Pause
 from lib.service import Lake, Service, flow_message
 
 TABLES = """
@@ -142,6 +143,29 @@ def test_in_a_file(backfill, database, tmp_path):
     assert shop.renewed(before) == "c" and kept(shop, path) == {t: ["done"] for t in "abc"}
     assert other in json.loads(path.read_text())["snapshot_state"]
     shop.sync()
+
+
+def test_in_another_database(backfill, database, databases, tmp_path):
+    """snapshot_state_dsn: nothing of it is at the source. What it has not heard of is not done: the table is copied once more."""
+    elsewhere = databases.take()
+    shop = backfill(snapshot_state_dsn=elsewhere.dsn)
+    database.sql(CHANGE)
+    shop.run(-9, DUCT_KILL_POINT="backfill-kept:2")
+    statuses = "SELECT table_name, status FROM ductstream.snapshot_state WHERE flow_id = 'shop' ORDER BY 1"
+    assert elsewhere.query(statuses) == [("public.a", "done"), ("public.b", "done"), ("public.c", "running")]
+    assert database.value("SELECT to_regclass('ductstream.snapshot_state')") is None
+    before = shop.files()
+    pause = Pause(tmp_path, "backfill-published")
+    worker = shop.service.worker("shop", "-mode", "backfill", "-tables", NAMES, env=pause.env)
+    pause.wait(worker)
+    worker_of = f"FROM pg_stat_activity WHERE datname = '{elsewhere.name}' AND application_name LIKE 'ductstream%'"
+    assert database.query(f"SELECT pg_terminate_backend(pid) {worker_of}") == [(True,)]
+    pause.release()
+    worker.expect(0)
+    assert shop.renewed(before) == "c" and {row[1] for row in elsewhere.query(statuses)} == {"done"}
+    database.sql(CHANGE)
+    shop.sync()
+    databases.give_back(elsewhere)
 
 
 def test_nowhere(backfill, database):

@@ -159,8 +159,9 @@ def test_tables_that_are_only_added_to(shop, service, database):
     lake.same("public.t", "public.quiet")
 
 
-def test_append_mode(shop, service, database):
-    lake = shop(append_mode="true", meta_enabled="true")
+@pytest.mark.parametrize("options", [{"append_mode": "true", "meta_enabled": "true"}, {"write_mode": "append"}])
+def test_append_options(shop, service, database, options):
+    lake = shop(**options)
     start = changed(service, database, "UPDATE t SET v = 'b' WHERE id <= 10")
     stderr = service.worker("shop", "-start-lsn", start, "-max-empty-reads", "1").expect(2)
     assert '"public"."t"' in stderr
