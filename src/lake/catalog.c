@@ -210,7 +210,7 @@ static void raise_sql(struct lake *lake, const struct lake_mark_row *seen, const
 {
 	duct_buf_puts(to,
 		      lake->db->sqlite ? "BEGIN IMMEDIATE;"
-				       : "BEGIN;"
+				       : "BEGIN; SET LOCAL lock_timeout = '5s';"
 					 "SELECT set_config('synchronous_commit', 'on', true) "
 					 "WHERE current_setting('synchronous_commit') <> 'remote_apply';");
 	if (seen->exists) {
@@ -228,6 +228,21 @@ static void raise_sql(struct lake *lake, const struct lake_mark_row *seen, const
 	duct_buf_puts(to, " RETURNING epoch; COMMIT");
 }
 
+/*
+ * Who has the row has it for as long as a commit takes; but a process that stands still between a COPY and its rows keeps it, and what all flows
+ * of the catalog commit under, for ever: no time-out of the server ends that. Its server process is ended, as whoever takes a flow over may do.
+ */
+static int end_holder(struct lake *lake, struct duct_error *err)
+{
+	AUTO_BUF struct duct_buf sql = {0};
+	lake_sqlf(&sql, lake->db,
+		  "SELECT pg_terminate_backend(l.pid) FROM @ductstream_checkpoint c "
+		  "JOIN pg_locks l ON l.locktype = 'transactionid' AND l.granted AND l.transactionid = c.xmax "
+		  "JOIN pg_stat_activity a ON a.pid = l.pid AND a.wait_event = 'ClientRead' WHERE c.flow = ");
+	duct_buf_sql_literal(&sql, lake->flow);
+	return lake->db->ops->query(lake->db, sql.data, NULL, NULL, err);
+}
+
 static int raise_epoch(struct lake *lake, struct duct_error *err)
 {
 	AUTO_BUF struct duct_buf sql = {0};
@@ -243,9 +258,12 @@ static int raise_epoch(struct lake *lake, struct duct_error *err)
 		duct_uuid_v4(own->token);
 	raise_sql(lake, &seen, own ? own->token : "", &sql);
 	int ret = lake->db->ops->query(lake->db, sql.data, take_epoch, &lake->mark.epoch, err);
-	if (ret)
+	if (ret) {
+		struct duct_error ignored;
 		lake->db->ops->reset(lake->db);
-	else if (!lake->mark.epoch)
+		if (strcmp(err->sqlstate, "55P03") == 0 && end_holder(lake, &ignored)) /* it is tried again in any case */
+			lake->db->ops->reset(lake->db);
+	} else if (!lake->mark.epoch)
 		ret = duct_fail(err, DUCT_RETRY, "another process takes it over at the same time");
 	else if (own)
 		own->epoch = lake->mark.epoch;

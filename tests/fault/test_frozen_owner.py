@@ -99,6 +99,20 @@ def test_frozen_at(point, mirrored, make_flow, tmp_path):
     assert_whole(database, lake_home, other)
 
 
+@pytest.mark.parametrize("lake_home", ["postgres"], indirect=True)
+def test_frozen_before_the_rows_of_its_commit(mirrored, make_flow, tmp_path):
+    """Its server process waits for the rows of a COPY, inside the transaction, with all locks of a commit; nothing of the server's ends that."""
+    database, lake_home, flow = mirrored
+    other = second_flow(make_flow, database, lake_home, tmp_path)
+    pause = Pause(tmp_path, "commit-sent")
+    first = flow.start(env=pause.env)
+    database.sql("INSERT INTO side (body, n) SELECT md5(i::text), i FROM generate_series(1, 100) i")
+    pause.wait(first)
+    for _ in check_takeover(database, lake_home, first, other.start):
+        pause.release()
+    assert_whole(database, lake_home, other)
+
+
 def test_late_owner_does_not_take_over_again(mirrored, make_flow, tmp_path):
     """Its connection breaks first and it wants to try again: it must see that it was replaced."""
     database, lake_home, flow = mirrored
