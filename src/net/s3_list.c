@@ -1,7 +1,6 @@
 /* Lists of objects and of unfinished uploads, page by page, and deleting many. */
 #include <openssl/evp.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/base64.h"
 #include "base/hex.h"
@@ -39,14 +38,6 @@ static void unescape(char *text)
 		text += low >= 0 ? 2 : 0;
 	}
 	*to = 0;
-}
-
-/* "2026-11-22T01:02:03.000Z" */
-static int64_t parse_time(const char *text)
-{
-	struct tm tm = {0};
-	const char *rest = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
-	return rest ? (int64_t)timegm(&tm) * 1000000 : INT64_MAX;
 }
 
 /* What is collected of one page's XML. */
@@ -92,7 +83,7 @@ static void take_field(struct page *page, const char *parent, const char *name, 
 	else if (upload && strcmp(name, "UploadId") == 0)
 		keep(&page->id, xml, false);
 	else if (upload && strcmp(name, "Initiated") == 0)
-		page->begun_us = parse_time(xml->text.data);
+		page->begun_us = aws_time(xml->text.data);
 	else if (strcmp(parent, "CommonPrefixes") == 0 && strcmp(name, "Prefix") == 0)
 		keep(&page->key, xml, page->escaped);
 	else if (top && strcmp(name, "NextContinuationToken") == 0)

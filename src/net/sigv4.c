@@ -18,6 +18,12 @@ void sigv4_time(int64_t wall_us, char ret[SIGV4_TIME_TEXT])
 	strftime(ret, SIGV4_TIME_TEXT, "%Y%m%dT%H%M%SZ", &tm);
 }
 
+int64_t aws_time(const char *text)
+{
+	struct tm tm = {0};
+	return strptime(text, "%Y-%m-%dT%H:%M:%S", &tm) ? (int64_t)timegm(&tm) * 1000000 : INT64_MAX;
+}
+
 static void to_hex(const unsigned char hash[HASH_BYTES], char ret[SIGV4_HASH_TEXT])
 {
 	for (int i = 0; i < HASH_BYTES; i++)

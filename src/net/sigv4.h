@@ -31,6 +31,8 @@ struct sigv4_scope {
 
 /* "20150830T123600Z" */
 void sigv4_time(int64_t wall_us, char ret[SIGV4_TIME_TEXT]);
+/* The time in AWS's answers, "2015-08-30T12:36:00Z" or with a fraction, as wall_us; INT64_MAX: it is none. */
+int64_t aws_time(const char *text);
 /* SHA-256 as lower-case hex. */
 void sigv4_hash(const void *data, size_t n, char ret[SIGV4_HASH_TEXT]);
 /* Appends the value of the header Authorization. */
