@@ -17,7 +17,8 @@ SRC = ROOT / "src"
 LAYERS = [
     ["base"],
     ["record", "options"],
-    ["wire", "pg", "sqlite", "net", "otel", "duck", "parquet"],
+    ["wire", "pg", "sqlite", "net", "otel", "parquet"],
+    ["duck"],
     ["lake", "state", "stream"],
     ["source", "destination", "land"],
     ["flow"],

@@ -43,6 +43,64 @@ void s3_options_copy(struct s3_options *to, const struct s3_options *from)
 	};
 }
 
+/* --- the environment --- */
+
+static const char *setting(const char *name)
+{
+	const char *value = getenv(name);
+	return value && *value ? value : NULL;
+}
+
+static char *first_of(const char *name, const char *other)
+{
+	return duct_xstrdup(setting(name) ? setting(name) : setting(other));
+}
+
+void s3_options_from_env(struct s3_options *ret)
+{
+	*ret = (struct s3_options){
+		.endpoint = first_of("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
+		.region = first_of("AWS_REGION", "AWS_DEFAULT_REGION"),
+		.ca_file = duct_xstrdup(setting("AWS_CA_BUNDLE")),
+	};
+}
+
+static void set_from(char **field, const char *name)
+{
+	const char *value = setting(name);
+	if (!value)
+		return;
+	free(*field);
+	*field = duct_xstrdup(value);
+}
+
+int s3_options_of_lake(struct s3_options *ret, char **ret_bucket, struct duct_error *err)
+{
+	struct s3_options found;
+	AUTO_FREE char *host = NULL;
+	bool tls;
+	s3_options_from_env(&found);
+	set_from(&found.endpoint, "DUCKLAKE_S3_ENDPOINT");
+	set_from(&found.region, "DUCKLAKE_BUCKET_REGION");
+	set_from(&found.access_key, "DUCKLAKE_S3_ACCESS_KEY");
+	set_from(&found.secret_key, "DUCKLAKE_S3_SECRET_KEY");
+	set_from(&found.session_token, "DUCKLAKE_S3_SESSION_TOKEN");
+	int rc = s3_endpoint_parse(found.endpoint, &host, &tls, err);
+	if (rc < 0)
+		rc = duct_wrap(err, "%s", setting("DUCKLAKE_S3_ENDPOINT") ? "DUCKLAKE_S3_ENDPOINT" : "AWS_ENDPOINT_URL");
+	else if (!found.access_key != !found.secret_key)
+		rc = duct_fail(err, DUCT_CONFIG, "%s is set without %s",
+			       found.access_key ? "DUCKLAKE_S3_ACCESS_KEY" : "DUCKLAKE_S3_SECRET_KEY",
+			       found.access_key ? "DUCKLAKE_S3_SECRET_KEY" : "DUCKLAKE_S3_ACCESS_KEY");
+	if (rc < 0) {
+		s3_options_done(&found);
+		return rc;
+	}
+	*ret = found;
+	*ret_bucket = duct_xstrdup(setting("DUCKLAKE_BUCKET"));
+	return 0;
+}
+
 static bool is_set(const char *text)
 {
 	return text && *text;

@@ -17,6 +17,15 @@ struct s3_options {
 	int64_t retry_ms;					    /* how long what passes is tried again; 0: 30 s */
 };
 void s3_options_done(struct s3_options *options);
+/* What the environment says of S3 at large: AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL, AWS_REGION or AWS_DEFAULT_REGION, AWS_CA_BUNDLE. Keys are
+ * the chain's. */
+void s3_options_from_env(struct s3_options *ret);
+/*
+ * And of the lake: DUCKLAKE_S3_ENDPOINT, DUCKLAKE_BUCKET_REGION, DUCKLAKE_S3_ACCESS_KEY with DUCKLAKE_S3_SECRET_KEY (DUCKLAKE_S3_SESSION_TOKEN where
+ * they are temporary), which come before the above; *ret_bucket is DUCKLAKE_BUCKET, NULL: not set; the caller frees it. CONFIG: one key without
+ * the other, an endpoint that is none.
+ */
+int s3_options_of_lake(struct s3_options *ret, char **ret_bucket, struct duct_error *err) DUCT_CHECKED;
 void s3_options_copy(struct s3_options *to, const struct s3_options *from);
 
 /* The endpoint taken apart: the host, with a port when it is not the scheme's own. "" or NULL: host "", TLS. The caller frees the host. */

@@ -4,6 +4,7 @@
  * SIGTERM stops the operation that is under way.
  */
 #include <jansson.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -224,6 +225,34 @@ static int do_http(struct duct_error *err)
 	return rc;
 }
 
+/* Who we are; "threads" ask at once. */
+static void *get_keys(void *arg)
+{
+	struct aws_keys keys = {0};
+	struct duct_error err;
+	if (aws_credentials_get(credentials, &keys, &err) < 0)
+		exit(3);
+	aws_keys_done(&keys);
+	return arg;
+}
+
+static int do_who(struct duct_error *err)
+{
+	pthread_t threads[16];
+	int n = (int)number("threads", 0);
+	for (int i = 0; i < n; i++)
+		pthread_create(&threads[i], NULL, get_keys, NULL);
+	for (int i = 0; i < n; i++)
+		pthread_join(threads[i], NULL);
+	AUTO_KEYS struct aws_keys keys = {0};
+	int rc = aws_credentials_get(credentials, &keys, err);
+	if (rc == 0)
+		json_object_set_new(out, "who", json_string(keys.who));
+	if (rc == 0)
+		json_object_set_new(out, "access_key", json_string(keys.access_key));
+	return rc;
+}
+
 static const struct {
 	const char *name;
 	int (*run)(struct duct_error *err);
@@ -243,6 +272,7 @@ static const struct {
 	{"create", do_create},
 	{"abort_uploads", do_abort_uploads},
 	{"http", do_http},
+	{"who", do_who},
 };
 
 static int run(struct duct_error *err)
@@ -281,6 +311,11 @@ static void set_up(const char *json)
 		.region = duct_xstrdup(text("region")),
 		.style = (int)number("style", 0),
 		.ca_file = duct_xstrdup(text("ca_file")),
+		.access_key = duct_xstrdup(text("access_key")),
+		.secret_key = duct_xstrdup(text("secret_key")),
+		.session_token = duct_xstrdup(text("session_token")),
+		.role_arn = duct_xstrdup(text("role_arn")),
+		.external_id = duct_xstrdup(text("external_id")),
 		.retry_ms = number("retry_ms", 0),
 	};
 	settings = http_defaults;
@@ -290,9 +325,9 @@ static void set_up(const char *json)
 	settings.tries = (int)number("tries", settings.tries);
 	settings.retry_ms = number("retry_ms", settings.retry_ms);
 	settings.ca_file = options.ca_file;
-	credentials = aws_credentials_fixed(text("access_key"), text("secret_key"), text("session_token"));
 	json_decref(in);
 	stop_fd = eventfd(0, EFD_CLOEXEC);
+	credentials = aws_credentials_open(&options, stop_fd);
 	struct sigaction act = {.sa_handler = on_stop};
 	sigaction(SIGTERM, &act, NULL);
 }

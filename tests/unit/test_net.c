@@ -2,11 +2,12 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
 
-#include "net/http.h"
+#include "net/aws_internal.h"
 #include "net/s3_options.h"
 #include "net/sigv4.h"
 #include "net/xml.h"
@@ -245,6 +246,65 @@ static void test_urls_are_shown_without_secrets(void **state)
 	assert_string_equal(escaped.data, "a%20b%2B%25%3D%C3%A4~/%00x");
 }
 
+static void test_options_of_the_lake(void **state)
+{
+	(void)state;
+	struct s3_options options;
+	struct duct_error err;
+	char *bucket;
+	setenv("AWS_REGION", "eu-west-1", 1);
+	setenv("AWS_ENDPOINT_URL_S3", "https://other", 1);
+	assert_int_equal(s3_options_of_lake(&options, &bucket, &err), 0);
+	assert_null(bucket);
+	assert_null(options.access_key);
+	assert_string_equal(options.endpoint, "https://other");
+	assert_string_equal(s3_region(&options), "eu-west-1");
+	s3_options_done(&options);
+	setenv("DUCKLAKE_S3_ENDPOINT", "http://localhost:19000", 1);
+	setenv("DUCKLAKE_BUCKET", "ducklake-dev", 1);
+	setenv("DUCKLAKE_BUCKET_REGION", "us-east-2", 1);
+	setenv("DUCKLAKE_S3_ACCESS_KEY", "object_storage_root_user", 1);
+	assert_int_equal(s3_options_of_lake(&options, &bucket, &err), -DUCT_CONFIG);
+	assert_string_equal(err.message, "DUCKLAKE_S3_ACCESS_KEY is set without DUCKLAKE_S3_SECRET_KEY");
+	setenv("DUCKLAKE_S3_SECRET_KEY", "object_storage_root_password", 1);
+	assert_int_equal(s3_options_of_lake(&options, &bucket, &err), 0);
+	assert_string_equal(bucket, "ducklake-dev");
+	assert_string_equal(options.endpoint, "http://localhost:19000");
+	assert_string_equal(s3_region(&options), "us-east-2");
+	assert_true(s3_path_style(&options));
+	s3_options_done(&options);
+	free(bucket);
+	setenv("DUCKLAKE_S3_ENDPOINT", "http://localhost:19000/path", 1);
+	assert_int_equal(s3_options_of_lake(&options, &bucket, &err), -DUCT_CONFIG);
+	assert_non_null(strstr(err.message, "DUCKLAKE_S3_ENDPOINT: "));
+}
+
+/* --- the shared files of AWS --- */
+
+static void test_profiles(void **state)
+{
+	(void)state;
+	static const char text[] =
+		"aws_access_key_id = outside\n# comment\n[ default ]\r\naws_access_key_id=A\r\n  aws_secret_access_key = indented\n"
+		"aws_secret_access_key = a=b#c ; comment\nnot a setting\n[profile x]\naws_access_key_id = X\n[profile 'y z']\n"
+		"role_arn = r\nrole_arn = second\n[unclosed\naws_access_key_id = U";
+	struct aws_profile profile = {0};
+	aws_profile_take(&profile, text, sizeof text - 1, false, "default");
+	assert_string_equal(profile.access_key, "A");
+	assert_string_equal(profile.secret_key, "a=b#c");
+	aws_profile_take(&profile, text, sizeof text - 1, true, "x"); /* what is known stays */
+	assert_string_equal(profile.access_key, "A");
+	aws_profile_done(&profile);
+	aws_profile_take(&profile, text, sizeof text - 1, true, "y z");
+	assert_string_equal(profile.role_arn, "r");
+	aws_profile_done(&profile);
+	aws_profile_take(&profile, "[x]\naws_access_key_id = X\n", 26, true, "x"); /* in ~/.aws/config it would be "profile x" */
+	assert_false(profile.found);
+	aws_profile_take(&profile, text, sizeof text - 1, false, "unclosed");
+	assert_string_equal(profile.access_key, "U");
+	aws_profile_done(&profile);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -256,6 +316,8 @@ int main(void)
 		cmocka_unit_test(test_endpoints),
 		cmocka_unit_test(test_s3_urls),
 		cmocka_unit_test(test_urls_are_shown_without_secrets),
+		cmocka_unit_test(test_options_of_the_lake),
+		cmocka_unit_test(test_profiles),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
