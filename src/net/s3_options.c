@@ -124,17 +124,16 @@ static size_t scheme(const char *text, bool *ret_tls)
 
 int s3_endpoint_parse(const char *text, char **ret_host, bool *ret_tls, struct duct_error *err)
 {
-	const char *begin = text ? text + strspn(text, " \t\r\n") : "";
-	bool tls = false;
-	if (text)
-		begin += scheme(begin, &tls);
-	size_t n = strcspn(begin, " \t\r\n/");
-	const char *end = begin + n + strspn(begin + n, "/");
-	if (n == 0 && !*end && (!text || begin == text + strspn(text, " \t\r\n"))) {
+	const char *from = text ? text + strspn(text, " \t\r\n") : NULL;
+	if (!from || !*from) {
 		*ret_host = duct_xstrdup("");
 		*ret_tls = true;
 		return 0;
 	}
+	bool tls;
+	const char *begin = from + scheme(from, &tls);
+	size_t n = strcspn(begin, " \t\r\n/");
+	const char *end = begin + n + strspn(begin + n, "/");
 	if (n == 0 || end[strspn(end, " \t\r\n")] || memchr(begin, '@', n) || memchr(begin, '?', n))
 		return duct_fail(err, DUCT_CONFIG,
 				 "an S3 endpoint is a scheme and a host, as in \"http://localhost:19000\", without a path or keys");
