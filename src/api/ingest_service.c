@@ -12,6 +12,7 @@
 
 enum {
 	MOST_METADATA = 1 << 20,
+	MOST_PARTS = 256,  /* in a call */
 	RETAIN_EVERY = 16, /* batches */
 	RETAIN_SLICES = 4,
 	RETAIN_SLICE = 5000,
@@ -104,9 +105,9 @@ static const char *or_empty(const char *text)
 	return text ? text : "";
 }
 
-static enum api_code take_request(struct api_call *call, const V1(IngestBatchRequest) * rq, struct stream_ingest *part)
+static enum api_code take_part(struct api_call *call, const V1(IngestBatchRequest) * rq, const ProtobufCBinaryData *payload,
+			       const V1(Checkpoint) * checkpoint, struct stream_ingest *part)
 {
-	const V1(Checkpoint) *checkpoint = rq->checkpoint;
 	const char *position = metadata_of(checkpoint, "position");
 	*part = (struct stream_ingest){
 		.flow = rq->flow_id,
@@ -116,8 +117,8 @@ static enum api_code take_request(struct api_call *call, const V1(IngestBatchReq
 		.table = or_empty(metadata_of(checkpoint, "table")),
 		.format = or_empty(rq->wire_format > 0 && (size_t)rq->wire_format < DUCT_LEN(formats) ? formats[rq->wire_format]
 												      : NULL),
-		.payload = rq->payload.data,
-		.payload_bytes = rq->payload.len,
+		.payload = payload->data,
+		.payload_bytes = payload->len,
 		.timestamp_ms = checkpoint ? checkpoint->timestamp_unix_millis : 0,
 	};
 	part->copied = strcmp(part->operation, "load") == 0;
@@ -129,6 +130,28 @@ static enum api_code take_request(struct api_call *call, const V1(IngestBatchReq
 	if (!code && position)
 		code = lsn_of(call, "checkpoint.metadata[\"position\"]", position, &part->row_lsn);
 	return code ? code : take_metadata(call, checkpoint, &part->metadata);
+}
+
+/* All parts, in their order; the last one alone may end the batch. */
+static enum api_code take_request(struct api_call *call, const V1(IngestBatchRequest) * rq, struct stream_ingest **ret,
+				  size_t *ret_n)
+{
+	size_t n = rq->n_more + 1;
+	if (n > MOST_PARTS)
+		return api_fail(call, API_INVALID_ARGUMENT, "more: has %zu parts: at most %d are taken in one call", n - 1,
+				MOST_PARTS - 1);
+	struct stream_ingest *parts = duct_arena_alloc(call->arena, n * sizeof *parts);
+	enum api_code code = take_part(call, rq, &rq->payload, rq->checkpoint, &parts[0]);
+	for (size_t i = 1; i < n && !code; i++) {
+		if (parts[i - 1].last || parts[i - 1].batch != parts[0].batch)
+			return api_fail(call, API_INVALID_ARGUMENT, "more[%zu]: what is before it is not of the same batch", i - 1);
+		code = take_part(call, rq, &rq->more[i - 1]->payload, rq->more[i - 1]->checkpoint, &parts[i]);
+	}
+	if (!code && parts[n - 1].batch != parts[0].batch)
+		code = api_fail(call, API_INVALID_ARGUMENT, "more[%zu]: is not of the same batch", n - 2);
+	*ret = parts;
+	*ret_n = n;
+	return code;
 }
 
 /* --- where it goes --- */
@@ -213,7 +236,10 @@ static void answer(struct api_call *call, const struct stream_ingest *part, enum
 	(void)duct_lsn_format(have, at->lsn);
 	(void)duct_lsn_format(given, part->lsn);
 	switch (outcome) {
-	case STREAM_INGEST_TAKEN: rs->accepted = true; break;
+	case STREAM_INGEST_TAKEN:
+		rs->accepted = true;
+		rs->message = (char *)protobuf_c_empty_string;
+		break;
 	case STREAM_INGEST_REPEATED:
 		rs->accepted = true;
 		rs->message = (char *)"it was here already";
@@ -237,22 +263,27 @@ static enum api_code ingest(struct api_call *call, const void *request, void *re
 {
 	V1(IngestBatchResponse) *rs = response;
 	struct stream_ingest_position at;
-	enum stream_ingested outcome;
-	struct stream_ingest part;
+	enum stream_ingested outcome = STREAM_INGEST_TAKEN;
+	struct stream_ingest *parts = NULL;
 	struct stream_call s;
-	enum api_code code = take_request(call, request, &part);
-	if (code || !format_fits(call, &part, rs))
-		return code;
-	code = open_place(&s, call, part.stream, true);
+	size_t n = 0;
+	enum api_code code = take_request(call, request, &parts, &n);
+	for (size_t i = 0; i < n && !code; i++)
+		if (!format_fits(call, &parts[i], rs))
+			return API_OK;
+	code = code ? code : open_place(&s, call, parts[0].stream, true);
 	if (code)
 		return code;
-	int rc = stream_ingest_take(s.pg, &part, &outcome, &at, &s.err);
-	if (rc == 0)
-		answer(call, &part, outcome, &at, rs);
+	int rc = 0;
+	for (size_t i = 0; i < n && rc == 0 && outcome <= STREAM_INGEST_REPEATED; i++) {
+		rc = stream_ingest_take(s.pg, &parts[i], &outcome, &at, &s.err);
+		if (rc == 0)
+			answer(call, &parts[i], outcome, &at, rs);
+	}
 	/* It is taken, whatever becomes of what is old. */
 	struct duct_error ignored;
-	if (rc == 0 && outcome == STREAM_INGEST_TAKEN && part.last && retain(call->api, s.pg, &at, &ignored) < 0)
-		log_warn(call->api->log, "old messages stay for now", LOG_STR("stream", part.stream),
+	if (rc == 0 && outcome == STREAM_INGEST_TAKEN && parts[n - 1].last && retain(call->api, s.pg, &at, &ignored) < 0)
+		log_warn(call->api->log, "old messages stay for now", LOG_STR("stream", parts[0].stream),
 			 LOG_STR("why", ignored.message));
 	return stream_call_close(&s, rc);
 }
@@ -307,6 +338,7 @@ static enum api_code get_position(struct api_call *call, const void *request, vo
 	if (code)
 		return code;
 	rs->epoch = at.epoch;
+	rs->max_parts = MOST_PARTS;
 	if (at.metadata)
 		rs->checkpoint = shown(call, &at);
 	return API_OK;

@@ -17,6 +17,7 @@ class Receiver:
 
     says_position  False: GetIngestPosition is not implemented
     refuse         a sentence: nothing is accepted
+    max_parts      how many parts of a batch it takes in one call
     ends           (status code, text) of the next calls, which change nothing
     says_token     its "no such token" repeats what came
     cut            how many of the next answers to the end of a batch are lost
@@ -24,7 +25,7 @@ class Receiver:
 
     def __init__(self, says_position=True, token=None, credentials=None, port=0, options=()):
         self.says_position, self.token, self.refuse, self.cut = says_position, token, None, 0
-        self.ends, self.says_token = [], False
+        self.ends, self.says_token, self.max_parts = [], False, 0
         self.lock = threading.Lock()
         self.requests, self.batches, self.parts = [], [], []
         self.checkpoint, self.epoch = None, 0
@@ -79,7 +80,7 @@ class Receiver:
                     context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"fenced: epoch {self.epoch}")
                 self.epoch += request.epoch == 0
                 self.parts = []
-            return answer(epoch=self.epoch, checkpoint=self.checkpoint)
+            return answer(epoch=self.epoch, checkpoint=self.checkpoint, max_parts=self.max_parts)
 
     def ingest(self, request, context):
         self._look(context)
@@ -88,13 +89,22 @@ class Receiver:
             self.requests.append(request)
             if self.refuse:
                 return answer(accepted=False, message=self.refuse)
-            ends = self._take(request, answer)
-            if isinstance(ends, answer):
-                return ends
+            for part in self._parts(request):
+                ends = self._take(part, answer)
+                if isinstance(ends, answer):
+                    return ends
             if ends and self.cut:
                 self.cut -= 1
                 context.abort(grpc.StatusCode.UNAVAILABLE, "the answer is lost")
         return answer(accepted=True)
+
+    def _parts(self, request):
+        """The request's own, and those in `more` as if each had come alone."""
+        assert len(request.more) < max(self.max_parts, 1), "more parts than it said that it takes"
+        yield request
+        for part in request.more:
+            names = {"flow_id": request.flow_id, "destination": request.destination, "wire_format": request.wire_format}
+            yield type(request)(**names, payload=part.payload, checkpoint=part.checkpoint)
 
     def _take(self, request, answer):
         """As docs/grpc.md says it; True: the batch is whole."""

@@ -214,6 +214,23 @@ def test_a_large_transaction_comes_in_parts(receiver, database, flow_to):
     assert [part.checkpoint.metadata.get("parts") for part in large] == [None] * (len(large) - 1) + [str(len(large))]
 
 
+def test_many_parts_in_one_call(receiver, table, flow_to):
+    """Rows of two tables in turns are parts of one row each; a receiver that says so gets many of them in a call."""
+    table.sql("CREATE TABLE u (id int PRIMARY KEY, v text)")
+    turns = "DO $$ BEGIN FOR i IN {} LOOP INSERT INTO t VALUES (i, 'x'); INSERT INTO u VALUES (i, 'y'); END LOOP; END $$"
+    flow = flow_to(receiver.address, max_message_size="64KiB")
+    flow.run_until_caught_up()
+    for first, most in ((1000, 0), (2000, 40), (3000, 1000)):
+        receiver.max_parts = most
+        receiver.requests.clear()
+        table.sql(turns.format(f"{first} .. {first + 99}"))
+        flow.run_until_caught_up()
+        assert receiver.rows("t") == source_rows(table) and receiver.rows("u") == source_rows(table, "u")
+        calls = [request for request in receiver.requests if request.payload]
+        assert max(request.ByteSize() for request in calls) <= 64 << 10
+        assert len(calls) == 200 if most == 0 else len(calls) <= 8, len(calls)
+
+
 def test_a_row_that_is_too_large(receiver, table, flow_to):
     table.sql("INSERT INTO t VALUES (6, repeat('x', 3000))")
     flow = flow_to(receiver.address, max_message_size="2KiB")

@@ -109,6 +109,35 @@ def test_parts_count_together(sender):
     assert sender.pulled() == [(1, "0/100", b"a"), (2, "0/80", b"b"), (3, "0/100", b"c")]
 
 
+def test_parts_in_one_call(sender):
+    """What `more` has counts as if each part had come alone."""
+
+    def part(number, payload, lsn="", **about):
+        return {"payload": payload, "checkpoint": {"lsn": lsn, "metadata": {k: str(v) for k, v in {"batch": 1, "part": number, **about}.items()}}}
+
+    def send(first, more):
+        rq = sender.request(first["checkpoint"]["lsn"], first["payload"], **first["checkpoint"]["metadata"])
+        return sender.service.call("IngestService/IngestBatch", **rq, more=more)
+
+    assert sender.position().max_parts == 256
+    assert send(part(1, b"a"), [part(2, b"b")]).accepted
+    assert send(part(1, b"a"), [part(2, b"b"), part(3, b"c")]).accepted  # two of them are here
+    gap = send(part(4, b"d"), [part(6, b"f")])
+    assert gap.again and not gap.accepted and "batch 1 part 6 came, and next is batch 1 part 5" in gap.message
+    assert send(part(4, b"d"), [part(5, b"e", "0/100", parts=5)]).accepted
+    assert [payload for _, _, payload in sender.pulled()] == [b"a", b"b", b"c", b"d", b"e"]
+    for more, said in [
+        ([part(2, b"x", batch=3)], "more[0]: is not of the same batch"),
+        ([part(2, b"x", "0/200", batch=2, parts=2), part(3, b"x", batch=2)], "more[1]: what is before it is not of the same batch"),
+        ([part(2, b"x", batch="two")], 'checkpoint.metadata["batch"]'),
+        ([part(i, b"x", batch=2) for i in range(2, 258)], "more: has 256 parts: at most 255"),
+    ]:
+        rq = sender.request("", b"x", batch=2, part=1)
+        code, message = sender.service.fails("IngestService/IngestBatch", **rq, more=more)
+        assert code == "INVALID_ARGUMENT" and said in message, message
+    assert sender.position().checkpoint.lsn == "0/100"
+
+
 def test_one_sender_at_a_time(sender):
     assert sender.position(take_over=True).epoch == 1
     assert sender.send("0/100", b"one", epoch=1, batch=1) == TAKEN

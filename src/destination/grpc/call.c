@@ -12,7 +12,7 @@
 
 #define V1(name) Ductstream__V1__##name
 
-enum { MOST_ENTRIES = 32, PART_MS = 100 };
+enum { MOST_ENTRIES = 32, PART_MS = 100, ABOUT_BYTES = 512, MOST_PARTS = 1000 };
 
 /* --- a call, again and again --- */
 
@@ -97,9 +97,9 @@ static int call(struct grpc_dest *d, const char *method, const struct duct_buf *
 
 /* --- IngestBatch --- */
 
-/* A request while it is put together. */
-struct request {
-	V1(IngestBatchRequest) message;
+/* What is said of one part, while a request is put together. */
+struct about {
+	V1(IngestPart) part; /* but for the first one */
 	V1(Checkpoint) checkpoint;
 	V1(Checkpoint__MetadataEntry) entries[MOST_ENTRIES];
 	V1(Checkpoint__MetadataEntry) * list[MOST_ENTRIES];
@@ -108,7 +108,7 @@ struct request {
 	char lsn[DUCT_LSN_LEN], position[DUCT_LSN_LEN];
 };
 
-static void add(struct request *r, const char *key, const char *value)
+static void add(struct about *r, const char *key, const char *value)
 {
 	size_t n = r->checkpoint.n_metadata;
 	if (n == MOST_ENTRIES || !value)
@@ -120,7 +120,7 @@ static void add(struct request *r, const char *key, const char *value)
 	r->checkpoint.n_metadata++;
 }
 
-static void add_number(struct request *r, const char *key, int64_t value)
+static void add_number(struct about *r, const char *key, int64_t value)
 {
 	char *text = r->numbers[r->nnumbers++];
 	(void)snprintf(text, sizeof r->numbers[0], "%" PRId64, value);
@@ -128,15 +128,15 @@ static void add_number(struct request *r, const char *key, int64_t value)
 }
 
 /* Which batch and part it is, and what is in it. A batch in one part says nothing of parts. */
-static void add_part(struct request *r, const struct grpc_dest *d, const struct grpc_dest_part *part, bool last)
+static void add_part(struct about *r, const struct grpc_dest *d, const struct grpc_dest_part *part, int before, bool last)
 {
 	if (d->epoch)
 		add_number(r, "epoch", d->epoch);
 	add_number(r, "batch", d->batch + 1);
-	if (!last || d->sent)
-		add_number(r, "part", d->sent + 1);
-	if (last && d->sent)
-		add_number(r, "parts", d->sent + 1);
+	if (!last || before)
+		add_number(r, "part", before + 1);
+	if (last && before)
+		add_number(r, "parts", before + 1);
 	if (!part->payload.len)
 		return;
 	add_number(r, "records", part->records);
@@ -147,26 +147,56 @@ static void add_part(struct request *r, const struct grpc_dest *d, const struct 
 		add(r, "position", duct_lsn_format(r->position, part->lsn));
 }
 
-static void fill(struct request *r, const struct grpc_dest *d, const struct grpc_dest_part *part,
+static void fill(struct about *r, const struct grpc_dest *d, const struct grpc_dest_part *part, int before,
 		 const struct grpc_dest_position *end)
 {
 	const char *key;
 	json_t *value;
-	*r = (struct request){0};
-	ductstream__v1__ingest_batch_request__init(&r->message);
+	ductstream__v1__ingest_part__init(&r->part);
 	ductstream__v1__checkpoint__init(&r->checkpoint);
-	r->message.flow_id = (char *)(uintptr_t)d->flow_id;
-	r->message.destination = (char *)(uintptr_t)d->name;
-	r->message.wire_format = (V1(WireFormat))d->format_number;
-	r->message.payload = (ProtobufCBinaryData){part->payload.len, (uint8_t *)part->payload.data};
-	r->message.checkpoint = &r->checkpoint;
+	r->part.payload = (ProtobufCBinaryData){part->payload.len, (uint8_t *)part->payload.data};
+	r->part.checkpoint = &r->checkpoint;
 	r->checkpoint.metadata = r->list;
-	add_part(r, d, part, end != NULL);
+	add_part(r, d, part, before, end != NULL);
 	if (!end)
 		return;
 	r->checkpoint.lsn = duct_lsn_format(r->lsn, end->lsn);
 	r->checkpoint.timestamp_unix_millis = end->timestamp_ms;
 	json_object_foreach(end->metadata, key, value) if (strcmp(key, "batch") != 0) add(r, key, json_string_value(value));
+}
+
+static void pack(struct duct_buf *to, const struct grpc_dest *d, const struct grpc_dest_part *parts, size_t n,
+		 const struct grpc_dest_position *end)
+{
+	AUTO_FREE struct about *abouts = duct_xcalloc(n, sizeof *abouts);
+	AUTO_FREE V1(IngestPart) **more = duct_xcalloc(n, sizeof(void *));
+	V1(IngestBatchRequest) request;
+	ductstream__v1__ingest_batch_request__init(&request);
+	for (size_t i = 0; i < n; i++) {
+		fill(&abouts[i], d, &parts[i], d->sent + (int)i, i + 1 == n ? end : NULL);
+		more[i] = &abouts[i].part;
+	}
+	request.flow_id = (char *)(uintptr_t)d->flow_id;
+	request.destination = (char *)(uintptr_t)d->name;
+	request.wire_format = (V1(WireFormat))d->format_number;
+	request.payload = abouts[0].part.payload;
+	request.checkpoint = &abouts[0].checkpoint;
+	request.more = more + 1;
+	request.n_more = n - 1;
+	size_t bytes = protobuf_c_message_get_packed_size(&request.base);
+	to->len = protobuf_c_message_pack(&request.base, (uint8_t *)duct_buf_room(to, bytes));
+}
+
+size_t grpc_dest_fit(const struct grpc_dest *d, const struct grpc_dest_part *parts, size_t n)
+{
+	size_t bytes = 0, fit = 0;
+	for (; fit < n && (fit == 0 || fit < (size_t)d->max_parts); fit++) {
+		const struct grpc_dest_part *part = &parts[fit];
+		bytes += part->payload.len + ABOUT_BYTES + (part->table ? strlen(part->schema) + strlen(part->table) : 0);
+		if (fit && bytes > (size_t)d->config->max_message_bytes)
+			break;
+	}
+	return fit;
 }
 
 /* By the note the batches before are there, and whoever has them takes the first part of the next. */
@@ -194,16 +224,13 @@ static int refused(struct grpc_dest *d, const V1(IngestBatchResponse) * answer, 
 			 d->config->endpoint, d->batch + 1, why);
 }
 
-int grpc_dest_send(struct grpc_dest *d, const struct grpc_dest_part *part, const struct grpc_dest_position *end,
+int grpc_dest_send(struct grpc_dest *d, const struct grpc_dest_part *parts, size_t nparts, const struct grpc_dest_position *end,
 		   struct duct_error *err)
 {
 	struct taking taking = {.descriptor = &ductstream__v1__ingest_batch_response__descriptor};
 	AUTO_BUF struct duct_buf packed = {0};
-	struct request r;
 	d->refused = d->again = false;
-	fill(&r, d, part, end);
-	size_t n = protobuf_c_message_get_packed_size(&r.message.base);
-	packed.len = protobuf_c_message_pack(&r.message.base, (uint8_t *)duct_buf_room(&packed, n));
+	pack(&packed, d, parts, nparts, end);
 	int64_t timeout_ms = d->config->timeout_ms + (end ? (int64_t)d->sent * PART_MS : 0);
 	int rc = call(d, "/ductstream.v1.IngestService/IngestBatch", &packed, timeout_ms, &taking, err);
 	const V1(IngestBatchResponse) *answer = (const void *)taking.message;
@@ -257,6 +284,7 @@ int grpc_dest_ask(struct grpc_dest *d, bool take_over, struct grpc_dest_position
 		rc = 0;
 	else if (rc == 0) {
 		*ret_epoch = answer->epoch;
+		d->max_parts = answer->max_parts < MOST_PARTS ? answer->max_parts : MOST_PARTS;
 		rc = read_answer(d, answer, ret, err);
 	}
 	if (taking.message)

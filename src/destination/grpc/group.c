@@ -111,13 +111,16 @@ void grpc_dest_group_reset(struct grpc_dest *d)
 static int send_parts(struct grpc_dest *d, struct duct_error *err)
 {
 	struct grpc_dest_parts *parts = &d->parts;
-	for (size_t i = 0; i + 1 < parts->n; i++) {
-		int rc = grpc_dest_send(d, &parts->list[i], NULL, err);
+	for (size_t i = 0, n; i + 1 < parts->n; i += n) {
+		n = grpc_dest_fit(d, &parts->list[i], parts->n - 1 - i);
+		int rc = grpc_dest_send(d, &parts->list[i], n, NULL, err);
 		if (rc < 0)
 			return rc;
-		d->sent++;
-		parts->bytes -= parts->list[i].payload.len;
-		grpc_dest_part_done(&parts->list[i]);
+		d->sent += (int)n;
+		for (size_t k = i; k < i + n; k++) {
+			parts->bytes -= parts->list[k].payload.len;
+			grpc_dest_part_done(&parts->list[k]);
+		}
 		duct_kill_point("group-sent");
 	}
 	if (parts->n > 1) {

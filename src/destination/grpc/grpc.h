@@ -81,6 +81,7 @@ struct grpc_dest {
 	bool answers;  /* the receiver says how far it is; otherwise position_file does */
 	int64_t epoch; /* that it gave us; 0: it gives none */
 	int64_t batch; /* the last one it took */
+	int max_parts; /* that it takes in a call; below 2: one */
 	struct duct_checkpoint stored;
 	struct grpc_dest_position at; /* the same as the note has it; without GetIngestPosition only */
 	struct message_tables known;
@@ -97,9 +98,12 @@ struct grpc_dest {
 };
 
 /* call.c: the receiver's methods, tried again as the options say. */
-/* Sends one part; `end` is where the batch ends, NULL when more of it comes. After a refusal d->refused and d->again say so. */
-int grpc_dest_send(struct grpc_dest *d, const struct grpc_dest_part *part, const struct grpc_dest_position *end,
+/* Sends the next n parts, of which there is one, or as many as fit; `end` is where the batch ends, NULL when more of it comes. After a refusal d->refused
+ * and d->again say so. */
+int grpc_dest_send(struct grpc_dest *d, const struct grpc_dest_part *parts, size_t n, const struct grpc_dest_position *end,
 		   struct duct_error *err) DUCT_CHECKED;
+/* How many of n parts the receiver takes in one call, at least one. */
+size_t grpc_dest_fit(const struct grpc_dest *d, const struct grpc_dest_part *parts, size_t n);
 /* 1, or 0: the receiver does not say how far it is. ret->metadata is the caller's. */
 int grpc_dest_ask(struct grpc_dest *d, bool take_over, struct grpc_dest_position *ret, int64_t *ret_epoch,
 		  struct duct_error *err) DUCT_CHECKED;

@@ -34,10 +34,12 @@ static int send_parts(struct loader *l, struct duct_error *err)
 	pthread_mutex_lock(&load->lock);
 	if (load->failed)
 		rc = duct_fail(err, DUCT_RETRY, "another worker of the copy has failed");
-	for (size_t i = 0; i < l->parts.n && rc == 0; i++) {
-		rc = grpc_dest_send(d, &l->parts.list[i], NULL, err);
-		d->sent += rc == 0;
-		load->rows += rc == 0 ? l->parts.list[i].records : 0;
+	for (size_t i = 0, n; i < l->parts.n && rc == 0; i += n) {
+		n = grpc_dest_fit(d, &l->parts.list[i], l->parts.n - i);
+		rc = grpc_dest_send(d, &l->parts.list[i], n, NULL, err);
+		d->sent += rc == 0 ? (int)n : 0;
+		for (size_t k = i; k < i + n && rc == 0; k++)
+			load->rows += l->parts.list[k].records;
 		duct_kill_point("group-sent");
 	}
 	load->failed |= rc < 0;

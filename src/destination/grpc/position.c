@@ -82,7 +82,7 @@ static int expect_nothing(struct grpc_dest *d, struct duct_error *err)
 	static const struct grpc_dest_part nothing;
 	d->batch = 0;
 	d->sent = PART_THAT_NOBODY_HAS - 1;
-	int rc = grpc_dest_send(d, &nothing, NULL, err);
+	int rc = grpc_dest_send(d, &nothing, 1, NULL, err);
 	d->sent = 0;
 	if (rc < 0)
 		return d->refused && d->again ? 0 : rc;
@@ -106,7 +106,7 @@ static int settle_note(struct grpc_dest *d, struct grpc_dest_note *note, struct 
 	if (rc < 0)
 		return rc;
 	d->sent = note->sent;
-	rc = grpc_dest_send(d, &nothing, &note->next, err);
+	rc = grpc_dest_send(d, &nothing, 1, &note->next, err);
 	if (rc < 0 && !(d->refused && d->again))
 		return rc;
 	if (rc == 0) {
@@ -124,6 +124,7 @@ static int read_note(struct grpc_dest *d, struct grpc_dest_position *ret, struct
 	struct grpc_dest_note note = {0};
 	d->answers = false;
 	d->epoch = 0;
+	d->max_parts = 1;
 	if (!d->config->position_file)
 		return duct_fail(
 			err, DUCT_CONFIG,
@@ -190,14 +191,14 @@ static int end_with_note(struct grpc_dest *d, const struct grpc_dest_part *last,
 {
 	static const struct grpc_dest_part nothing;
 	AUTO_FREE char *batch = duct_xasprintf("%" PRId64, d->batch + 1);
-	int rc = last->payload.len ? grpc_dest_send(d, last, NULL, err) : 0;
+	int rc = last->payload.len ? grpc_dest_send(d, last, 1, NULL, err) : 0;
 	if (rc < 0)
 		return rc;
 	d->sent += last->payload.len > 0;
 	json_object_set_new(end->metadata, "batch", json_string(batch));
 	rc = grpc_dest_note_write(d, &(struct grpc_dest_note){.at = d->at, .next = *end, .sent = d->sent}, err);
 	duct_kill_point("commit-begin");
-	rc = rc ? rc : grpc_dest_send(d, &nothing, end, err);
+	rc = rc ? rc : grpc_dest_send(d, &nothing, 1, end, err);
 	if (rc < 0)
 		return rc;
 	duct_kill_point("commit-sent");
@@ -214,7 +215,7 @@ static int end_plainly(struct grpc_dest *d, const struct grpc_dest_part *last, s
 		       struct duct_error *err)
 {
 	duct_kill_point("commit-begin");
-	int rc = grpc_dest_send(d, last, end, err);
+	int rc = grpc_dest_send(d, last, 1, end, err);
 	if (rc == 0)
 		duct_kill_point("commit-sent");
 	return rc;
