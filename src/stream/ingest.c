@@ -1,4 +1,4 @@
-/* Batches that others send become events: the rules are in sql/stream/004-ingest. */
+/* Batches that others send become events: the rules are in sql/stream/004-ingest and 005-late. */
 #include "stream/internal.h"
 
 #include <inttypes.h>
