@@ -11,6 +11,8 @@
 #include "net/aws_internal.h"
 
 enum { RENEWAL_S = 300, STS_STALL_MS = 10000, STS_RETRY_MS = 15000, NEAR_MS = 1000, NEAR_TRIES = 2 };
+/* After a renewal that failed while the old keys serve, at most. */
+enum { AGAIN_US = 60 * 1000 * 1000 };
 
 struct aws_credentials {
 	struct s3_options options; /* of which keys, role, region and ca_file count */
@@ -220,8 +222,11 @@ static int make_current(struct aws_credentials *credentials, struct duct_error *
 		put(credentials, &fresh, now_us);
 		return 0;
 	}
-	bool serves = have && now_us < credentials->keys.expires_us && rc != -DUCT_CANCELLED;
-	return serves ? 0 : rc;
+	int64_t left_us = credentials->keys.expires_us - duct_wall_us();
+	if (!have || left_us <= 0 || rc == -DUCT_CANCELLED)
+		return rc;
+	credentials->renew_us = credentials->keys.expires_us - left_us + (left_us / 4 < AGAIN_US ? left_us / 4 : AGAIN_US);
+	return 0;
 }
 
 int aws_credentials_get(struct aws_credentials *credentials, struct aws_keys *ret, struct duct_error *err)

@@ -9,7 +9,7 @@
 #include "net/s3_internal.h"
 #include "net/xml.h"
 
-enum { READ_STALL_MS = 30000, COMMIT_STALL_MS = 300000 };
+enum { STALL_MS = 30000, COMMIT_STALL_MS = 300000, MOST_RENEWALS = 2 };
 
 int s3_open(struct s3 **ret, const struct s3_options *options, struct aws_credentials *credentials, int stop_fd,
 	    struct duct_error *err)
@@ -28,7 +28,7 @@ int s3_open(struct s3 **ret, const struct s3_options *options, struct aws_creden
 	s3->options = options;
 	s3->credentials = credentials;
 	s3->settings = http_defaults;
-	s3->settings.stall_ms = READ_STALL_MS;
+	s3->settings.stall_ms = options->stall_ms ? options->stall_ms : STALL_MS;
 	s3->settings.ca_file = options->ca_file;
 	if (options->retry_ms)
 		s3->settings.retry_ms = options->retry_ms;
@@ -131,16 +131,23 @@ static int sign(void *arg, struct http_try *to, struct duct_error *err)
 	return 0;
 }
 
+/* An answer to HEAD has no code, and 400 is what one with old keys gets. */
+static bool has_old_keys(const struct s3_call *call, const struct http_answer *answer, const char *code)
+{
+	return strcmp(code, "ExpiredToken") == 0 || strcmp(code, "ExpiredTokenException") == 0 ||
+		(answer->status == 400 && strcmp(call->method, "HEAD") == 0);
+}
+
 static bool passes(void *arg, const struct http_answer *answer)
 {
 	static const char *const codes[] = {"RequestTimeout",	  "SlowDown",	      "InternalError",
 					    "ServiceUnavailable", "OperationAborted", "ConditionalRequestConflict"};
 	struct s3_call *call = arg;
 	if (!s3_has_failed(call, answer))
-		return false;
+		return call->repeats-- > 0;
 	AUTO_FREE char *code = s3_code(answer);
-	if (strcmp(code, "ExpiredToken") == 0 || strcmp(code, "ExpiredTokenException") == 0)
-		return aws_credentials_expired(call->s3->credentials, call->access_key);
+	if (has_old_keys(call, answer, code))
+		return call->renewals++ < MOST_RENEWALS && aws_credentials_expired(call->s3->credentials, call->access_key);
 	for (size_t i = 0; i < DUCT_LEN(codes); i++)
 		if (strcmp(code, codes[i]) == 0)
 			return true;

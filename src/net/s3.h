@@ -75,7 +75,7 @@ int s3_put_file(struct s3 *s3, const char *bucket, const char *key, const char *
 
 /*
  * An object that is written piece by piece, in parts that are sent side by side (S3_PARTS_AT_ONCE of them are held in memory): it is there
- * once finish() has returned 0, and before that as it was. close() of what is not finished takes back the parts (within three seconds; a
+ * once finish() has returned 0, and before that as it was. close() of what is not finished takes back the parts (within some four seconds; a
  * server that is away keeps them, unseen: s3_abort_uploads()).
  */
 enum { S3_PART_BYTES = 8 << 20, S3_PARTS_AT_ONCE = 4 };

@@ -1,4 +1,5 @@
 /* What S3's refusals mean: who may not do what where, and what to do. */
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -35,7 +36,7 @@ bool s3_has_failed(const struct s3_call *call, const struct http_answer *answer)
 
 /* --- what the codes mean --- */
 
-enum what { ACCESS, NO_BUCKET, NO_KEY, WHO, SECRET, CLOCK, REGION, CHANGED, EXPIRED, OTHER };
+enum what { ACCESS, NO_BUCKET, NO_KEY, WHO, SECRET, CLOCK, REGION, CHANGED, EXPIRED, SHORT, OTHER };
 
 static const struct {
 	const char *code;
@@ -57,6 +58,7 @@ static const struct {
 	{"PreconditionFailed", 412, CHANGED},
 	{"ExpiredToken", 0, EXPIRED},
 	{"ExpiredTokenException", 0, EXPIRED},
+	{"InvalidRange", 416, SHORT},
 };
 
 static enum what meaning(const struct s3_call *call, const char *code)
@@ -128,6 +130,9 @@ static int fail_as(enum what what, const struct s3_call *call, const char *said,
 	case EXPIRED:
 		return duct_fail(err, DUCT_CONFIG, "the session token of %s has expired (%s%s in bucket \"%s\"): give a new one",
 				 who, call->action, of, bucket);
+	case SHORT:
+		return duct_fail(err, DUCT_DATA, "\"s3://%s/%s\" ends before byte %" PRIu64, bucket, call->key ? call->key : "",
+				 call->asked_from);
 	case OTHER: break;
 	}
 	return fail_other(call, of, said, err);

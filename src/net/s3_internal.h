@@ -29,6 +29,7 @@ struct s3_call {
 	int64_t stall_ms;
 	bool may_fail_late; /* a 200 may still bring an error */
 	bool missing_is_fine;
+	int repeats; /* so often it is said again while the answer is not 404 */
 	/* Of reads: the range, and how much of it has come. take() is s3_stream()'s; NULL: kept, or to `to`. */
 	bool ranged;
 	uint64_t from, len, got;
@@ -41,6 +42,7 @@ struct s3_call {
 	struct s3 *s3;
 	char *url, *path, *host;
 	uint64_t asked_from; /* by the last try */
+	int renewals;	     /* of keys, because the server called them old */
 	char hash[SIGV4_HASH_TEXT];
 	char *who;	  /* whose keys the last try was signed with */
 	char *access_key; /* the last try's */

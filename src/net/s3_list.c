@@ -152,6 +152,10 @@ int s3_list(struct s3 *s3, const char *bucket, const char *prefix, const char *d
 		rc = s3_send(s3, &call, err);
 		if (rc == 0)
 			rc = read_page(&page, &call.answer, err);
+		if (rc == 0 && token && page.token && strcmp(token, page.token) == 0)
+			rc = duct_fail(err, DUCT_FATAL,
+				       "the list of bucket \"%s\" at %s has no end: a page names itself as the next", bucket,
+				       s3->host);
 		free(token);
 		token = duct_steal(&page.token);
 		page_done(&page);

@@ -40,6 +40,7 @@ void s3_options_copy(struct s3_options *to, const struct s3_options *from)
 		.external_id = duct_xstrdup(from->external_id),
 		.ca_file = duct_xstrdup(from->ca_file),
 		.retry_ms = from->retry_ms,
+		.stall_ms = from->stall_ms,
 	};
 }
 

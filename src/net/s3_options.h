@@ -15,6 +15,7 @@ struct s3_options {
 	char *role_arn, *external_id;				    /* assumed with those keys; NULL: none */
 	char *ca_file;						    /* NULL: the system's authorities */
 	int64_t retry_ms;					    /* how long what passes is tried again; 0: 30 s */
+	int64_t stall_ms;					    /* how long a server may be silent; 0: 30 s */
 };
 void s3_options_done(struct s3_options *options);
 /* What the environment says of S3 at large: AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL, AWS_REGION or AWS_DEFAULT_REGION, AWS_CA_BUNDLE. Keys are

@@ -17,7 +17,8 @@
 
 enum {
 	COMMIT_STALL_MS = 300000,
-	ABORT_MS = 3000,
+	ABORT_MS = 2000,
+	ABORT_TRIES = 4,
 	MOST_PARTS = 10000,
 	SMALL_PARTS = 1000, /* the first so many; later ones are LATER_TIMES as long, so that 10,000 reach */
 	LATER_TIMES = 8,
@@ -138,6 +139,7 @@ static int send_bytes(struct s3_upload *upload, const char *data, size_t n, stru
 	return rc;
 }
 
+/* A part that is under way may still come to be when the abort is done, so it is said until there is no such upload. */
 int s3_abort_upload(struct s3 *s3, const char *bucket, const char *key, const char *id, struct duct_error *err)
 {
 	AUTO_FREE char *query = id_query(id);
@@ -146,7 +148,8 @@ int s3_abort_upload(struct s3 *s3, const char *bucket, const char *key, const ch
 					 .bucket = bucket,
 					 .key = key,
 					 .query = query,
-					 .missing_is_fine = true};
+					 .missing_is_fine = true,
+					 .repeats = ABORT_TRIES - 1};
 	return s3_send(s3, &call, err);
 }
 
@@ -241,8 +244,8 @@ static void take_back(struct s3_upload *upload)
 {
 	struct s3 quick = *upload->s3;
 	struct duct_error unwanted;
-	quick.settings.connect_ms = quick.settings.stall_ms = quick.settings.total_ms = ABORT_MS;
-	quick.settings.tries = 1;
+	quick.settings.connect_ms = quick.settings.stall_ms = quick.settings.retry_ms = ABORT_MS;
+	quick.settings.tries = ABORT_TRIES;
 	quick.settings.at_once = 1;
 	quick.http = http_open(&quick.settings, -1);
 	int rc = s3_abort_upload(&quick, upload->bucket, upload->key, upload->id, &unwanted);

@@ -33,7 +33,7 @@ class Cut:
 
 @dataclass
 class Wait:
-    """Nothing happens until the event is set (at the latest when the proxy closes); then the server is asked."""
+    """Nothing happens until the event is set; then the server is asked, also when the client has gone. When the proxy closes, it is not asked."""
 
     event: threading.Event
 
@@ -136,6 +136,7 @@ class S3Proxy:
         self.requests, self.fault = [], lambda request: None
         self.most_at_once = 0  # requests under way side by side
         self._at_once = 0
+        self._closed = False
         self._lock = threading.Lock()
         self._sockets, self._waits = set(), []
         threading.Thread(target=self._accept, daemon=True).start()
@@ -149,6 +150,7 @@ class S3Proxy:
     def close(self):
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        self._closed = True  # what waits is not passed on any more
         for event in self._waits:
             event.set()
         self.cut()
@@ -208,6 +210,8 @@ class S3Proxy:
                     self._waits.append(found.event)
                     found.event.wait()
                     found = None
+                    if self._closed:
+                        return
                 if not isinstance(found, Answer):
                     raw = self.admit(request, raw)
                     found = raw if isinstance(raw, Answer) else found

@@ -7,15 +7,16 @@ import os
 
 from .paths import ROOT
 
-SUPPRESSIONS = ROOT / "tests" / "tsan.supp"
+RACES, LEAKS = ROOT / "tests" / "tsan.supp", ROOT / "tests" / "lsan.supp"
 
 
 def listen(folder):
     """Sets the environment that every child inherits. What the caller's environment says stays, and comes last."""
     own = {
         "ASAN_OPTIONS": f"log_path={folder}/report",
+        "LSAN_OPTIONS": f"suppressions={LEAKS}:print_suppressions=0",
         "UBSAN_OPTIONS": f"log_path={folder}/report:print_stacktrace=1",
-        "TSAN_OPTIONS": f"log_path={folder}/report:suppressions={SUPPRESSIONS}:second_deadlock_stack=1",
+        "TSAN_OPTIONS": f"log_path={folder}/report:suppressions={RACES}:second_deadlock_stack=1",
     }
     for name, value in own.items():
         os.environ[name] = ":".join(filter(None, (value, os.environ.get(name))))

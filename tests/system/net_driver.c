@@ -1,5 +1,5 @@
 /*
- * Takes src/net through steps for tests/system/test_s3.py and its like. Each line of stdin is a JSON object with "op", each answer a line of
+ * Takes src/net, and src/duck where it uses S3, through steps for tests/system/test_s3.py and its like. Each line of stdin is a JSON object with "op", each answer a line of
  * stdout: {"ok": true, …} or {"class": "retry", "status": 503, "error": "…"}. Started as: net_driver OPTIONS, the options as JSON.
  * SIGTERM stops the operation that is under way.
  */
@@ -11,6 +11,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "duck/s3.h"
 #include "net/http.h"
 #include "net/s3.h"
 #include "net/sigv4.h"
@@ -214,6 +215,7 @@ static int do_http(struct duct_error *err)
 		.redirects = (int)number("redirects", 0),
 		.compressed = json_object_get(in, "compressed"),
 		.once = json_object_get(in, "once"),
+		.stall_ms = number("stall_ms", 0),
 	};
 	int rc = http_send(http, &request, &answer, err);
 	json_object_set_new(out, "status", json_integer(answer.status));
@@ -222,6 +224,34 @@ static int do_http(struct duct_error *err)
 		rc = http_refused(&request, &answer, err);
 	else if (rc == 0)
 		json_object_set_new(out, "text", json_string(answer.body.data));
+	return rc;
+}
+
+/* A statement of DuckDB's that may use S3; its first value. */
+static int do_duck(struct duct_error *err)
+{
+	struct duck_session *session = NULL;
+	duckdb_result result;
+	int64_t expires_us = 0;
+	int rc = duck_session_open(&session, err);
+	if (rc)
+		return rc;
+	struct duck_conn *conn = duck_connect(duck_session_db(session));
+	rc = duck_allow_s3(conn, "s3 of \"tests\"", text("scope"), &options, credentials, &expires_us, err);
+	if (rc == 0 && text("extension"))
+		rc = duck_load_extension(conn, text("extension"), err);
+	if (rc == 0 && text("before"))
+		rc = duck_exec(conn, text("before"), err);
+	if (rc == 0 && text("sql") && (rc = duck_query(conn, text("sql"), &result, err)) == 0) {
+		duckdb_data_chunk chunk = duckdb_fetch_chunk(result);
+		duckdb_string_t *values = duckdb_vector_get_data(duckdb_data_chunk_get_vector(chunk, 0));
+		json_object_set_new(out, "value", json_stringn(duckdb_string_t_data(values), duckdb_string_t_length(*values)));
+		duckdb_destroy_data_chunk(&chunk);
+		duckdb_destroy_result(&result);
+	}
+	json_object_set_new(out, "expires_us", json_integer(expires_us));
+	duck_disconnect(conn);
+	duck_session_close(session);
 	return rc;
 }
 
@@ -273,6 +303,7 @@ static const struct {
 	{"abort_uploads", do_abort_uploads},
 	{"http", do_http},
 	{"who", do_who},
+	{"duck", do_duck},
 };
 
 static int run(struct duct_error *err)
@@ -317,6 +348,7 @@ static void set_up(const char *json)
 		.role_arn = duct_xstrdup(text("role_arn")),
 		.external_id = duct_xstrdup(text("external_id")),
 		.retry_ms = number("retry_ms", 0),
+		.stall_ms = number("stall_ms", 0),
 	};
 	settings = http_defaults;
 	settings.connect_ms = number("connect_ms", settings.connect_ms);

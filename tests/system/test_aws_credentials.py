@@ -2,12 +2,14 @@
 (issue 6, point 1)."""
 
 import json
+import re
 import threading
 
 import pytest
 
 from lib.aws import Container, Imds, Issuer, Role, Sts, TemporaryKeys
 from lib.net import Net, Refused
+from lib.paths import ROOT
 from lib.s3 import missing
 from lib.s3_proxy import Answer
 
@@ -185,6 +187,30 @@ def test_renewal_before_the_end(s3, bucket, net):
 
 
 @pytest.mark.skipif(missing() is not None, reason=str(missing()))
+def test_old_keys_serve_while_a_renewal_fails(s3, bucket, net):
+    issuer = Issuer(lifetime_s=6)
+    with Sts({ARN: Role()}, {"BASEKEY": "s"}, issuer) as sts, TemporaryKeys(s3, issuer) as front:
+        n = net({"AWS_ENDPOINT_URL_STS": sts.endpoint}, front.endpoint, access_key="BASEKEY", secret_key="s", role_arn=ARN)
+        n.do("put", bucket=bucket, key="x", text="1")
+        sts.status = 403
+        while len(sts.forms) < 2:
+            n.do("put", bucket=bucket, key="x", text="1")
+        n.do("put", bucket=bucket, key="x", text="1")
+        with pytest.raises(Refused) as refused:
+            while True:
+                n.do("put", bucket=bucket, key="x", text="1")
+        assert refused.value.kind == "config" and "AWS credentials: AssumeRole: " in str(refused.value)
+        assert len(sts.forms) < 30  # it is not asked before each request
+
+
+def test_the_page_names_what_is_read():
+    page = (ROOT / "docs" / "object-storage.md").read_text()
+    text = "".join(path.read_text() for path in (ROOT / "src" / "net").glob("*.c"))
+    names = set(re.findall(r"`((?:AWS|DUCKLAKE)_[A-Z0-9_]+)`", page))
+    assert len(names) > 20 and {name for name in names if f'"{name}"' not in text} == set()
+
+
+@pytest.mark.skipif(missing() is not None, reason=str(missing()))
 def test_keys_that_a_server_calls_expired_are_renewed(s3, bucket, net):
     issuer = Issuer()
     with Sts({ARN: Role()}, {"BASEKEY": "s"}, issuer) as sts, TemporaryKeys(s3, issuer) as front:
@@ -193,6 +219,12 @@ def test_keys_that_a_server_calls_expired_are_renewed(s3, bucket, net):
         issuer.issued["ASIATEMP0001"].expires = 0
         n.do("put", bucket=bucket, key="x", text="2")
         assert s3.get(bucket, "x") == b"2" and [r.status for r in front.requests] == [200, 400, 200]
+        issuer.issued["ASIATEMP0002"].expires = 0
+        assert n.do("head", bucket=bucket, key="x")["size"] == 1  # whose answers say less
+        issuer.lifetime_s = -1
+        issuer.issued["ASIATEMP0003"].expires = 0
+        kind, message = refusal(n, "put", bucket=bucket, key="x", text="3")
+        assert kind == "config" and "has expired" in message and len(issuer.issued) < 8
 
 
 @pytest.mark.skipif(missing() is not None, reason=str(missing()))
