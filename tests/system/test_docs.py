@@ -30,7 +30,7 @@ NAMED_OPTION = [
     re.compile(r"\b(?:set|raise|remove) (?:the option )?([a-z]+(?:_[a-z]+)*)(?==\w)"),
 ]
 NAMED_FLAG = re.compile(r"(?<![\w-])--([a-z][a-z-]+)")
-NAMED_COMMAND = re.compile(r"`ductstream ((?:lake )?[a-z-]+)")
+NAMED_COMMAND = re.compile(r"`ductstream ([a-z-]+(?: [a-z][a-z-]*)?)")
 ADMIN_COMMAND = re.compile(r"`ductstream-admin ([a-z]+(?: [a-z][a-z-]*)?)")
 NO_REMEDY = re.compile(r"[mM]ap (?:it|one|them) to")
 
@@ -53,7 +53,9 @@ def test_remedies_name_what_exists():
     listed = json.loads(subprocess.check_output([program(), "options", "--json"], text=True))
     options = {option["name"] for connector in listed for option in connector["options"]}
     usage = subprocess.check_output([program(), "help"], text=True)
-    commands = set(re.findall(r"^  ((?:lake )?[\w-]+)  ", usage, re.MULTILINE))
+    listed_commands = re.findall(r"^  ([\w-]+)  +(.*)$", usage, re.MULTILINE)
+    commands = {f"{name} {verb}" for name, verbs in listed_commands if " | " in verbs for verb in verbs.split(" | ")}
+    commands |= {name for name, verbs in listed_commands if " | " not in verbs}
     helps = "".join(subprocess.check_output([program(), "help", *command.split()], text=True) for command in commands)
     flags = set(NAMED_FLAG.findall(helps)) | {"help", "json"}
     completion = subprocess.check_output([program("ductstream-admin"), "completion"], text=True)
@@ -68,7 +70,7 @@ def test_remedies_name_what_exists():
         named = [name for pattern in NAMED_OPTION for match in pattern.finditer(text) for name in match.groups() if name]
         unknown = [name for name in named if name not in options]
         unknown += [flag for flag in NAMED_FLAG.findall(text) if flag not in flags]
-        unknown += [command for command in NAMED_COMMAND.findall(text) if command not in commands]
+        unknown += [words for words in NAMED_COMMAND.findall(text) if not {words, words.split()[0]} & commands]
         unknown += [words for words in ADMIN_COMMAND.findall(text) if words not in admin_commands]
         unknown += NO_REMEDY.findall(text)
         seen += len(named)
