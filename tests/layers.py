@@ -22,6 +22,7 @@ LAYERS = [
     ["lake", "state", "stream"],
     ["source", "destination", "land"],
     ["flow"],
+    ["export"],
     ["run", "govern", "platform"],
     ["worker"],
     ["cli"],

@@ -40,6 +40,8 @@
  *   duckdb-statement  a table's rows were deleted, the new ones are not inserted
  *   duckdb-applied    everything is in the transaction, which is not committed
  *   duckdb-committed  the transaction is durable, nobody was told
+ * and of src/export:
+ *   export-written     a day's file is in the bucket and was looked at, the catalog knows nothing of it
  * and of src/flow:
  *   replay-read       all changes of a replay are in the group, which is not committed
  *   replay-committed  it is

@@ -11,6 +11,7 @@ static const struct cli_command *const commands[] = {
 	&cli_lake_orphans,
 	&cli_lake_snapshots,
 	&cli_lake_verify,
+	&cli_backfill_run,
 	&cli_job,
 	&cli_version,
 	&cli_help,

@@ -44,6 +44,8 @@ struct parquet_node {
 	int after;				/* index of the node behind its subtree */
 	uint8_t max_definition, max_repetition; /* the levels at which a value of it is there */
 	const char *name;
+	int time_unit;		/* of a time stamp: enum PARQUET_UNIT_*, 0: none is said */
+	bool utc;		/* of a time stamp with a unit */
 	int annotation;		/* of a group: DUCT_LIST, DUCT_MAP, 0: none, -1: another */
 	struct duct_type value; /* kind 0: not served */
 };

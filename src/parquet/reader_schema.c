@@ -200,6 +200,8 @@ static int parse_nodes(struct parquet_footer *to, struct thrift_reader *r, size_
 			.repetition = (int)e.repetition,
 			.nchildren = (int)e.nchildren,
 			.name = memcpy(name, e.name, e.name_len),
+			.time_unit = e.logical == PARQUET_LOGICAL_TIMESTAMP && e.type == PARQUET_INT64 ? e.unit : 0,
+			.utc = e.utc,
 			.annotation = leaf ? 0 : group_annotation(&e),
 			.value = leaf ? leaf_type(&e) : (struct duct_type){0},
 		};

@@ -50,6 +50,7 @@ struct run_job {
 	int (*inside)(struct run_inside *inside, struct duct_error *err);
 };
 extern const struct run_job run_job_flow_once, run_job_backfill, run_job_command, run_job_sql;
+extern const struct run_job run_job_events_export, run_job_persons_export;
 
 extern const struct run_job *const run_jobs[];	      /* NULL-terminated */
 const struct run_job *run_job_find(const char *kind); /* NULL: there is none */

@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "parquet/describe.h"
 #include "parquet/reader.h"
 
 static void read_column(struct parquet_file *file, int column, int64_t step)
@@ -31,6 +32,21 @@ static void read_column(struct parquet_file *file, int column, int64_t step)
 	parquet_cursor_close(cursor);
 }
 
+static void describe(const uint8_t *data, size_t size)
+{
+	uint32_t length;
+	struct duct_arena arena;
+	struct parquet_description is;
+	struct duct_error err;
+	if (size < 12 || parquet_footer_length(data + size - 8, size, &length, &err))
+		return;
+	duct_arena_init(&arena);
+	volatile bool any = parquet_describe(data + size - 8 - length, length, &arena, &is, &err) > 0;
+	for (int i = 0; any && i < is.ncolumns; i++)
+		any = any + is.columns[i].name[0] + (is.columns[i].min.len ? is.columns[i].min.data[0] : 0);
+	duct_arena_done(&arena);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct parquet_reader *reader = parquet_reader_new();
@@ -53,5 +69,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	close(fd);
 	parquet_reader_free(reader);
+	describe(data, size);
 	return 0;
 }

@@ -1,0 +1,65 @@
+#ifndef EXPORT_EXPORT_H
+#define EXPORT_EXPORT_H
+
+#include <jansson.h>
+
+#include "base/arena.h"
+#include "base/ctx.h"
+#include "base/error.h"
+
+/*
+ * Days of a team, out of ClickHouse into the team's own lake: ClickHouse writes the files into the team's bucket, and they become the day in one
+ * commit. One partition of one job at a time; what partitions there are, and when they run, is others' business.
+ */
+enum export_what { EXPORT_EVENTS, EXPORT_PERSONS };
+
+/* "12345_2024-01-15", "12345_2024-01" (events: every day of it up to yesterday), "12345" (persons: all of them). */
+struct export_key {
+	int64_t team_id;
+	enum { EXPORT_DAY, EXPORT_MONTH, EXPORT_FULL } unit;
+	int64_t first_day; /* since 1970-01-01; of DAY and MONTH */
+	int ndays;	   /* that are over; 0: the key is of the future */
+};
+/* today: days since 1970-01-01, in UTC. CONFIG says the exact rule that the key breaks. */
+int export_key_parse(const char *text, enum export_what what, int64_t today, struct export_key *ret,
+		     struct duct_error *err) DUCT_CHECKED;
+
+/* One of the teams file. All in the arena; NULL: not given. */
+struct export_team {
+	int64_t team_id;
+	const char *bucket, *region, *endpoint; /* endpoint: of an S3 that is not AWS's */
+	const char *catalog;			/* "postgres:DSN" of db_*, or as `catalog` says */
+	const char *role_arn, *external_id;
+};
+/*
+ * A YAML list: team_id, bucket, bucket_region, db_host, db_port (5432), db_name, db_user, db_password, cross_account_role_arn, cross_account_external_id;
+ * besides the page's: endpoint, and catalog instead of db_* ("sqlite:/path"). "${NAME}" in a value is a variable of the environment. CONFIG
+ * names file, line and field; no value of a password is in a message.
+ */
+int export_teams_read(const char *path, struct duct_arena *arena, struct export_team **ret, size_t *ret_n,
+		      struct duct_error *err) DUCT_CHECKED;
+
+struct export_config {
+	const json_t *clickhouse_settings; /* NULL: none */
+	bool skip_ducklake_registration, skip_schema_validation, cleanup_existing_partition_data, create_tables_if_missing,
+		delete_tables, dry_run;
+};
+/* Defaults and names are the page's. NULL: all defaults. CONFIG names the option. */
+int export_config_parse(const json_t *config, struct export_config *ret, struct duct_error *err) DUCT_CHECKED;
+
+struct export_request {
+	enum export_what what;
+	const char *partition, *teams_file, *clickhouse_url;
+	const char *run_id; /* part of every path that is written; each attempt has another one */
+	struct export_config config;
+	const json_t *checkpoint; /* of an earlier attempt, or NULL */
+	void (*log)(const char *level, const char *fmt, ...) DUCT_PRINTF(2, 3);
+	void (*progress)(int64_t done, int64_t total, const char *step, const json_t *checkpoint);
+};
+/* *ret: an object that says what came of it (also of a failure, where there is something to say), the caller's. */
+int export_run(const struct export_request *request, const struct duct_ctx *ctx, json_t **ret, struct duct_error *err) DUCT_CHECKED;
+
+/* Days since 1970-01-01 as text, "2024-01-15"; static per thread is not needed: to has room for 11. */
+char *export_day_text(int64_t day, char to[11]);
+
+#endif
