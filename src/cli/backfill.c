@@ -65,7 +65,7 @@ static int run(int argc, char **argv, struct duct_error *err)
 
 const struct cli_command cli_backfill_run = {
 	.name = "backfill run",
-	.usage = "backfill run --job JOB --partition KEY [--config JSON] [--registry FILE]",
+	.usage = "backfill run --job JOB --partition KEY [--config JSON]",
 	.summary = "days of a team from ClickHouse into its lake",
 	.help = "JOB is duckling_events_backfill_job or duckling_persons_backfill_job; KEY is\n"
 		"12345_2024-01-15, 12345_2024-01 (events of a month) or 12345 (all persons).\n"
