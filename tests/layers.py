@@ -22,7 +22,7 @@ LAYERS = [
     ["lake", "state", "stream"],
     ["source", "destination", "land"],
     ["flow"],
-    ["export"],
+    ["copy", "export"],
     ["run", "govern", "platform"],
     ["worker"],
     ["cli"],

@@ -127,6 +127,8 @@ static enum api_code submit(struct api_call *call, const void *request, void *re
 		return api_failed(call, &err);
 	if ((code = check_references(call, r)) != API_OK)
 		return code;
+	if (!run.key || !*run.key)
+		run.key = run_job_key(r->kind, r->input_json, call->arena);
 	run.tags = tags_json(r, call->arena, &run.partition);
 	if ((code = check_name(call, "tags.partition", run.partition ? run.partition : "")) != API_OK)
 		return code;

@@ -48,6 +48,10 @@
  * and of src/source/postgres:
  *   backfill-published a table's copy is durable, nobody has written down that it is
  *   backfill-kept      that is written down
+ * and of src/copy:
+ *   copy-written      a table's files are written aside, nothing of them was checked
+ *   copy-verified     they were checked, nothing of them is in the lake
+ *   copy-committed    they are, nobody was told
  * and of src/run:
  *   run-taken-over    a sql run's number is in the target database, its first transaction has not begun
  */

@@ -7,6 +7,8 @@ static const struct cli_command *const commands[] = {
 	&cli_check,
 	&cli_options,
 	&cli_health,
+	&cli_copy_modeling,
+	&cli_copy_imports,
 	&cli_lake_copy_again,
 	&cli_lake_orphans,
 	&cli_lake_snapshots,

@@ -52,7 +52,7 @@ static int commit_once(struct lake *lake, const struct land_target *target, cons
 	struct lake_txn *txn = lake_txn_new(lake);
 	struct lake_txn_table *t;
 	struct lake_txn_result result;
-	struct lake_commit_info info = {.state = DUCT_STATE_STREAMING, .message = message};
+	struct lake_commit_info info = {.state = DUCT_STATE_STREAMING, .source_identity = target->identity, .message = message};
 	int rc = plan_table(lake, txn, target, shape, &t, &ret->created, err);
 	if (!rc && !fits(t, files))
 		rc = altered(target, err);

@@ -25,6 +25,7 @@ struct land_target {
 	/* The rows take the place of all that is there; a table of other columns goes, and comes again. Otherwise they are added to a table that
 	 * must have these columns. */
 	bool replace;
+	const char *identity; /* what the commit keeps as the checkpoint's source_identity; NULL: as it was */
 };
 
 /* Files that are written and not in the lake yet; in the order in which they were written. land_files_done() frees. */

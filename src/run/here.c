@@ -61,6 +61,8 @@ static int submit(struct doing *d, struct duct_arena *arena, struct duct_error *
 	(void)snprintf(d->queue, sizeof d->queue, "here-%s", duct_uuid_v7(uuid));
 	run.queue = d->queue;
 	run.max_attempts = run.max_attempts ? run.max_attempts : 1;
+	if (!run.key)
+		run.key = run_job_key(run.kind, run.input, arena);
 	for (;;) {
 		int rc = state_run_reap(d->state, err);
 		rc = rc < 0 ? rc : state_run_submit(d->state, arena, &run, &actor, &made, err);

@@ -9,8 +9,9 @@
 #include "base/mem.h"
 #include "base/utf8.h"
 
-const struct run_job *const run_jobs[] = {&run_job_flow_once,	  &run_job_backfill,	   &run_job_sql, &run_job_command,
-					  &run_job_events_export, &run_job_persons_export, NULL};
+const struct run_job *const run_jobs[] = {&run_job_flow_once,	  &run_job_backfill,	  &run_job_sql,
+					  &run_job_command,	  &run_job_events_export, &run_job_persons_export,
+					  &run_job_copy_modeling, &run_job_copy_imports,  NULL};
 
 const struct run_job *run_job_find(const char *kind)
 {
@@ -42,6 +43,15 @@ int run_job_check(const char *kind, const char *flow_id, const char *input_json,
 	int rc = json_is_object(input) ? job->check(input, err) : duct_fail(err, DUCT_CONFIG, "input_json: not an object");
 	json_decref(input);
 	return rc;
+}
+
+const char *run_job_key(const char *kind, const char *input_json, struct duct_arena *arena)
+{
+	const struct run_job *job = run_job_find(kind);
+	json_t *input = job && job->key ? json_loads(input_json && *input_json ? input_json : "{}", 0, NULL) : NULL;
+	AUTO_FREE char *key = input ? job->key(input) : NULL;
+	json_decref(input);
+	return key ? duct_arena_strdup(arena, key) : NULL;
 }
 
 /* --- log and progress --- */

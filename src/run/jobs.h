@@ -48,15 +48,22 @@ struct run_job {
 	int (*work)(struct run_work *work, struct duct_error *err);
 	/* Instead of it: the work in a child process of its own, `ductstream job KIND`. 0, -class as above. */
 	int (*inside)(struct run_inside *inside, struct duct_error *err);
+	/* The key of a run that is given none: of two with the same input only one at a time makes sense. NULL, or returns NULL: there is none. The
+	 * input has passed check(). Caller frees. */
+	char *(*key)(const json_t *input);
 };
 extern const struct run_job run_job_flow_once, run_job_backfill, run_job_command, run_job_sql;
 extern const struct run_job run_job_events_export, run_job_persons_export;
+extern const struct run_job run_job_copy_modeling, run_job_copy_imports;
 
 extern const struct run_job *const run_jobs[];	      /* NULL-terminated */
 const struct run_job *run_job_find(const char *kind); /* NULL: there is none */
 
 /* Is it something that may be enqueued? NULL input: {}. Names the field. */
 int run_job_check(const char *kind, const char *flow_id, const char *input_json, struct duct_error *err) DUCT_CHECKED;
+
+/* What its job says (above), of an input that was checked; in the arena, or NULL. */
+const char *run_job_key(const char *kind, const char *input_json, struct duct_arena *arena);
 
 /* A line of the run's log. It is dropped when the claim was lost or the state cannot be reached: a job does not stop for its log. */
 void run_work_log(struct run_work *work, const char *level, const char *fmt, ...) DUCT_PRINTF(3, 4);
