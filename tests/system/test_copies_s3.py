@@ -1,0 +1,87 @@
+"""Copies with the Delta tables and the lake in S3, counted at the server (issue 6, point 2)."""
+
+import pyarrow as pa
+import pytest
+from lib.copies import Copies, delta_write
+from lib.s3 import missing
+from lib.s3_proxy import Answer
+
+pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
+
+MINE = "lake.data_modeling_team_123.my_saved_query"
+
+
+@pytest.fixture
+def source(s3, bucket):
+    return f"s3://{bucket}/delta/my table"
+
+
+def write(s3, uri, table, mode="overwrite", **more):
+    delta_write(uri, table, mode, storage_options=s3.delta_options(), **more)
+
+
+def numbers(start, n):
+    return pa.table({"id": range(start, start + n), "text": [f"row {i * 7919 % 1000003}" for i in range(start, start + n)]})
+
+
+def test_one_percent_more_moves_two_percent(s3, bucket, source, tmp_path):
+    """An append of 1 % to a million rows moves at most 2 % of the bytes, both ways."""
+    copies = Copies(tmp_path, data_path=f"s3://{bucket}/lake/", s3=s3)
+    write(s3, source, numbers(0, 1_000_000), target_file_size=4 << 20)
+    with s3.proxy() as proxy:
+        env = {"DUCKLAKE_S3_ENDPOINT": proxy.endpoint}
+        assert copies.table(source, **env)["mode"] == "full"
+        whole = proxy.bytes_up + proxy.bytes_down
+    write(s3, source, numbers(1_000_000, 10_000), "append")
+    with s3.proxy() as proxy:
+        added = copies.table(source, DUCKLAKE_S3_ENDPOINT=proxy.endpoint)
+        moved = proxy.bytes_up + proxy.bytes_down
+    assert (added["mode"], added["rows"]) == ("append", 10_000)
+    assert moved <= whole * 0.02, (moved, whole)
+    assert copies.rows(f"SELECT count(*), count(DISTINCT id), sum(id) FROM {MINE}") == [
+        (1_010_000, 1_010_000, 1_010_000 * 1_009_999 // 2)
+    ]
+
+
+def test_a_refused_upload_names_who_and_what(s3, bucket, source, tmp_path):
+    copies = Copies(tmp_path, data_path=f"s3://{bucket}/lake/", s3=s3)
+    write(s3, source, numbers(0, 10))
+    with s3.proxy() as proxy:
+        proxy.fault = lambda r: Answer(403, b"<Error><Code>AccessDenied</Code></Error>") if "lake/" in r.key and r.method != "GET" else None
+        done = copies.model(source, DUCKLAKE_S3_ENDPOINT=proxy.endpoint)
+    assert done["state"] == "failed" and "403" in done["error"]
+    assert s3.secret_key not in str(done)
+    assert copies.table(source)["mode"] == "full"
+
+
+def test_wrong_keys_and_missing_buckets(s3, bucket, source, tmp_path):
+    copies = Copies(tmp_path, data_path=f"s3://{bucket}/lake/", s3=s3)
+    write(s3, source, numbers(0, 10))
+    wrong = copies.model(source, DUCKLAKE_S3_SECRET_KEY="planted secret")
+    assert wrong["code"] == 2 and "planted secret" not in str(wrong)
+    other = f"{bucket}-new"
+    lake = {"DUCKLAKE_DATA_PATH": f"s3://{other}/lake/", "DUCKLAKE_CATALOG": f"sqlite:{tmp_path}/other.sqlite"}
+    strict = copies.model(source, **lake, DUCTSTREAM_ENV="staging", DUCKLAKE_BUCKET=other)
+    assert strict["code"] == 2 and f'"{other}" (DUCKLAKE_BUCKET) does not exist' in strict["error"]
+    made = copies.model(source, **lake)
+    assert made["state"] == "succeeded" and any("is created" in line for line in made["log"])
+    assert s3.keys(other, "lake/data_modeling_team_123/my_saved_query/")
+
+
+def test_a_table_on_postgres_and_s3(s3, bucket, source, tmp_path, database):
+    """The page's variables: a catalog in Postgres, data in the bucket; the password is nowhere."""
+    database.sql("CREATE ROLE copier LOGIN SUPERUSER PASSWORD 'planted pass''word'")
+    copies = Copies(
+        tmp_path, s3=s3, DUCKLAKE_CATALOG="", DUCKLAKE_DATA_PATH="", DUCKLAKE_RDS_HOST=str(database.server.folder), DUCKLAKE_RDS_PORT="5432",
+        DUCKLAKE_RDS_DATABASE=database.name, DUCKLAKE_RDS_USERNAME="copier", DUCKLAKE_RDS_PASSWORD="planted pass'word",
+        DUCKLAKE_BUCKET=bucket,
+    )  # fmt: skip
+    copies.catalog = f"postgres:{database.dsn}"
+    write(s3, source, numbers(0, 10))
+    try:
+        assert copies.table(source)["mode"] == "full"
+        assert copies.rows(f"SELECT count(*) FROM {MINE}") == [(10,)]
+        said = str(copies.model(source, "other"))
+        assert "planted" not in said and s3.secret_key not in said
+    finally:
+        database.sql("DROP OWNED BY copier; DROP ROLE copier")
