@@ -63,7 +63,7 @@ static struct land_result land(const char *query, bool replace)
 	struct land_shape shape;
 	struct land_files files = {0};
 	struct land_result result;
-	struct land_target target = {"main", "t", replace};
+	struct land_target target = {"main", "t", replace, NULL};
 	ok(land_shape(t.conn, query, &t.arena, &shape, &err));
 	ok(land_write(t.conn, t.lake, &target, &shape, &files, &err));
 	ok(land_commit(t.lake, &target, &shape, &files, "a test", &result, &err));
@@ -147,7 +147,7 @@ static void is_refused_where_it_does_not_fit(void **state)
 	struct duct_error err;
 	struct land_shape shape;
 	struct land_files files = {0};
-	struct land_target target = {"main", "t", false};
+	struct land_target target = {"main", "t", false, NULL};
 	land("SELECT 1 AS id", true);
 	ok(land_shape(t.conn, "SELECT 'a' AS id", &t.arena, &shape, &err));
 	assert_int_equal(land_write(t.conn, t.lake, &target, &shape, &files, &err), -DUCT_CONFIG);
