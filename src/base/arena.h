@@ -24,4 +24,7 @@ void *duct_arena_zalloc(struct duct_arena *arena, size_t size);
 void *duct_arena_dup(struct duct_arena *arena, const void *data, size_t size);
 char *duct_arena_strdup(struct duct_arena *arena, const char *s);
 
+/* More room for an allocation (NULL: none yet), whose first `used` bytes are kept; it may move. Large ones give the old room back. */
+void *duct_arena_grow(struct duct_arena *arena, void *old, size_t used, size_t size);
+
 #endif

@@ -15,10 +15,7 @@ static inline void *pg_vector_room(struct duct_batch *b, struct duct_vector *v, 
 	bool first = width ? !v->data : !v->offsets;
 	if (__builtin_expect(first || row == v->cap || (!width && v->heap_cap - v->heap_len < len), 0))
 		return duct_vector_append(b, v, len);
-	uint8_t bit = (uint8_t)(1U << (row & 7));
 	v->rows = row + 1;
-	v->sent[row >> 3] |= bit;
-	v->valid[row >> 3] |= bit;
 	if (width)
 		return v->data + (size_t)row * width;
 	char *to = v->heap + v->heap_len;

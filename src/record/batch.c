@@ -6,39 +6,42 @@
 #include <assert.h>
 #include <string.h>
 
-enum { FIRST_ROWS = 8 };
+enum { FIRST_ROWS = 8, FIRST_HEAP_BYTES = 16 << 10 };
 
 static size_t bitmap_bytes(uint32_t rows)
 {
 	return ((size_t)rows + 7) / 8;
 }
 
-/* A copy of what is used, in more room. What is beyond it is not set: */
-static void *regrow(struct duct_arena *arena, const void *old, size_t used, size_t size)
-{
-	char *p = duct_arena_alloc(arena, size);
-	if (used)
-		memcpy(p, old, used);
-	return p;
-}
-
-/* but in bitmaps. */
-static uint8_t *regrow_bits(struct duct_arena *arena, const uint8_t *old, uint32_t rows, uint32_t cap)
+/* Bits of rows to come are set: a value that is there need not touch them. */
+static uint8_t *regrow_bits(struct duct_arena *arena, uint8_t *old, uint32_t rows, uint32_t cap)
 {
 	size_t used = bitmap_bytes(rows), size = bitmap_bytes(cap);
-	uint8_t *bits = regrow(arena, old, used, size);
-	memset(bits + used, 0, size - used);
+	uint8_t *bits = duct_arena_grow(arena, old, used, size);
+	memset(bits + used, 0xff, size - used);
 	return bits;
+}
+
+static void clear_bits(uint8_t *bits, uint32_t from, uint32_t to)
+{
+	for (; from < to && from & 7; from++)
+		bits[from >> 3] &= (uint8_t) ~(1 << (from & 7));
+	if (to - from >= 8) {
+		memset(bits + (from >> 3), 0, (to - from) >> 3);
+		from += (to - from) & ~UINT32_C(7);
+	}
+	for (; from < to; from++)
+		bits[from >> 3] &= (uint8_t) ~(1 << (from & 7));
 }
 
 /* Values get room when there is the first one. */
 static void values_reserve(struct duct_arena *arena, struct duct_vector *v, bool first)
 {
 	if (v->width) {
-		v->data = regrow(arena, v->data, first ? 0 : (size_t)v->rows * v->width, (size_t)v->cap * v->width);
+		v->data = duct_arena_grow(arena, v->data, first ? 0 : (size_t)v->rows * v->width, (size_t)v->cap * v->width);
 		return;
 	}
-	v->offsets = regrow(arena, v->offsets, first ? 0 : ((size_t)v->rows + 1) * 4, ((size_t)v->cap + 1) * 4);
+	v->offsets = duct_arena_grow(arena, v->offsets, first ? 0 : ((size_t)v->rows + 1) * 4, ((size_t)v->cap + 1) * 4);
 	if (first)
 		memset(v->offsets, 0, ((size_t)v->rows + 1) * 4);
 }
@@ -101,9 +104,9 @@ uint32_t duct_batch_add_row(struct duct_batch *b, enum duct_op op, uint64_t seq)
 	assert(!b->sealed);
 	if (b->rows == b->cap) {
 		uint32_t cap = b->cap * 2;
-		b->op = regrow(&b->arena, b->op, b->rows, cap);
-		b->seq = regrow(&b->arena, b->seq, b->rows * sizeof *b->seq, cap * sizeof *b->seq);
-		b->old_row = regrow(&b->arena, b->old_row, b->rows * sizeof *b->old_row, cap * sizeof *b->old_row);
+		b->op = duct_arena_grow(&b->arena, b->op, b->rows, cap);
+		b->seq = duct_arena_grow(&b->arena, b->seq, b->rows * sizeof *b->seq, cap * sizeof *b->seq);
+		b->old_row = duct_arena_grow(&b->arena, b->old_row, b->rows * sizeof *b->old_row, cap * sizeof *b->old_row);
 		b->cap = cap;
 	}
 	b->op[b->rows] = (uint8_t)op;
@@ -132,6 +135,8 @@ static void skip_to(struct duct_batch *b, struct duct_vector *v, uint32_t rows)
 		return;
 	if (rows > v->cap)
 		vector_reserve(&b->arena, v, rows > v->cap * 2 ? rows : v->cap * 2);
+	clear_bits(v->valid, v->rows, rows);
+	clear_bits(v->sent, v->rows, rows);
 	for (uint32_t row = v->rows; v->offsets && row < rows; row++)
 		v->offsets[row + 1] = (uint32_t)v->heap_len;
 	v->has_null = v->has_unsent = true;
@@ -155,8 +160,8 @@ static void undo_vector(struct duct_vector *v, uint32_t rows)
 	v->rows = rows;
 	if (v->offsets)
 		v->heap_len = v->offsets[rows];
-	v->valid[rows >> 3] &= (uint8_t) ~(1 << (rows & 7));
-	v->sent[rows >> 3] &= (uint8_t) ~(1 << (rows & 7));
+	v->valid[rows >> 3] |= (uint8_t)(1 << (rows & 7));
+	v->sent[rows >> 3] |= (uint8_t)(1 << (rows & 7));
 }
 
 void duct_batch_undo_row(struct duct_batch *b)
@@ -184,14 +189,12 @@ void duct_batch_seal(struct duct_batch *b)
 	b->sealed = true;
 }
 
-/* Room for one more row; sets its sent bit. */
+/* Room for one more row. */
 static uint32_t next_row(struct duct_batch *b, struct duct_vector *v)
 {
 	if (v->rows == v->cap)
 		vector_reserve(&b->arena, v, v->cap * 2);
-	uint32_t row = v->rows++;
-	v->sent[row >> 3] |= (uint8_t)(1 << (row & 7));
-	return row;
+	return v->rows++;
 }
 
 void *duct_vector_append(struct duct_batch *b, struct duct_vector *v, uint32_t len)
@@ -199,17 +202,14 @@ void *duct_vector_append(struct duct_batch *b, struct duct_vector *v, uint32_t l
 	uint32_t row = next_row(b, v);
 	if (!has_values(v))
 		values_reserve(&b->arena, v, true);
-	v->valid[row >> 3] |= (uint8_t)(1 << (row & 7));
 	if (v->width)
 		return v->data + (size_t)row * v->width;
 	if (v->heap_cap - v->heap_len < len) {
-		size_t cap = v->heap_cap ? v->heap_cap * 2 : (size_t)v->cap * 16;
+		size_t first = v->cap < FIRST_HEAP_BYTES / 16 ? (size_t)v->cap * 16 : FIRST_HEAP_BYTES;
+		size_t cap = v->heap_cap ? v->heap_cap * 2 : first;
 		while (cap - v->heap_len < len)
 			cap *= 2;
-		char *heap = duct_arena_alloc(&b->arena, cap);
-		if (v->heap_len)
-			memcpy(heap, v->heap, v->heap_len);
-		v->heap = heap;
+		v->heap = duct_arena_grow(&b->arena, v->heap, v->heap_len, cap);
 		v->heap_cap = cap;
 	}
 	char *to = v->heap + v->heap_len;
@@ -222,6 +222,7 @@ void duct_vector_append_null(struct duct_batch *b, struct duct_vector *v)
 {
 	uint32_t row = next_row(b, v);
 	v->has_null = true;
+	v->valid[row >> 3] &= (uint8_t) ~(1 << (row & 7));
 	if (v->offsets)
 		v->offsets[row + 1] = (uint32_t)v->heap_len;
 }

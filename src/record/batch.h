@@ -24,7 +24,7 @@ struct duct_vector {
 	uint32_t *offsets; /* width == 0: rows + 1 entries; NULL when it has no values */
 	char *heap;
 	size_t heap_len, heap_cap;
-	uint8_t *valid; /* bitmap, bit set = not NULL */
+	uint8_t *valid; /* bitmap, bit set = not NULL; what is beyond the rows is not said */
 	uint8_t *sent;	/* bitmap, bit set = the source sent the value; clear = unchanged TOAST value, valid is clear too */
 	bool has_null, has_unsent; /* false: the bitmap need not be looked at */
 };

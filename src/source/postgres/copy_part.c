@@ -16,6 +16,7 @@ struct part_reader {
 	struct duct_relation *dead_letter; /* borrowed; NULL: a row that cannot be stored is an error */
 	struct duct_batch *dead;	   /* such rows, NULL: none */
 	uint64_t lsn;
+	uint32_t rows; /* that the next batch has room for from its begin */
 	bool done;
 };
 
@@ -172,12 +173,14 @@ int postgres_part_read(void *reader, struct duct_batch **ret, struct duct_error 
 	const struct duct_relation *rel = p->plan->relation->rel;
 	*ret = NULL;
 	if (!p->done && has_room(p->dead)) {
-		struct duct_batch *batch = duct_batch_new(p->plan->relation->rel, 0);
+		struct duct_batch *batch = duct_batch_new(p->plan->relation->rel, p->rows);
 		int r = fill(p, batch, err);
 		if (r < 0) {
 			duct_batch_unref(batch);
 			return duct_wrap(err, "copy of \"%s\".\"%s\"", rel->schema, rel->name);
 		}
+		/* As many as the last one had; not where columns are so many that the room alone would fill it. */
+		p->rows = batch->arena.bytes < BATCH_BYTES / 4 * 3 ? batch->rows : 0;
 		if (batch->rows)
 			*ret = batch;
 		else
