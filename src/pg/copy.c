@@ -63,68 +63,88 @@ static int read_header(struct pg_copy *c, struct duct_reader *r, struct duct_err
 	return 1;
 }
 
-/* Whether all of a row is there; false also at a malformed length, which append_row reports. */
-static bool row_complete(struct duct_reader r, int ncolumns, bool *ret_bad)
+static int negative_length(struct duct_error *err, const struct pg_copy *c)
 {
-	for (int i = 0; i < ncolumns; i++) {
-		if (duct_reader_left(&r) < 4)
-			return false;
-		int32_t n = duct_read_i32(&r);
-		if (n < -1) {
-			*ret_bad = true;
-			return false;
-		}
-		if (n > 0 && duct_reader_left(&r) < (size_t)n)
-			return false;
-		(void)duct_read_bytes(&r, n > 0 ? (size_t)n : 0);
-	}
-	return true;
+	return corrupt(err, c, "a value has a negative length");
 }
 
-/* A row that cannot be stored: *err says why. r is left behind it. */
-static int refuse_row(struct pg_copy *c, const struct pg_relation *rel, uint64_t seq, struct duct_reader *r, struct duct_error *err)
+/* A row that cannot be stored: *err says why. 1: r is left behind it; 0: not all of it is there yet. */
+static __attribute__((noinline)) int refuse_row(struct pg_copy *c, const struct pg_relation *rel, uint64_t seq,
+						struct duct_reader *r, struct duct_error *err)
 {
 	AUTO_FREE struct pg_value *values = duct_xcalloc((size_t)rel->rel->ncolumns + 1, sizeof *values);
 	for (int i = 0; i < rel->rel->ncolumns; i++) {
 		const struct pg_mapping *m = &rel->mappings[i];
 		int32_t n = duct_read_i32(r);
+		if (n < -1)
+			return negative_length(err, c);
 		values[i].kind = n < 0 ? 'n' : m->copy_text || m->sendless ? 't' : 'b';
 		values[i].len = n < 0 ? 0 : (uint32_t)n;
 		values[i].data = duct_read_bytes(r, values[i].len);
 	}
+	if (r->bad)
+		return 0;
 	int rc = pg_wrap_key(rel, values, err);
 	if (rc == -DUCT_DATA && c->refused)
 		rc = c->refused(c->arg, values, seq, err);
 	c->rows += rc == 0;
-	return rc;
+	return rc < 0 ? rc : 1;
 }
 
+/* A value that is not on the hot path. */
+static __attribute__((noinline)) int append_value(struct pg_copy *c, const struct pg_relation *rel, struct duct_batch *b,
+						  int column, const char *data, size_t n, struct duct_error *err)
+{
+	const struct pg_mapping *m = &rel->mappings[column];
+	char format = m->copy_text || m->sendless ? 't' : 'b';
+	int rc = pg_decode_into(m, format, data, n, b, &b->columns[column], &c->scratch, err);
+	return rc < 0 ? duct_wrap(err, "column \"%s\"", rel->rel->columns[column].name) : 0;
+}
+
+/* 1: r is left behind the row; 0: not all of it is there yet. A value that cannot be stored sets *ret_refused. */
+static int append_values(struct pg_copy *c, const struct pg_relation *rel, struct duct_batch *b, struct duct_reader *r,
+			 bool *ret_refused, struct duct_error *err)
+{
+	const char *at = r->at, *const end = r->end;
+	const struct pg_mapping *m = rel->mappings, *const last = m + rel->rel->ncolumns;
+	for (struct duct_vector *v = b->columns; m < last; m++, v++) {
+		if (end - at < 4)
+			return 0;
+		int32_t n = (int32_t)pg_be32(at);
+		const char *data = at + 4;
+		if (__builtin_expect(n < 0, 0)) {
+			if (n < -1)
+				return negative_length(err, c);
+			duct_vector_append_null(b, v);
+			at = data;
+			continue;
+		}
+		if (end - data < n)
+			return 0;
+		at = data + n;
+		if (__builtin_expect(!m->copy_text && pg_append_fast(m, data, (size_t)n, b, v), 1))
+			continue;
+		int rc = append_value(c, rel, b, (int)(v - b->columns), data, (size_t)n, err);
+		*ret_refused = rc < 0;
+		if (rc < 0)
+			return rc;
+	}
+	r->at = at;
+	return 1;
+}
+
+/* 1: taken, or refused and set aside; 0: not all of it is there yet. */
 static int append_row(struct pg_copy *c, const struct pg_relation *rel, struct duct_batch *b, uint64_t seq, struct duct_reader *r,
 		      struct duct_error *err)
 {
-	const struct duct_reader row = *r;
+	bool refused = false;
 	(void)duct_batch_add_row(b, DUCT_READ, seq);
-	for (int i = 0; i < rel->rel->ncolumns; i++) {
-		const struct pg_mapping *m = &rel->mappings[i];
-		int32_t n = duct_read_i32(r);
-		if (n < 0) {
-			duct_vector_append_null(b, &b->columns[i]);
-			continue;
-		}
-		const char *data = duct_read_bytes(r, (size_t)n);
-		if (!m->copy_text && pg_append_fast(m, data, (size_t)n, b, &b->columns[i]))
-			continue;
-		char format = m->copy_text || m->sendless ? 't' : 'b';
-		int rc = pg_decode_into(m, format, data, (size_t)n, b, &b->columns[i], &c->scratch, err);
-		if (rc < 0) {
-			duct_batch_undo_row(b);
-			(void)duct_wrap(err, "column \"%s\"", rel->rel->columns[i].name);
-			*r = row;
-			return refuse_row(c, rel, seq, r, err);
-		}
-	}
-	c->rows++;
-	return 0;
+	int rc = append_values(c, rel, b, r, &refused, err);
+	if (rc == 1)
+		c->rows++;
+	else
+		duct_batch_undo_row(b);
+	return refused ? refuse_row(c, rel, seq, r, err) : rc;
 }
 
 /* Takes as many rows as are complete; r is left at the first byte that was not used. */
@@ -139,7 +159,6 @@ static int take(struct pg_copy *c, const struct pg_relation *rel, struct duct_ba
 	while (c->state == PG_COPY_ROWS && duct_reader_left(r) >= 2) {
 		struct duct_reader row = *r;
 		int n = duct_read_i16(&row);
-		bool bad = false;
 		if (n == -1) {
 			c->state = PG_COPY_DONE;
 			*r = row;
@@ -147,13 +166,8 @@ static int take(struct pg_copy *c, const struct pg_relation *rel, struct duct_ba
 		}
 		if (n != rel->rel->ncolumns)
 			return corrupt(err, c, "a row has another number of columns than was asked for");
-		if (!row_complete(row, n, &bad)) {
-			if (bad)
-				return corrupt(err, c, "a value has a negative length");
-			break;
-		}
 		int rc = append_row(c, rel, b, first_seq + c->rows, &row, err);
-		if (rc < 0)
+		if (rc <= 0)
 			return rc;
 		*r = row;
 	}

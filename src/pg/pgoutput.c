@@ -10,6 +10,7 @@
 
 #include "base/mem.h"
 #include "base/reader.h"
+#include "pg/fast.h"
 
 static const int64_t epoch_us = 946684800000000; /* 2000-01-01 */
 
@@ -86,21 +87,25 @@ static struct pg_tuple read_tuple(struct pgout *d, int which, struct duct_reader
 	}
 	if (d->values_cap[which] < (size_t)n + 1)
 		d->values[which] = duct_grow(d->values[which], &d->values_cap[which], (size_t)n + 1, sizeof *d->values[which]);
-	struct pg_value *v = d->values[which];
-	for (int i = 0; i < n; i++, v++) {
-		char kind = (char)duct_read_u8(r);
-		*v = (struct pg_value){.kind = kind};
-		if (kind == 't' || kind == 'b') {
-			int32_t len = duct_read_i32(r);
-			v->data = duct_read_bytes(r, len < 0 ? SIZE_MAX : (size_t)len);
-			v->len = (uint32_t)len;
-		} else if (kind != 'n' && kind != 'u') {
-			r->bad = true;
-		}
-		if (r->bad)
-			return (struct pg_tuple){0};
+	const char *at = r->at, *const end = r->end;
+	struct pg_value *v = d->values[which], *const last = v + n;
+	for (; v < last && at < end; v++) {
+		*v = (struct pg_value){.kind = *at++};
+		if (v->kind == 'n' || v->kind == 'u')
+			continue;
+		if ((v->kind != 't' && v->kind != 'b') || end - at < 4)
+			break;
+		int32_t len = (int32_t)pg_be32(at);
+		at += 4;
+		if (len < 0 || end - at < len)
+			break;
+		v->data = at;
+		v->len = (uint32_t)len;
+		at += len;
 	}
-	return (struct pg_tuple){d->values[which], n};
+	r->at = at;
+	r->bad |= v < last;
+	return r->bad ? (struct pg_tuple){0} : (struct pg_tuple){d->values[which], n};
 }
 
 /* u32 relation, then I: 'N' tuple; U: [K|O tuple] 'N' tuple; D: K|O tuple */

@@ -102,6 +102,56 @@ static void cut_anywhere(void **state)
 	}
 }
 
+/* Counts the calls, and looks at the values that come after the bad one, too. */
+static int set_aside(void *arg, const struct pg_value *values, uint64_t seq, struct duct_error *err)
+{
+	(void)err;
+	assert_int_equal(seq, 101);
+	assert_int_equal(values[0].len, 3);
+	assert_memory_equal(values[1].data, "abc", 3);
+	assert_int_equal(values[2].kind, 'n');
+	++*(int *)arg;
+	return 0;
+}
+
+/* A row that cannot be stored is set aside once, when all of it is there. */
+static void refused_row_cut_anywhere(void **state)
+{
+	struct duct_buf all AUTO_BUF = {0};
+	(void)state;
+	head(&all, 0, "");
+	for (uint32_t row = 0; row < 3; row++) {
+		duct_buf_be16(&all, 3);
+		value(&all, "\0\0\0\7", row == 1 ? 3 : 4);
+		value(&all, "abc", 3);
+		value(&all, NULL, 0);
+	}
+	duct_buf_be16(&all, UINT16_MAX);
+	for (size_t step = 1; step <= all.len; step++) {
+		int calls = 0;
+		struct pg_copy c = {.refused = set_aside, .arg = &calls};
+		struct duct_error err = {0};
+		struct duct_batch *b = duct_batch_new(relation->rel, 0);
+		for (size_t at = 0; at < all.len; at += step)
+			assert_int_equal(pg_copy_feed(&c, relation, b, 100, all.data + at,
+						      all.len - at < step ? all.len - at : step, &err),
+					 0);
+		assert_int_equal(pg_copy_finish(&c, &err), 0);
+		assert_int_equal(c.rows, 3);
+		assert_int_equal(calls, 1);
+		assert_int_equal(b->rows, 2);
+		assert_int_equal(b->seq[1], 102);
+		for (uint32_t row = 0; row < 2; row++) {
+			check_cell(b, 0, row, "7");
+			check_cell(b, 1, row, "abc");
+			check_cell(b, 2, row, NULL);
+		}
+		duct_batch_seal(b);
+		duct_batch_unref(b);
+		pg_copy_done(&c);
+	}
+}
+
 static int feed(const struct duct_buf *bytes, uint32_t *ret_rows, struct duct_error *err)
 {
 	struct pg_copy c = {0};
@@ -132,6 +182,12 @@ static void malformed(void **state)
 	b.len = 0;
 	head(&b, 0, "");
 	duct_buf_be16(&b, 3);
+	duct_buf_be32(&b, UINT32_MAX - 1);
+	assert_int_equal(feed(&b, &rows, &err), -DUCT_FATAL);
+	b.len = 0;
+	head(&b, 0, "");
+	duct_buf_be16(&b, 3);
+	value(&b, "bad", 3); /* cannot be stored, but what follows is no row */
 	duct_buf_be32(&b, UINT32_MAX - 1);
 	assert_int_equal(feed(&b, &rows, &err), -DUCT_FATAL);
 	b.len = 0;
@@ -236,10 +292,8 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(cut_anywhere),
-		cmocka_unit_test(malformed),
-		cmocka_unit_test(select_list),
-		cmocka_unit_test(published_columns),
+		cmocka_unit_test(cut_anywhere), cmocka_unit_test(refused_row_cut_anywhere), cmocka_unit_test(malformed),
+		cmocka_unit_test(select_list),	cmocka_unit_test(published_columns),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);
 }
