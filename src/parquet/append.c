@@ -46,11 +46,28 @@ static uint32_t collect_decimal(const struct duct_vector *v, const uint32_t *row
 	return k;
 }
 
+/* In a file its values have the bytes that they have in memory. */
+static bool is_stored_as_is(const struct duct_type *type)
+{
+	switch (type->kind) {
+	case DUCT_INT8:
+	case DUCT_UINT8:
+	case DUCT_INT16:
+	case DUCT_UINT16: return false;
+	case DUCT_DECIMAL: return type->precision > 9 && type->precision <= 18;
+	default: return true;
+	}
+}
+
 /* Values that are not NULL in their form in the file; to has room for n. Returns how many. */
 static uint32_t collect(const struct duct_vector *v, const uint32_t *rows, uint32_t first, uint32_t n, char *to)
 {
 	if (!v->data)
 		return 0;
+	if (!rows && !v->has_null && is_stored_as_is(v->type)) {
+		memcpy(to, v->data + (size_t)first * v->width, (size_t)n * v->width);
+		return n;
+	}
 	switch (v->type->kind) {
 	case DUCT_INT8: COLLECT(int8_t, int32_t);
 	case DUCT_UINT8: COLLECT(uint8_t, int32_t);
@@ -144,18 +161,25 @@ static bool all_ascii(const char *p, size_t n)
 	return !(any & UINT64_C(0x8080808080808080));
 }
 
-static int put_strings(struct parquet_writer *w, struct parquet_leaf *leaf, const struct duct_vector *v, const uint32_t *rows,
-		       uint32_t first, uint32_t n, struct duct_error *err)
+static bool all_valid(const struct duct_vector *v, const uint32_t *rows, uint32_t first, uint32_t n, uint32_t *ret_bad)
 {
-	bool text = leaf->form == PARQUET_FORM_TEXT;
-	if (text && !rows && v->offsets) /* one look at all of them */
-		text = !all_ascii(v->heap + v->offsets[first], v->offsets[first + n] - v->offsets[first]);
-	for (uint32_t i = 0; i < n; i++) {
-		if (parquet_leaf_page_full(w, leaf)) {
-			int ret = parquet_leaf_end_page(w, leaf, err);
-			if (ret)
-				return ret;
-		}
+	bool ascii = !rows && all_ascii(v->heap + v->offsets[first], v->offsets[first + n] - v->offsets[first]);
+	for (uint32_t i = 0; i < n && !ascii; i++) {
+		uint32_t row = rows ? rows[i] : first + i;
+		*ret_bad = v->offsets[row + 1] - v->offsets[row];
+		if (!duct_utf8_valid(v->heap + v->offsets[row], *ret_bad))
+			return false;
+	}
+	return true;
+}
+
+/* Strings that may be NULL or in the dictionary. Fewer than n when the page is full, or the dictionary ended. */
+static uint32_t add_strings_slowly(struct parquet_writer *w, struct parquet_leaf *leaf, const struct duct_vector *v,
+				   const uint32_t *rows, uint32_t first, uint32_t n)
+{
+	uint32_t i = 0;
+	bool indexed = leaf->indexed;
+	for (; i < n && indexed == leaf->indexed && !parquet_leaf_page_full(w, leaf); i++) {
 		uint32_t row = rows ? rows[i] : first + i;
 		bool null = duct_vector_is_null(v, row);
 		if (null && !leaf->def.len)
@@ -166,12 +190,65 @@ static int put_strings(struct parquet_writer *w, struct parquet_leaf *leaf, cons
 		leaf->nrows++;
 		if (null)
 			continue;
-		const char *p = v->heap + v->offsets[row];
 		uint32_t len = v->offsets[row + 1] - v->offsets[row];
-		if (text && !duct_utf8_valid(p, len))
-			return duct_fail(err, DUCT_DATA, "a text value of %u bytes is not valid UTF-8", len);
-		parquet_leaf_put_string(leaf, p, len);
+		parquet_leaf_put_string(leaf, v->heap + v->offsets[row], len);
 		w->group_raw += len + sizeof len;
+	}
+	return i;
+}
+
+/* How many of the next strings get into the open page, and their bytes there. */
+static uint32_t strings_that_fit(const struct parquet_writer *w, const struct parquet_leaf *leaf, const struct duct_vector *v,
+				 const uint32_t *rows, uint32_t first, uint32_t n, size_t *ret_bytes)
+{
+	uint32_t i = 0;
+	*ret_bytes = 0;
+	for (; i < n && !parquet_leaf_full_with(w, leaf, i, *ret_bytes); i++) {
+		uint32_t row = rows ? rows[i] : first + i;
+		*ret_bytes += v->offsets[row + 1] - v->offsets[row] + sizeof(uint32_t);
+	}
+	return i;
+}
+
+/* Strings without NULLs into a plain page: length and bytes, one after the other. Short ones are copied with what follows them. */
+static uint32_t add_strings(struct parquet_writer *w, struct parquet_leaf *leaf, const struct duct_vector *v, const uint32_t *rows,
+			    uint32_t first, uint32_t n)
+{
+	enum { SHORT = 32 };
+	size_t bytes, used = v->offsets[v->rows];
+	n = strings_that_fit(w, leaf, v, rows, first, n, &bytes);
+	char *to = parquet_leaf_room(leaf, bytes + SHORT);
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t row = rows ? rows[i] : first + i, at = v->offsets[row], len = v->offsets[row + 1] - at;
+		memcpy(to, &len, sizeof len);
+		to += sizeof len;
+		if (len <= SHORT && at + SHORT <= used)
+			memcpy(to, v->heap + at, SHORT);
+		else if (len)
+			memcpy(to, v->heap + at, len);
+		to += len;
+	}
+	add_levels(leaf, v, rows, first, n, n);
+	leaf->values.len += bytes;
+	leaf->nvalues += n;
+	leaf->plain_bytes += bytes;
+	w->group_raw += bytes;
+	return n;
+}
+
+static int put_strings(struct parquet_writer *w, struct parquet_leaf *leaf, const struct duct_vector *v, const uint32_t *rows,
+		       uint32_t first, uint32_t n, struct duct_error *err)
+{
+	uint32_t bad;
+	if (leaf->form == PARQUET_FORM_TEXT && v->offsets && !all_valid(v, rows, first, n, &bad))
+		return duct_fail(err, DUCT_DATA, "a text value of %u bytes is not valid UTF-8", bad);
+	for (uint32_t part; n; n -= part, first += part, rows += rows ? part : 0) {
+		int ret = parquet_leaf_page_full(w, leaf) ? parquet_leaf_end_page(w, leaf, err) : 0;
+		if (ret)
+			return ret;
+		part = v->has_null || leaf->indexed ? add_strings_slowly(w, leaf, v, rows, first, n)
+						    : add_strings(w, leaf, v, rows, first, n);
+		parquet_bounds_strings(&leaf->page, v, rows, first, part);
 	}
 	parquet_leaf_judge(leaf);
 	return 0;

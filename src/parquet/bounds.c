@@ -103,8 +103,8 @@ void parquet_bounds_fixed(struct parquet_bounds *b, enum parquet_form form, cons
 
 static int compare_kept(const char *p, uint32_t len, const char *kept, uint32_t kept_len)
 {
-	if (len > PARQUET_BOUND_BYTES)
-		len = PARQUET_BOUND_BYTES;
+	len = len < PARQUET_BOUND_BYTES ? len : PARQUET_BOUND_BYTES;
+	kept_len = kept_len < PARQUET_BOUND_BYTES ? kept_len : PARQUET_BOUND_BYTES;
 	uint32_t n = len < kept_len ? len : kept_len;
 	int c = n ? memcmp(p, kept, n) : 0;
 	return c ? c : (len > kept_len) - (len < kept_len);
@@ -128,6 +128,41 @@ void parquet_bounds_string_slow(struct parquet_bounds *b, uint64_t prefix, const
 		keep(b->max_bytes, &b->max_len, p, len);
 	}
 	b->any = true;
+}
+
+struct string_bound {
+	uint64_t prefix;
+	const char *p;
+	uint32_t len;
+};
+
+static int compare_bound(const struct string_bound *a, const struct string_bound *b)
+{
+	return a->prefix != b->prefix ? (a->prefix > b->prefix ? 1 : -1) : compare_kept(a->p, a->len, b->p, b->len);
+}
+
+void parquet_bounds_strings(struct parquet_bounds *b, const struct duct_vector *v, const uint32_t *rows, uint32_t first, uint32_t n)
+{
+	struct string_bound low = {0}, high = {0};
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t row = rows ? rows[i] : first + i;
+		if (duct_vector_is_null(v, row))
+			continue;
+		struct string_bound s = {.p = v->heap + v->offsets[row], .len = v->offsets[row + 1] - v->offsets[row]};
+		s.prefix = parquet_prefix(s.p, s.len);
+		if (s.prefix > low.prefix && s.prefix < high.prefix)
+			continue;
+		if (!low.p)
+			low = high = s;
+		else if (compare_bound(&s, &low) < 0)
+			low = s;
+		else if (compare_bound(&s, &high) > 0)
+			high = s;
+	}
+	if (!low.p)
+		return;
+	parquet_bounds_string(b, low.p, low.len);
+	parquet_bounds_string(b, high.p, high.len);
 }
 
 void parquet_bounds_merge(struct parquet_bounds *into, const struct parquet_bounds *from, enum parquet_form form)

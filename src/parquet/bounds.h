@@ -56,6 +56,10 @@ static inline uint64_t parquet_prefix(const char *p, uint32_t len)
 
 void parquet_bounds_string_slow(struct parquet_bounds *b, uint64_t prefix, const char *p, uint32_t len);
 
+/* Of n rows of a vector of strings: rows[i], or first + i where rows is NULL. */
+void parquet_bounds_strings(struct parquet_bounds *b, const struct duct_vector *v, const uint32_t *rows, uint32_t first,
+			    uint32_t n);
+
 static inline void parquet_bounds_string(struct parquet_bounds *b, const char *p, uint32_t len)
 {
 	uint64_t prefix = parquet_prefix(p, len);

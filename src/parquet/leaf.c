@@ -6,8 +6,6 @@
 #include "parquet/rle.h"
 
 enum {
-	MOST_PAGE_LEVELS = 1 << 17,
-	WIDE_VALUE = 1024,   /* values above get small pages: a reader wants one of them */
 	LONGEST_ENTRY = 512, /* a longer string ends the dictionary */
 	MOST_ENTRIES = 32768,
 	EARLY_LOOK = 256,
@@ -40,13 +38,6 @@ void parquet_leaf_done(struct parquet_leaf *leaf)
 	duct_buf_done(&leaf->page_bounds);
 	free(leaf->indexes);
 	free(leaf->pages);
-}
-
-bool parquet_leaf_page_full(const struct parquet_writer *w, const struct parquet_leaf *leaf)
-{
-	if (leaf->nlevels >= MOST_PAGE_LEVELS || leaf->plain_bytes >= (leaf->indexed ? 4 : 1) * w->page_bytes)
-		return true;
-	return leaf->plain_bytes >= w->wide_page_bytes && leaf->plain_bytes > (size_t)leaf->nlevels * WIDE_VALUE;
 }
 
 /* --- values --- */
@@ -88,7 +79,6 @@ static bool dictionary_pays(const struct parquet_leaf *leaf)
 
 void parquet_leaf_put_string(struct parquet_leaf *leaf, const char *p, uint32_t len)
 {
-	parquet_bounds_string(&leaf->page, p, len);
 	if (leaf->indexed) {
 		int64_t index = len <= LONGEST_ENTRY ? parquet_dictionary_put(&leaf->dictionary, p, len) : PARQUET_NO_ENTRY;
 		if (index >= 0) {
@@ -190,6 +180,7 @@ int parquet_leaf_put(struct parquet_writer *w, struct parquet_leaf *leaf, int re
 	} else {
 		if (leaf->form == PARQUET_FORM_TEXT && !duct_utf8_valid(data, len))
 			return duct_fail(err, DUCT_DATA, "a text value of %u bytes is not valid UTF-8", len);
+		parquet_bounds_string(&leaf->page, data, len);
 		parquet_leaf_put_string(leaf, data, len);
 	}
 	w->group_raw += leaf->plain_bytes - before;

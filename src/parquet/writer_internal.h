@@ -115,7 +115,6 @@ struct parquet_writer {
 /* --- leaf.c: pages and chunks --- */
 void parquet_leaf_init(struct parquet_leaf *leaf, size_t budget_bytes);
 void parquet_leaf_done(struct parquet_leaf *leaf);
-bool parquet_leaf_page_full(const struct parquet_writer *w, const struct parquet_leaf *leaf);
 int parquet_leaf_end_page(struct parquet_writer *w, struct parquet_leaf *leaf, struct duct_error *err) DUCT_CHECKED;
 int parquet_leaf_end_chunk(struct parquet_writer *w, struct parquet_leaf *leaf, struct duct_error *err) DUCT_CHECKED;
 /* The open page's dictionary indexes become PLAIN values; no more are taken in this chunk. */
@@ -127,7 +126,28 @@ void parquet_leaf_keep_defs(struct parquet_leaf *leaf);
 /* One level, and, where data is given, its value in the in-memory form of the leaf's type. */
 int parquet_leaf_put(struct parquet_writer *w, struct parquet_leaf *leaf, int rep, int def, const char *data, uint32_t len,
 		     struct duct_error *err) DUCT_CHECKED;
+/* A string without its level; its bounds are noted by the caller. */
 void parquet_leaf_put_string(struct parquet_leaf *leaf, const char *p, uint32_t len);
+
+/* Whether the open page would be full with so many levels and bytes of values more. */
+static inline bool parquet_leaf_full_with(const struct parquet_writer *w, const struct parquet_leaf *leaf, uint32_t nlevels,
+					  size_t bytes)
+{
+	enum {
+		MOST_PAGE_LEVELS = 1 << 17,
+		WIDE_VALUE = 1024, /* values above get small pages: a reader wants one of them */
+	};
+	nlevels += leaf->nlevels;
+	bytes += leaf->plain_bytes;
+	if (nlevels >= MOST_PAGE_LEVELS || bytes >= (leaf->indexed ? 4 : 1) * w->page_bytes)
+		return true;
+	return bytes >= w->wide_page_bytes && bytes > (size_t)nlevels * WIDE_VALUE;
+}
+
+static inline bool parquet_leaf_page_full(const struct parquet_writer *w, const struct parquet_leaf *leaf)
+{
+	return parquet_leaf_full_with(w, leaf, 0, 0);
+}
 
 /* Room for n bytes of values; the caller advances values.len. */
 static inline char *parquet_leaf_room(struct parquet_leaf *leaf, size_t n)
