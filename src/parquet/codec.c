@@ -39,18 +39,21 @@ static int fail_pack(const char *codec, size_t n, struct duct_error *err)
 	return duct_fail(err, DUCT_FATAL, "%s does not compress a page of %zu bytes", codec, n);
 }
 
-/* Hasty: repetitions are looked for here and there only; what is left is packed by how often each byte is there all the same. */
+/* Hasty: repetitions are looked for here and there only, in a table that stays in the nearest cache; what is left is packed by how often
+ * each byte is there all the same. */
 static bool set_zstd(struct parquet_packer *p)
 {
-	enum { HUFFMAN = 1, STEP = 32 };
+	enum { HUFFMAN = 1, STEP = 32, LONG_MATCH = 7, SMALL_TABLE = 10 };
 	ZSTD_CCtx *zstd = p->zstd;
 	(void)ZSTD_CCtx_reset(zstd, ZSTD_reset_session_and_parameters);
 	if (ZSTD_isError(ZSTD_CCtx_setParameter(zstd, ZSTD_c_compressionLevel, p->level ? p->level : ZSTD_CLEVEL_DEFAULT)))
 		return false;
-	/* A library that does not know the second one is as fast as without both. */
+	/* A library that does not know the first one is as fast as without all. */
 	if (p->hasty && !ZSTD_isError(ZSTD_CCtx_setParameter(zstd, ZSTD_c_literalCompressionMode, HUFFMAN))) {
 		(void)ZSTD_CCtx_setParameter(zstd, ZSTD_c_strategy, ZSTD_fast);
 		(void)ZSTD_CCtx_setParameter(zstd, ZSTD_c_targetLength, STEP);
+		(void)ZSTD_CCtx_setParameter(zstd, ZSTD_c_minMatch, LONG_MATCH);
+		(void)ZSTD_CCtx_setParameter(zstd, ZSTD_c_hashLog, SMALL_TABLE);
 	}
 	return true;
 }
