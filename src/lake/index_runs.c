@@ -16,6 +16,8 @@ enum {
 	SMALL_BUCKET = 64,
 	PAGE = 4096,
 	MERGE_PARTS = 4, /* threads of a merge; a power of two */
+	MERGE_BITS = 10,
+	MERGE_ITEMS = 1 << MERGE_BITS,
 };
 
 /* A piece of the file that is the runs' own. Each is as large as all before it, so they are few; what is not written is a hole. */
@@ -195,27 +197,78 @@ struct head {
 	size_t which;
 };
 
-/* One share of the range of hashes, for one thread. */
+/*
+ * One share of the range of hashes, for one thread. It is cut into stretches of some MERGE_ITEMS: what each run has of one is brought
+ * together and sorted in the cache, which costs less than to find the least of all runs for each item.
+ */
 struct merge {
-	struct head *heads; /* a heap: the least first */
+	struct head *heads;
 	size_t n;
 	lake_place_fn *place;
 	void *arg;
+	uint64_t from; /* the next stretch is from here to from + 2^bits */
+	unsigned bits;
+	struct entry *gathered, *sorted; /* the stretch */
+	size_t gathered_cap, sorted_cap, filled, at;
 	struct entry last;
 	bool equal;
 };
 
-static void sift_down(struct merge *m, size_t i)
+static size_t gather(struct merge *m)
 {
-	for (size_t child; (child = 2 * i + 1) < m->n; i = child) {
-		if (child + 1 < m->n && entry_less(m->heads[child + 1].at, m->heads[child].at))
-			child++;
-		if (!entry_less(m->heads[child].at, m->heads[i].at))
-			return;
-		struct head moving = m->heads[i];
-		m->heads[i] = m->heads[child];
-		m->heads[child] = moving;
+	size_t n = 0;
+	for (size_t i = 0; i < m->n;) {
+		struct head *head = &m->heads[i];
+		for (; head->at < head->end && (head->at->high - m->from) >> m->bits == 0; head->at++) {
+			if (n == m->gathered_cap)
+				m->gathered = duct_grow(m->gathered, &m->gathered_cap, n + 1, sizeof *m->gathered);
+			m->gathered[n++] = entry_make(entry_hash(head->at), m->place(m->arg, head->which, entry_place(head->at)));
+		}
+		if (head->at == head->end)
+			*head = m->heads[--m->n];
+		else
+			i++;
 	}
+	return n;
+}
+
+/* The next stretch that has items; false: there is none. */
+static bool next_stretch(struct merge *m)
+{
+	uint32_t ends[MERGE_ITEMS] = {0};
+	size_t n = 0;
+	unsigned shift = m->bits - MERGE_BITS;
+	uint64_t from = 0;
+	while (!n && m->n) {
+		from = m->from;
+		n = gather(m);
+		m->from += (uint64_t)1 << m->bits;
+	}
+	m->sorted = duct_grow(m->sorted, &m->sorted_cap, n, sizeof *m->sorted);
+	for (size_t i = 0; i < n; i++)
+		ends[(m->gathered[i].high - from) >> shift]++;
+	for (uint32_t b = 0, sum = 0; b < MERGE_ITEMS; b++) {
+		uint32_t count = ends[b];
+		ends[b] = sum;
+		sum += count;
+	}
+	for (size_t i = 0; i < n; i++)
+		m->sorted[ends[(m->gathered[i].high - from) >> shift]++] = m->gathered[i];
+	for (uint32_t b = 0, begin = 0; b < MERGE_ITEMS; begin = ends[b++])
+		if (ends[b] - begin > 1)
+			sort_bucket(m->sorted + begin, ends[b] - begin);
+	m->filled = n;
+	m->at = 0;
+	return n > 0;
+}
+
+/* As long as a stretch of a table of `total` entries is to be. */
+static unsigned stretch_bits(size_t total)
+{
+	unsigned bits = 63;
+	for (size_t n = MERGE_ITEMS; n < total && bits > MERGE_BITS; n *= 2)
+		bits--;
+	return bits;
 }
 
 static int map_runs(struct lake_index_runs *r, struct duct_error *err)
@@ -268,16 +321,11 @@ static void add_heads(struct merge *merges, unsigned parts, const struct lake_in
 static bool merge_next(void *stream, struct entry *ret)
 {
 	struct merge *m = stream;
-	if (!m->n)
+	if (m->at == m->filled && !next_stretch(m))
 		return false;
-	struct head *head = &m->heads[0];
-	const struct entry *item = head->at++;
-	m->equal |= entry_same_hash(item, &m->last);
-	m->last = *item;
-	*ret = entry_make(entry_hash(item), m->place(m->arg, head->which, entry_place(item)));
-	if (head->at == head->end)
-		m->heads[0] = m->heads[--m->n];
-	sift_down(m, 0);
+	*ret = m->sorted[m->at++];
+	m->equal |= entry_same_hash(ret, &m->last);
+	m->last = *ret;
 	return true;
 }
 
@@ -295,20 +343,23 @@ int lake_index_merge(struct lake_index *index, struct lake_index_runs *const *ru
 	}
 	unsigned parts = total > RUN_ITEMS ? MERGE_PARTS : 1;
 	for (unsigned k = 0; k < parts; k++) {
-		merges[k] = (struct merge){.heads = duct_xmalloc((nruns + 1) * sizeof(struct head)), .place = place, .arg = arg};
+		merges[k] = (struct merge){.heads = duct_xmalloc((nruns + 1) * sizeof(struct head)),
+					   .place = place,
+					   .arg = arg,
+					   .from = k * (UINT64_MAX / parts + 1),
+					   .bits = stretch_bits(total)};
 		streams[k] = &merges[k];
 	}
 	for (size_t i = 0; i < n && rc == 0; i++)
 		add_heads(merges, parts, runs[i], i);
-	for (unsigned k = 0; k < parts; k++)
-		for (size_t i = merges[k].n; i-- > 0;)
-			sift_down(&merges[k], i);
 	if (rc == 0)
 		rc = lake_index_fill(index, total, merge_next, streams, parts, err);
 	*ret_equal = false;
 	for (unsigned k = 0; k < parts; k++) {
 		*ret_equal |= merges[k].equal;
 		free(merges[k].heads);
+		free(merges[k].gathered);
+		free(merges[k].sorted);
 	}
 	for (size_t i = 0; i < n; i++)
 		unmap_runs(runs[i]);
