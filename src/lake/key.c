@@ -4,6 +4,7 @@
 #include "record/format.h"
 
 #include <stdlib.h>
+#define XXH_INLINE_ALL
 #include <xxhash.h>
 
 static int64_t load_integer(const struct duct_type *type, const char *p)
@@ -130,8 +131,19 @@ static struct lake_key_hash hash_bytes(uint64_t seed, const void *data, size_t l
 	return hash;
 }
 
+/* A key that is one number of eight bytes, as most are: the same bytes without the general road. */
+static struct lake_key_hash hash_number(uint64_t seed, const char *p)
+{
+	char bytes[9] = {1};
+	memcpy(bytes + 1, p, 8);
+	return hash_bytes(seed, bytes, sizeof bytes);
+}
+
 struct lake_key_hash lake_hash_row(struct lake_hasher *h, const struct duct_vector *columns, uint32_t row)
 {
+	const struct duct_vector *only = h->nkeys == 1 ? &columns[h->keys[0]] : NULL;
+	if (only && only->type->kind == DUCT_INT64 && !duct_vector_is_null(only, row))
+		return hash_number(h->seed, only->data + (size_t)row * 8);
 	h->scratch.len = 0;
 	for (int i = 0; i < h->nkeys; i++) {
 		const struct duct_vector *v = &columns[h->keys[i]];

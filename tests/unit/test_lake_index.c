@@ -2,6 +2,7 @@
 #include "base/mem.h"
 #include "lake/index.h"
 #include "lake/index_runs.h"
+#include "lake/key.h"
 
 #include <fcntl.h>
 #include <setjmp.h>
@@ -407,6 +408,31 @@ static void test_one_owner(void **state)
 	lake_index_set_close(set);
 }
 
+/* A key keeps its hash when its type widens. */
+static void test_hash_of_a_widened_key(void **state)
+{
+	static const struct duct_type narrow = {.kind = DUCT_INT32}, wide = {.kind = DUCT_INT64};
+	static const int32_t small[] = {0, 1, -1, INT32_MIN, INT32_MAX};
+	static const int keys[] = {0, 1};
+	uint8_t valid[] = {0x0f}; /* the last one is NULL */
+	int64_t large[5];
+	(void)state;
+	for (int i = 0; i < 5; i++)
+		large[i] = small[i];
+	struct duct_vector columns[] = {
+		{.type = &narrow, .width = 4, .rows = 5, .data = (char *)(uintptr_t)small, .valid = valid, .has_null = true},
+		{.type = &wide, .width = 8, .rows = 5, .data = (char *)large, .valid = valid, .has_null = true}};
+	struct lake_hasher first = {.seed = 42, .keys = keys, .nkeys = 1}, second = {.seed = 42, .keys = keys + 1, .nkeys = 1};
+	for (uint32_t i = 0; i < 5; i++) {
+		struct lake_key_hash a = lake_hash_row(&first, columns, i), b = lake_hash_row(&second, columns, i);
+		struct lake_key_hash before = lake_hash_row(&second, columns, (i + 1) % 5);
+		assert_true(a.high == b.high && a.low == b.low);
+		assert_false(b.high == before.high && b.low == before.low);
+	}
+	duct_buf_done(&first.scratch);
+	duct_buf_done(&second.scratch);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -420,6 +446,7 @@ int main(void)
 		cmocka_unit_test(test_freshness),
 		cmocka_unit_test(test_a_copy_with_dead_links),
 		cmocka_unit_test(test_one_owner),
+		cmocka_unit_test(test_hash_of_a_widened_key),
 	};
 	return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }
