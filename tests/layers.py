@@ -22,7 +22,7 @@ LAYERS = [
     ["lake", "state", "stream"],
     ["source", "destination", "land"],
     ["flow"],
-    ["copy", "export"],
+    ["copy", "export", "ingest"],
     ["run", "govern", "platform"],
     ["worker"],
     ["cli"],

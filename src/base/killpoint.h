@@ -52,6 +52,9 @@
  *   copy-written      a table's files are written aside, nothing of them was checked
  *   copy-verified     they were checked, nothing of them is in the lake
  *   copy-committed    they are, nobody was told
+ * and of src/ingest:
+ *   ingest-planned    rows are written aside, nothing of the commit was sent
+ *   ingest-committed  the commit is durable, nobody was told
  * and of src/run:
  *   run-taken-over    a sql run's number is in the target database, its first transaction has not begun
  */

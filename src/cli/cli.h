@@ -31,6 +31,7 @@ extern const struct cli_command cli_run, cli_check, cli_options, cli_health, cli
 	cli_lake_snapshots, cli_lake_verify, cli_version, cli_help;
 extern const struct cli_command cli_backfill_run;
 extern const struct cli_command cli_copy_modeling, cli_copy_imports;
+extern const struct cli_command cli_ingest;
 
 /* A program of several commands; help and version are among them. */
 struct cli_program {

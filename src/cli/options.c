@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "ingest/spec.h"
 #include "options/service.h"
 
 /* Sources and destinations alike, the `config` of the flow file itself, and the settings of the server. */
@@ -12,6 +13,15 @@ struct connector {
 };
 enum { MOST_CONNECTORS = 128 };
 
+static const struct connector ingestion[] = {
+	{"ingestion", "ingest", "an ingestion file: where rows come from and go to", ingest_main_opts},
+	{"ingestion", "ingest-auth", "its section auth", ingest_auth_opts},
+	{"ingestion", "ingest-paging", "its section paging", ingest_paging_opts},
+	{"ingestion", "ingest-partition", "its section partition", ingest_partition_opts},
+	{"ingestion", "ingest-incremental", "its section incremental", ingest_incremental_opts},
+	{"ingestion", "ingest-retry", "its section retry", ingest_retry_opts},
+};
+
 static size_t all_connectors(struct connector *to)
 {
 	size_t n = 0;
@@ -20,6 +30,8 @@ static size_t all_connectors(struct connector *to)
 	for (size_t i = 0; duct_destinations[i] && n < MOST_CONNECTORS; i++)
 		to[n++] = (struct connector){"destination", duct_destinations[i]->name, duct_destinations[i]->summary,
 					     duct_destinations[i]->opts};
+	for (size_t i = 0; i < DUCT_LEN(ingestion) && n < MOST_CONNECTORS; i++)
+		to[n++] = ingestion[i];
 	if (n + 1 < MOST_CONNECTORS) {
 		to[n++] = (struct connector){"flow", "config", "settings of the flow itself", flow_file_config_opts};
 		to[n++] = (struct connector){"server", "service", "settings of the API server, as environment variables",

@@ -47,7 +47,7 @@ struct process {
 	struct news news;
 	int64_t deadline_us, kill_us, flush_us; /* monotonic; INT64_MAX: none */
 	enum run_stop told;
-	bool timed_out;
+	bool timed_out, own;
 };
 
 /* --- lines --- */
@@ -138,7 +138,8 @@ static void end_line(struct process *p, struct stream *s)
 	AUTO_FREE char *line = run_clean_text(s->line.data, n);
 	if (s == &p->out[0] && take_object(p, line))
 		return;
-	add_line(p, s->level, line);
+	if (!p->own || s != &p->out[0] || *line != '{')
+		add_line(p, s->level, line);
 	free(s->last);
 	s->last = duct_steal(&line);
 }
@@ -378,7 +379,7 @@ static void done(struct process *p, struct run_child *child)
 int run_child_run(struct run_work *work, struct run_child *child, struct duct_error *err)
 {
 	int64_t now = duct_mono_us();
-	struct process p = {.work = work, .pid = -1, .pidfd = -1, .out = {{.fd = -1}, {.fd = -1}}};
+	struct process p = {.work = work, .pid = -1, .pidfd = -1, .out = {{.fd = -1}, {.fd = -1}}, .own = child->own};
 	p.deadline_us = child->timeout_ms ? now + child->timeout_ms * 1000 : INT64_MAX;
 	p.kill_us = p.flush_us = INT64_MAX;
 	int rc = start(&p, child, err);

@@ -142,7 +142,7 @@ int run_work_inside(struct run_work *work, struct duct_error *err)
 	if (run_program_path(path, sizeof path, "ductstream", err) < 0)
 		return -(int)err->class;
 	char *argv[] = {path, (char *)"job", (char *)(uintptr_t)work->run->kind, NULL};
-	struct run_child child = {.argv = argv, .envp = run_child_environment(work, NULL), .input = work->run->input};
+	struct run_child child = {.argv = argv, .envp = run_child_environment(work, NULL), .input = work->run->input, .own = true};
 	if (run_child_run(work, &child, err) < 0)
 		return -(int)err->class;
 	json_t *result = child.result ? json_loads(child.result, 0, NULL) : NULL;

@@ -55,6 +55,10 @@ struct run_job {
 extern const struct run_job run_job_flow_once, run_job_backfill, run_job_command, run_job_sql;
 extern const struct run_job run_job_events_export, run_job_persons_export;
 extern const struct run_job run_job_copy_modeling, run_job_copy_imports;
+extern const struct run_job run_job_ingest;
+/* The partitions from one to another, both included, of an ingestion file's text: a list of texts. CONFIG: no such keys. */
+int run_ingest_partitions(const char *config, const char *name, const char *from, const char *to, json_t **ret,
+			  struct duct_error *err) DUCT_CHECKED;
 
 extern const struct run_job *const run_jobs[];	      /* NULL-terminated */
 const struct run_job *run_job_find(const char *kind); /* NULL: there is none */
@@ -89,6 +93,7 @@ struct run_child {
 	char *const *argv, *const *envp; /* argv[0] is a path */
 	const char *input;		 /* what it reads from stdin; NULL: nothing */
 	int64_t timeout_ms;		 /* 0: none */
+	bool own;			 /* a program of ours: its result is no line of the log */
 	int exit_code;			 /* -1: it ended by a signal, */
 	int signal;			 /* by this one */
 	const char *last_error;		 /* the last line it wrote to stderr, or NULL */
