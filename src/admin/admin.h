@@ -64,6 +64,8 @@ int admin_run(const void *detail, int argc, char **argv, struct duct_error *err)
 void admin_put_flags(const void *detail, struct duct_buf *to);
 /* The same for commands of `ductstream`, without a server; the first required flag may be written as an argument. */
 int admin_run_here(const void *detail, int argc, char **argv, struct duct_error *err) DUCT_CHECKED;
+extern const struct admin_command admin_backfill_tick, admin_backfill_sensors, admin_backfill_cursor,
+	admin_backfill_partitions;			      /* schedule.c */
 extern const struct cli_command *const admin_here_commands[]; /* NULL-terminated */
 
 /* Rows of the list of commands. */

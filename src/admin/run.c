@@ -187,5 +187,12 @@ const struct cli_command *const admin_here_commands[] = {
 	     &watch_command),
 	HERE("runs cancel", " ID", "end it", "Cancels a queued run, asks a running one to end.", &cancel_command),
 	HERE("runs retry", " ID", "once more", "Puts a failed or cancelled run back into its queue.", &retry_command),
+	HERE("backfill sensors", "", "what looks for partitions", "Lists sensors with their cursor.", &admin_backfill_sensors),
+	HERE("backfill partitions", " [--job JOB] [--state STATE] ...", "partitions and their state",
+	     "Lists partitions: missing, queued, running, done, failed, quarantined (three\nretries failed, too).",
+	     &admin_backfill_partitions),
+	HERE("backfill tick", " --sensor NAME", "look now", "Evaluates a sensor now, due or not.", &admin_backfill_tick),
+	HERE("backfill reset-cursor", " --sensor NAME [--cursor TEXT]", "look from the beginning",
+	     "Sets the cursor of a sensor, which is due at once then.", &admin_backfill_cursor),
 	NULL,
 };

@@ -91,6 +91,20 @@ CALL(cursor_command, cursor_flags, "ResetCursor", &sensor_view);
 static const struct admin_command list_command = {list_flags, SERVICE, "ListSchedules", &list_view, true, NULL};
 static const struct admin_command partitions_command = {partition_flags, SERVICE, "ListPartitions", &partitions_view, true, NULL};
 
+/* Of `ductstream backfill`, in the pages' words. */
+#define SENSOR \
+	{ \
+		"sensor", "name", "NAME", "duckling_events_daily_backfill_sensor, ...", NULL, true \
+	}
+static const struct admin_flag sensor_flags[] = {SENSOR, {0}};
+static const struct admin_flag sensor_cursor_flags[] = {SENSOR,
+							{"cursor", "cursor", "TEXT", "default: from the beginning", NULL, false},
+							{0}};
+const struct admin_command admin_backfill_tick = {sensor_flags, SERVICE, "Tick", &tick_view, false, NULL};
+const struct admin_command admin_backfill_sensors = {no_flags, SERVICE, "ListSensors", &sensors_view, false, NULL};
+const struct admin_command admin_backfill_cursor = {sensor_cursor_flags, SERVICE, "ResetCursor", &sensor_view, false, NULL};
+const struct admin_command admin_backfill_partitions = {partition_flags, SERVICE, "ListPartitions", &partitions_view, true, NULL};
+
 const struct cli_command *const admin_schedule_commands[] = {
 	ADMIN_COMMAND("schedule create", " --name NAME --cron CRON ...", "have runs enqueued by the clock",
 		      "Creates a schedule: \"*/10 * * * * *\" is every ten seconds.", &create_command),

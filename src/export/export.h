@@ -59,6 +59,10 @@ struct export_request {
 /* *ret: an object that says what came of it (also of a failure, where there is something to say), the caller's. */
 int export_run(const struct export_request *request, const struct duct_ctx *ctx, json_t **ret, struct duct_error *err) DUCT_CHECKED;
 
+/* The first day of a team's events or persons in ClickHouse, 2015-01-01 at the earliest; -1: it has none. */
+int export_earliest_day(const char *clickhouse_url, enum export_what what, int64_t team_id, const struct duct_ctx *ctx,
+			int64_t *ret, struct duct_error *err) DUCT_CHECKED;
+
 /* Days since 1970-01-01 as text, "2024-01-15"; static per thread is not needed: to has room for 11. */
 char *export_day_text(int64_t day, char to[11]);
 

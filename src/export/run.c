@@ -366,3 +366,28 @@ int export_run(const struct export_request *request, const struct duct_ctx *ctx,
 	*ret = place.result;
 	return rc;
 }
+
+int export_earliest_day(const char *clickhouse_url, enum export_what what, int64_t team_id, const struct duct_ctx *ctx,
+			int64_t *ret, struct duct_error *err)
+{
+	struct clickhouse clickhouse = {0};
+	AUTO_BUF struct duct_buf sql = {0}, answer = {0};
+	long long rows = 0, day = 0;
+	int64_t least = duct_days_of_civil(2015, 1, 1);
+	if (clickhouse_open(&clickhouse, clickhouse_url, ctx, err))
+		return -(int)err->class;
+	/* Moments before 1970 are no dates of ClickHouse. */
+	duct_buf_printf(&sql, "SELECT count(), toInt32(toDate32(min(%s), 'UTC'))",
+			what == EXPORT_EVENTS ? "e.timestamp" : "p._timestamp");
+	export_source_sql(&sql, what, team_id, 0, duct_days_of_civil(2100, 1, 1));
+	duct_buf_puts(&sql, " FORMAT TSV");
+	int rc = clickhouse_query(&clickhouse, sql.data, NULL, &answer, err);
+	clickhouse_close(&clickhouse);
+	if (rc)
+		return duct_wrap(err, "earliest day of team %" PRId64, team_id);
+	if (sscanf(answer.data ? answer.data : "", "%lld\t%lld", &rows, &day) != 2)
+		return duct_fail(err, DUCT_RETRY, "earliest day of team %" PRId64 ": ClickHouse answered \"%.100s\"", team_id,
+				 answer.data ? answer.data : "");
+	*ret = !rows ? -1 : day < least ? least : day;
+	return 0;
+}

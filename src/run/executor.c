@@ -118,7 +118,7 @@ static int attempt(struct slot *slot, struct run_work *work, struct duct_error *
 	work->input = input;
 	int rc = json_is_object(input) ? job->check(input, err) : duct_fail(err, DUCT_CONFIG, "input_json: not an object");
 	if (rc == 0)
-		rc = job->inside ? run_work_inside(work, err) : job->work(work, err);
+		rc = job->work ? job->work(work, err) : run_work_inside(work, err);
 	json_decref(input);
 	return rc;
 }

@@ -65,6 +65,60 @@ static int inside(struct run_inside *inside, enum export_what what, struct duct_
 	return export_run(&request, inside->ctx, &inside->result, err);
 }
 
+/* --- in the worker --- */
+
+static bool deletes_tables(const char *input)
+{
+	json_t *json = json_loads(input ? input : "", 0, NULL);
+	bool deletes = json_is_true(json_object_get(json_object_get(json, "config"), "delete_tables")) &&
+		!json_is_true(json_object_get(json_object_get(json, "config"), "dry_run"));
+	json_decref(json);
+	return deletes;
+}
+
+static int64_t team_of(const char *input)
+{
+	json_t *json = json_loads(input ? input : "", 0, NULL);
+	const char *key = json_string_value(json_object_get(json, "partition"));
+	int64_t team = key ? strtoll(key, NULL, 10) : -1;
+	json_decref(json);
+	return team;
+}
+
+/* A table is not dropped under a run that fills it, nor filled while it is to be dropped. Each run is "running" before it looks, so of two at the same
+ * moment one at least sees the other. */
+static int look_around(struct run_work *work, struct duct_error *err)
+{
+	enum { PAGE = 100 };
+	struct state_run *runs = duct_arena_zalloc(work->arena, PAGE * sizeof *runs);
+	struct state_run_filter filter = {.kind = work->run->kind, .state = STATE_RUN_RUNNING};
+	bool ours = deletes_tables(work->run->input);
+	for (int n = PAGE; n == PAGE;) {
+		n = state_run_list(work->state, work->arena, &filter, PAGE, runs, err);
+		if (n < 0)
+			return n;
+		for (int i = 0; i < n; i++) {
+			filter.before_us = runs[i].created_us;
+			filter.before_id = runs[i].id;
+			if (strcmp(runs[i].id, work->run->id) == 0 || team_of(runs[i].input) != team_of(work->run->input))
+				continue;
+			if (ours)
+				return duct_fail(err, DUCT_CONFIG,
+						 "delete_tables: run %s of the same team is under way: try again when it is over",
+						 runs[i].id);
+			if (deletes_tables(runs[i].input))
+				return duct_fail(err, DUCT_RETRY, "run %s of the same team drops the table just now", runs[i].id);
+		}
+	}
+	return 0;
+}
+
+static int work(struct run_work *work, struct duct_error *err)
+{
+	int rc = look_around(work, err);
+	return rc ? rc : run_work_inside(work, err);
+}
+
 static int events_inside(struct run_inside *i, struct duct_error *err)
 {
 	return inside(i, EXPORT_EVENTS, err);
@@ -79,11 +133,13 @@ const struct run_job run_job_events_export = {
 	.kind = "duckling_events_backfill_job",
 	.summary = "a day or month of a team's events, from ClickHouse into its lake",
 	.check = check_events,
+	.work = work,
 	.inside = events_inside,
 };
 const struct run_job run_job_persons_export = {
 	.kind = "duckling_persons_backfill_job",
 	.summary = "a team's persons, from ClickHouse into its lake",
 	.check = check_persons,
+	.work = work,
 	.inside = persons_inside,
 };

@@ -46,7 +46,8 @@ struct run_job {
 	int (*check)(const json_t *input, struct duct_error *err);
 	/* 0: done. RETRY: again, if there are attempts left. CANCELLED: it saw *stop. Other classes: failed. */
 	int (*work)(struct run_work *work, struct duct_error *err);
-	/* Instead of it: the work in a child process of its own, `ductstream job KIND`. 0, -class as above. */
+	/* Instead of it: the work in a child process of its own, `ductstream job KIND`. 0, -class as above. With both, work() does what needs the
+	 * state, and calls run_work_inside(). */
 	int (*inside)(struct run_inside *inside, struct duct_error *err);
 	/* The key of a run that is given none: of two with the same input only one at a time makes sense. NULL, or returns NULL: there is none. The
 	 * input has passed check(). Caller frees. */

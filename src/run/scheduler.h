@@ -27,6 +27,7 @@ struct run_sensor {
 	int (*evaluate)(struct state *state, struct duct_arena *arena, const char *cursor, struct run_findings *ret,
 			struct duct_error *err);
 };
+extern const struct run_sensor run_sensor_events_daily, run_sensor_events_full, run_sensor_persons_daily, run_sensor_persons_full;
 extern const struct run_sensor *const run_sensors[]; /* NULL-terminated; sensors.c */
 
 struct run_scheduler_config {

@@ -216,7 +216,8 @@ int run_tick(struct state *state, struct duct_arena *arena, const char *name, co
 	if (rc > 0)
 		return run_tick_schedule(state, arena, &schedule, duct_uuid_v7(uuid), dbos, ret, err) < 0 ? -(int)err->class : 1;
 	for (const struct run_sensor *const *s = run_sensors; *s; s++)
-		if (strcmp((*s)->name, name) == 0 && (rc = state_sensor_get(state, arena, name, &row, err)) == 1)
+		if (strcmp((*s)->name, name) == 0 && (rc = state_sensor_register(state, name, (*s)->interval_ms, err)) >= 0 &&
+		    (rc = state_sensor_get(state, arena, name, &row, err)) == 1)
 			return run_tick_sensor(state, arena, *s, &row, state_now_us(), ret, err) < 0 ? -(int)err->class : 1;
 	return rc;
 }
