@@ -30,7 +30,7 @@ struct cli_command {
 extern const struct cli_command cli_run, cli_check, cli_options, cli_health, cli_job, cli_lake_copy_again, cli_lake_orphans,
 	cli_lake_snapshots, cli_lake_verify, cli_version, cli_help;
 extern const struct cli_command cli_backfill_run;
-extern const struct cli_command cli_copy_modeling, cli_copy_imports;
+extern const struct cli_command cli_copy_modeling, cli_copy_imports, cli_check_copy;
 extern const struct cli_command cli_ingest;
 
 /* A program of several commands; help and version are among them. */

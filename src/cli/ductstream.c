@@ -3,10 +3,23 @@
 #include <string.h>
 
 static const struct cli_command *const commands[] = {
-	&cli_run,	    &cli_check,		 &cli_options,	   &cli_health,
-	&cli_copy_modeling, &cli_copy_imports,	 &cli_ingest,	   &cli_lake_copy_again,
-	&cli_lake_orphans,  &cli_lake_snapshots, &cli_lake_verify, &cli_backfill_run,
-	&cli_job,	    &cli_version,	 &cli_help,	   NULL,
+	&cli_run,
+	&cli_check_copy,
+	&cli_check,
+	&cli_options,
+	&cli_health,
+	&cli_copy_modeling,
+	&cli_copy_imports,
+	&cli_ingest,
+	&cli_lake_copy_again,
+	&cli_lake_orphans,
+	&cli_lake_snapshots,
+	&cli_lake_verify,
+	&cli_backfill_run,
+	&cli_job,
+	&cli_version,
+	&cli_help,
+	NULL,
 };
 
 /* A line per command; commands of two words share one, at the first of them. */

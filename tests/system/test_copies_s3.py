@@ -2,6 +2,7 @@
 
 import pyarrow as pa
 import pytest
+from lib.cli import ductstream
 from lib.copies import Copies, delta_write
 from lib.s3 import missing
 from lib.s3_proxy import Answer
@@ -85,3 +86,21 @@ def test_a_table_on_postgres_and_s3(s3, bucket, source, tmp_path, database):
         assert "planted" not in said and s3.secret_key not in said
     finally:
         database.sql("DROP OWNED BY copier; DROP ROLE copier")
+
+
+def test_check_copy_names_what_is_missing(s3, bucket, source, tmp_path):
+    """(issue 6, point 2) list, get, put and delete below the prefix are tried, and nothing stays."""
+    copies = Copies(tmp_path, data_path=f"s3://{bucket}/lake/", s3=s3)
+    code, out, err = ductstream("check", "copy", env=copies.env)
+    assert code == 0 and all(f"s3:{what}Object under" in out for what in ("Put", "Get", "Delete")), (out, err)
+    assert s3.keys(bucket) == []
+    for method, action in (("PUT", "s3:PutObject"), ("DELETE", "s3:DeleteObject")):
+        with s3.proxy() as proxy:
+            denied = Answer(403, b"<Error><Code>AccessDenied</Code></Error>")
+            proxy.fault = lambda r, method=method: denied if r.method == method else None
+            code, out, err = ductstream("check", "copy", env={**copies.env, "DUCKLAKE_S3_ENDPOINT": proxy.endpoint})
+        assert code == 2 and out.count("is missing under") == 1 and f"{action} is missing under s3://{bucket}/lake/" in out, out
+        assert s3.secret_key not in out + err
+    missing_one = {**copies.env, "DUCKLAKE_DATA_PATH": f"s3://{bucket}-none/", "DUCTSTREAM_ENV": "staging"}
+    code, out, err = ductstream("check", "copy", env=missing_one)
+    assert code == 2 and f'bucket "{bucket}-none" does not exist' in out, (out, err)
