@@ -22,7 +22,7 @@ static const struct cli_command *const commands[] = {
 	NULL,
 };
 
-/* A line per command; commands of two words share one, at the first of them. */
+/* A line per command; commands of two words share one, at the first of them. Those of a word that is a command, too, are told of in its help. */
 static void put_command(struct duct_buf *to, size_t at)
 {
 	const struct cli_command *const *all = cli_program->commands;
@@ -34,8 +34,9 @@ static void put_command(struct duct_buf *to, size_t at)
 		duct_buf_printf(to, "  %-10s %s\n", name, all[at]->summary);
 		return;
 	}
-	for (size_t i = 0; i < at; i++)
-		if (strncmp(all[i]->name, name, group) == 0)
+	for (size_t i = 0; all[i]; i++)
+		if ((i < at && strncmp(all[i]->name, name, group) == 0) ||
+		    (strlen(all[i]->name) == group - 1 && strncmp(all[i]->name, name, group - 1) == 0))
 			return;
 	duct_buf_printf(to, "  %-9.*s", (int)group - 1, name);
 	for (size_t i = at; all[i]; i++)
