@@ -103,7 +103,7 @@ const struct cli_command cli_check = {
 	.summary = "try everything a flow needs, change nothing",
 	.help = "Reads the flow file, connects to source and destinations, looks at settings,\n"
 		"permissions, tables and type mappings, and says what to do about what is not\n"
-		"in order. Changes nothing.\n\n"
+		"in order. Changes nothing. `check copy` does so for copies of Delta tables.\n\n"
 		"  --json   one JSON object per finding, then a summary\n\n"
 		"Exit codes: 0 the flow can run (warnings included), 2 it cannot.",
 	.run = run,
