@@ -127,7 +127,7 @@ def pass_subtransactions(m, first, last, statement):
     m.sql(statement, "CHECKPOINT")
     run = m.flow.start("--until-caught-up")
     usage = Usage(run.pid)
-    run.expect(0, 1800)
+    run.expect(0, 3600)
     assert usage.stop() < MEMORY_LIMIT, f"{usage.peak_bytes >> 20} MiB"
     print(f"{last - first + 1:,} sub-transactions: {usage.cpu_s:.2f} s, {usage.peak_bytes >> 20} MiB", file=sys.stderr)
     m.same("a")
@@ -148,10 +148,12 @@ def test_every_second_subtransaction_is_rolled_back(mirror, tmp_path, streaming)
 
 
 @pytest.mark.long
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(4 * 3600)
 @pytest.mark.parametrize("streaming", ["auto", "off"])
 def test_100_000_subtransactions_in_linear_time(mirror_sqlite, tmp_path, streaming):
-    m = mirror_sqlite(TABLES, source={"work_mem": "64kB", "spool_dir": str(tmp_path), "streaming": streaming})
+    # What the server does not stream it puts aside, one sub-transaction each time: let it not have to.
+    work_mem = "64kB" if streaming == "auto" else "64MB"
+    m = mirror_sqlite(TABLES, source={"work_mem": work_mem, "spool_dir": str(tmp_path), "streaming": streaming})
     m.sync()
     took = {}
     for n, first in ((10_000, 1), (50_000, 1_000_001), (100_000, 2_000_001)):

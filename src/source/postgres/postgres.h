@@ -50,7 +50,7 @@ struct postgres_source {
 	bool started;
 	bool no_binary;		  /* a type cannot be sent in binary form */
 	bool restart;		  /* begin the stream again at once: what was not handed over comes again */
-	bool renew;		  /* the same, as soon as everything was handed over */
+	bool renew;		  /* the same, as soon as everything was handed over and no transaction is half here */
 	struct pg_tables *primed; /* the published tables when the stream began */
 	uint64_t primed_lsn;	  /* what was committed before is in them, */
 	uint32_t primed_xid;	  /* of the transactions before this one */

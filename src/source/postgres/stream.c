@@ -331,6 +331,12 @@ static bool group_empty(const struct postgres_source *src)
 	return !src->group.open && !src->group.nbatches && !src->group.ncommits && !src->replaying && !src->held;
 }
 
+/* Not while a transaction is open at the source, between its blocks: all of it would come again, as wide as before, for ever. */
+static bool renewal_due(const struct postgres_source *src)
+{
+	return src->renew && group_empty(src) && !src->stream_xid && !postgres_spool_open_transactions(src->spool);
+}
+
 /* A position without rows: everything before it was handed over and, unless the flow waits for just this position in order
  * to commit and end, is durable. */
 static bool idle_due(const struct postgres_source *src, int64_t now)
@@ -430,7 +436,7 @@ int postgres_read(void *source, const struct duct_pos *durable, struct duct_chan
 			return duct_fail(err, DUCT_CANCELLED, "stopped");
 		if ((r = housekeeping(src, now, err)))
 			return r;
-		if ((src->restart || (src->renew && group_empty(src) && !src->stream_xid)) && (r = start_again(src, err)))
+		if ((src->restart || renewal_due(src)) && (r = start_again(src, err)))
 			return r;
 		if (copy_due(src))
 			return 1;
