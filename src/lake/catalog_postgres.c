@@ -241,6 +241,7 @@ static void step_text(struct duct_buf *to, const struct lake_step *step, const c
 	duct_buf_putc(to, ';');
 }
 
+/* libpq would keep whatever a slow server does not take yet: each chunk is sent before there is another. */
 static int put_copy(struct pg_db *db, struct duct_buf *chunk, struct duct_error *err)
 {
 	int sent;
@@ -248,7 +249,7 @@ static int put_copy(struct pg_db *db, struct duct_buf *chunk, struct duct_error 
 		if (flush_out(db, err))
 			return -(int)err->class;
 	chunk->len = 0;
-	return sent < 0 ? is_lost(db, err) : 0;
+	return sent < 0 ? is_lost(db, err) : flush_out(db, err);
 }
 
 /* COPY binary: header, per row a field count and (length, value) pairs, all big-endian, then -1. */
@@ -349,6 +350,7 @@ static enum lake_outcome run(struct lake_db *base, const struct lake_script *scr
 		is_lost(db, err);
 		return LAKE_RUN_UNKNOWN;
 	}
+	duct_buf_done(&sql); /* of very many tables it is long, and they are under way for long */
 	duct_kill_point("commit-sent");
 	bool step_failed;
 	if (read_results(db, script, before, ret_step, &step_failed, err)) {

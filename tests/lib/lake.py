@@ -199,8 +199,8 @@ class LakeHome:
         kind, _, path = self.catalog.partition(":")
         return path if kind == "sqlite" else None
 
-    def open(self, options=""):
-        lake = OfficialLake(self.catalog, self.data_path, options, s3=self.s3)
+    def open(self, options="", timeout_s=120):
+        lake = OfficialLake(self.catalog, self.data_path, options, timeout_s, s3=self.s3)
         self._opened.append(lake)
         return lake
 

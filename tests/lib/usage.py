@@ -19,6 +19,11 @@ def nameless_files(pid, beginning):
     return found
 
 
+def all_threads_sleep(pid):
+    states = [stat.read_text().rsplit(")", 1)[1].split()[0] for stat in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return set(states) == {"S"}
+
+
 class Usage(threading.Thread):
     """Polls a process until it ends or stop() is called; also its files without a name whose path began with SPOOL."""
 

@@ -7,7 +7,8 @@ import time
 
 import pytest
 from lib.paths import SANITIZED
-from lib.usage import Usage
+from lib.pause import Pause
+from lib.usage import Usage, all_threads_sleep
 from lib.wait import wait_until
 
 TABLES = """
@@ -218,6 +219,33 @@ def test_unsent_values_of_many_rows_in_little_memory(mirror_sqlite, tmp_path):
     m.sql("UPDATE wide SET v = v + 1")
     m.sync()
     m.same("wide")
+
+
+def test_a_slow_catalog_is_waited_for(mirror_postgres, tmp_path):
+    """Half a million marks for a server that does not read: they stay where they are, and not once more in what is to be sent."""
+    m = mirror_postgres("CREATE TABLE t (id int PRIMARY KEY)", "INSERT INTO t SELECT generate_series(1, 500000)",
+                        destination={"delete_file_rows": 1_000_000})
+    m.sync()
+    m.sql("DELETE FROM t WHERE id > 1000")
+    pause = Pause(tmp_path, "commit-sent")
+    run = m.flow.start("--until-caught-up", env=pause.env)
+    pause.wait(run)
+    copying = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'BEGIN ISOLATION%' AND datname = current_database() "
+    copying += "AND state = 'active' AND wait_event = 'ClientRead'"
+    [(backend,)] = m.wait_until(lambda: m.catalog(copying), 60, "the catalog to wait for marks")
+    usage = Usage(run.pid)
+    m.wait_until(lambda: usage.peak_bytes, 10, "a first look")
+    before = usage.peak_bytes
+    os.kill(backend, signal.SIGSTOP)
+    try:
+        pause.release()
+        looks = []
+        m.wait_until(lambda: looks.append(all_threads_sleep(run.pid)) or (len(looks) > 20 and all(looks[-20:])), 60, "the run to wait")
+    finally:
+        os.kill(backend, signal.SIGCONT)
+    run.expect(0)
+    assert usage.stop() - before < 8 << 20, f"{before >> 20} MiB, then {usage.peak_bytes >> 20}"
+    m.same("t")
 
 
 PATIENCE_S = 4 * 3600  # for one transaction of the long test: it is not about time
