@@ -187,6 +187,65 @@ static int clean_up(struct export_place *place, struct lake_txn *txn, struct lak
 	return 0;
 }
 
+/* --- rows that other clients have put into the catalog itself --- */
+
+struct ending {
+	struct export_place *place;
+	struct landing *landing;
+	struct lake_txn *txn;
+	struct lake_txn_table *table;
+	int64_t schema_version;
+};
+
+static int end_inlined(void *arg, const struct duct_batch *batch, const struct lake_inlined_row *rows, struct duct_error *err)
+{
+	struct ending *e = arg;
+	(void)err;
+	for (uint32_t i = 0; i < batch->rows; i++) {
+		struct duct_cell team = duct_vector_cell(&batch->columns[0], i), time = duct_vector_cell(&batch->columns[1], i);
+		if (!team.data || !time.data || as_int(team) != e->place->team.team_id)
+			continue;
+		for (size_t d = 0; d < e->landing->n; d++)
+			if (as_int(time) >= e->landing->days[d].day * day_us &&
+			    as_int(time) < (e->landing->days[d].day + 1) * day_us) {
+				lake_txn_end_inlined(e->txn, e->table, e->schema_version, rows[i].row_id);
+				e->landing->ended++;
+			}
+	}
+	return 0;
+}
+
+static int clean_up_inlined(struct export_place *place, struct lake_txn *txn, struct lake_txn_table *t,
+			    const struct lake_table *table, struct landing *l, struct duct_arena *arena, struct duct_error *err)
+{
+	const struct lake_column *columns[2] = {0};
+	struct ending ending = {place, l, txn, t, 0};
+	int64_t *versions;
+	size_t n;
+	lake_inlined_versions(place->lake, table->id, arena, &versions, &n);
+	for (int i = 0; i < table->ncolumns; i++)
+		if (strcasecmp(table->columns[i].name, "team_id") == 0)
+			columns[0] = &table->columns[i];
+		else if (strcasecmp(table->columns[i].name, export_shapes[place->request->what].time_column) == 0)
+			columns[1] = &table->columns[i];
+	if (!n || !columns[0] || !columns[1])
+		return 0;
+	struct duck_db *db = duck_open();
+	struct duck_conn *conn = duck_connect(db);
+	int rc = 0;
+	for (size_t i = 0; i < n && !rc; i++) {
+		const struct lake_inlined_wanted wanted = {.table_id = table->id,
+							   .schema_version = versions[i],
+							   .columns = columns,
+							   .ncolumns = 2};
+		ending.schema_version = versions[i];
+		rc = lake_read_inlined(place->lake, conn, &wanted, end_inlined, &ending, err);
+	}
+	duck_disconnect(conn);
+	duck_close(db);
+	return rc;
+}
+
 static int put_day(struct export_place *place, struct lake_txn *txn, struct lake_txn_table *t, const struct export_day *day,
 		   const struct lake_file *live, size_t nlive, struct duct_error *err)
 {
@@ -219,6 +278,8 @@ static int plan_days(struct export_place *place, struct lake_txn *txn, void *arg
 	int rc = lake_list_files(place->lake, table->id, &arena, &live, &nlive, err);
 	if (!rc && place->request->config.cleanup_existing_partition_data)
 		rc = clean_up(place, txn, t, l, live, nlive, err);
+	if (!rc && place->request->config.cleanup_existing_partition_data)
+		rc = clean_up_inlined(place, txn, t, table, l, &arena, err);
 	int64_t registered = 0;
 	for (size_t i = 0; i < l->n && rc >= 0; i++) {
 		rc = l->days[i].path ? put_day(place, txn, t, &l->days[i], live, nlive, err) : 0;

@@ -115,6 +115,21 @@ def test_a_day_of_events(team, clickhouse):
         assert sorted(lake.sql("SELECT day(timestamp), count(*) FROM lake.posthog.events GROUP BY ALL")) == [(14, 5), (15, 120)]
 
 
+def test_rows_that_others_put_in(team, clickhouse):
+    """Rows of the day that an official client has put into the catalog itself go with the day's files; those of other days stay."""
+    put_events(clickhouse, team.id, "2024-01-15", 4)
+    team.run("_2024-01-15")
+    with team.lake() as lake:
+        lake.sql("CALL lake.set_option('data_inlining_row_limit', 10)")
+        for day in ("2024-01-15 23:59:59.999999+00", "2024-01-16 00:00:00+00"):
+            lake.sql(f"INSERT INTO lake.posthog.events (uuid, team_id, timestamp) VALUES ('other', {team.id}, '{day}')")
+        assert lake.count("posthog.events") == 6
+    assert team.s3.keys(team.bucket) == team.files()  # no file was written for them
+    team.run("_2024-01-15")
+    with team.lake() as lake:
+        assert sorted(lake.sql("SELECT day(timestamp), count(*) FROM lake.posthog.events GROUP BY ALL")) == [(15, 4), (16, 1)]
+
+
 def test_an_empty_day(sqlite_team, clickhouse):
     """Zero rows are recorded, not failed; and they take away what the lake had of the day."""
     result, _ = sqlite_team.run("_2024-03-01")
