@@ -90,7 +90,9 @@ static void add_line(struct process *p, const char *level, const char *text)
 {
 	if (p->n == MOST_LINES)
 		flush_lines(p);
-	p->lines[p->n++] = (struct state_run_line){.level = level, .text = duct_xstrndup(text, MOST_TEXT), .at_us = duct_wall_us()};
+	p->lines[p->n++] = (struct state_run_line){.level = level,
+						   .text = duct_xstrndup(text, strnlen(text, MOST_TEXT)),
+						   .at_us = duct_wall_us()};
 }
 
 static const char *level_named(const char *name)
