@@ -32,6 +32,6 @@ def _python():
     return HOME / "bin" / "python"
 
 
-def command(url, home):
-    """Copies table t of the database at URL into a lake in folder HOME."""
-    return [_python(), ROOT / "bench" / "dlt_copy.py", url, home / "lake.sqlite", home / "data", EXTENSIONS]
+def command(url, home, script="dlt_copy.py"):
+    """Copies table t of the database at URL into a lake in folder HOME; dlt_rest.py: the pages of the API at URL."""
+    return [_python(), ROOT / "bench" / script, url, home / "lake.sqlite", home / "data", EXTENSIONS]

@@ -23,7 +23,7 @@ int ingest_pages_add(struct ingest_pages *pages, struct duct_buf *body, struct d
 	pages->list = duct_grow(pages->list, &pages->cap, pages->n + 1, sizeof *pages->list);
 	struct ingest_body *to = &pages->list[pages->n++];
 	*to = (struct ingest_body){.n = body->len, .at = pages->in_file};
-	if (!pages->n || pages->in_memory + (int64_t)body->len <= PAGES_IN_MEMORY || pages->n == 1) {
+	if (pages->in_memory + (int64_t)body->len <= PAGES_IN_MEMORY || pages->n == 1) {
 		pages->in_memory += (int64_t)body->len;
 		to->text = *body;
 		*body = (struct duct_buf){0};
