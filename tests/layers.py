@@ -22,7 +22,7 @@ LAYERS = [
     ["lake", "state", "stream"],
     ["source", "destination", "land"],
     ["flow"],
-    ["copy", "export", "ingest"],
+    ["copy", "export", "ingest", "model"],
     ["run", "govern", "platform"],
     ["worker"],
     ["cli"],

@@ -55,6 +55,11 @@
  * and of src/ingest:
  *   ingest-planned    rows are written aside, nothing of the commit was sent
  *   ingest-committed  the commit is durable, nobody was told
+ * and of src/model:
+ *   model-staged      the rows of a model are computed, the lake knows nothing of them
+ *   model-written     they are in its transaction, not tested
+ *   model-checked     they are tested, the transaction is not committed
+ *   model-committed   it is, nobody was told
  * and of src/run:
  *   run-taken-over    a sql run's number is in the target database, its first transaction has not begun
  */

@@ -16,6 +16,10 @@ static const struct cli_command *const commands[] = {
 	&cli_lake_snapshots,
 	&cli_lake_verify,
 	&cli_backfill_run,
+	&cli_model_run,
+	&cli_model_test,
+	&cli_model_list,
+	&cli_model_dbt_profile,
 	&cli_job,
 	&cli_version,
 	&cli_help,
@@ -53,11 +57,9 @@ static void put_overview(struct duct_buf *to)
 	for (size_t i = 0; cli_program->commands[i]; i++)
 		put_command(to, i);
 	duct_buf_puts(to,
-		      "\nA flow is a YAML or JSON file: begin with one of examples/flows/. Explained by\n"
-		      "`ductstream help COMMAND`, and `ductstream options CONNECTOR` for what a flow\n"
-		      "can say (CONNECTOR service: the server's settings).\n\n"
-		      "Exit codes: 0 done, 1 fatal, 2 configuration, 3 data, 4 try again later,\n"
-		      "130 stopped by a signal before the work was done.\n");
+		      "\nA flow is a YAML or JSON file (examples/flows/). `ductstream help COMMAND` says\n"
+		      "more, `ductstream options CONNECTOR` what a flow can say (service: the server).\n"
+		      "Exit codes: 0 done, 1 fatal, 2 configuration, 3 data, 4 try later, 130 stopped.\n");
 }
 
 const struct cli_program cli_ductstream = {

@@ -23,6 +23,7 @@
 	X(column_count) \
 	X(column_logical_type) \
 	X(column_name) \
+	X(column_type) \
 	X(connect) \
 	X(create_config) \
 	X(create_decimal_type) \
@@ -113,6 +114,7 @@ extern struct duck_api duck_api;
 #define duckdb_column_count duck_api.column_count
 #define duckdb_column_logical_type duck_api.column_logical_type
 #define duckdb_column_name duck_api.column_name
+#define duckdb_column_type duck_api.column_type
 #define duckdb_connect duck_api.connect
 #define duckdb_create_config duck_api.create_config
 #define duckdb_create_decimal_type duck_api.create_decimal_type

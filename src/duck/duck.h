@@ -59,6 +59,16 @@ int duck_stream(struct duck_conn *conn, const char *sql, duckdb_result *ret, str
 int duck_result_error(struct duck_conn *conn, duckdb_result *result, struct duct_error *err);
 
 /*
+ * Rows as texts: for small answers, whose columns are all VARCHAR (others are FATAL). NULL is NULL; a value lives until take returns, which ends the
+ * query by anything but 0. Returns that, or the statement's failure.
+ */
+typedef int duck_row_fn(void *arg, const char *const *values, struct duct_error *err);
+int duck_rows(struct duck_conn *conn, const char *sql, duck_row_fn *take, void *arg, struct duct_error *err);
+/* The first value of the first row, *ret NULL when there is none or it is NULL; caller frees. The same as a whole number. */
+int duck_text(struct duck_conn *conn, const char *sql, char **ret, struct duct_error *err);
+int duck_number(struct duck_conn *conn, const char *sql, int64_t *ret, struct duct_error *err); /* of a BIGINT or a text */
+
+/*
  * Rows for SQL out of C: while a feed is open, `SELECT * FROM duck_feed(ID)` on the same connection yields what
  * `fill` puts into the chunks, in that order (one caller at a time, but with threads > 1 perhaps on a thread of
  * DuckDB's). A chunk holds up to DUCK_VECTOR_ROWS rows and comes cleared; fill sets its size, 0 ends. What the chunk

@@ -178,34 +178,43 @@ static int set_retries(struct duck_conn *conn, const struct duck_lake *lake, str
 	return duck_exec(conn, sql.data, err);
 }
 
-/* The connection string without its password, which goes into a secret of that name; *ret_secret false: it has none. */
-static int hide_password(struct duck_conn *conn, const char *dsn, const char *secret, struct duct_buf *to, bool *ret_secret,
-			 struct duct_error *err)
+int duck_lake_target(const struct duck_lake *lake, char **ret_target, char **ret_password, struct duct_error *err)
 {
-	AUTO_BUF struct duct_buf sql = {0};
+	const char *dsn = dsn_of(lake->catalog);
+	AUTO_BUF struct duct_buf words = {0};
+	if (!dsn && (strncmp(lake->catalog, "sqlite:", 7) != 0 || !lake->catalog[7]))
+		return duct_fail(err, DUCT_CONFIG, "catalog: must be \"sqlite:PATH\" or \"postgres:CONNECTION\"");
+	*ret_password = NULL;
+	if (!dsn) {
+		*ret_target = duct_xasprintf("ducklake:%s", lake->catalog);
+		return 0;
+	}
 	PQconninfoOption *parsed = duct_dsn_is_torn(dsn) ? NULL : PQconninfoParse(dsn, NULL);
 	if (!parsed) /* libpq's own message may quote the password */
 		return duct_fail(err, DUCT_CONFIG, "catalog: " DUCT_DSN_TORN);
-	const char *password = NULL;
 	for (PQconninfoOption *o = parsed; o->keyword; o++) {
-		if (strcmp(o->keyword, "password") == 0)
-			password = o->val && *o->val ? o->val : NULL;
-		else
-			put_pair(to, o->keyword, o->val);
+		if (strcmp(o->keyword, "password") != 0)
+			put_pair(&words, o->keyword, o->val);
+		else if (o->val && *o->val)
+			*ret_password = duct_xstrdup(o->val);
 	}
-	int rc = 0;
-	if (password) {
-		duct_buf_puts(&sql, "CREATE OR REPLACE SECRET ");
-		duct_buf_sql_ident(&sql, secret);
-		duct_buf_puts(&sql, " (TYPE postgres, PASSWORD ");
-		duct_buf_sql_literal(&sql, password);
-		duct_buf_putc(&sql, ')');
-		rc = duck_exec(conn, sql.data, NULL);
-		rc = rc ? duct_fail(err, DUCT_CONFIG, "catalog: the password cannot be made a secret of the session") : 0;
-	}
-	*ret_secret = password != NULL;
 	PQconninfoFree(parsed);
-	return rc;
+	*ret_target = duct_xasprintf("ducklake:postgres:%s", words.len ? words.data : "");
+	return 0;
+}
+
+/* In the session, under a name that ATTACH knows it by. */
+static int keep_password(struct duck_conn *conn, const char *password, const char *secret, struct duct_error *err)
+{
+	AUTO_BUF struct duct_buf sql = {0};
+	duct_buf_puts(&sql, "CREATE OR REPLACE SECRET ");
+	duct_buf_sql_ident(&sql, secret);
+	duct_buf_puts(&sql, " (TYPE postgres, PASSWORD ");
+	duct_buf_sql_literal(&sql, password);
+	duct_buf_putc(&sql, ')');
+	return duck_exec(conn, sql.data, NULL) == 0
+		? 0
+		: duct_fail(err, DUCT_CONFIG, "catalog: the password cannot be made a secret of the session");
 }
 
 static void put_option(struct duct_buf *to, const char *name, const char *text)
@@ -216,27 +225,19 @@ static void put_option(struct duct_buf *to, const char *name, const char *text)
 	duct_buf_sql_literal(to, text);
 }
 
-static int put_target(struct duck_conn *conn, const struct duck_lake *lake, const char *secret, struct duct_buf *target,
-		      struct duct_buf *options, struct duct_error *err)
+static void put_options(struct duct_buf *to, const struct duck_lake *lake, const char *secret)
 {
-	const char *dsn = dsn_of(lake->catalog);
-	bool has_secret = false;
-	if (!dsn && (strncmp(lake->catalog, "sqlite:", 7) != 0 || !lake->catalog[7]))
-		return duct_fail(err, DUCT_CONFIG, "catalog: must be \"sqlite:PATH\" or \"postgres:CONNECTION\"");
-	duct_buf_puts(target, "ducklake:");
-	if (!dsn) {
-		duct_buf_puts(target, lake->catalog);
-		duct_buf_printf(options, ", META_BUSY_TIMEOUT %d, META_JOURNAL_MODE 'WAL'", BUSY_MS);
-		return 0;
+	if (dsn_of(lake->catalog)) {
+		put_option(to, "METADATA_SCHEMA", lake->metadata_schema);
+		put_option(to, "META_SECRET", secret);
+	} else {
+		duct_buf_printf(to, ", META_BUSY_TIMEOUT %d, META_JOURNAL_MODE 'WAL'", BUSY_MS);
 	}
-	AUTO_BUF struct duct_buf words = {0};
-	int rc = hide_password(conn, dsn, secret, &words, &has_secret, err);
-	if (rc)
-		return rc;
-	duct_buf_printf(target, "postgres:%s", words.len ? words.data : "");
-	put_option(options, "METADATA_SCHEMA", lake->metadata_schema);
-	put_option(options, "META_SECRET", has_secret ? secret : NULL);
-	return 0;
+	put_option(to, "DATA_PATH", lake->data_path);
+	if (lake->read_only)
+		duct_buf_puts(to, ", READ_ONLY true");
+	else if (!lake->create)
+		duct_buf_puts(to, ", CREATE_IF_NOT_EXISTS false");
 }
 
 static int load_extensions(struct duck_conn *conn, const struct duck_lake *lake, struct duct_error *err)
@@ -248,19 +249,17 @@ static int load_extensions(struct duck_conn *conn, const struct duck_lake *lake,
 
 int duck_attach_lake(struct duck_conn *conn, const struct duck_lake *lake, const char *name, struct duct_error *err)
 {
-	AUTO_FREE char *secret = duct_xasprintf("%s_catalog", name), *label = duck_lake_label(lake);
-	AUTO_BUF struct duct_buf target = {0}, options = {0}, sql = {0};
-	int rc = load_extensions(conn, lake, err);
-	rc = rc ? rc : put_target(conn, lake, secret, &target, &options, err);
+	AUTO_FREE char *secret = duct_xasprintf("%s_catalog", name), *target = NULL, *password = NULL;
+	AUTO_BUF struct duct_buf options = {0}, sql = {0};
+	int rc = duck_lake_target(lake, &target, &password, err);
+	rc = rc ? rc : load_extensions(conn, lake, err);
+	rc = rc || !password ? rc : keep_password(conn, password, secret, err);
 	if (rc)
 		return rc;
-	put_option(&options, "DATA_PATH", lake->data_path);
-	if (lake->read_only)
-		duct_buf_puts(&options, ", READ_ONLY true");
-	else if (!lake->create)
-		duct_buf_puts(&options, ", CREATE_IF_NOT_EXISTS false");
+	AUTO_FREE char *label = duck_lake_label(lake);
+	put_options(&options, lake, password ? secret : NULL);
 	duct_buf_puts(&sql, "ATTACH ");
-	duct_buf_sql_literal(&sql, target.data);
+	duct_buf_sql_literal(&sql, target);
 	duct_buf_puts(&sql, " AS ");
 	duct_buf_sql_ident(&sql, name);
 	if (options.len)

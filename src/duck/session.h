@@ -46,6 +46,9 @@ int duck_lake_from_env(struct duck_lake *ret, struct duct_arena *arena, struct d
 /* "sqlite:/a/b", "postgres:host=db dbname=x password=***": for people and for keys of runs. Caller frees. */
 char *duck_lake_label(const struct duck_lake *lake);
 
+/* What ATTACH is to be given for its catalog, and the password that is not in it (NULL: none). The caller frees both. */
+int duck_lake_target(const struct duck_lake *lake, char **ret_target, char **ret_password, struct duct_error *err) DUCT_CHECKED;
+
 /*
  * Attaches it to the connection's instance under a name, with what it needs: extensions, and the password as a secret, so that it is in no
  * statement, no error, and no list of databases. Waits its turn at a SQLite catalog. Errors as duck_lake_failed().

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -68,6 +69,13 @@ void run_inside_progress(const struct state_progress *progress, const json_t *ch
 		say_json(line);
 	}
 	pthread_mutex_unlock(&told);
+}
+
+int run_inside_pause(const struct run_inside *inside, int64_t ms, struct duct_error *err)
+{
+	struct pollfd fd = {.fd = inside->ctx->stop_fd, .events = POLLIN};
+	(void)poll(&fd, 1, (int)ms);
+	return duct_ctx_stopped(inside->ctx) ? duct_fail(err, DUCT_CANCELLED, "asked to end") : 0;
 }
 
 static int read_input(json_t **ret, struct duct_error *err)

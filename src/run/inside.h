@@ -28,6 +28,9 @@ void run_inside_log(const char *level, const char *fmt, ...) DUCT_PRINTF(2, 3);
  * always with a checkpoint. */
 void run_inside_progress(const struct state_progress *progress, const json_t *checkpoint);
 
+/* Waits so long, or until it is to end: -CANCELLED. */
+int run_inside_pause(const struct run_inside *inside, int64_t ms, struct duct_error *err) DUCT_CHECKED;
+
 /* The child's whole work, by stdin and the environment: 0, or the exit code, with everything said on stdout. -class: nothing could be begun. */
 int run_inside_main(const char *kind, const struct duct_ctx *ctx, struct duct_error *err) DUCT_CHECKED;
 

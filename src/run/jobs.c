@@ -10,9 +10,19 @@
 #include "base/utf8.h"
 
 const struct run_job *const run_jobs[] = {
-	&run_job_flow_once,	&run_job_backfill,	 &run_job_sql,		 &run_job_command,
-	&run_job_events_export, &run_job_persons_export, &run_job_copy_modeling, &run_job_copy_imports,
-	&run_job_modeling_run,	&run_job_external_data,	 &run_job_ingest,	 NULL,
+	&run_job_flow_once,
+	&run_job_backfill,
+	&run_job_sql,
+	&run_job_command,
+	&run_job_events_export,
+	&run_job_persons_export,
+	&run_job_copy_modeling,
+	&run_job_copy_imports,
+	&run_job_modeling_run,
+	&run_job_external_data,
+	&run_job_ingest,
+	&run_job_model,
+	NULL,
 };
 
 const struct run_job *run_job_find(const char *kind)

@@ -56,7 +56,7 @@ struct run_job {
 extern const struct run_job run_job_flow_once, run_job_backfill, run_job_command, run_job_sql;
 extern const struct run_job run_job_events_export, run_job_persons_export;
 extern const struct run_job run_job_copy_modeling, run_job_copy_imports, run_job_modeling_run, run_job_external_data;
-extern const struct run_job run_job_ingest;
+extern const struct run_job run_job_ingest, run_job_model;
 /* The partitions from one to another, both included, of an ingestion file's text: a list of texts. CONFIG: no such keys. */
 int run_ingest_partitions(const char *config, const char *name, const char *from, const char *to, json_t **ret,
 			  struct duct_error *err) DUCT_CHECKED;

@@ -16,7 +16,8 @@ from lib.paths import program
 from lib.wait import wait_until
 
 SECRET = "hunter2-hidden"
-COMMANDS = ["run", "check", "options", "health", "lake orphans", "lake snapshots", "lake verify", "version", "help"]
+COMMANDS = ["run", "check", "options", "health", "lake orphans", "lake snapshots", "lake verify", "model run", "model test", "model list"]
+COMMANDS += ["model dbt-profile", "version", "help"]
 
 
 def ductstream(*words, **environment):

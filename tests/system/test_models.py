@@ -1,0 +1,380 @@
+"""SQL models: built into the lake, only what is new, tested before they are seen (issue 6, point 5)."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from lib.cli import ductstream
+from lib.models import Models
+from lib.paths import ROOT
+
+GLUCOSE = ROOT / "examples/models/glucose"
+
+
+@pytest.fixture
+def models(lake_home, tmp_path):
+    return Models(tmp_path, lake_home)
+
+
+@pytest.fixture
+def small(sqlite_lake, tmp_path):
+    """For what is the same on any catalog."""
+    return Models(tmp_path, sqlite_lake)
+
+
+def entries(lake, *rows):
+    """raw.entries, as ingestion leaves them: (id, mg/dl, minutes since 2024-10-15)."""
+    lake.sql("CREATE SCHEMA IF NOT EXISTS raw")
+    lake.sql(
+        "CREATE TABLE IF NOT EXISTS raw.entries (_id VARCHAR, sgv BIGINT, date BIGINT, date_string VARCHAR, direction VARCHAR, "
+        "trend BIGINT, device VARCHAR, type VARCHAR, utc_offset BIGINT)"
+    )
+    for key, sgv, minutes in rows:
+        lake.sql(f"INSERT INTO raw.entries VALUES ('{key}', {sgv}, {1728950400000 + minutes * 60000}, '', 'Flat', 4, 'cgm', 'sgv', 0)")
+
+
+def numbers(lake, n=10):
+    lake.sql("CREATE SCHEMA IF NOT EXISTS raw")
+    lake.sql(f"CREATE OR REPLACE TABLE raw.numbers AS SELECT i, i % 3 AS part FROM range({n}) t(i)")
+
+
+def test_glucose_to_gold(lake_home, tmp_path):
+    """The page's flow: entries, bronze view, silver facts, gold; a second run builds nothing, a late reading changes its day only."""
+    models = Models(tmp_path, lake_home, GLUCOSE)
+    lake = lake_home.open()
+    entries(lake, ("a", 100, 0), ("b", 190, 5), ("c", 60, 1440), ("bad", 5, 10))
+    built = models.run()
+    assert built == dict.fromkeys(
+        ["bronze.stg_entries", "silver.fct_glucose_readings", "gold.dim_date", "gold.mrt_glucose_readings"], "built"
+    )
+    assert models.result["gold.dim_date"]["tables"].keys() == {"silver.fct_glucose_readings"}
+    fresh = lake_home.open()  # another process
+    assert fresh.count("bronze.stg_entries") == 3
+    assert fresh.sql("SELECT count(*) FROM duckdb_tables() WHERE database_name = 'memory'") == [(0,)]
+    assert fresh.sql("SELECT schema_name FROM duckdb_schemas() WHERE database_name = 'lake' AND schema_name LIKE '%bronze%'") == [
+        ("bronze",)
+    ]
+    assert fresh.sql("SELECT readings, time_in_range_pct FROM gold.dim_date ORDER BY reading_date") == [(2, 50.0), (1, 0.0)]
+
+    head = lake.last_snapshot()
+    assert set(models.run().values()) == {"up_to_date"}
+    assert models.end["state"] == "skipped" and lake.last_snapshot() == head
+
+    entries(lake, ("d", 200, 3000))
+    assert models.run()["gold.dim_date"] == "built"
+    days = lake.sql(f"SELECT DISTINCT reading_date::VARCHAR FROM ducklake_table_changes('lake', 'gold', 'dim_date', {head + 1}, "
+                    f"{lake.last_snapshot()})")
+    assert days == [("2024-10-17",)]
+    whole = lake.rows("gold.dim_date"), lake.rows("gold.mrt_glucose_readings")
+    assert models.run("--full-refresh")["gold.dim_date"] == "built"
+    assert (lake.rows("gold.dim_date"), lake.rows("gold.mrt_glucose_readings")) == whole
+
+
+def test_only_what_has_changed_and_what_comes_after(models):
+    """A change of one model's text builds it and its descendants; a comment elsewhere, or new rows of a table nobody reads, nothing."""
+    lake = models.home.open()
+    numbers(lake)
+    models.write("bronze/one.sql", "-- materialized: table\nSELECT i FROM raw.numbers")
+    models.write("silver/two.sql", "-- materialized: table\nSELECT i * 2 AS i FROM one")
+    models.write("silver/other.sql", "-- materialized: table\nSELECT count(*) AS n FROM ducklake.raw.numbers")
+    models.write("gold/three.sql", "-- materialized: table\nSELECT sum(i) AS s FROM silver.two")
+    assert set(models.run().values()) == {"built"}
+    models.write("silver/two.sql", "-- materialized: table\nSELECT i * 3 AS i FROM one")
+    assert models.run() == {
+        "bronze.one": "up_to_date",
+        "silver.other": "up_to_date",
+        "silver.two": "built",
+        "gold.three": "built",
+    }
+    assert lake.value("SELECT s FROM gold.three") == 135
+    lake.sql("CREATE TABLE raw.unread AS SELECT 1 AS a")
+    assert set(models.run().values()) == {"up_to_date"}
+    lake.sql("INSERT INTO raw.numbers VALUES (100, 1)")
+    assert set(models.run().values()) == {"built"}
+    assert lake.value("SELECT s FROM gold.three") == 435
+    lake.sql("DELETE FROM silver.two WHERE i = 0")  # somebody else was here
+    assert models.run()["silver.two"] == "built" and lake.count("silver.two") == 11
+
+
+def test_a_failing_test_leaves_the_old_table(models):
+    """A model whose rows fail a test is not seen; what reads it is left out; others are built; the exit code is DATA."""
+    lake = models.home.open()
+    numbers(lake, 3)
+    models.write("silver/keyed.sql", "-- materialized: table\n-- tests:\n--   - unique: i\nSELECT i FROM raw.numbers")
+    models.write("gold/after.sql", "-- materialized: table\nSELECT count(*) AS n FROM silver.keyed")
+    models.write("gold/apart.sql", "-- materialized: table\nSELECT max(i) AS m FROM raw.numbers")
+    models.run()
+    lake.sql("INSERT INTO raw.numbers VALUES (2, 1)")
+    states = models.run(code=3)
+    assert states == {"silver.keyed": "failed", "gold.after": "left_out", "gold.apart": "built"}
+    assert models.end["error"].startswith("silver.keyed: test unique(i) fails: 1 values are there more than once")
+    assert (lake.count("silver.keyed"), lake.value("SELECT n FROM gold.after")) == (3, 3)
+    models.write("silver/keyed.sql", "-- materialized: table\nSELECT i, nothing FROM raw.numbers")
+    assert models.run("--select", "keyed", code=2) == {"silver.keyed": "failed"}
+    assert "nothing" in models.end["error"] and lake.count("silver.keyed") == 3
+
+
+@pytest.mark.parametrize(
+    "test, rows, fails",
+    [
+        ("unique: i", "(1), (1)", "unique(i)"),
+        ("not_null: i", "(NULL)", "not_null(i)"),
+        ("accepted_values: {column: i, values: [1, 2]}", "(1), (3)", "accepted_values(i)"),
+        ("relationships: {column: i, to: raw.numbers, field: i}", "(1), (77)", "relationships(i)"),
+        ("sql: SELECT * FROM {{ this }} WHERE i > 5", "(6)", "sql(line 3)"),
+        ("unique: i", "(1), (NULL), (NULL)", None),
+        ("accepted_values: {column: i, values: [1]}", "(1), (NULL)", None),
+    ],
+)
+def test_each_test_can_fail(small, test, rows, fails):
+    numbers(small.home.open())
+    small.write("gold/m.sql", f"-- materialized: table\n-- tests:\n--   - {test}\nSELECT i FROM (VALUES {rows}) t(i)")
+    if fails:
+        small.run(code=3)
+        assert f"test {fails} fails" in small.end["error"]
+    else:
+        assert small.run() == {"gold.m": "built"}
+    code, out, err = small.call("test")
+    assert code == (2 if fails else 0), err  # nothing is there to be tested
+
+
+def test_a_test_in_a_file(small):
+    """tests/*.sql belongs to the model that is built last of those it reads."""
+    lake = small.home.open()
+    numbers(lake)
+    small.write("bronze/a.sql", "-- materialized: table\nSELECT i FROM raw.numbers")
+    small.write("gold/b.sql", "-- materialized: table\nSELECT i FROM a WHERE i < 5")
+    small.write("tests/same.sql", "SELECT * FROM a ANTI JOIN b USING (i)")
+    assert small.run(code=3) == {"bronze.a": "built", "gold.b": "failed"}
+    assert "test tests/same.sql fails: 5 rows" in small.end["error"]
+
+
+def test_incremental_models(models):
+    """By key without more: rows that differ. By changes: keys or partitions that changed. By the text: what it says is new. All equal a rebuild."""
+    lake = models.home.open()
+    numbers(lake, 9)
+    models.write("silver/synced.sql", "-- materialized: incremental\n-- unique_key: i\nSELECT i, i * 10 AS x FROM raw.numbers")
+    models.write(
+        "silver/followed.sql",
+        "-- materialized: incremental\n-- unique_key: i\n-- changes_from: raw.numbers(i)\nSELECT i, part FROM raw.numbers",
+    )
+    models.write(
+        "silver/parts.sql",
+        """
+        -- materialized: incremental
+        -- partition: part
+        -- changes_from: raw.numbers(part)
+        SELECT part, sum(i)::BIGINT AS s FROM raw.numbers GROUP BY part
+        """,
+    )
+    models.write(
+        "silver/added.sql",
+        """
+        -- materialized: incremental
+        SELECT i FROM raw.numbers
+        {% if is_incremental() %} WHERE i > (SELECT max(i) FROM {{ this }}) {% endif %}
+        """,
+    )
+    models.run()
+    lake.sql("UPDATE raw.numbers SET part = 7 WHERE i = 0")
+    lake.sql("DELETE FROM raw.numbers WHERE i = 1")
+    lake.sql("INSERT INTO raw.numbers VALUES (50, 2)")
+    head = lake.last_snapshot()
+    assert models.run() == {
+        "silver.synced": "built",
+        "silver.followed": "built",
+        "silver.parts": "built",
+        "silver.added": "built",
+    }
+    changed = f"'{{}}', {head + 1}, {lake.last_snapshot()})"
+
+    def touched(table, column):
+        return sorted(
+            row[0]
+            for row in lake.sql(f"SELECT DISTINCT {column} FROM ducklake_table_changes('lake', 'silver', " + changed.format(table))
+        )
+
+    assert touched("synced", "i") == [1, 50]
+    assert touched("followed", "i") == [0, 1, 50]
+    assert touched("parts", "part") == [0, 1, 2, 7]
+    assert touched("added", "i") == [50]
+    before = {name: lake.rows(name) for name in ("silver.synced", "silver.followed", "silver.parts")}
+    models.run("--full-refresh")
+    assert before == {name: lake.rows(name) for name in before}
+    assert lake.sql("SELECT * FROM silver.parts ORDER BY part") == [(0, 9), (1, 11), (2, 65), (7, 0)]
+    models.write("silver/synced.sql", "-- materialized: incremental\n-- unique_key: i\nSELECT i, i * 11 AS x, 1 AS y FROM raw.numbers")
+    assert models.run("--select", "synced") == {"silver.synced": "built"} and "y" in lake.columns("silver.synced")
+
+
+def test_snapshots_keep_versions(models):
+    """A snapshot model: a changed row ends a version and begins one, a row that is gone ends one."""
+    lake = models.home.open()
+    numbers(lake, 3)
+    models.write("silver/history.sql", "-- materialized: snapshot\n-- unique_key: i\nSELECT i, part FROM raw.numbers")
+    models.run()
+    assert lake.sql("SELECT count(*) FROM silver.history WHERE valid_to IS NULL") == [(3,)]
+    lake.sql("UPDATE raw.numbers SET part = 9 WHERE i = 1")
+    lake.sql("DELETE FROM raw.numbers WHERE i = 2")
+    assert models.run() == {"silver.history": "built"}
+    assert lake.sql("SELECT i, part, valid_to IS NULL FROM silver.history ORDER BY ALL") == [
+        (0, 0, True),
+        (1, 1, False),
+        (1, 9, True),
+        (2, 2, False),
+    ]
+    assert lake.value("SELECT count(*) FROM silver.history a JOIN silver.history b ON a.i = b.i AND a.valid_to = b.valid_from") == 1
+    assert models.run() == {"silver.history": "up_to_date"}
+
+
+def test_views_are_not_rebuilt_by_new_rows(small):
+    """A view has the new rows anyway; what is built on it follows the tables behind it, also through views that are no models."""
+    lake = small.home.open()
+    numbers(lake)
+    lake.sql("CREATE VIEW raw.some AS SELECT * FROM raw.numbers WHERE part = 1")
+    small.write("bronze/v.sql", "SELECT i FROM raw.some")
+    small.write("gold/t.sql", "-- materialized: table\nSELECT count(*) AS n FROM v")
+    small.run()
+    assert small.result["gold.t"]["tables"].keys() == {"raw.numbers"}
+    lake.sql("INSERT INTO raw.numbers VALUES (11, 1)")
+    assert small.run() == {"bronze.v": "up_to_date", "gold.t": "built"}
+    small.write("bronze/v.sql", "SELECT i + 1 AS i FROM raw.some")
+    assert small.run() == {"bronze.v": "built", "gold.t": "built"}
+    small.write("bronze/v.sql", "-- materialized: table\nSELECT i + 1 AS i FROM raw.some")
+    assert small.run()["bronze.v"] == "built" and "bronze.v" in lake.tables()
+    small.write("bronze/v.sql", "SELECT i + 1 AS i FROM raw.some")
+    assert small.run()["bronze.v"] == "built" and "bronze.v" not in lake.tables()
+
+
+def test_files_have_no_version(small, tmp_path):
+    """What reads files is built each time: nobody can say whether they are new."""
+    (tmp_path / "a.csv").write_text("x\n1\n")
+    small.write("bronze/csv.sql", f"-- materialized: table\nSELECT * FROM read_csv('{tmp_path}/a.csv')")
+    assert small.run() == {"bronze.csv": "built"}
+    assert small.run() == {"bronze.csv": "built"}
+
+
+@pytest.mark.parametrize(
+    "words, names",
+    [
+        ([], "abcd"),
+        (["--select", "b"], "b"),
+        (["--select", "+b"], "ab"),
+        (["--select", "b+"], "bd"),
+        (["--select", "tag:hot"], "cd"),
+        (["--select", "silver/"], "bc"),
+        (["--select", "layer:gold,a"], "ad"),
+        (["--select", "+gold.d", "--exclude", "tag:hot"], "ab"),
+        (["--select", "silver/b.sql+"], "bd"),
+    ],
+)
+def test_selection(tmp_path, words, names):
+    """`model list` with every way to name models; it needs no lake."""
+    for path, text in {
+        "bronze/a.sql": "SELECT 1 AS x",
+        "silver/b.sql": "SELECT * FROM a",
+        "silver/c.sql": "-- tags: hot\nSELECT * FROM {{ ref('a') }}",
+        "gold/d.sql": "-- tags: [hot, daily]\nWITH b AS (SELECT * FROM silver.b) SELECT * FROM b, ducklake.silver.c",
+    }.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(text)
+    env = {name: value for name, value in os.environ.items() if not name.startswith("DUCKLAKE")}
+    code, out, err = ductstream("model", "list", tmp_path, *words, "--json", env=env)
+    assert code == 0, err
+    listed = [json.loads(line) for line in out.splitlines()]
+    assert "".join(model["name"][-1] for model in listed) == names
+    if names == "abcd":
+        assert listed[3]["reads"] == ["silver.b", "silver.c"]
+        assert listed[3]["sql"].endswith('(SELECT * FROM ducklake."silver"."b") SELECT * FROM b, ducklake."silver"."c"')
+
+
+@pytest.mark.parametrize(
+    "files, said",
+    [
+        ({"gold/a.sql": "SELECT * FROM b", "gold/b.sql": "SELECT * FROM a"}, "in a circle: gold.a reads gold.b reads gold.a"),
+        ({"gold/a.sql": "SELECT * FROM nowhere"}, 'gold/a.sql:1: "nowhere" is no model'),
+        ({"gold/a.sql": "SELECT *\nFROM a"}, "gold/a.sql:2: the model reads itself"),
+        ({"gold/a.sql": "SELECT 1\nFORM b"}, "gold/a.sql:2: "),
+        ({"gold/a.sql": "SELECT 1; SELECT 2"}, "a model is one SELECT statement, not 2"),
+        ({"gold/a.sql": "DROP TABLE x"}, "a model is one SELECT statement"),
+        ({"gold/a.sql": "-- materialised: table\nSELECT 1"}, 'did you mean "materialized"?'),
+        ({"gold/a.sql": "-- materialized: tabel\nSELECT 1"}, "gold/a.sql:1: materialized: view, table, incremental or snapshot"),
+        ({"gold/a.sql": "-- This one counts.\nSELECT 1"}, "the comment at the top is the header"),
+        ({"a.sql": "SELECT 1"}, "a.sql: layer: is missing"),
+        ({"gold/a.sql": "SELECT {{ refs('x') }}"}, "this expression is not known"),
+        ({"gold/a.sql": "SELECT 1 {% if is_incremental() %}"}, "an if is not closed"),
+        ({"gold/a.sql": "SELECT {{ var('day') }}"}, "add --var day=VALUE"),
+        ({"gold/a.sql": "-- unique_key: x\n-- partition: y\nSELECT 1"}, "not both"),
+        ({"gold/a.sql": "-- materialized: snapshot\nSELECT 1"}, "a snapshot needs a unique_key"),
+        ({"gold/a.sql": "-- tests:\n--   - uniqe: x\nSELECT 1"}, "gold/a.sql:2: "),
+        ({"gold/a.sql": "SELECT 1", "gold/x/a.sql": "SELECT 2"}, "gold.a is already made by gold/a.sql"),
+        ({"gold/a b.sql": "SELECT 1"}, '"a b" is no name of a table'),
+        ({"gold/a.txt": "SELECT 1"}, "there is no model"),
+        ({"gold/a.sql": "SELECT 1", "gold/a.yml": "layer: tin"}, "gold/a.yml:1: layer: raw, bronze, silver or gold"),
+    ],
+)
+def test_refused(tmp_path, files, said):
+    """What is wrong is said with file and line, before anything is built."""
+    for path, text in files.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    code, out, err = ductstream("model", "list", tmp_path)
+    assert (code, out) == (2, "") and said in err
+
+
+def test_an_input_that_is_not_there(small):
+    small.home.open()
+    small.write("gold/a.sql", "-- materialized: table\nSELECT * FROM raw.nothing")
+    small.run(code=2)
+    assert 'gold/a.sql: it reads "raw.nothing", which is neither a model nor a table of the lake' in small.end["error"]
+
+
+def test_a_run_in_the_history(small):
+    """What a command builds is a run: state, progress, log, what each model read and at which snapshot it was committed."""
+    lake = small.home.open()
+    numbers(lake)
+    small.write("gold/a.sql", "-- materialized: table\nSELECT i FROM raw.numbers")
+    small.run()
+    run_id = small.end["run_id"]
+    code, out, _ = ductstream("runs", "show", run_id, "--json", env=small.env)
+    run = json.loads(out)
+    assert (code, run["kind"], run["state"]) == (0, "model", "RUN_STATE_SUCCEEDED")
+    assert run["progress"]["done"] == run["progress"]["total"] == "1"
+    model = json.loads(run["resultJson"])["models"][0]
+    assert (model["rows"], model["snapshot"], model["reads"]) == (10, lake.last_snapshot(), ["raw.numbers"])
+    assert "gold.a: built (it is not there), 10 rows" in ductstream("runs", "logs", run_id, env=small.env)[1]
+    extra = json.loads(lake.snapshots()[-1]["commit_extra_info"])
+    assert (extra["model"], extra["run"]) == ("gold.a", run_id)
+
+
+def test_people_see_lines(small):
+    numbers(small.home.open())
+    small.write("gold/a.sql", "-- materialized: table\nSELECT i FROM raw.numbers")
+    code, out, err = ductstream("model", "run", small.folder, env=small.env)
+    assert (code, out) == (0, "1 built\n")
+    assert "gold.a: built (it is not there), 10 rows, snapshot " in err
+    assert ductstream("model", "run", small.folder, env=small.env)[1] == "1 up to date\n"
+
+
+def test_no_secret_anywhere(postgres_lake, tmp_path):
+    """A password in the catalog's connection string is in no record, log or message."""
+    models = Models(tmp_path, postgres_lake)
+    numbers(models.home.open())
+    models.write("gold/a.sql", "-- materialized: table\nSELECT i, (SELECT string_agg(path, ',') FROM duckdb_databases()) AS p FROM raw.numbers")
+    secret = models.env["DUCKLAKE_CATALOG"] + " password=hunter2-hidden"
+    got, out, err = models.call("run", "--catalog", secret)
+    assert got == 0, err
+    assert b"hunter2" not in b"".join(p.read_bytes() for p in Path(tmp_path).glob("state.db*")) + (json.dumps(out) + err).encode()
+    assert "hunter2" not in str(models.home.open().rows("gold.a"))
+    got, out, err = models.call("run", "--catalog", "postgres:host=/nowhere user=u password=hunter2-hidden dbname=d")
+    assert got == 4 and "hunter2" not in json.dumps(out) + err
+
+
+def test_files_are_partitioned(small):
+    """partitioned_by: the files of the table, by which official clients prune."""
+    lake = small.home.open()
+    numbers(lake, 3000)
+    small.write("gold/p.sql", "-- materialized: table\n-- partitioned_by: part\nSELECT i, part FROM raw.numbers")
+    small.run()
+    assert lake.count("gold.p") == 3000
+    assert lake.value("SELECT count(*) FROM ducklake_list_files('lake', 'p', schema => 'gold')") == 3
