@@ -32,7 +32,7 @@ extern const struct cli_command cli_run, cli_check, cli_options, cli_health, cli
 extern const struct cli_command cli_backfill_run;
 extern const struct cli_command cli_copy_modeling, cli_copy_imports, cli_check_copy;
 extern const struct cli_command cli_ingest;
-extern const struct cli_command cli_model_run, cli_model_test, cli_model_list, cli_model_dbt_profile;
+extern const struct cli_command cli_model_run, cli_model_test, cli_model_list, cli_model_docs, cli_model_dbt_profile;
 
 /* A program of several commands; help and version are among them. */
 struct cli_program {

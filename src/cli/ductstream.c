@@ -19,6 +19,7 @@ static const struct cli_command *const commands[] = {
 	&cli_model_run,
 	&cli_model_test,
 	&cli_model_list,
+	&cli_model_docs,
 	&cli_model_dbt_profile,
 	&cli_job,
 	&cli_version,

@@ -3,7 +3,7 @@
 
 #include "cli/here.h"
 #include "duck/session.h"
-#include "model/model.h"
+#include "model/docs.h"
 
 /* What all of them say: which models of which folder. */
 struct request {
@@ -175,7 +175,7 @@ static void put_object(struct duct_buf *to, const struct model *m)
 	duct_buf_printf(to, "%s\n", text ? text : "{}");
 }
 
-static int show(const struct model_project *project, const struct request *r, struct duct_error *err)
+static int show(const struct model_project *project, const struct request *r, bool docs, struct duct_error *err)
 {
 	json_t *select = words_of(r->select), *exclude = words_of(r->exclude);
 	AUTO_FREE const char **yes = duct_xcalloc(json_array_size(select) + 1, sizeof *yes);
@@ -187,7 +187,9 @@ static int show(const struct model_project *project, const struct request *r, st
 	for (size_t i = 0; i < json_array_size(exclude); i++)
 		no[i] = json_string_value(json_array_get(exclude, i));
 	int rc = model_select(project, yes, json_array_size(select), no, json_array_size(exclude), selected, err);
-	for (size_t i = 0; rc == 0 && i < project->n; i++)
+	if (rc == 0 && docs)
+		model_put_docs(&to, project, selected);
+	for (size_t i = 0; rc == 0 && !docs && i < project->n; i++)
 		if (selected[i])
 			(cli_json ? put_object : put_line)(&to, &project->models[i]);
 	json_decref(select);
@@ -195,7 +197,7 @@ static int show(const struct model_project *project, const struct request *r, st
 	return rc ? rc : cli_print(&to, err);
 }
 
-static int list(int argc, char **argv, struct duct_error *err)
+static int read_and_show(int argc, char **argv, bool docs, struct duct_error *err)
 {
 	struct request r = {0};
 	struct model_project *project = NULL;
@@ -210,12 +212,22 @@ static int list(int argc, char **argv, struct duct_error *err)
 	struct duck_db *db = duck_open();
 	struct duck_conn *conn = duck_connect(db);
 	rc = rc ? rc : model_project_open(&project, r.folder, vars, nvars, conn, err);
-	rc = rc ? rc : show(project, &r, err);
+	rc = rc ? rc : show(project, &r, docs, err);
 	model_project_close(project);
 	duck_disconnect(conn);
 	duck_close(db);
 	json_decref(given);
 	return rc;
+}
+
+static int list(int argc, char **argv, struct duct_error *err)
+{
+	return read_and_show(argc, argv, false, err);
+}
+
+static int docs(int argc, char **argv, struct duct_error *err)
+{
+	return read_and_show(argc, argv, true, err);
 }
 
 #define WHICH "[FOLDER] [--select WORDS]"
@@ -260,4 +272,12 @@ const struct cli_command cli_model_list = {
 	.help = "Lists the models of a folder in the order in which they can be built. Needs no\nlake.\n\n" WHICH_HELP
 		"  --json             one object per model, with its SQL",
 	.run = list,
+};
+
+const struct cli_command cli_model_docs = {
+	.name = "model docs",
+	.usage = "model docs " WHICH,
+	.summary = "SQL models as a page of Markdown",
+	.help = "Writes what the models say of themselves: their graph, descriptions, columns and\ntests. Needs no lake.\n\n" WHICH_HELP,
+	.run = docs,
 };

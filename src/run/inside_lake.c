@@ -2,6 +2,7 @@
 #include "run/inside_lake.h"
 
 #include <pthread.h>
+#include <string.h>
 
 #include "base/buf.h"
 #include "base/clock.h"
@@ -45,6 +46,11 @@ static int use_store(struct run_lake *lake, struct run_inside *inside, struct du
 static int attach(struct run_lake *lake, struct run_inside *inside, struct duck_conn *conn, struct duct_error *err)
 {
 	int rc = duck_attach_lake(conn, &lake->config, lake->name, err);
+	if (rc == -DUCT_CONFIG &&
+	    strstr(err->message, "httpfs")) { /* only the catalog knows that its data are in an object store */
+		rc = duck_load_extension(conn, "httpfs", err);
+		rc = rc ? rc : duck_attach_lake(conn, &lake->config, lake->name, err);
+	}
 	for (int n = 1; rc == -DUCT_RETRY && n < MOST_ATTEMPTS; n++) {
 		run_inside_log("warn", "the lake is attached again: %s", err->message);
 		if (run_inside_pause(inside, duck_lake_pause_ms(&lake->config, n), err) < 0)

@@ -16,7 +16,7 @@ from lib.paths import program
 from lib.wait import wait_until
 
 SECRET = "hunter2-hidden"
-COMMANDS = ["run", "check", "options", "health", "lake orphans", "lake snapshots", "lake verify", "model run", "model test", "model list"]
+COMMANDS = ["run", "check", "options", "health", "lake orphans", "lake snapshots", "lake verify", "model run", "model test", "model list", "model docs"]
 COMMANDS += ["model dbt-profile", "version", "help"]
 
 

@@ -1,13 +1,18 @@
 """SQL models: built into the lake, only what is new, tested before they are seen (issue 6, point 5)."""
 
+import http.server
 import json
 import os
+import re
+import threading
 from pathlib import Path
 
 import pytest
 from lib.cli import ductstream
+from lib.lake import LakeHome
 from lib.models import Models
 from lib.paths import ROOT
+from lib.runs import Runs
 
 GLUCOSE = ROOT / "examples/models/glucose"
 
@@ -347,6 +352,122 @@ def test_a_run_in_the_history(small):
     assert (extra["model"], extra["run"]) == ("gold.a", run_id)
 
 
+def test_docs():
+    """`model docs`: the graph, and what each model says of itself."""
+    code, out, err = ductstream("model", "docs", GLUCOSE, "--exclude", "stg_entries")
+    assert code == 0, err
+    assert "  silver.fct_glucose_readings --> gold.dim_date\n" in out and "## bronze.stg_entries" not in out
+    assert "| glucose_category | by the usual limits | accepted_values |" in out
+    assert "Tests: unique(reading_date), not_null(reading_date, readings), tests/days_add_up.sql.\n" in out
+
+
+def test_the_page_is_true(sqlite_lake, tmp_path):
+    """docs/models.md: its commands and what they say."""
+    models = Models(tmp_path, sqlite_lake, GLUCOSE)
+    entries(models.home.open(), ("a", 100, 0))
+    page = (ROOT / "docs/models.md").read_text()
+    for block in (block for block in page.split("```console")[1:] if "examples/models" in block):
+        for command, said in re.findall(r"\$ ductstream (model .+)\n((?:[^$`].*\n)+)", block.split("```")[0]):
+            code, out, err = ductstream(*command.replace("examples", str(ROOT / "examples")).split(), env=models.env)
+            assert code == 0, err
+
+            def plain(text):
+                return re.sub(r"\d+(\.\d+)?", "N", text)
+
+            missing = [line for line in said.splitlines() if plain(line) not in plain(out + err).splitlines()]
+            assert not missing, (command, out, err)
+
+
+def test_from_the_service(small, tmp_path):
+    """A run of kind model, submitted by the API's own method and done by a worker; the lake is that of the worker's environment."""
+    numbers(small.home.open())
+    small.write("gold/a.sql", "-- materialized: table\nSELECT i FROM raw.numbers")
+    runs = Runs(tmp_path, small.env)
+    try:
+        runs.worker()
+        code, out, err = ductstream(
+            "runs", "submit", "model", "--input", json.dumps({"models": str(small.folder), "select": ["a"]}), "--json", env=small.env
+        )
+        assert code == 0, err
+        done = runs.wait(json.loads(out)["id"], timeout_s=60)
+        assert done["state"] == "succeeded" and json.loads(done["result"])["built"] == 1
+        for field, value in {"models": "relative", "command": "drop", "parallel": 0, "vars": {"a": 1}, "select": "a"}.items():
+            text = json.dumps({"models": "/m", field: value})
+            code, _, err = ductstream("runs", "submit", "model", "--input", text, env=small.env)
+            assert code == 2 and f"input_json.{field}" in err
+    finally:
+        runs.close()
+
+
+class Listener(http.server.BaseHTTPRequestHandler):
+    """Keeps the events that are posted to it."""
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.events.append((self.path, self.headers["Authorization"], json.loads(body)))
+        self.send_response(201)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def test_open_lineage(small, tmp_path):
+    """Events of each model that is built: to an endpoint, to a file, to nobody; who is away fails nothing."""
+    numbers(small.home.open())
+    small.write("bronze/a.sql", "-- materialized: table\nSELECT i FROM raw.numbers")
+    small.write("gold/b.sql", "-- materialized: table\n-- tests:\n--   - not_null: i\nSELECT i FROM a")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Listener) as server:
+        server.events = []
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/"
+        small.run("--parallel", "1", OPENLINEAGE_URL=url, OPENLINEAGE_API_KEY="key-hidden", OPENLINEAGE_NAMESPACE="shop")
+        server.shutdown()
+    assert {(path, who) for path, who, _ in server.events} == {("/api/v1/lineage", "Bearer key-hidden")}
+    events = [event for _, _, event in server.events]
+    assert [(e["eventType"], e["job"]["name"]) for e in events] == [
+        ("START", "model.bronze.a"),
+        ("COMPLETE", "model.bronze.a"),
+        ("START", "model.gold.b"),
+        ("COMPLETE", "model.gold.b"),
+    ]
+    last = events[-1]
+    assert last["job"]["namespace"] == "shop" and last["run"]["facets"]["parent"]["run"]["runId"] == small.end["run_id"]
+    assert [d["name"] for d in last["inputs"]] == ["ducklake.bronze.a"]
+    assert last["outputs"][0]["name"] == "ducklake.gold.b"
+    assert last["outputs"][0]["outputFacets"]["outputStatistics"]["rowCount"] == 10
+    assert events[2]["run"]["runId"] == last["run"]["runId"] != events[0]["run"]["runId"]
+
+    small.write("gold/b.sql", "-- materialized: table\n-- tests:\n--   - not_null: i\nSELECT NULL AS i FROM a")
+    log = tmp_path / "events.jsonl"
+    small.run(code=3, OPENLINEAGE__TRANSPORT__TYPE="file", OPENLINEAGE__TRANSPORT__LOG_FILE_PATH=str(log))
+    failed = json.loads(log.read_text().splitlines()[-1])
+    assert failed["eventType"] == "FAIL" and "not_null(i) fails" in failed["run"]["facets"]["errorMessage"]["message"]
+    small.write("gold/b.sql", "-- materialized: table\nSELECT i FROM a")
+    assert small.run(OPENLINEAGE_URL="http://127.0.0.1:9")["gold.b"] == "built"
+    small.run("--full-refresh", OPENLINEAGE_URL=url, OPENLINEAGE_DISABLED="true")
+    assert len(server.events) == 4
+    small.run(code=2, OPENLINEAGE_URL="ftp://x")
+
+
+def test_on_object_storage(s3, bucket, tmp_path):
+    """The lake's files in S3: models are read and written there."""
+    home = LakeHome(f"sqlite:{tmp_path}/lake.sqlite", f"s3://{bucket}/lake", s3=s3)
+    try:
+        models = Models(tmp_path, home)
+        lake = home.open()
+        numbers(lake, 1000)
+        models.env.update(
+            DUCKLAKE_S3_ENDPOINT=s3.endpoint, DUCKLAKE_S3_ACCESS_KEY=s3.access_key, DUCKLAKE_S3_SECRET_KEY=s3.secret_key
+        )
+        models.write("gold/a.sql", "-- materialized: table\nSELECT i, part FROM raw.numbers")
+        assert models.run() == {"gold.a": "built"} and lake.count("gold.a") == 1000
+        del models.env["DUCKLAKE_DATA_PATH"]  # the catalog knows it
+        assert models.run("--full-refresh") == {"gold.a": "built"}
+    finally:
+        home.close()
+
+
 def test_people_see_lines(small):
     numbers(small.home.open())
     small.write("gold/a.sql", "-- materialized: table\nSELECT i FROM raw.numbers")
@@ -366,7 +487,8 @@ def test_no_secret_anywhere(postgres_lake, tmp_path):
     assert got == 0, err
     assert b"hunter2" not in b"".join(p.read_bytes() for p in Path(tmp_path).glob("state.db*")) + (json.dumps(out) + err).encode()
     assert "hunter2" not in str(models.home.open().rows("gold.a"))
-    got, out, err = models.call("run", "--catalog", "postgres:host=/nowhere user=u password=hunter2-hidden dbname=d")
+    away = "postgres:host=/nowhere user=u password=hunter2-hidden dbname=d"
+    got, out, err = models.call("run", "--catalog", away, DUCKLAKE_RETRY_WAIT_MS="1", DUCKLAKE_RETRY_BACKOFF="1")
     assert got == 4 and "hunter2" not in json.dumps(out) + err
 
 
