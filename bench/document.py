@@ -38,7 +38,7 @@ official DuckLake client compares counts and sums of the lake with the source.
   of 10 M rows are judged by CPU without the start ("Against the size of the table").
 - A copy with as many connections as the machine has cores is a matter of CPU alone: the floor keeps all cores busy, so no more than
   (server CPU floor + floor CPU) / (server CPU + our CPU) of its rows/s can be reached by whoever encodes, compresses and indexes the rows.
-- `insert-narrow-one` is one transaction, which the server sends while it runs: rows are spooled until it commits, and applied then.
+- `insert-narrow-one` is one transaction, which the server sends while it runs: rows are spooled, and applied ahead of its commit.
 """
 
 SIZES = """`start s` is a run for a single change: the program opens the lake and proves the table's key index, which a flow does once. `changes/s`

@@ -200,7 +200,7 @@ def python_tests(tally, pattern):
     folders = [name for name in PYTEST_FOLDERS if any((ROOT / "tests" / name).glob("test_*.py"))]
     chosen = ["-k", pattern] if pattern else []
     processes = max(1, min(4, len(os.sched_getaffinity(0))))
-    beside = [*side_by_side(processes), "-m", f"not ({ALONE})"]
+    beside = ["--durations", "40", *side_by_side(processes), "-m", f"not ({ALONE})"]
     pytest_run(tally, [*beside, *chosen, *folders], may_be_empty=pattern is not None)
     pytest_run(tally, ["-m", ALONE, *chosen, *folders], may_be_empty=True)
 

@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from lib.paths import ROOT, program  # noqa: E402
 
 # Path in the project -> the command whose output it is. A word "ductstream" at the front is the program under test.
-INGESTION = [f"ingest{section}" for section in ("", "-auth", "-paging", "-partition", "-incremental", "-retry")]
+INGESTION = [f"ingest{section}" for section in ("", "-auth", "-paging", "-partition", "-incremental", "-retry", "-s3")]
 GENERATED = {
     f"docs/reference/options/{name}.md": ["ductstream", "options", name, "--markdown"]
     for name in ("postgres", "ducklake", "duckdb", "pgstream", "grpc", "config", *INGESTION)

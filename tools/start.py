@@ -46,7 +46,7 @@ def start_postgres(port):
     with open(server.data / "pg_hba.conf", "a") as hba:
         hba.write("host all all 127.0.0.1/32 scram-sha-256\n")
     server.start()
-    server.sql(f"CREATE ROLE {USER} LOGIN PASSWORD '{PASSWORD}'")
+    server.sql(f"CREATE ROLE {USER} LOGIN CREATEDB PASSWORD '{PASSWORD}'")
     server.sql(f"CREATE DATABASE {DATABASE} OWNER {USER}")
     return server
 

@@ -12,8 +12,9 @@ enum { MOST_COMMANDS = 120 };
 static const struct cli_command *commands[MOST_COMMANDS + 1];
 
 static const struct cli_command *const *const groups[] = {
-	admin_flow_commands,	    admin_flow_file_commands,  admin_ddl_commands, admin_stream_commands,   admin_slot_commands,
-	admin_publication_commands, admin_checkpoint_commands, admin_run_commands, admin_schedule_commands, admin_other_commands,
+	admin_flow_commands,	 admin_flow_file_commands,   admin_ddl_commands,	admin_stream_commands,
+	admin_slot_commands,	 admin_publication_commands, admin_checkpoint_commands, admin_run_commands,
+	admin_schedule_commands, admin_backfill_commands,    admin_other_commands,
 };
 
 static void list_commands(void)
@@ -45,8 +46,8 @@ static void put_group(struct duct_buf *to, const char *group)
 
 static void put_overview(struct duct_buf *to)
 {
-	static const char *const names[] = {"flow",	  "ddl", "stream",   "slot",   "publication",
-					    "checkpoint", "run", "schedule", "sensor", "partition"};
+	static const char *const names[] = {"flow", "ddl",	"stream", "slot",      "publication", "checkpoint",
+					    "run",  "schedule", "sensor", "partition", "team"};
 	duct_buf_puts(to, "usage: ductstream-admin COMMAND [FLAGS]\n\n");
 	for (size_t i = 0; i < DUCT_LEN(names); i++)
 		put_group(to, names[i]);

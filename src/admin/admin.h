@@ -21,7 +21,8 @@ struct admin_flag {
 	bool required;
 };
 
-/* A column of a table, or a line of one object: a path of keys in the answer's JSON; through a list it gives all, with commas. */
+/* A column of a table, or a line of one object: a path of keys in the answer's JSON, also in texts that are JSON; through a list it gives all,
+ * with commas. */
 struct admin_column {
 	const char *title, *path;
 };
@@ -65,7 +66,10 @@ void admin_put_flags(const void *detail, struct duct_buf *to);
 /* The same for commands of `ductstream`, without a server; the first required flag may be written as an argument. */
 int admin_run_here(const void *detail, int argc, char **argv, struct duct_error *err) DUCT_CHECKED;
 extern const struct admin_command admin_backfill_tick, admin_backfill_sensors, admin_backfill_cursor,
-	admin_backfill_partitions;			      /* schedule.c */
+	admin_backfill_partitions;			/* schedule.c */
+extern const struct admin_command admin_backfill_teams; /* backfill.c */
+/* `backfill partitions`: a list, or with --calendar a calendar. */
+int admin_backfill_partitions_run(struct admin *admin, struct duct_error *err);
 extern const struct cli_command *const admin_here_commands[]; /* NULL-terminated */
 
 /* Rows of the list of commands. */
@@ -77,14 +81,15 @@ extern const struct cli_command *const admin_here_commands[]; /* NULL-terminated
 	}
 /* Each NULL-terminated. */
 extern const struct cli_command *const admin_flow_commands[],
-	*const admin_flow_file_commands[], *const admin_ddl_commands[],
-						   *const admin_stream_commands[],
-							   *const admin_slot_commands[],
-								   *const admin_publication_commands[],
-									   *const admin_checkpoint_commands[],
-										   *const admin_run_commands[],
-											   *const admin_schedule_commands[],
-												   *const admin_other_commands[];
+	*const admin_flow_file_commands[],
+		*const admin_ddl_commands[], *const admin_stream_commands[],
+						     *const admin_slot_commands[],
+							     *const admin_publication_commands[],
+								     *const admin_checkpoint_commands[],
+									     *const admin_run_commands[],
+										     *const admin_schedule_commands[],
+											     *const admin_backfill_commands[],
+												     *const admin_other_commands[];
 
 /* ---- call.c */
 

@@ -84,6 +84,13 @@ void admin_put_path(struct duct_buf *to, const json_t *value, const char *path)
 		}
 		return;
 	}
+	if (json_is_string(value)) { /* JSON inside of JSON, as results of runs are */
+		json_t *inner = json_loads(json_string_value(value), 0, NULL);
+		if (inner && !json_is_string(inner))
+			admin_put_path(to, inner, path);
+		json_decref(inner);
+		return;
+	}
 	size_t n = strcspn(path, ".");
 	AUTO_FREE char *key = duct_xstrndup(path, n);
 	admin_put_path(to, json_object_get(value, key), path[n] ? path + n + 1 : path + n);

@@ -1,7 +1,10 @@
 #include <ductstream/v1/run.pb-c.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "admin/admin.h"
+#include "cli/here.h"
 
 #define SERVICE &ductstream__v1__run_service__descriptor
 
@@ -11,6 +14,7 @@ static const struct admin_column columns[] = {{"ID", "id"},
 					      {"FLOW", "flowId"},
 					      {"ATTEMPT", "attempt"},
 					      {"QUEUE", "queue"},
+					      {"ROWS", "resultJson.rows"},
 					      {"CREATED", "createdAt"},
 					      {"FINISHED", "finishedAt"},
 					      {0}};
@@ -28,12 +32,19 @@ static const struct admin_column one_columns[] = {
 	{"worker", "worker"},
 	{"progress", "progress.done"},
 	{"of", "progress.total"},
+	{"unit", "progress.unit"},
 	{"step", "progress.step"},
 	{"created", "createdAt"},
 	{"due", "dueAt"},
 	{"started", "startedAt"},
 	{"finished", "finishedAt"},
 	{"input", "inputJson"},
+	{"reads", "resultJson.inputs.name"},
+	{"writes", "resultJson.outputs.name"},
+	{"rows", "resultJson.rows"},
+	{"bytes", "resultJson.bytes"},
+	{"files", "resultJson.files"},
+	{"snapshot", "resultJson.snapshot_id"},
 	{"result", "resultJson"},
 	{"error", "error"},
 	{0},
@@ -41,36 +52,58 @@ static const struct admin_column one_columns[] = {
 static const struct admin_view list_view = {"runs", true, "no runs", columns};
 const struct admin_view admin_run_view = {NULL, false, NULL, one_columns};
 
-static int put_lines(const json_t *lines, struct duct_error *err)
+static void put_lines(struct duct_buf *to, const json_t *lines)
 {
-	AUTO_BUF struct duct_buf to = {0};
 	json_t *line;
 	size_t i;
 	json_array_foreach((json_t *)(uintptr_t)lines, i, line)
 	{
-		admin_put_path(&to, line, "at");
-		duct_buf_putc(&to, ' ');
-		admin_put_path(&to, line, "level");
-		duct_buf_putc(&to, ' ');
-		admin_put_path(&to, line, "text");
-		duct_buf_putc(&to, '\n');
+		admin_put_path(to, line, "at");
+		duct_buf_putc(to, ' ');
+		admin_put_path(to, line, "level");
+		duct_buf_putc(to, ' ');
+		admin_put_path(to, line, "text");
+		duct_buf_putc(to, '\n');
 	}
-	return cli_print(&to, err);
 }
 
 static int logs(struct admin *admin, struct duct_error *err)
 {
 	json_t *answer = NULL;
+	AUTO_BUF struct duct_buf to = {0};
 	int rc = admin_fetch(admin, &answer, err);
+	put_lines(&to, json_object_get(answer, "lines"));
 	if (!rc)
-		rc = cli_json ? admin_put_json(answer, err) : put_lines(json_object_get(answer, "lines"), err);
+		rc = cli_json ? admin_put_json(answer, err) : cli_print(&to, err);
 	json_decref(answer);
 	return rc;
 }
 
 struct watching {
 	char state[64];
+	bool terminal, drawn; /* a bar is the line's end */
 };
+
+static int64_t number_of(const json_t *object, const char *key)
+{
+	const json_t *value = json_object_get(object, key); /* a text, as in all JSON of protobuf, or a number */
+	return json_is_string(value) ? strtoll(json_string_value(value), NULL, 10) : json_integer_value(value);
+}
+
+static void put_progress(struct duct_buf *to, struct watching *w, const json_t *progress)
+{
+	const struct state_progress p = {
+		.done = number_of(progress, "done"),
+		.total = number_of(progress, "total"),
+		.unit = json_string_value(json_object_get(progress, "unit")),
+		.step = json_string_value(json_object_get(progress, "step")),
+	};
+	if (!p.done && !p.total && !(p.step && *p.step))
+		return;
+	if (!w->drawn)
+		duct_buf_puts(to, ": ");
+	cli_put_progress(to, &p, w->drawn);
+}
 
 static int show_event(void *arg, const json_t *event, struct duct_error *err)
 {
@@ -81,24 +114,22 @@ static int show_event(void *arg, const json_t *event, struct duct_error *err)
 	snprintf(w->state, sizeof w->state, "%s", state.data ? state.data : "");
 	if (cli_json)
 		return admin_put_json(event, err);
-	int rc = put_lines(json_object_get(event, "lines"), err);
-	duct_buf_printf(&line, "%s", w->state);
-	if (json_object_get(run, "progress")) {
-		duct_buf_puts(&line, ": ");
-		admin_put_path(&line, run, "progress.done");
-		duct_buf_puts(&line, " of ");
-		admin_put_path(&line, run, "progress.total");
-		duct_buf_putc(&line, ' ');
-		admin_put_path(&line, run, "progress.unit");
-	}
-	duct_buf_putc(&line, '\n');
-	return rc ? rc : cli_print(&line, err);
+	if (w->drawn)
+		duct_buf_puts(&line, "\r\033[K");
+	put_lines(&line, json_object_get(event, "lines"));
+	w->drawn = w->terminal && strcmp(w->state, "running") == 0;
+	if (!w->drawn)
+		duct_buf_puts(&line, w->state);
+	put_progress(&line, w, json_object_get(run, "progress"));
+	if (!w->drawn)
+		duct_buf_putc(&line, '\n');
+	return cli_print(&line, err);
 }
 
 /* Ends as the run does. */
 static int watch(struct admin *admin, struct duct_error *err)
 {
-	struct watching w = {""};
+	struct watching w = {.terminal = isatty(STDOUT_FILENO)};
 	json_t *request = admin_request(admin, &ductstream__v1__watch_run_request__descriptor, err);
 	int rc = request ? admin_watch(admin, SERVICE, "WatchRun", request, show_event, &w, err) : -(int)err->class;
 	if (!rc && strcmp(w.state, "failed") == 0)
@@ -181,6 +212,15 @@ const struct cli_command *const admin_here_commands[] = {
 	     "Puts a run into its queue; who takes runs (the server, ductstream-worker -runs)\ndoes it.", &submit_command),
 	HERE("runs list", " [--state STATE] ...", "runs, newest first", "Lists runs.", &list_command),
 	HERE("runs show", " ID", "one of them", "Shows a run.", &get_command),
+	&(const struct cli_command){.name = "runs get",
+				    .usage = "runs get ID",
+				    .summary = "one of them",
+				    .help = "The same as `ductstream runs show`.",
+				    .hidden = true,
+				    .holds_signals = true,
+				    .run_with = admin_run_here,
+				    .put_flags = admin_put_flags,
+				    .detail = &get_command},
 	HERE("runs logs", " ID", "what it said", "Shows the log of a run.", &logs_command),
 	HERE("runs watch", " ID", "until it is over",
 	     "Shows a run, its progress and its log until it is over. Exit codes: 0 done,\n3 failed, 130 cancelled.",
@@ -188,9 +228,13 @@ const struct cli_command *const admin_here_commands[] = {
 	HERE("runs cancel", " ID", "end it", "Cancels a queued run, asks a running one to end.", &cancel_command),
 	HERE("runs retry", " ID", "once more", "Puts a failed or cancelled run back into its queue.", &retry_command),
 	HERE("backfill sensors", "", "what looks for partitions", "Lists sensors with their cursor.", &admin_backfill_sensors),
-	HERE("backfill partitions", " [--job JOB] [--state STATE] ...", "partitions and their state",
-	     "Lists partitions: missing, queued, running, done, failed, quarantined (three\nretries failed, too).",
+	HERE("backfill partitions", " [--job JOB] [--state STATE | --calendar] ...", "partitions and their state",
+	     "Lists partitions: missing, queued, running, done, failed, quarantined (three\nretries failed, too); with --calendar days, "
+	     "also empty ones (done, no rows).",
 	     &admin_backfill_partitions),
+	HERE("backfill teams", "", "whose days are exported",
+	     "Lists the teams: those of the API (ductstream-admin team put), which go first,\nand those of the file.",
+	     &admin_backfill_teams),
 	HERE("backfill tick", " --sensor NAME", "look now", "Evaluates a sensor now, due or not.", &admin_backfill_tick),
 	HERE("backfill reset-cursor", " --sensor NAME [--cursor TEXT]", "look from the beginning",
 	     "Sets the cursor of a sensor, which is due at once then.", &admin_backfill_cursor),

@@ -103,7 +103,17 @@ static const struct admin_flag sensor_cursor_flags[] = {SENSOR,
 const struct admin_command admin_backfill_tick = {sensor_flags, SERVICE, "Tick", &tick_view, false, NULL};
 const struct admin_command admin_backfill_sensors = {no_flags, SERVICE, "ListSensors", &sensors_view, false, NULL};
 const struct admin_command admin_backfill_cursor = {sensor_cursor_flags, SERVICE, "ResetCursor", &sensor_view, false, NULL};
-const struct admin_command admin_backfill_partitions = {partition_flags, SERVICE, "ListPartitions", &partitions_view, true, NULL};
+static const struct admin_flag backfill_flags[] = {{"job", "job", "NAME", "of this job", NULL, false},
+						   {"state", "state", "STATE", "missing, queued, running, done, ...", NULL, false},
+						   {"key-prefix", "key_prefix", "TEXT", "whose key begins so", NULL, false},
+						   {"calendar", NULL, NULL, "a line per month, a letter per day", NULL, false},
+						   {"team", NULL, "ID", "calendar of this team", NULL, false},
+						   {"from", NULL, "DATE", "2024-01-15 or 2024-01; default: the first", NULL, false},
+						   {"to", NULL, "DATE", "with it; default: yesterday", NULL, false},
+						   PAGES,
+						   {0}};
+const struct admin_command admin_backfill_partitions = {backfill_flags,	  SERVICE, "ListPartitions",
+							&partitions_view, true,	   admin_backfill_partitions_run};
 
 const struct cli_command *const admin_schedule_commands[] = {
 	ADMIN_COMMAND("schedule create", " --name NAME --cron CRON ...", "have runs enqueued by the clock",

@@ -102,6 +102,8 @@ int admin_settings_target(const struct rpc_target **ret, struct duct_error *err)
 	const char *from_environment = getenv("DUCTSTREAM_ENDPOINT"), *secret = getenv("DUCTSTREAM_TOKEN");
 	if (!endpoint)
 		endpoint = from_environment && *from_environment ? from_environment : "localhost:8080";
+	if (strchr(endpoint, '@') || strchr(endpoint, '?')) /* it is in messages */
+		return duct_fail(err, DUCT_CONFIG, "the endpoint is HOST:PORT, without user, password and parameters");
 	if (!*endpoint || strpbrk(endpoint, " \t\n"))
 		return duct_fail(err, DUCT_CONFIG, "the endpoint \"%.100s\" is no address: HOST:PORT is one", endpoint);
 	if (token_file) {

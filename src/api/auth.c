@@ -36,7 +36,7 @@ struct api_auth {
 	pthread_mutex_t mutex; /* of what follows */
 	struct api_token *tokens;
 	size_t ntokens;
-	struct stat seen;
+	struct stat seen, told; /* of the tokens that count; of the last file that could not be read */
 	int64_t looked_us;
 	int64_t refilled_us; /* of the lines about refusals */
 	int lines_left;
@@ -240,8 +240,10 @@ static void look_again(struct api_auth *auth)
 	struct api_token *tokens;
 	size_t n;
 	if (read_tokens(auth->path, &tokens, &n, &auth->seen, &err) < 0) {
-		auth->seen = st;
-		log_warn(auth->log, "tokens stay as they were", LOG_STR("reason", err.message));
+		if (!same_file(&st, &auth->told))
+			log_warn(auth->log, "tokens stay as they were", LOG_STR("reason", err.message));
+		auth->seen = (struct stat){0}; /* it is tried again: descriptors may have run out */
+		auth->told = st;
 		return;
 	}
 	free(auth->tokens);

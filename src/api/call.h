@@ -95,7 +95,7 @@ struct api_service {
 	const struct api_method *methods;	      /* ends with a NULL name; what is not listed is UNIMPLEMENTED */
 };
 extern const struct api_service api_flow_service, api_ddl_service, api_checkpoint_service, api_stream_service, api_ingest_service,
-	api_run_service, api_schedule_service;
+	api_run_service, api_schedule_service, api_backfill_service;
 extern const struct api_service *const api_services[]; /* NULL-terminated, services.c */
 
 #endif

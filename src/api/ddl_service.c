@@ -86,7 +86,7 @@ static int let_go_on(struct api_call *call, const struct state_ddl_event *event,
 	struct state_flow flow;
 	bool refused;
 	int rc = state_flow_get(call->api->state, call->arena, event->flow_id, &flow, err);
-	if (rc <= 0 || flow.state != STATE_FLOW_PAUSED || strcmp(flow.reason, GATE_REASON) != 0)
+	if (rc <= 0 || flow.state != STATE_FLOW_PAUSED || strcmp(flow.reason, STATE_FLOW_DDL_PENDING) != 0)
 		return rc;
 	if (event->status != STATE_DDL_APPLIED && !(event->status == STATE_DDL_APPROVED && applies_itself(&flow)))
 		return 0;

@@ -330,7 +330,8 @@ static enum api_code reconfigure(struct api_call *call, const void *data, void *
 	if (code)
 		return code;
 	const char *id = request->flow->id;
-	bool was_running = stored.flow.state == STATE_FLOW_RUNNING;
+	/* Or somebody is at it, or was, and has died between pause and resume. */
+	bool was_running = stored.flow.state == STATE_FLOW_RUNNING || state_flow_rests_a_moment(&stored.flow);
 	bool pause = was_running && (!request->has_pause_first || request->pause_first);
 	bool resume = was_running ? !request->has_resume_after || request->resume_after
 				  : request->has_resume_after && request->resume_after;

@@ -106,9 +106,10 @@ enum api_code flow_stop(struct api_call *call, const void *data, void *response)
 		code = move(call, id, STATE_FLOW_RUNNING, STATE_FLOW_STOPPING, "stopped");
 		/* Its worker may have ended between the look and the move. */
 		code = code ? code : settle(call, id, &now);
-	} else if (!code && now != STATE_FLOW_STOPPING) {
-		code = move(call, id, 0, STATE_FLOW_STOPPED, "stopped");
 	}
+	/* Or somebody has paused the flow in between. */
+	if (!code && now != STATE_FLOW_STOPPING)
+		code = move(call, id, 0, STATE_FLOW_STOPPED, "stopped");
 	return code ? code : flow_answer_state(call, id, response);
 }
 
@@ -139,7 +140,7 @@ static enum api_code enqueue(struct api_call *call, const char *id)
 {
 	const struct state_actor actor = api_actor(call);
 	struct duct_error err;
-	int rc = run_service_flow_once(call->api->runs, call->api->state, id, &actor, &err);
+	int rc = run_service_flow_once(call->api->runs, call->api->state, id, &actor, call->stop_fd, &err);
 	return rc < 0 ? api_failed(call, &err) : API_OK;
 }
 
@@ -186,10 +187,13 @@ enum api_code flow_delete(struct api_call *call, const void *data, void *respons
 		return api_fail(call, API_FAILED_PRECONDITION, "flow \"%s\" is %s: stop it first", id, state_flow_state_name(now));
 	if (worker)
 		return api_fail(call, API_FAILED_PRECONDITION, "flow \"%s\" has a worker that is still ending: %s", id, holder);
-	int rc = state_flow_delete(call->api->state, id, &actor, &err);
+	/* The position may be in another database, and first: a flow of that id that is made later would begin there. */
+	int rc = checkpoints_delete(call->api->checkpoints, id, &err);
+	rc = rc < 0 ? rc : state_flow_delete(call->api->state, id, &actor, &err);
 	if (rc == 0)
 		return api_fail(call, API_NOT_FOUND, "flow \"%s\": there is none", id);
-	rc = rc < 0 ? rc : checkpoints_delete(call->api->checkpoints, id, &err);
+	if (rc == 2)
+		return api_fail(call, API_FAILED_PRECONDITION, "flow \"%s\" was started at the same time: stop it first", id);
 	if (rc < 0)
 		return api_failed(call, &err);
 	to->deleted = true;

@@ -7,11 +7,6 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include <grpc/byte_buffer.h>
-#include <grpc/byte_buffer_reader.h>
-#include <grpc/support/alloc.h>
-#include <grpc/support/time.h>
-
 #include "api/memory.h"
 #include "api/metrics.h"
 #include "api/trace.h"

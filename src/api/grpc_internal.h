@@ -3,14 +3,12 @@
 
 #include <pthread.h>
 
-#include <grpc/grpc.h>
-#include <grpc/grpc_security.h>
-
 #include "api/api.h"
 #include "api/grpc_server.h"
 #include "api/pool.h"
 #include "api/reflection.h"
 #include "api/routes.h"
+#include "net/grpc_api.h"
 
 /*
  * A call (struct rpc) is owned by the thread that takes events until it is handed to a worker, which then answers it. Each batch that is

@@ -10,9 +10,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <grpc/support/log.h>
-#include <grpc/support/time.h>
-
 #include "api/accept.h"
 #include "base/buf.h"
 #include "base/clock.h"
@@ -275,6 +272,9 @@ static int start(struct api_grpc *grpc, struct duct_buf *bound, struct duct_erro
 int api_grpc_start(struct api_grpc **ret, const struct api_grpc_config *config, struct duct_error *err)
 {
 	AUTO_BUF struct duct_buf bound = {0};
+	int rc = grpc_api_load(err);
+	if (rc)
+		return rc;
 	struct api_grpc *grpc = duct_xcalloc(1, sizeof *grpc);
 	grpc->config = *config;
 	grpc->log = config->log;
@@ -284,7 +284,7 @@ int api_grpc_start(struct api_grpc **ret, const struct api_grpc_config *config, 
 	gpr_set_log_verbosity(GPR_LOG_SEVERITY_ERROR); /* clients of this process have set it to none */
 	grpc_init();
 	name_services(grpc);
-	int rc = start(grpc, &bound, err);
+	rc = start(grpc, &bound, err);
 	if (rc) {
 		give_up(grpc);
 		return rc;

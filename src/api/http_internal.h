@@ -70,6 +70,7 @@ struct http_request {
 	struct http_request *next, **at;
 	uint64_t number;
 	bool watched; /* its client is, in epoll_fd */
+	bool counted; /* in unanswered */
 };
 
 struct api_http {
@@ -89,9 +90,10 @@ struct api_http {
 	int epoll_fd, wake_fd;
 	atomic_bool draining, stopping; /* no more requests; no more watching */
 	pthread_mutex_t mutex;
-	pthread_cond_t fewer; /* of working */
+	pthread_cond_t fewer; /* of working, of unanswered */
 	struct http_conn *conns;
 	struct http_request *working;
+	size_t unanswered; /* that work or have worked: their answers are not sent to the end */
 	uint64_t numbers;
 	int64_t wake_us; /* when the watcher looks next */
 };

@@ -8,6 +8,7 @@
 #include "base/hex.h"
 #include "base/utf8.h"
 
+/* The first one that fits: a path with a word behind a colon stands before the same path without. */
 const struct http_resource http_resources[] = {
 	{"GET", "/v1/flows", "FlowService/ListFlows"},
 	{"POST", "/v1/flows", "FlowService/CreateFlow"},
@@ -49,8 +50,8 @@ const struct http_resource http_resources[] = {
 	{"GET", "/v1/streams/{stream}/groups/{consumer_group}/dead-letters", "StreamService/ListDeadLetters"},
 	{"POST", "/v1/streams/{stream}/groups/{consumer_group}/dead-letters:redrive", "StreamService/RedriveDeadLetters"},
 	{"POST", "/v1/streams/{stream}/groups/{consumer_group}/dead-letters:drop", "StreamService/DropDeadLetters"},
-	{"POST", "/v1/ingest/{flow_id}/{destination}", "IngestService/IngestBatch"},
 	{"POST", "/v1/ingest/{flow_id}/{destination}:position", "IngestService/GetIngestPosition"},
+	{"POST", "/v1/ingest/{flow_id}/{destination}", "IngestService/IngestBatch"},
 	{"GET", "/v1/runs", "RunService/ListRuns"},
 	{"POST", "/v1/runs", "RunService/SubmitRun"},
 	{"GET", "/v1/runs/{id}", "RunService/GetRun"},
@@ -68,6 +69,11 @@ const struct http_resource http_resources[] = {
 	{"POST", "/v1/sensors/{name}:tick", "ScheduleService/Tick"},
 	{"POST", "/v1/sensors/{name}:reset-cursor", "ScheduleService/ResetCursor"},
 	{"GET", "/v1/partitions", "ScheduleService/ListPartitions"},
+	{"GET", "/v1/calendar", "BackfillService/GetCalendar"},
+	{"GET", "/v1/teams", "BackfillService/ListTeams"},
+	{"GET", "/v1/teams/{team_id}", "BackfillService/GetTeam"},
+	{"PUT", "/v1/teams/{team.team_id}", "BackfillService/PutTeam"},
+	{"DELETE", "/v1/teams/{team_id}", "BackfillService/DeleteTeam"},
 	{0},
 };
 

@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -25,6 +26,16 @@ static void log_line(void *cls, const char *fmt, va_list args)
 
 /* ---- addresses */
 
+/* Of every connection that is taken: a stream that has nothing to say would never learn that its client's machine is gone. */
+static void notice_the_dead(int fd)
+{
+	const int on = 1, idle_s = 60, every_s = 10, times = 3;
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &every_s, sizeof every_s);
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &times, sizeof times);
+}
+
 static int bind_address(const char *text, int port, struct duct_error *err)
 {
 	struct api_address parsed;
@@ -45,6 +56,7 @@ static int bind_address(const char *text, int port, struct duct_error *err)
 	int fd = socket(to.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), one = 1;
 	if (fd >= 0) {
 		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+		notice_the_dead(fd);
 		if (six)
 			setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
 	}
@@ -162,7 +174,7 @@ int api_http_port(const struct api_http *http)
 
 /* ---- the end */
 
-enum { GRACE_MS = 5000 };
+enum { GRACE_MS = 5000, ANSWER_MS = 1000 };
 
 static void cancel_working(struct api_http *http, bool all)
 {
@@ -173,7 +185,8 @@ static void cancel_working(struct api_http *http, bool all)
 	pthread_mutex_unlock(&http->mutex);
 }
 
-static bool wait_for_none(struct api_http *http, int timeout_ms)
+/* Until no method works; answered: and the last answer is on its way to its client. */
+static bool wait_for_none(struct api_http *http, bool answered, int timeout_ms)
 {
 	struct timespec until;
 	clock_gettime(CLOCK_MONOTONIC, &until);
@@ -182,7 +195,7 @@ static bool wait_for_none(struct api_http *http, int timeout_ms)
 	until.tv_nsec %= 1000000000;
 	pthread_mutex_lock(&http->mutex);
 	int rc = 0;
-	while (http->working && rc == 0)
+	while ((http->working || (answered && http->unanswered)) && rc == 0)
 		rc = pthread_cond_timedwait(&http->fewer, &http->mutex, &until);
 	bool none = !http->working;
 	pthread_mutex_unlock(&http->mutex);
@@ -198,10 +211,11 @@ bool api_http_stop(struct api_http *http, int drain_ms)
 	for (size_t i = 0; i < http->ndaemons; i++)
 		listeners[i] = MHD_quiesce_daemon(http->daemons[i]);
 	cancel_working(http, false);
-	if (!wait_for_none(http, drain_ms))
+	if (!wait_for_none(http, false, drain_ms))
 		cancel_working(http, true);
-	if (!wait_for_none(http, GRACE_MS) || !api_pool_stop(http->pool, GRACE_MS))
+	if (!wait_for_none(http, false, GRACE_MS) || !api_pool_stop(http->pool, GRACE_MS))
 		return false;
+	(void)wait_for_none(http, true, ANSWER_MS); /* who does not take it has waited long enough */
 	for (size_t i = 0; i < http->ndaemons; i++) {
 		MHD_stop_daemon(http->daemons[i]);
 		if (listeners[i] >= 0)

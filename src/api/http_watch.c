@@ -87,6 +87,8 @@ void http_working(struct http_request *request)
 	if (request->next)
 		request->next->at = &request->next;
 	http->working = request;
+	http->unanswered++;
+	request->counted = true;
 	if (request->conn) {
 		struct epoll_event event = {.events = EPOLLRDHUP | EPOLLONESHOT, .data.u64 = request->number};
 		request->watched = epoll_ctl(http->epoll_fd, EPOLL_CTL_ADD, request->conn->fd, &event) == 0;
@@ -118,6 +120,9 @@ void http_unwatch(struct http_request *request)
 		epoll_ctl(http->epoll_fd, EPOLL_CTL_DEL, conn->fd, NULL);
 	request->watched = false;
 	request->conn = NULL;
+	if (request->counted && --http->unanswered == 0)
+		pthread_cond_broadcast(&http->fewer);
+	request->counted = false;
 	if (conn)
 		expect(conn, http->config.request_timeout_ms);
 	pthread_mutex_unlock(&http->mutex);

@@ -8,11 +8,12 @@
 #include <string.h>
 
 #include "api/run_text.h"
+#include "run/here.h"
 #include "run/jobs.h"
 #include "run/service.h"
 #include "state/flows.h"
 
-enum { WATCH_MS = 150, MOST_LINES = 1000, MOST_INPUT = 1 << 20, MOST_NAME = 200 };
+enum { WATCH_MS = 150, MOST_LINES = 1000 };
 
 static enum api_code not_there(struct api_call *call, const char *id)
 {
@@ -41,7 +42,7 @@ static enum api_code check_name(struct api_call *call, const char *field, const 
 	for (size_t i = 0; i < n; i++)
 		if (!isgraph((unsigned char)name[i]) && !((unsigned char)name[i] & 0x80))
 			return api_fail(call, API_INVALID_ARGUMENT, "%s: without blanks and control characters", field);
-	return n <= MOST_NAME ? API_OK : api_fail(call, API_INVALID_ARGUMENT, "%s: longer than %d bytes", field, MOST_NAME);
+	return n <= RUN_MOST_NAME ? API_OK : api_fail(call, API_INVALID_ARGUMENT, "%s: longer than %d bytes", field, RUN_MOST_NAME);
 }
 
 static enum api_code check_names(struct api_call *call, const Ductstream__V1__SubmitRunRequest *r)
@@ -54,17 +55,6 @@ static enum api_code check_names(struct api_call *call, const Ductstream__V1__Su
 		if (code != API_OK)
 			return code;
 	}
-	for (const char *c = r->queue; *c; c++)
-		if (!isalnum((unsigned char)*c) && !strchr("_.-", *c))
-			return api_fail(call, API_INVALID_ARGUMENT, "queue: letters, digits, _ . and - only");
-	if (r->max_attempts < 0 || r->max_attempts > 1000)
-		return api_fail(call, API_INVALID_ARGUMENT, "max_attempts: from 0 to 1000");
-	if (r->concurrency_limit < 0)
-		return api_fail(call, API_INVALID_ARGUMENT, "concurrency_limit: not below 0");
-	if (r->concurrency_limit && !*r->concurrency_key)
-		return api_fail(call, API_INVALID_ARGUMENT, "concurrency_key: a limit needs one");
-	if (strlen(r->input_json) > MOST_INPUT)
-		return api_fail(call, API_INVALID_ARGUMENT, "input_json: longer than 1 MiB");
 	return API_OK;
 }
 
@@ -122,14 +112,17 @@ static enum api_code submit(struct api_call *call, const void *request, void *re
 		code = check_names(call, r);
 	if (code != API_OK)
 		return code;
-	if (run_text_take_time(r->due_at, "due_at", &run.due_us, &err) < 0 ||
+	if (run_text_take_time(r->due_at, "due_at", &run.due_us, &err) < 0 || run_job_check_settings(&run, &err) < 0 ||
 	    run_job_check(r->kind, r->flow_id, r->input_json, &err) < 0)
 		return api_failed(call, &err);
 	if ((code = check_references(call, r)) != API_OK)
 		return code;
+	const char *key = run_job_key(r->kind, r->input_json, call->arena);
 	if (!run.key || !*run.key)
-		run.key = run_job_key(r->kind, r->input_json, call->arena);
+		run.key = key;
+	run_job_limit(&run, key);
 	run.tags = tags_json(r, call->arena, &run.partition);
+	(void)run_job_partition(r->kind, r->input_json, call->arena, &run.partition); /* or as the tag says */
 	if ((code = check_name(call, "tags.partition", run.partition ? run.partition : "")) != API_OK)
 		return code;
 	if (state_run_submit(call->api->state, call->arena, &run, &actor, &made, &err) < 0)
@@ -251,6 +244,10 @@ static enum api_code retry(struct api_call *call, const void *request, void *res
 		enum api_code code = run_may_enqueue(call, run.kind);
 		if (code != API_OK)
 			return code;
+		if (strncmp(run.queue, RUN_HERE_QUEUE, strlen(RUN_HERE_QUEUE)) == 0)
+			return api_fail(call, API_FAILED_PRECONDITION,
+					"run \"%s\" was done by a command, with that command's environment: run the command again",
+					r->id);
 		rc = state_run_retry(call->api->state, r->id, &actor, &err);
 	}
 	if (rc < 0)

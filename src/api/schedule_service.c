@@ -201,11 +201,12 @@ static enum api_code tick(struct api_call *call, const void *request, void *resp
 	struct run_ticked ticked;
 	struct duct_error err;
 	enum api_code code;
+	const struct duct_ctx ctx = {.stop = (atomic_bool *)(uintptr_t)call->cancelled, .stop_fd = call->stop_fd};
 	int rc = state_schedule_get(call->api->state, call->arena, r->name, &schedule, &err);
 	if (rc > 0 && (code = run_may_enqueue(call, schedule.kind)) != API_OK)
 		return code;
 	if (rc >= 0)
-		rc = run_service_tick(call->api->runs, call->api->state, call->arena, r->name, &ticked, &err);
+		rc = run_service_tick(call->api->runs, call->api->state, call->arena, &ctx, r->name, &ticked, &err);
 	if (rc > 0 && state_audit(call->api->state, NULL, &actor, "schedule.tick", r->name, NULL, &err) < 0)
 		rc = -(int)err.class;
 	if (rc < 0)
@@ -248,8 +249,14 @@ static enum api_code list_partitions(struct api_call *call, const void *request,
 	if (code != API_OK)
 		return code;
 	struct state_partition *rows = duct_arena_alloc(call->arena, (size_t)size * sizeof *rows);
-	int n = state_partition_list(call->api->state, call->arena, *r->job ? r->job : NULL, *r->state ? r->state : NULL,
-				     r->key_prefix, job, key, size, rows, &err);
+	const struct state_partition_filter filter = {
+		.job = *r->job ? r->job : NULL,
+		.state = *r->state ? r->state : NULL,
+		.prefix = r->key_prefix,
+		.after_job = job,
+		.after_key = key,
+	};
+	int n = state_partition_list(call->api->state, call->arena, &filter, size, rows, &err);
 	if (n < 0)
 		return api_failed(call, &err);
 	ret->partitions = duct_arena_alloc(call->arena, (size_t)n * sizeof *ret->partitions);

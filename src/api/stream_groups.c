@@ -9,7 +9,7 @@
 
 #define V1(name) Ductstream__V1__##name
 
-enum { DEFAULT_PAGE = 100, MAX_PAGE = 1000 };
+enum { DEFAULT_PAGE = 100, MAX_PAGE = 1000, PAGE_BYTES = 3 << 20 /* as a pull's */ };
 
 /* Checks, finds, borrows. */
 static enum api_code begin(struct stream_call *s, struct api_call *call, const char *stream, const char *group)
@@ -164,6 +164,7 @@ enum api_code stream_method_list_dead_letters(struct api_call *call, const void 
 	struct stream_call s;
 	struct stream_dead_letter *letters;
 	size_t n = 0;
+	bool more = false;
 	char *end;
 	int most = rq->page_size ? rq->page_size : DEFAULT_PAGE;
 	int64_t after = strtoll(rq->page_token, &end, 10);
@@ -174,7 +175,8 @@ enum api_code stream_method_list_dead_letters(struct api_call *call, const void 
 	enum api_code code = begin(&s, call, rq->stream, rq->consumer_group);
 	if (code != API_OK)
 		return code;
-	int rc = stream_dead_letters(s.pg, rq->stream, rq->consumer_group, after, most, call->arena, &letters, &n, &s.err);
+	const struct stream_dead_page page = {rq->stream, rq->consumer_group, after, PAGE_BYTES, most};
+	int rc = stream_dead_letters(s.pg, &page, call->arena, &letters, &n, &more, &s.err);
 	rs->dead_letters = duct_arena_alloc(call->arena, n * sizeof(void *));
 	for (size_t i = 0; i < n; i++) {
 		V1(DeadLetter) *to = rs->dead_letters[i] = duct_arena_alloc(call->arena, sizeof *to);
@@ -184,7 +186,7 @@ enum api_code stream_method_list_dead_letters(struct api_call *call, const void 
 		to->reason = (char *)letters[i].reason;
 	}
 	rs->n_dead_letters = n;
-	if (n == (size_t)most) {
+	if (more) {
 		rs->next_page_token = duct_arena_alloc(call->arena, 24);
 		(void)snprintf(rs->next_page_token, 24, "%" PRId64, letters[n - 1].message.id);
 	}

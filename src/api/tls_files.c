@@ -27,6 +27,7 @@ struct pem_file {
 struct tls_files {
 	const struct duct_log *log;
 	struct pem_file files[FILES];
+	bool failed; /* the last time: one of them may only have been away */
 };
 
 static void forget(struct pem_file *file)
@@ -162,10 +163,13 @@ int tls_files_open(struct tls_files **ret, const struct tls_paths *paths, const 
 bool tls_files_refresh(struct tls_files *tls)
 {
 	struct duct_error err;
-	if (!changed(&tls->files[CERT]) && !changed(&tls->files[KEY]) && !changed(&tls->files[CA]))
+	bool news = changed(&tls->files[CERT]) || changed(&tls->files[KEY]) || changed(&tls->files[CA]);
+	if (!news && !tls->failed)
 		return false;
-	if (read_all(tls, &err) < 0) {
-		log_warn(tls->log, "certificates stay as they were", LOG_STR("reason", err.message));
+	tls->failed = read_all(tls, &err) < 0;
+	if (tls->failed) {
+		if (news)
+			log_warn(tls->log, "certificates stay as they were", LOG_STR("reason", err.message));
 		return false;
 	}
 	log_info(tls->log, "certificates read again", LOG_STR("file", tls->files[CERT].path));

@@ -24,7 +24,6 @@ struct duct_arena_chunk {
 
 enum {
 	FIRST_CHUNK = 512, /* thousands of tables have several arenas each, with a few values in them */
-	SECOND_CHUNK = 4096,
 	LARGEST_CHUNK = 1 << 20,
 };
 
@@ -70,7 +69,7 @@ void *duct_arena_alloc(struct duct_arena *arena, size_t size)
 		arena->next = c->data;
 		arena->end = c->data + arena->chunk_size;
 		if (arena->chunk_size < LARGEST_CHUNK)
-			arena->chunk_size = arena->chunk_size < SECOND_CHUNK ? SECOND_CHUNK : 2 * arena->chunk_size;
+			arena->chunk_size *= 2;
 	}
 	void *p = arena->next;
 	arena->next += size;

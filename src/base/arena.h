@@ -4,9 +4,9 @@
 #include <stddef.h>
 
 /*
- * Memory that dies together: allocation is a pointer bump, freeing is one call. The first chunk is of 512 bytes, the
- * second of 4 KiB; they double up to 1 MiB. One thread at a time. Under AddressSanitizer every allocation is its own
- * malloc, so overruns are seen.
+ * Memory that dies together: allocation is a pointer bump, freeing is one call. The first chunk is of 512 bytes; they
+ * double up to 1 MiB. One thread at a time. Under AddressSanitizer every allocation is its own malloc, so overruns are
+ * seen.
  */
 struct duct_arena_chunk;
 struct duct_arena {

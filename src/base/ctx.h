@@ -30,7 +30,9 @@ struct duct_ctx {
 	int stop_fd;
 	struct duct_ownership *ownership; /* NULL: every open takes over, whoever was there before */
 	struct duct_ddl_hook *ddl;	  /* changes of tables are told to it; NULL: nobody asks */
-	const char *destination;	  /* name of the destination in its flow; NULL: not one, or not known */
+	/* Sources: changes may be handed over before their transaction has committed (duct_changes.ahead). Changes between attempts only. */
+	bool ahead;
+	const char *destination; /* name of the destination in its flow; NULL: not one, or not known */
 	/* Which wire format its flow and the service ask for, for destinations that have one; NULL: they do not say. */
 	struct duct_wire_wish {
 		const char *flow, *service;

@@ -65,29 +65,68 @@ static bool is_harmless(const char *key, size_t n)
 	return false;
 }
 
-static bool is_connection_string(const char *value, size_t n)
+static bool is_key(const char *key, size_t n, const char *name)
 {
-	return memchr(value, '=', n) || memmem(value, n, "://", 3);
+	return strlen(name) == n && memcmp(name, key, n) == 0;
 }
 
-static bool is_port(const char *value, size_t n)
+/* A whole connection string in the place of one of its parts: scheme://..., a=b, user:password@host. */
+static bool is_connection_string(const char *value)
 {
-	for (size_t i = 0; i < n; i++)
-		if (!isdigit((unsigned char)value[i]) && !strchr(",'", value[i]))
+	const char *colon = strchr(value, ':');
+	return strchr(value, '=') || strstr(value, "://") || (colon && strchr(colon, '@'));
+}
+
+static bool is_port(const char *value)
+{
+	return value[strspn(value, "0123456789,'")] == '\0';
+}
+
+/* What messages name, and what is not that. */
+static bool is_misplaced(const char *key, size_t nkey, const char *value)
+{
+	static const char *const named[] = {"host", "hostaddr", "dbname", "user", "service"};
+	if (is_key(key, nkey, "port"))
+		return !is_port(value);
+	if (value[*value == '\''] == '/') /* the folder of a socket */
+		return strstr(value, "://");
+	for (size_t i = 0; i < DUCT_LEN(named); i++)
+		if (is_key(key, nkey, named[i]))
+			return is_connection_string(value);
+	return false;
+}
+
+/* A connection string put in the place of a database name, or options that set something. */
+static bool may_be_shown(const char *key, size_t nkey, const char *value)
+{
+	static const char *const words[] = {"passw", "pwd=", "secret", "token"};
+	if (!is_harmless(key, nkey) || is_misplaced(key, nkey, value))
+		return false;
+	if (is_key(key, nkey, "passfile"))
+		return true;
+	for (size_t i = 0; i < DUCT_LEN(words); i++)
+		if (strcasestr(value, words[i]))
 			return false;
 	return true;
 }
 
-/* A connection string put in the place of a database name, or options that set something. */
-static bool may_be_shown(const char *key, size_t nkey, const char *value, size_t nvalue)
+static int hex_digit(char c)
 {
-	if (!is_harmless(key, nkey))
-		return false;
-	bool dbname = nkey == 6 && memcmp(key, "dbname", 6) == 0;
-	bool port = nkey == 4 && memcmp(key, "port", 4) == 0;
-	if ((dbname && is_connection_string(value, nvalue)) || (port && !is_port(value, nvalue)))
-		return false;
-	return !memmem(value, nvalue, "password", 8);
+	const char *digits = "0123456789abcdef", *at = c ? strchr(digits, tolower((unsigned char)c)) : NULL;
+	return at ? (int)(at - digits) : -1;
+}
+
+/* Of a URI: %40 is an @. Caller frees. */
+static char *decoded(const char *p, size_t n)
+{
+	struct duct_buf to = {0};
+	for (const char *end = p + n; p < end; p++) {
+		bool escape = *p == '%' && end - p > 2 && hex_digit(p[1]) >= 0 && hex_digit(p[2]) >= 0;
+		duct_buf_putc(&to, escape ? (char)(hex_digit(p[1]) * 16 + hex_digit(p[2])) : *p);
+		p += escape ? 2 : 0;
+	}
+	duct_buf_putc(&to, '\0');
+	return to.data;
 }
 
 static bool is_space(char c)
@@ -115,6 +154,15 @@ static const char *value_end(const char *p)
 	return quoted ? NULL : p;
 }
 
+/* Names of parameters are shown, so they are not anything that stands before a "=": a URI of another scheme, say. */
+static bool is_word(const char *key, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (!isalnum((unsigned char)key[i]) && key[i] != '_')
+			return false;
+	return true;
+}
+
 /* keyword = value ...; false when it is not of that form. */
 static bool redact_pairs(struct duct_buf *to, const char *p)
 {
@@ -124,7 +172,7 @@ static bool redact_pairs(struct duct_buf *to, const char *p)
 			p++;
 		size_t nkey = (size_t)(p - key);
 		p = skip_spaces(p);
-		if (*p != '=' || nkey == 0)
+		if (*p != '=' || nkey == 0 || !is_word(key, nkey))
 			return false;
 		const char *value = skip_spaces(p + 1);
 		p = value_end(value);
@@ -134,8 +182,9 @@ static bool redact_pairs(struct duct_buf *to, const char *p)
 			duct_buf_putc(to, ' ');
 		duct_buf_append(to, key, nkey);
 		duct_buf_putc(to, '=');
-		if (may_be_shown(key, nkey, value, (size_t)(p - value)))
-			duct_buf_append(to, value, (size_t)(p - value));
+		AUTO_FREE char *text = duct_xstrndup(value, (size_t)(p - value));
+		if (may_be_shown(key, nkey, text))
+			duct_buf_puts(to, text);
 		else
 			duct_buf_puts(to, hidden);
 	}
@@ -143,7 +192,7 @@ static bool redact_pairs(struct duct_buf *to, const char *p)
 }
 
 /* [host][:digits] separated by commas, host possibly in brackets. A port that is no number is a part of a password
- * with a slash in it. */
+ * with a slash in it, what has a "=" is a parameter. */
 static bool hosts_are_plain(const char *p, const char *end)
 {
 	while (p < end) {
@@ -153,8 +202,10 @@ static bool hosts_are_plain(const char *p, const char *end)
 				return false;
 			p++;
 		}
-		while (p < end && *p != ':' && *p != ',')
+		while (p < end && *p != ':' && *p != ',' && !strchr("=&; ", *p))
 			p++;
+		if (p < end && strchr("=&; ", *p))
+			return false;
 		if (p < end && *p == ':')
 			for (p++; p < end && *p != ','; p++)
 				if (!isdigit((unsigned char)*p))
@@ -174,7 +225,8 @@ static bool redact_query(struct duct_buf *to, const char *p)
 		if (!equals)
 			return false;
 		duct_buf_append(to, p, (size_t)(equals + 1 - p));
-		if (may_be_shown(p, (size_t)(equals - p), equals + 1, (size_t)(end - equals - 1)))
+		AUTO_FREE char *value = decoded(equals + 1, (size_t)(end - equals - 1));
+		if (may_be_shown(p, (size_t)(equals - p), value))
 			duct_buf_append(to, equals + 1, (size_t)(end - equals - 1));
 		else
 			duct_buf_puts(to, hidden);
@@ -183,6 +235,13 @@ static bool redact_query(struct duct_buf *to, const char *p)
 			duct_buf_putc(to, *p++);
 	}
 	return true;
+}
+
+/* What stands behind the hosts, up to the "?": no parameters that were joined to it by another character. */
+static bool database_is_plain(const char *p, const char *end)
+{
+	AUTO_FREE char *name = decoded(p, (size_t)(end - p));
+	return !is_connection_string(name);
 }
 
 /* scheme://[user[:password]@][hosts][/dbname][?query]; `p` stands behind "://", which is already in `to`. */
@@ -197,6 +256,9 @@ static bool redact_uri(struct duct_buf *to, const char *p)
 		return false;
 	if (at) {
 		const char *colon = memchr(p, ':', (size_t)(at - p));
+		AUTO_FREE char *user = decoded(p, (size_t)((colon ? colon : at) - p));
+		if (strchr(user, ':'))
+			return false;
 		duct_buf_append(to, p, (size_t)((colon ? colon : at) - p));
 		if (colon)
 			duct_buf_printf(to, ":%s", hidden);
@@ -205,6 +267,8 @@ static bool redact_uri(struct duct_buf *to, const char *p)
 	if (!hosts_are_plain(rest, authority_end))
 		return false;
 	const char *query = strchrnul(rest, '?');
+	if (!database_is_plain(authority_end, query))
+		return false;
 	duct_buf_append(to, rest, (size_t)(query - rest));
 	if (!*query)
 		return true;
@@ -237,7 +301,7 @@ char *duct_dsn_redact(const char *dsn)
 	return to.data;
 }
 
-/* A connection string in the place of a database, or of a port: messages name both. */
+/* A connection string in the place of a database, a host, a port and the like: messages name them. */
 static bool pairs_are_torn(const char *p)
 {
 	for (p = skip_spaces(p); *p; p = skip_spaces(p)) {
@@ -250,11 +314,21 @@ static bool pairs_are_torn(const char *p)
 		p = value_end(value);
 		if (!p)
 			return false;
-		size_t n = (size_t)(p - value);
-		if (nkey == 6 && memcmp(key, "dbname", 6) == 0 && is_connection_string(value, n))
+		AUTO_FREE char *text = duct_xstrndup(value, (size_t)(p - value));
+		if (is_misplaced(key, nkey, text))
 			return true;
-		if (nkey == 4 && memcmp(key, "port", 4) == 0 && !is_port(value, n))
+	}
+	return false;
+}
+
+static bool query_is_torn(const char *p)
+{
+	while (*p) {
+		const char *end = strchrnul(p, '&'), *equals = memchr(p, '=', (size_t)(end - p));
+		AUTO_FREE char *value = equals ? decoded(equals + 1, (size_t)(end - equals - 1)) : NULL;
+		if (value && is_misplaced(p, (size_t)(equals - p), value))
 			return true;
+		p = *end ? end + 1 : end;
 	}
 	return false;
 }
@@ -270,7 +344,47 @@ bool duct_dsn_is_torn(const char *dsn)
 		return true;
 	at = p + strcspn(p, "@/");
 	p = *at == '@' ? at + 1 : p;
-	return !hosts_are_plain(p, p + strcspn(p, "/?"));
+	const char *hosts_end = p + strcspn(p, "/?");
+	return !hosts_are_plain(p, hosts_end) || !database_is_plain(hosts_end, end) || query_is_torn(*end ? end + 1 : end);
+}
+
+bool duct_dsn_is_misplaced(const char *text)
+{
+	static const char *const keys[] = {"host", "user", "dbname", "passw", "token"};
+	for (size_t i = 0; i < DUCT_LEN(keys); i++)
+		for (const char *at = strcasestr(text, keys[i]); at; at = strcasestr(at + 1, keys[i])) {
+			const char *end = at + strlen(keys[i]);
+			while (isalpha((unsigned char)*end))
+				end++;
+			if (end[strspn(end, " ")] == '=')
+				return true;
+		}
+	return strstr(text, "://") != NULL;
+}
+
+/* user:password@ behind a "://". */
+static bool has_userinfo(const char *text)
+{
+	for (const char *p = strstr(text, "://"); p; p = strstr(p, "://")) {
+		p += 3;
+		const char *at = p + strcspn(p, "@/ "), *colon = p + strcspn(p, ":@/ ");
+		if (*at == '@' && *colon == ':')
+			return true;
+	}
+	return false;
+}
+
+bool duct_dsn_has_password(const char *text)
+{
+	for (const char *at = strcasestr(text, "passw"); at; at = strcasestr(at + 1, "passw")) {
+		const char *end = at;
+		while (isalpha((unsigned char)*end))
+			end++;
+		end += strspn(end, " \"'");
+		if (*end == '=' || *end == ':')
+			return true;
+	}
+	return has_userinfo(text);
 }
 
 bool duct_dsn_was_refused(const char *message)

@@ -11,16 +11,21 @@
  *   commit-planned    files are written, no lock was taken
  *   file-written      a data or delete file is complete, nothing of it was synced
  *   file-synced       it and its folders are durable, the catalog knows nothing of it
+ *   file-sent         it is in object storage, the catalog knows nothing of it
  *   commit-begin      files are written, nothing of the catalog transaction was sent
+ *   turn-taken        Postgres: it lost a commit and holds the lock of all that share the catalog
  *   commit-statement  SQLite: after each statement inside the transaction
- *   commit-sent       Postgres: the whole string was sent, no result was read
+ *   commit-piece-sent Postgres: a string of a long commit was sent, not the last one
+ *   commit-sent       Postgres: the whole commit was sent, nothing of its end was read
  *   commit-done       the transaction is durable, nobody was told
  *   copy-begun        the checkpoint says "copying", nobody was told
  *   state-set         a table is marked to be copied again, nobody was told
  *   epoch-raised      older owners are fenced, the model is not read yet
  *   orphans-slice     `lake orphans --delete` is about to look again and remove some files
+ *   orphans-locked    it holds the lock of all commits, and is about to remove them
  * and of src/destination/ducklake:
  *   flush-written     files of inlined rows are durable, on a thread of their own; commits go on meanwhile
+ *   index-files-read  a key index is being built: the rows in files are in it, those in the catalog are not
  *   window-settled    a part of a large transaction was written aside, more of it comes
  * and of src/destination/pgstream, besides commit-begin, commit-sent, commit-done and epoch-raised:
  *   group-sent        a part of a large group is inside the transaction, more of it comes
@@ -61,6 +66,7 @@
  *   model-checked     they are tested, the transaction is not committed
  *   model-committed   it is, nobody was told
  * and of src/run:
+ *   run-submitted     a command's run is recorded, nobody has begun it
  *   run-taken-over    a sql run's number is in the target database, its first transaction has not begun
  */
 void duct_kill_point(const char *name);

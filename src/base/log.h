@@ -53,8 +53,13 @@ char *duct_dsn_redact(const char *dsn);
  * inside another one, as its dbname: parts of the password would be shown as a host or a database. */
 bool duct_dsn_is_torn(const char *dsn);
 #define DUCT_DSN_TORN \
-	"the connection string cannot be taken apart: a port is a number, a dbname a name, and in a URI's user, password or database " \
+	"the connection string cannot be taken apart: a port is a number, host, user, dbname and service are names, and in a URI's user, password or database " \
 	"the characters @ : / ? # %% are written as %%40 %%3A %%2F %%3F %%23 %%25"
+
+/* A connection string or URL in the place of a file: paths are shown, so none may come in as one. */
+bool duct_dsn_is_misplaced(const char *text);
+/* password=..., or a URL with user:password@, anywhere in the text. */
+bool duct_dsn_has_password(const char *text);
 
 /* Does libpq's message say that it did not even try to connect? */
 bool duct_dsn_was_refused(const char *message);

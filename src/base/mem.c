@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { LARGE_ELEMENT = 128 }; /* thousands of tables have arrays with one or two of these */
+
 static void *checked(void *p, size_t size)
 {
 	if (p || size == 0)
@@ -55,7 +57,7 @@ void *duct_grow(void *array, size_t *cap, size_t need, size_t element_size)
 {
 	if (need <= *cap)
 		return array;
-	size_t n = *cap ? *cap : 8;
+	size_t n = *cap ? *cap : element_size < LARGE_ELEMENT ? 8 : 2;
 	while (n < need)
 		n *= 2;
 	*cap = n;

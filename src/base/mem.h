@@ -15,7 +15,7 @@ char *duct_xstrdup(const char *s); /* NULL gives NULL */
 char *duct_xstrndup(const char *s, size_t n);
 char *duct_xasprintf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
-/* Grows a typed array: ensures room for `need` elements, doubling; *cap is in elements. */
+/* Grows a typed array: ensures room for `need` elements, doubling from 8 (2 of large ones); *cap is in elements. */
 void *duct_grow(void *array, size_t *cap, size_t need, size_t element_size);
 
 /* `AUTO_FREE char *s = ...;` frees at the end of the scope; give away with duct_steal(&s). */

@@ -6,12 +6,14 @@
 static void put_result(struct duct_buf *to, const json_t *result)
 {
 	size_t i;
-	json_t *day;
+	json_t *day, *statement;
 	json_array_foreach(json_object_get(result, "days"), i, day)
 		duct_buf_printf(to, "%s  %lld rows  %s\n", json_string_value(json_object_get(day, "day")),
 				(long long)json_integer_value(json_object_get(day, "rows")),
 				json_string_value(json_object_get(day, "path")) ? json_string_value(json_object_get(day, "path"))
 										: "");
+	json_array_foreach(json_object_get(result, "statements"), i, statement)
+		duct_buf_printf(to, "%s\n", json_string_value(statement));
 	if (json_is_true(json_object_get(result, "dry_run")))
 		duct_buf_puts(to, "dry run: nothing was written\n");
 	else
@@ -58,8 +60,7 @@ static int run(int argc, char **argv, struct duct_error *err)
 		json_decref(input);
 		return rc;
 	}
-	AUTO_FREE char *key = duct_xasprintf("%s:%s", job_name, partition);
-	struct cli_here here = {.kind = job_name, .key = key, .input = input, .partition = partition, .put_result = put_result};
+	struct cli_here here = {.kind = job_name, .input = input, .put_result = put_result};
 	return cli_run_here(&here, err);
 }
 

@@ -27,9 +27,10 @@ struct cli_command {
 	void (*put_flags)(const void *detail, struct duct_buf *to);
 	const void *detail;
 };
-extern const struct cli_command cli_run, cli_check, cli_options, cli_health, cli_job, cli_lake_copy_again, cli_lake_orphans,
-	cli_lake_snapshots, cli_lake_verify, cli_version, cli_help;
+extern const struct cli_command cli_run, cli_check, cli_options, cli_health, cli_health_client, cli_job, cli_lake_copy_again,
+	cli_lake_orphans, cli_lake_snapshots, cli_lake_verify, cli_version, cli_help;
 extern const struct cli_command cli_backfill_run;
+extern const struct cli_command cli_backfill_orphans;
 extern const struct cli_command cli_copy_modeling, cli_copy_imports, cli_check_copy;
 extern const struct cli_command cli_ingest;
 extern const struct cli_command cli_model_run, cli_model_test, cli_model_list, cli_model_docs, cli_model_dbt_profile;

@@ -5,11 +5,22 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cli/cli.h"
+#include "cli/health.h"
 #include "duck/session.h"
+#include "options/text.h"
 
+enum { LONG_MS = 60000 };
 static const char wanted_duckdb[] = "v1.5.5";
-static const char *const extensions[] = {"ducklake", "postgres_scanner", "sqlite_scanner"};
+static const struct {
+	const char *name, *needed_by;
+} extensions[] = {
+	{"ducklake", "lake maintenance, models and copies"},
+	{"postgres_scanner", "the same, with catalogs in Postgres"},
+	{"sqlite_scanner", "the same, with catalogs in SQLite"},
+	{"httpfs", "files in object storage"},
+	{"delta", "copies of Delta tables"},
+	{"excel", "ingestion of Excel files"},
+};
 
 struct health {
 	struct duct_buf out;
@@ -60,18 +71,43 @@ static void put_extensions(struct health *h)
 {
 	for (size_t i = 0; i < DUCT_LEN(extensions); i++) {
 		struct duct_error err;
-		AUTO_FREE char *name = duct_xasprintf("extension %s", extensions[i]), *path = NULL;
-		bool found = duck_extension_path(&path, extensions[i], &err) == 0 && access(path, R_OK) == 0;
-		put_line(h, name, found ? "found" : "missing", path,
-			 found ? NULL
-			       : "lake maintenance and foreign lakes need it: run tools/setup, or set "
-				 "DUCTSTREAM_EXTENSIONS to its folder");
+		AUTO_FREE char *name = duct_xasprintf("extension %s", extensions[i].name), *path = NULL;
+		AUTO_FREE char *problem = duct_xasprintf("%s need it: run tools/setup, or set DUCTSTREAM_EXTENSIONS to its folder",
+							 extensions[i].needed_by);
+		bool found = duck_extension_path(&path, extensions[i].name, &err) == 0 && access(path, R_OK) == 0;
+		put_line(h, name, found ? "found" : "missing", path, found ? NULL : problem);
 	}
+}
+
+static int parse(int argc, char **argv, struct health_wish *wish, struct duct_error *err)
+{
+	const char *age = NULL;
+	const struct cli_flag flags[] = {{"catalog", NULL, &wish->catalog},
+					 {"data-path", NULL, &wish->data_path},
+					 {"metadata-schema", NULL, &wish->metadata_schema},
+					 {"long", NULL, &age},
+					 {0}};
+	int rc = cli_flags_parse(argc, argv, flags, NULL, 0, 0, "", err);
+	if (rc < 0)
+		return rc;
+	if (age && (!duct_parse_duration_ms(age, &wish->long_ms) || wish->long_ms < 0))
+		return duct_fail(err, DUCT_CONFIG, "flag \"--long\": \"%.40s\" is not a duration such as 30s or 5m", age);
+	return 0;
+}
+
+static int look_at_lake(struct health *h, struct health_wish *wish, struct duct_error *err)
+{
+	bool sick = false;
+	wish->client = !h->sick;
+	int rc = health_of_lake(wish, &sick, err);
+	h->sick |= sick;
+	return rc;
 }
 
 static int run(int argc, char **argv, struct duct_error *err)
 {
-	int rc = cli_flags_parse(argc, argv, NULL, NULL, 0, 0, "", err);
+	struct health_wish wish = {.long_ms = LONG_MS};
+	int rc = parse(argc, argv, &wish, err);
 	if (rc < 0)
 		return rc;
 	struct health h = {0};
@@ -82,17 +118,32 @@ static int run(int argc, char **argv, struct duct_error *err)
 	put_line(&h, "libpq", pq_version, library_path((void *)(uintptr_t)PQlibVersion), NULL);
 	put_line(&h, "sqlite", sqlite3_libversion(), library_path((void *)(uintptr_t)sqlite3_libversion), NULL);
 	put_extensions(&h);
+	bool has_lake = health_has_lake(&wish);
+	if (!has_lake && !cli_json)
+		duct_buf_puts(&h.out, "no lake is named: set DUCKLAKE_CATALOG or DUCKLAKE_RDS_HOST, or give --catalog\n");
 	rc = cli_print(&h.out, err);
+	if (rc == 0 && has_lake)
+		rc = look_at_lake(&h, &wish, err);
 	duct_buf_done(&h.out);
 	return rc ? rc : h.sick ? duct_class_exit_code(DUCT_CONFIG) : 0;
 }
 
 const struct cli_command cli_health = {
 	.name = "health",
-	.usage = "health [--json]",
-	.summary = "libraries and extensions this program found",
-	.help = "Shows the versions and places of the libraries, and whether the DuckDB\n"
-		"extensions for lake maintenance are there.\n\n"
-		"Exit codes: 0 flows can run, 2 a library has the wrong version.",
+	.usage = "health [--catalog URI] [--json]",
+	.summary = "whether libraries, extensions and the lake are well",
+	.help = "Shows the libraries and extensions this program found. Where a lake is named,\n"
+		"by the environment (DUCKLAKE_CATALOG or DUCKLAKE_RDS_*) or here, looks at it:\n"
+		"catalog and schemas raw, bronze, silver, gold; a row written to the catalog and\n"
+		"read back; the right to list, put, get and delete where its files are; rows\n"
+		"written and read back by the official client; locks and long transactions, with\n"
+		"who holds them. Says what to do. Leaves nothing behind, also no snapshot.\n\n"
+		"  --catalog URI            sqlite:PATH or postgres:DSN\n"
+		"  --data-path PATH         of a lake that is to be created\n"
+		"  --metadata-schema NAME   schema of the catalog's tables in Postgres\n"
+		"  --long T                 transactions older than that are told of, default 60s\n"
+		"  --json                   one JSON object per part, then per finding\n\n"
+		"Exit codes: 0 well, or only warnings, 2 something is an error.",
+	.holds_signals = true,
 	.run = run,
 };

@@ -24,9 +24,8 @@ static void erase(struct shown *s, struct duct_buf *to)
 	s->drawn = false;
 }
 
-static void put_progress(struct duct_buf *to, const struct state_run *run, bool bar)
+void cli_put_progress(struct duct_buf *to, const struct state_progress *p, bool bar)
 {
-	const struct state_progress *p = &run->progress;
 	if (bar && p->total > 0) {
 		flow_format_bar(to, (double)p->done / (double)p->total, BAR_WIDTH);
 		duct_buf_putc(to, ' ');
@@ -77,10 +76,10 @@ static void put_lines(struct duct_buf *to, struct shown *s, const struct state_r
 	if (!running || !any)
 		return;
 	if (s->terminal) {
-		put_progress(to, run, true);
+		cli_put_progress(to, &run->progress, true);
 		s->drawn = true;
 	} else if (now - s->line_us >= LINES_US) {
-		put_progress(to, run, false);
+		cli_put_progress(to, &run->progress, false);
 		duct_buf_putc(to, '\n');
 		s->line_us = now;
 	}

@@ -22,4 +22,7 @@ struct cli_here {
 /* 0, -class: as the run ended. */
 int cli_run_here(struct cli_here *here, struct duct_error *err) DUCT_CHECKED;
 
+/* "[#####     ] 3 of 10 files: copy"; without a bar the words alone. */
+void cli_put_progress(struct duct_buf *to, const struct state_progress *progress, bool bar);
+
 #endif

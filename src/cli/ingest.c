@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
@@ -17,6 +18,17 @@ struct request {
 	const char *file, *partition, *from, *to, *into;
 	bool replace;
 };
+
+/* Rows are no ingestion file, whose errors would be those of its text. */
+static bool is_data(const char *path)
+{
+	static const char *const ends[] = {".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".xlsx", ".gz", ".zst"};
+	const char *dot = strrchr(path, '.');
+	for (size_t i = 0; dot && i < DUCT_LEN(ends); i++)
+		if (strcasecmp(dot, ends[i]) == 0)
+			return true;
+	return strncmp(path, "s3://", 5) == 0;
+}
 
 static int read_text(const char *path, struct duct_buf *to, struct duct_error *err)
 {
@@ -39,10 +51,11 @@ static int write_text(const struct request *r, struct duct_buf *to, struct duct_
 {
 	char path[PATH_MAX];
 	const char *file = r->file;
-	if (!strstr(file, "://") && !strpbrk(file, "*?[") && !realpath(file, path))
-		return duct_fail(err, DUCT_CONFIG, "read \"%s\": %s", file, strerror(errno));
-	if (!strstr(file, "://") && !strpbrk(file, "*?["))
+	bool remote = strstr(file, "://") != NULL;
+	if (!remote && realpath(file, path))
 		file = path;
+	else if (!remote && !strpbrk(file, "*?["))
+		return duct_fail(err, DUCT_CONFIG, "read \"%s\": %s", file, strerror(errno));
 	duct_buf_puts(to, "{\"type\": \"files\", \"into\": ");
 	duct_buf_json_string(to, r->into, strlen(r->into));
 	duct_buf_puts(to, ", \"files\": [");
@@ -60,13 +73,17 @@ static void put_result(struct duct_buf *to, const json_t *result)
 {
 	const char *partition = json_string_value(json_object_get(result, "partition"));
 	const char *table = json_string_value(json_object_get(result, "table"));
+	const json_t *outputs = json_object_get(result, "outputs");
 	if (json_object_get(result, "error") || !table)
 		return;
-	duct_buf_printf(to, "%s%s%s: %" PRId64 " rows", table, partition ? " " : "", partition ? partition : "",
-			number(result, "rows"));
+	/* the table itself comes first, then those of its nested lists */
+	int64_t rows = number(json_array_get(outputs, 0), "rows");
+	duct_buf_printf(to, "%s%s%s: %" PRId64 " rows", table, partition ? " " : "", partition ? partition : "", rows);
+	if (json_array_size(outputs) > 1)
+		duct_buf_printf(to, " and %" PRId64 " of nested lists", number(result, "rows") - rows);
 	if (number(result, "replaced"))
 		duct_buf_printf(to, " in place of %" PRId64, number(result, "replaced"));
-	if (number(result, "snapshot_id") >= 0)
+	if (json_is_integer(json_object_get(result, "snapshot_id")))
 		duct_buf_printf(to, ", snapshot %" PRId64, number(result, "snapshot_id"));
 	duct_buf_putc(to, '\n');
 }
@@ -110,6 +127,8 @@ static int run(int argc, char **argv, struct duct_error *err)
 		return duct_fail(err, DUCT_CONFIG, "either --partition, or --from and --to");
 	if (r.replace && !r.into)
 		return duct_fail(err, DUCT_CONFIG, "--replace goes with --into; an ingestion file says it itself (write: replace)");
+	if (!r.into && is_data(r.file))
+		return duct_fail(err, DUCT_CONFIG, "\"%s\" is a file of rows: say into which table (--into SCHEMA.TABLE)", r.file);
 	rc = r.into ? write_text(&r, &config, err) : read_text(r.file, &config, err);
 	if (rc)
 		return rc;
@@ -124,7 +143,8 @@ const struct cli_command cli_ingest = {
 	.help = "FILE.yaml says what is asked for and where it goes (docs/ingest.md). P is a\n"
 		"partition, as 2024-10-15; from and to are both done. DATA is a CSV, JSON lines,\n"
 		"Parquet or Excel file, a pattern (\"*.csv\"), or an s3:// address; its rows are\n"
-		"added to the table, or with --replace take the place of what is there.\n\n"
+		"added to the table, or with --replace take the place of what is there; FILE.yaml\n"
+		"with type: files also merges them.\n\n"
 		"The lake is that of the environment: DUCKLAKE_CATALOG (sqlite:PATH or\n"
 		"postgres:DSN) and DUCKLAKE_DATA_PATH. All rows of a partition become visible in\n"
 		"one commit; done again, it leaves the same rows where the file says merge.",

@@ -33,6 +33,7 @@ int cli_find_lake(struct flow_file **ret_flow, struct lake_config *ret, const ch
 		if (rc)
 			return rc;
 	}
+	config.remote = true; /* who needs its files says so himself */
 	if (schema)
 		config.metadata_schema = schema;
 	*ret = config;

@@ -9,4 +9,8 @@
 int cli_find_lake(struct flow_file **ret_flow, struct lake_config *ret, const char *path, const char *catalog, const char *schema,
 		  struct duct_error *err) DUCT_CHECKED;
 
+/* A line per file, then a summary. CONFIG: some of them could not be removed. */
+struct lake_orphans;
+int cli_show_orphans(const struct lake_orphans *orphans, struct duct_error *err) DUCT_CHECKED;
+
 #endif

@@ -7,6 +7,8 @@
 #include "lake/orphans.h"
 #include "options/text.h"
 
+enum { STALL_MS = 10000, RETRY_MS = 5000 };
+
 struct request {
 	bool remove;
 	int64_t older_than_ms;
@@ -29,13 +31,15 @@ static void put_orphan(struct duct_buf *to, const struct lake_orphan *o)
 		duct_buf_puts(to, "{\"event\":\"orphan\"");
 		cli_json_field(to, "path", o->path);
 		cli_json_field(to, "modified", when.data);
-		duct_buf_printf(to, ",\"size_bytes\":%" PRId64 ",\"removed\":%s", o->size_bytes, o->removed ? "true" : "false");
+		duct_buf_printf(to, ",\"size_bytes\":%" PRId64 ",\"upload\":%s,\"removed\":%s", o->size_bytes,
+				o->upload ? "true" : "false", o->removed ? "true" : "false");
 		if (o->failure)
 			cli_json_field(to, "failure", o->failure);
 		duct_buf_puts(to, "}\n");
 		return;
 	}
-	duct_buf_printf(to, "%s  %12" PRId64 "  %s%s%s%s\n", when.data, o->size_bytes, o->path, o->removed ? "  removed" : "",
+	duct_buf_printf(to, "%s  %12" PRId64 "  %s%s%s%s%s\n", when.data, o->size_bytes, o->path,
+			o->upload ? "  upload that was not finished" : "", o->removed ? "  removed" : "",
 			o->failure ? "  not removed: " : "", o->failure ? o->failure : "");
 }
 
@@ -56,32 +60,82 @@ static void put_summary(struct duct_buf *to, const struct lake_orphan *orphans, 
 		duct_buf_printf(to, "%zu orphans, %" PRId64 " bytes, %zu removed\n", n, bytes, removed);
 }
 
-static int show(const struct lake_orphan *orphans, size_t n, struct duct_error *err)
+static void put_warning(struct duct_buf *to, const char *why)
+{
+	if (cli_json) {
+		duct_buf_puts(to, "{\"event\":\"warning\"");
+		cli_json_field(to, "message", why);
+		duct_buf_puts(to, "}\n");
+	} else {
+		duct_buf_printf(to, "uploads that were not finished are not listed: %s\n", why);
+	}
+}
+
+int cli_show_orphans(const struct lake_orphans *orphans, struct duct_error *err)
 {
 	AUTO_BUF struct duct_buf to = {0};
 	size_t failures = 0;
-	for (size_t i = 0; i < n; i++)
-		put_orphan(&to, &orphans[i]);
-	put_summary(&to, orphans, n, &failures);
+	for (size_t i = 0; i < orphans->n; i++)
+		put_orphan(&to, &orphans->list[i]);
+	if (orphans->no_uploads)
+		put_warning(&to, orphans->no_uploads);
+	put_summary(&to, orphans->list, orphans->n, &failures);
 	int rc = cli_print(&to, err);
 	if (rc == 0 && failures)
 		rc = duct_fail(err, DUCT_CONFIG, "%zu files cannot be removed: see the list", failures);
 	return rc;
 }
 
+/* Where its data are; NULL: in a folder. */
+struct store {
+	struct s3_options options;
+	struct aws_credentials *credentials;
+	struct s3 *s3;
+};
+
+static int open_store(struct store *store, const struct lake *lake, const struct duct_ctx *ctx, struct duct_error *err)
+{
+	AUTO_FREE char *bucket = NULL;
+	*store = (struct store){0};
+	if (!s3_is_url(lake_data_path(lake)))
+		return 0;
+	int rc = s3_options_of_lake(&store->options, &bucket, err);
+	if (rc < 0)
+		return rc;
+	store->options.stall_ms = STALL_MS; /* commits wait while a slice is deleted */
+	store->options.retry_ms = RETRY_MS;
+	store->credentials = aws_credentials_open(&store->options, ctx->stop_fd);
+	return s3_open(&store->s3, &store->options, store->credentials, ctx->stop_fd, err);
+}
+
+static void close_store(struct store *store)
+{
+	s3_close(store->s3);
+	aws_credentials_close(store->credentials);
+	s3_options_done(&store->options);
+}
+
+static int find_in(struct lake *lake, const struct request *r, const struct duct_ctx *ctx, struct duct_error *err)
+{
+	struct store store;
+	struct lake_orphans orphans;
+	struct duct_arena arena;
+	duct_arena_init(&arena);
+	int rc = open_store(&store, lake, ctx, err);
+	rc = rc ? rc : lake_find_orphans(lake, store.s3, NULL, r->older_than_ms, &arena, &orphans, err);
+	if (rc == 0 && r->remove)
+		rc = lake_remove_orphans(lake, store.s3, r->older_than_ms, &arena, orphans.list, orphans.n, err);
+	rc = rc ? rc : cli_show_orphans(&orphans, err);
+	close_store(&store);
+	duct_arena_done(&arena);
+	return rc;
+}
+
 static int find(const struct lake_config *config, const struct request *r, const struct duct_ctx *ctx, struct duct_error *err)
 {
 	struct lake *lake = NULL;
-	struct lake_orphan *orphans = NULL;
-	struct duct_arena arena;
-	size_t n = 0;
-	duct_arena_init(&arena);
 	int rc = lake_open(&lake, config, ctx, err);
-	rc = rc ? rc : lake_find_orphans(lake, r->older_than_ms, &arena, &orphans, &n, err);
-	if (rc == 0 && r->remove)
-		rc = lake_remove_orphans(lake, r->older_than_ms, &arena, orphans, n, err);
-	rc = rc ? rc : show(orphans, n, err);
-	duct_arena_done(&arena);
+	rc = rc ? rc : find_in(lake, r, ctx, err);
 	lake_close(lake);
 	return rc;
 }
@@ -125,7 +179,8 @@ const struct cli_command cli_lake_orphans = {
 	.summary = "data files that the catalog does not name",
 	.help = "Lists Parquet files below the lake's data path that no row of the catalog\n"
 		"names: left by a copy that was killed, or by a commit cut off in the middle.\n"
-		"Nobody can read them. Files of a running ductstream are never removed.\n\n"
+		"Nobody can read them. Files of a running ductstream are never removed. In S3\n"
+		"(DUCKLAKE_S3_*, AWS_*) also uploads that nobody finished.\n\n"
 		"  --delete                 remove them; without it nothing is changed\n"
 		"  --older-than T           only files not touched for so long, default 1h;\n"
 		"                           longer than any transaction of another client\n"

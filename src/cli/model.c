@@ -101,8 +101,7 @@ static int execute(const struct request *r, const char *command, struct duct_err
 	int rc = take_vars(r->vars, vars, err);
 	rc = rc ? rc : duck_lake_from_env(&lake, &arena, err);
 	if (rc == 0) {
-		AUTO_FREE char *label = duck_lake_label(&lake), *key = duct_xasprintf("model/%s/%s", label, folder);
-		struct cli_here here = {.kind = "model", .key = key, .put_result = put_result};
+		struct cli_here here = {.kind = "model", .put_result = put_result};
 		here.input =
 			json_pack("{s:s,s:s,s:o,s:o,s:O,s:b}", "models", folder, "command", command, "select", words_of(r->select),
 				  "exclude", words_of(r->exclude), "vars", vars, "full_refresh", (int)r->full_refresh);

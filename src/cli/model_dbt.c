@@ -67,7 +67,8 @@ static int put_s3(struct duct_buf *to, struct duct_error *err)
 static int put_profile(struct duct_buf *to, const struct duck_lake *lake, const char *profile, struct duct_error *err)
 {
 	AUTO_FREE char *target = NULL, *password = NULL;
-	bool sqlite = strncmp(lake->catalog, "sqlite:", 7) == 0, s3 = lake->data_path && s3_is_url(lake->data_path);
+	const char *data_path = lake->data_path ? lake->data_path : lake->new_data_path;
+	bool sqlite = strncmp(lake->catalog, "sqlite:", 7) == 0, s3 = data_path && s3_is_url(data_path);
 	const char *const names[] = {sqlite ? "sqlite_scanner" : "postgres_scanner", "ducklake", s3 ? "httpfs" : NULL, NULL};
 	int rc = duck_lake_target(lake, &target, &password, err);
 	if (rc)
@@ -95,7 +96,7 @@ static int put_profile(struct duct_buf *to, const struct duck_lake *lake, const 
 	duct_buf_puts(to, "      attach:\n");
 	put_line(to, "        - path: ", target);
 	duct_buf_puts(to, "          alias: " MODEL_LAKE "\n          is_ducklake: true\n          options:\n");
-	put_line(to, "            data_path: ", lake->data_path);
+	put_line(to, "            data_path: ", data_path);
 	put_line(to, "            metadata_schema: ", sqlite ? NULL : lake->metadata_schema);
 	if (password)
 		duct_buf_puts(to, "            meta_secret: ducklake_catalog\n");

@@ -20,6 +20,7 @@ static const struct connector ingestion[] = {
 	{"ingestion", "ingest-partition", "its section partition", ingest_partition_opts},
 	{"ingestion", "ingest-incremental", "its section incremental", ingest_incremental_opts},
 	{"ingestion", "ingest-retry", "its section retry", ingest_retry_opts},
+	{"ingestion", "ingest-s3", "its section s3", ingest_s3_opts},
 };
 
 static size_t all_connectors(struct connector *to)

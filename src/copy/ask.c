@@ -6,19 +6,6 @@
 
 #include "base/buf.h"
 
-static const char *text_at(duckdb_vector vector, idx_t row, struct duct_arena *arena)
-{
-	uint64_t *valid = duckdb_vector_get_validity(vector);
-	if (valid && !duckdb_validity_row_is_valid(valid, row))
-		return NULL;
-	duckdb_string_t *s = (duckdb_string_t *)duckdb_vector_get_data(vector) + row;
-	size_t n = duckdb_string_t_length(*s);
-	char *copy = duct_arena_alloc(arena, n + 1);
-	memcpy(copy, duckdb_string_t_data(s), n);
-	copy[n] = 0;
-	return copy;
-}
-
 int copy_ask(struct duck_conn *conn, const char *sql, size_t most, struct duct_arena *arena, struct copy_rows *ret,
 	     struct duct_error *err)
 {
@@ -32,7 +19,7 @@ int copy_ask(struct duck_conn *conn, const char *sql, size_t most, struct duct_a
 		for (idx_t row = 0; row < duckdb_data_chunk_get_size(chunk) && n < most; row++, n++) {
 			values = duct_grow(values, &cap, (n + 1) * ncolumns, sizeof *values);
 			for (size_t c = 0; c < ncolumns; c++)
-				values[n * ncolumns + c] = text_at(duckdb_data_chunk_get_vector(chunk, c), row, arena);
+				values[n * ncolumns + c] = duck_text_at(duckdb_data_chunk_get_vector(chunk, c), row, arena);
 		}
 	duckdb_destroy_result(&result);
 	*ret = (struct copy_rows){

@@ -9,7 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 enum { DIGITS = 20, MOST_COMMIT_BYTES = 64 << 20, MOST_COMMITS = 1000 };
 
@@ -61,14 +63,18 @@ const char *delta_uri(const struct delta *d)
 
 struct newest {
 	int64_t version, checkpoint;
+	int64_t empty; /* a commit without a byte; -1: none */
 };
 
-static void take_name(struct newest *newest, const char *name)
+static void take_name(struct newest *newest, const char *name, bool empty)
 {
 	if (strspn(name, "0123456789") != DIGITS)
 		return;
 	int64_t version = strtoll(name, NULL, 10);
-	if (strcmp(name + DIGITS, ".json") == 0 && version > newest->version)
+	bool commit = strcmp(name + DIGITS, ".json") == 0;
+	if (commit && empty && version > newest->empty)
+		newest->empty = version;
+	if (commit && version > newest->version)
 		newest->version = version;
 	else if (strncmp(name + DIGITS, ".checkpoint", 11) == 0 && version > newest->checkpoint)
 		newest->checkpoint = version;
@@ -79,7 +85,7 @@ static int take_object(void *arg, const struct s3_object *object, struct duct_er
 	(void)err;
 	const char *slash = strrchr(object->key, '/');
 	if (!object->is_prefix)
-		take_name(arg, slash ? slash + 1 : object->key);
+		take_name(arg, slash ? slash + 1 : object->key, object->size == 0);
 	return 0;
 }
 
@@ -95,15 +101,17 @@ static int list_folder(struct delta *d, struct newest *newest, struct duct_error
 		return errno == ENOENT || errno == ENOTDIR
 			? no_table(d, "it has no folder _delta_log", err)
 			: duct_fail(err, DUCT_CONFIG, "open \"%s\": %s", d->prefix, strerror(errno));
-	for (struct dirent *e; (e = readdir(dir));)
-		take_name(newest, e->d_name);
+	for (struct dirent *e; (e = readdir(dir));) {
+		struct stat st;
+		take_name(newest, e->d_name, fstatat(dirfd(dir), e->d_name, &st, 0) == 0 && st.st_size == 0);
+	}
 	closedir(dir);
 	return 0;
 }
 
 int delta_version(struct delta *d, int64_t *ret, int64_t *ret_checkpoint, struct duct_error *err)
 {
-	struct newest newest = {-1, -1};
+	struct newest newest = {-1, -1, -1};
 	int rc = d->bucket ? s3_list(d->s3, d->bucket, d->prefix, "/", take_object, &newest, err) : list_folder(d, &newest, err);
 	if (rc < 0)
 		return duct_wrap(err, "list the Delta log of \"%s\"", d->uri);
@@ -111,6 +119,12 @@ int delta_version(struct delta *d, int64_t *ret, int64_t *ret_checkpoint, struct
 		newest.version = newest.checkpoint;
 	if (newest.version < 0)
 		return no_table(d, "no commit is in its _delta_log", err);
+	/* It would count as a commit that did nothing, and what its writer still puts into it would be missed. */
+	if (newest.empty > newest.checkpoint)
+		return duct_fail(err, DUCT_RETRY,
+				 "version %" PRId64
+				 " of \"%s\" is an empty file: its writer has not got further yet, or was cut off",
+				 newest.empty, d->uri);
 	*ret = newest.version;
 	*ret_checkpoint = newest.checkpoint;
 	return 0;
@@ -145,6 +159,18 @@ static int get_commit(struct delta *d, int64_t version, struct duct_buf *to, boo
 	int rc = s3_get(d->s3, d->bucket, key, MOST_COMMIT_BYTES, to, err);
 	*ret_found = rc == 0 || !s3_is_missing(err);
 	return rc && *ret_found ? rc : 0;
+}
+
+const char *delta_mark(struct delta *d, int64_t version, struct duct_arena *arena)
+{
+	AUTO_BUF struct duct_buf text = {0};
+	struct duct_error ignored; /* what is not known is copied whole */
+	bool there;
+	if (get_commit(d, version, &text, &there, &ignored) < 0 || !there)
+		return "";
+	XXH128_hash_t hash = XXH3_128bits(text.data ? text.data : "", text.len);
+	AUTO_FREE char *mark = duct_xasprintf("%016" PRIx64 "%016" PRIx64, hash.high64, hash.low64);
+	return duct_arena_strdup(arena, mark);
 }
 
 /* The object of the line at *at, which moves behind it. NULL: it has none. */

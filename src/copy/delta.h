@@ -15,8 +15,12 @@ int delta_open(struct delta **ret, const char *uri, struct s3 *s3, struct duct_e
 void delta_close(struct delta *delta);		  /* accepts NULL */
 const char *delta_uri(const struct delta *delta); /* as DuckDB wants it, without a slash at the end */
 
-/* The newest version, and of the newest checkpoint up to it (-1: none). CONFIG: there is no Delta table. */
+/* The newest version, and of the newest checkpoint up to it (-1: none). CONFIG: there is no Delta table. RETRY: a commit since the checkpoint is an empty file. */
 int delta_version(struct delta *delta, int64_t *ret, int64_t *ret_checkpoint, struct duct_error *err) DUCT_CHECKED;
+
+/* Tells the commit of a version from any other one: a table that came out of a backup may have others of the same number. "": it is not in the log. In
+ * the arena. */
+const char *delta_mark(struct delta *delta, int64_t version, struct duct_arena *arena);
 
 /* What the table says about itself, as of a version. */
 struct delta_about {

@@ -80,7 +80,9 @@ static bool by_file(const char *path, const char *flag, int64_t team_id, struct 
 		duct_buf_printf(warning, "DUCKLAKE_FEATURE_FLAGS_FILE: \"%.300s\" cannot be read: %s", path, strerror(errno));
 	if (fd >= 0)
 		close(fd);
-	if (n < 0)
+	if (n > 0) /* what is cut off may be half of an id */
+		duct_buf_printf(warning, "DUCKLAKE_FEATURE_FLAGS_FILE: \"%.300s\" is larger than 1 MiB", path);
+	if (n != 0)
 		return false;
 	duct_buf_putc(&text, 0);
 	return by_text("DUCKLAKE_FEATURE_FLAGS_FILE", text.data, flag, team_id, warning);
@@ -99,11 +101,14 @@ static char *question(const char *flag, int64_t team_id)
 	return text;
 }
 
-static bool says_yes(const char *answer, const char *flag)
+static bool says_yes(const char *answer, const char *flag, struct duct_buf *warning)
 {
-	json_t *root = json_loads(answer ? answer : "", 0, NULL);
-	bool yes = json_is_true(json_object_get(root, "enabled")) ||
-		json_is_true(json_object_get(json_object_get(root, "featureFlags"), flag));
+	json_t *root = json_loads(answer ? answer : "", JSON_REJECT_DUPLICATES, NULL);
+	if (!json_is_object(root))
+		duct_buf_puts(warning, "the flag service's answer is no JSON object");
+	json_t *enabled = json_object_get(root, "enabled"), *named = json_object_get(json_object_get(root, "featureFlags"), flag);
+	/* Where both are said, both say yes. */
+	bool yes = (enabled || named) && (!enabled || json_is_true(enabled)) && (!named || json_is_true(named));
 	json_decref(root);
 	return yes;
 }
@@ -128,7 +133,7 @@ static bool by_service(const char *url, const char *flag, int64_t team_id, int s
 	http_close(client);
 	if (rc)
 		duct_buf_printf(warning, "the flag service gave no answer within a second: %s", err.message);
-	return rc == 0 && says_yes(answer.body.data, flag);
+	return rc == 0 && says_yes(answer.body.data, flag, warning);
 }
 
 bool copy_gate_is_open(const char *flag, int64_t team_id, int stop_fd, struct duct_buf *warning)

@@ -96,21 +96,12 @@ int copy_settings_load(struct copy_settings *ret, struct duct_arena *arena, cons
 		*ret_filled = duct_arena_strdup(arena, filled.data);
 	if (duck_lake_from_env(&ret->lake, arena, err) < 0 || s3_options_of_lake(&ret->s3, &ret->bucket, err) < 0)
 		return -(int)err->class;
-	if (!ret->lake.data_path) {
-		AUTO_FREE char *path = duct_xasprintf("s3://%s/", ret->bucket);
-		ret->lake.data_path = duct_arena_strdup(arena, path);
-	} else if (!s3_is_url(ret->lake.data_path)) {
-		free(ret->bucket);
-		ret->bucket = NULL;
-	} else {
-		char *key = NULL;
-		free(ret->bucket);
-		ret->bucket = NULL;
-		int rc = s3_url_parse(ret->lake.data_path, &ret->bucket, &key, err);
-		free(key);
-		return rc;
-	}
-	return 0;
+	if (!ret->lake.data_path) /* a lake elsewhere is not what was meant */
+		ret->lake.data_path = ret->lake.new_data_path;
+	AUTO_FREE char *key = NULL;
+	free(ret->bucket);
+	ret->bucket = NULL;
+	return s3_is_url(ret->lake.data_path) ? s3_url_parse(ret->lake.data_path, &ret->bucket, &key, err) : 0;
 }
 
 void copy_settings_done(struct copy_settings *settings)

@@ -166,10 +166,11 @@ static int look_at_log(struct copy_since *s, int64_t from, struct duct_error *er
 /* --- both --- */
 
 /* NULL, or why what is there cannot be added to. *ret_from: the version that is there. */
-static const char *compare(const struct copy_since *s, const json_t *last, int64_t *ret_from)
+static const char *compare(struct copy_since *s, const json_t *last, int64_t *ret_from)
 {
 	const char *source = json_string_value(json_object_get(last, "source")),
-		   *id = json_string_value(json_object_get(last, "delta_id"));
+		   *id = json_string_value(json_object_get(last, "delta_id")),
+		   *mark = json_string_value(json_object_get(last, "commit"));
 	*ret_from = json_integer_value(json_object_get(last, "version"));
 	if (!source || strcmp(source, delta_uri(s->delta)) != 0)
 		return "the table was copied from somewhere else";
@@ -177,6 +178,8 @@ static const char *compare(const struct copy_since *s, const json_t *last, int64
 		return "the Delta table was made anew";
 	if (*ret_from > s->version)
 		return "the Delta table is at an older version";
+	if (!mark || strcmp(mark, delta_mark(s->delta, *ret_from, s->arena)) != 0)
+		return "the commit that was copied last is not in the Delta log any more";
 	return s->about->mapped ? "the Delta table maps its columns to other names" : NULL;
 }
 

@@ -11,7 +11,6 @@
 #include "copy/delta.h"
 #include "copy/since.h"
 #include "copy/verify.h"
-#include "duck/s3.h"
 #include "duck/types.h"
 #include "land/land.h"
 
@@ -26,6 +25,7 @@ struct copying {
 
 	struct delta *delta;
 	int64_t version;
+	const char *mark; /* of its commit */
 	struct delta_about about;
 	struct lake *lake;
 	struct duct_ctx ctx; /* of the lake */
@@ -36,7 +36,10 @@ struct copying {
 	struct land_files files;
 	const char *identity;
 	const char *mode;
-	const char *moved;	     /* a query: the rows that are to be moved */
+	const char *moved;	   /* a query: the rows that are to be moved */
+	const char **columns;	   /* their names */
+	struct duck_tap_sum *sums; /* of what was moved, per column */
+	uint64_t rows;
 	struct lake_file *old_files; /* that stay */
 	size_t nold_files;
 };
@@ -44,13 +47,6 @@ struct copying {
 static void step(const struct copying *c, const char *name)
 {
 	c->s->step(c->s->arg, name);
-}
-
-int copy_allow_s3(const struct copy_session *s, struct duct_error *err)
-{
-	if (!s->s3)
-		return 0;
-	return duck_allow_s3(s->conn, "ducklake_s3", NULL, &s->settings->s3, s->credentials, NULL, err);
 }
 
 /* --- metadata --- */
@@ -76,12 +72,24 @@ static void read_checkpoint(struct copying *c, int64_t checkpoint)
 	};
 }
 
+static void tell_columns(struct copying *c)
+{
+	json_t *columns = json_array();
+	for (int i = 0; i < c->shape.ncolumns; i++) {
+		AUTO_BUF struct duct_buf type = {0};
+		duck_sql_type(&type, c->shape.columns[i].type);
+		json_array_append_new(columns, json_pack("{s:s,s:s}", "name", c->shape.columns[i].name, "type", type.data));
+	}
+	json_object_set_new(c->result, "columns", columns);
+}
+
 static int pin(struct copying *c, struct duct_error *err)
 {
 	int64_t checkpoint;
 	if (delta_open(&c->delta, c->table->names.source_table_uri, c->s->s3, err) < 0 ||
 	    delta_version(c->delta, &c->version, &checkpoint, err) < 0)
 		return -(int)err->class;
+	c->mark = delta_mark(c->delta, c->version, c->arena);
 	int found = delta_about(c->delta, c->version, checkpoint + 1, c->arena, &c->about, err);
 	if (found < 0)
 		return found;
@@ -95,6 +103,7 @@ static int pin(struct copying *c, struct duct_error *err)
 	json_object_set_new(c->result, "delta_version", json_integer(c->version));
 	if (land_shape(c->s->conn, c->source, c->arena, &c->shape, err) < 0)
 		return duct_wrap(err, "read version %" PRId64 " of \"%s\"", c->version, delta_uri(c->delta));
+	tell_columns(c);
 	if (c->shape.casts)
 		c->s->log("info", "%s: columns of other types in the lake: %s", c->target.table, c->shape.casts);
 	return 0;
@@ -116,15 +125,18 @@ static int open_lake(struct copying *c, struct duct_error *err)
 		.create_indexes = true,
 		.busy_timeout_ms = BUSY_MS,
 	};
-	return lake_open(&c->lake, &config, &c->ctx, err);
+	if (lake_open(&c->lake, &config, &c->ctx, err) < 0)
+		return -(int)err->class;
+	lake_use_s3(c->lake, c->s->s3);
+	return 0;
 }
 
 /* --- what is to be moved --- */
 
 static const char *new_identity(const struct copying *c)
 {
-	json_t *now = json_pack("{s:s,s:I,s:s,s:s}", "source", delta_uri(c->delta), "version", (json_int_t)c->version, "delta_id",
-				c->about.id, "owner", c->table->owner);
+	json_t *now = json_pack("{s:s,s:I,s:s,s:s,s:s}", "source", delta_uri(c->delta), "version", (json_int_t)c->version, "commit",
+				c->mark, "delta_id", c->about.id, "owner", c->table->owner);
 	AUTO_FREE char *text = json_dumps(now, JSON_COMPACT);
 	json_decref(now);
 	/* Without it the next copy moves everything. */
@@ -161,24 +173,30 @@ static int plan(struct copying *c, struct duct_error *err)
 
 /* --- copy, verify, commit --- */
 
+/* Old files that a client has merged or rewritten have columns of the lake's own (_ducklake_internal_...), too: a new file
+ * comes first and says what the columns are, without a look into the others for that. */
 static void put_files(struct duct_buf *to, const struct copying *c, bool old)
 {
 	const char *comma = "";
-	duct_buf_puts(to, "SELECT * FROM read_parquet([");
-	for (size_t i = 0; old && i < c->nold_files; i++, comma = ", ") {
-		duct_buf_puts(to, comma);
-		duct_buf_sql_literal(to, c->old_files[i].path);
+	if (c->files.n + (old ? c->nold_files : 0) == 0) {
+		duct_buf_printf(to, "SELECT * FROM (%s) LIMIT 0", c->shape.select);
+		return;
 	}
+	duct_buf_puts(to, "SELECT ");
+	for (int i = 0; i < c->shape.ncolumns; i++) {
+		duct_buf_puts(to, i ? ", " : "");
+		duct_buf_sql_ident(to, c->columns[i]);
+	}
+	duct_buf_puts(to, " FROM read_parquet([");
 	for (size_t i = 0; i < c->files.n; i++, comma = ", ") {
 		duct_buf_puts(to, comma);
 		duct_buf_sql_literal(to, c->files.files[i]->path);
 	}
-	if (*comma)
-		duct_buf_puts(to, "], hive_partitioning => false)");
-	else
-		to->len = 0;
-	if (!*comma)
-		duct_buf_printf(to, "SELECT * FROM (%s) LIMIT 0", c->shape.select);
+	for (size_t i = 0; old && i < c->nold_files; i++, comma = ", ") {
+		duct_buf_puts(to, comma);
+		duct_buf_sql_literal(to, c->old_files[i].path);
+	}
+	duct_buf_printf(to, "], union_by_name => %s, hive_partitioning => false)", c->files.n ? "false" : "true");
 }
 
 /* In the words of the failed checks. */
@@ -206,21 +224,23 @@ static int verify(struct copying *c, struct duct_error *err)
 {
 	struct copy_checks checks;
 	AUTO_BUF struct duct_buf files = {0}, table = {0};
-	struct land_shape moved;
 	json_t *results = NULL;
 	int failed;
-	if (copy_checks_load(c->s->checks_path, c->table->names.model_label, c->arena, &checks, err) < 0 ||
-	    land_shape(c->s->conn, c->moved, c->arena, &moved, err) < 0)
+	if (copy_checks_load(c->s->checks_path, c->table->names.model_label, c->arena, &checks, err) < 0)
 		return -(int)err->class;
 	put_files(&files, c, false);
 	put_files(&table, c, true);
 	struct copy_verify v = {
 		.conn = c->s->conn,
+		.tap = c->s->tap,
 		.kind = c->s->kind,
 		.names = &c->table->names,
 		.checks = &checks,
 		.source = c->shape.select,
-		.moved = moved.select,
+		.rows = c->rows,
+		.sums = c->sums,
+		.columns = c->columns,
+		.ncolumns = c->shape.ncolumns,
 		.files = files.data,
 		.table = table.data,
 		.version = c->version,
@@ -252,14 +272,60 @@ static void tell_files(struct copying *c)
 	json_object_set_new(c->result, "bytes", json_integer(c->files.bytes));
 }
 
-static int move(struct copying *c, struct duct_error *err)
+/* The rows are read once: what they are is summed up on their way into the files. */
+static int write_files(struct copying *c, struct duct_error *err)
 {
+	AUTO_BUF struct duct_buf tapped = {0};
 	struct land_shape shape = c->shape;
-	step(c, "copy");
 	if (!c->target.replace && land_shape(c->s->conn, c->moved, c->arena, &shape, err) < 0)
 		return -(int)err->class;
+	c->columns = duct_arena_alloc(c->arena, ((size_t)shape.ncolumns + 1) * sizeof *c->columns);
+	for (int i = 0; i < shape.ncolumns; i++)
+		c->columns[i] = shape.columns[i].name;
+	duck_tap_put(&tapped, shape.select, c->columns, shape.ncolumns);
+	shape.select = tapped.data;
+	duck_tap_begin(c->s->tap, shape.ncolumns);
 	if (land_write(c->s->conn, c->lake, &c->target, &shape, &c->files, err) < 0)
 		return -(int)err->class;
+	size_t size = (size_t)shape.ncolumns * sizeof *c->sums;
+	c->sums = duct_arena_alloc(c->arena, size + 1);
+	memcpy(c->sums, duck_tap_sums(c->s->tap, &c->rows), size);
+	return 0;
+}
+
+/* What was added may not be what there is more (a file given twice is one file in Delta): the version itself is asked how many rows it has. */
+static bool makes_up_the_table(struct copying *c)
+{
+	AUTO_BUF struct duct_buf sql = {0};
+	struct duct_error ignored; /* the checks say it */
+	int64_t there, ours = c->files.rows;
+	for (size_t i = 0; i < c->nold_files; i++)
+		ours += c->old_files[i].record_count;
+	duct_buf_printf(&sql, "SELECT count(*) FROM (%s)", c->source);
+	return duck_number(c->s->conn, sql.data, &there, &ignored) < 0 || there == ours;
+}
+
+static void plan_all(struct copying *c)
+{
+	c->s->log("info", "%s: everything is copied: the files added since do not make up the table", c->target.table);
+	land_files_done(&c->files);
+	c->mode = "full";
+	c->moved = c->source;
+	c->target.replace = true;
+	c->nold_files = 0;
+	json_object_set_new(c->result, "mode", json_string(c->mode));
+}
+
+static int move(struct copying *c, struct duct_error *err)
+{
+	step(c, "copy");
+	if (write_files(c, err) < 0)
+		return -(int)err->class;
+	if (!c->target.replace && !makes_up_the_table(c)) {
+		plan_all(c);
+		if (write_files(c, err) < 0)
+			return -(int)err->class;
+	}
 	tell_files(c);
 	duct_kill_point("copy-written");
 	step(c, "verify");
@@ -273,7 +339,7 @@ static int move(struct copying *c, struct duct_error *err)
 static int attempt(struct copying *c, struct duct_error *err)
 {
 	step(c, "metadata");
-	if (copy_allow_s3(c->s, err) < 0 || pin(c, err) < 0 || open_lake(c, err) < 0)
+	if (pin(c, err) < 0 || open_lake(c, err) < 0)
 		return -(int)err->class;
 	c->identity = new_identity(c);
 	if (plan(c, err) < 0)

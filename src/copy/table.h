@@ -6,7 +6,7 @@
 #include "base/ctx.h"
 #include "copy/checks.h"
 #include "copy/settings.h"
-#include "duck/duck.h"
+#include "duck/tap.h"
 #include "net/s3.h"
 
 /*
@@ -20,8 +20,8 @@ struct copy_session {
 	const struct copy_settings *settings;
 	const struct duct_ctx *ctx;
 	struct duck_conn *conn;
-	struct s3 *s3; /* NULL: nothing is in S3 */
-	struct aws_credentials *credentials;
+	struct duck_tap *tap;			   /* of its instance */
+	struct s3 *s3;				   /* NULL: nothing is in S3 */
 	const char *kind;			   /* of the checks: verify.h */
 	const char *checks_path;		   /* NULL: none */
 	void (*step)(void *arg, const char *step); /* metadata, copy, verify, commit */
@@ -35,11 +35,8 @@ struct copy_table {
 };
 
 /* *ret_result: what came of it, also when it fails: {model, table, source, delta_version, mode, files, rows, bytes, snapshot_id, checks}, mode being
- * "full", "append" or "unchanged". DATA: a check failed. RETRY, CONFIG, CANCELLED as always. */
+ * "full", "append" or "unchanged", and "columns" ([{"name", "type"}]). DATA: a check failed. RETRY, CONFIG, CANCELLED as always. */
 int copy_table(const struct copy_session *session, const struct copy_table *table, struct duct_arena *arena, json_t **ret_result,
 	       struct duct_error *err) DUCT_CHECKED;
-
-/* The session's keys for S3, current ones. */
-int copy_allow_s3(const struct copy_session *session, struct duct_error *err) DUCT_CHECKED;
 
 #endif

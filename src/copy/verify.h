@@ -4,7 +4,7 @@
 #include <jansson.h>
 
 #include "copy/checks.h"
-#include "duck/duck.h"
+#include "duck/tap.h"
 
 /*
  * Files that are not in the lake yet, against where their rows came from. In the session the table is the view "ducklake"."schema"."table", and
@@ -12,13 +12,18 @@
  */
 struct copy_verify {
 	struct duck_conn *conn;
+	struct duck_tap *tap;
 	const char *kind; /* "model", "data_imports": begins the names of the built-in checks */
 	const struct copy_names *names;
 	const struct copy_checks *checks;
 	const char *source; /* a query: all rows of the Delta table, as the table's columns */
-	const char *moved;  /* a query: those of them that the new files hold */
-	const char *files;  /* a query: the rows of the new files */
-	const char *table;  /* a query: the table's, as it will be */
+	/* What was written into the new files, as it passed by. */
+	uint64_t rows;
+	const struct duck_tap_sum *sums; /* per column */
+	const char *const *columns;
+	int ncolumns;
+	const char *files; /* a query: the rows of the new files */
+	const char *table; /* a query: the table's, as it will be */
 	int64_t version;
 	const char *partition_column; /* of the Delta table; NULL: none */
 	struct duct_arena *arena;

@@ -151,6 +151,49 @@ static void match_gaps(struct binder *b)
 	}
 }
 
+/* Whether a column that came after what the destination knows may be this one. */
+static bool may_be_new(const struct binder *b, const struct duct_column *c)
+{
+	const struct duct_relation *rel = b->rel;
+	for (int i = 0; i < rel->nlive; i++)
+		if (rel->live[i].attnum > b->known_max && (!rel->live[i].type || duct_type_equal(rel->live[i].type, &c->type)))
+			return true;
+	for (int i = 0; i < rel->ndropped; i++)
+		if (rel->dropped[i] > b->known_max)
+			return true;
+	return false;
+}
+
+/* The first unused column of the destination above `above` that the source has dropped since, and that has the type; -1: none. */
+static int next_dead(const struct binder *b, int16_t above, const struct duct_type *type)
+{
+	int best = -1;
+	for (size_t j = 0; j < b->nhave; j++) {
+		const struct bind_column *c = &b->have[j];
+		if (!b->used[j] && c->attnum > above && c->type && duct_type_equal(c->type, type) &&
+		    !live_column(b->rel, c->attnum) && (best < 0 || c->attnum < b->have[best].attnum))
+			best = (int)j;
+	}
+	return best;
+}
+
+/* Behind all that has a number: a column that can be no new one was renamed before it was dropped. */
+static void match_dead(struct binder *b)
+{
+	int from = b->rel->ncolumns;
+	while (from > 0 && !b->attnums[from - 1])
+		from--;
+	int16_t above = from ? b->attnums[from - 1] : 0;
+	for (int i = from; i < b->rel->ncolumns; i++) {
+		const struct duct_column *c = &b->rel->columns[i];
+		int j = is_nameless(b, i) && !may_be_new(b, c) ? next_dead(b, above, &c->type) : -1;
+		if (j < 0)
+			continue;
+		above = b->attnums[i] = b->have[j].attnum;
+		use(b, i, j);
+	}
+}
+
 /* The least number above `above` that the table has or had, 0: none. */
 static int16_t number_after(const struct duct_relation *rel, int16_t above)
 {
@@ -199,6 +242,7 @@ void destination_bind(const struct bind_column *have, size_t n, const struct duc
 		(void)take_numbers(&b, true, false);
 	match_numbers(&b);
 	match_gaps(&b);
+	match_dead(&b);
 	number_new(&b);
 }
 
@@ -208,7 +252,10 @@ bool destination_old_rows_value(const struct duct_relation *rel, const struct du
 	const struct duct_live_column *live = live_column(rel, attnum);
 	bool same = c->attnum == attnum, known = !same && live && live->type && duct_type_equal(live->type, &c->type);
 	const char *value = same ? c->missing_value : known ? live->missing_value : NULL;
-	bool settable = !(live && live->computed) && !(value && duct_kind_is_nested(c->type.kind));
+	/* Rows that are found by all of their values are not found by a wrong one: a column that is gone again has left none here. */
+	bool other = !same && !known && (!live || live->type), whole = !rel->nkeys && rel->identity == DUCT_IDENTITY_FULL;
+	bool lost = whole && other && rel->nlive && c->attnum >= 0;
+	bool settable = !lost && !(live && live->computed) && !(value && duct_kind_is_nested(c->type.kind));
 	*ret_value = settable ? value : NULL;
 	return settable;
 }

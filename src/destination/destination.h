@@ -108,6 +108,10 @@ struct duct_destination_ops {
 	 */
 	int (*replay)(void *dest, enum duct_replay how, struct duct_error *err);
 
+	/* May be NULL: false. Whether changes may come before their transaction has committed (duct_changes.ahead): nothing of them is seen by
+	 * anybody before the commit, and abort() undoes them. */
+	bool (*takes_ahead)(void *dest);
+
 	struct duct_destination_pace (*pace)(void *dest);
 
 	/* Commits the open group with its last position (or only the position, when no rows are in it). Only called when the

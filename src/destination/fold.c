@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-enum { FIRST_TABLE = 256, KEPT_SLOTS = 1 << 18 };
+enum { FIRST_TABLE = 32 /* one per table */, KEPT_SLOTS = 1 << 18 };
 
 struct fold *fold_new(bool bag)
 {

@@ -30,8 +30,10 @@
 	X(create_list_type) \
 	X(create_logical_type) \
 	X(create_map_type) \
+	X(create_scalar_function) \
 	X(create_struct_type) \
 	X(create_table_function) \
+	X(data_chunk_get_column_count) \
 	X(data_chunk_get_size) \
 	X(data_chunk_get_vector) \
 	X(data_chunk_set_size) \
@@ -43,6 +45,7 @@
 	X(destroy_pending) \
 	X(destroy_prepare) \
 	X(destroy_result) \
+	X(destroy_scalar_function) \
 	X(destroy_table_function) \
 	X(destroy_value) \
 	X(disconnect) \
@@ -71,10 +74,19 @@
 	X(prepare_error) \
 	X(query) \
 	X(query_progress) \
+	X(register_scalar_function) \
 	X(register_table_function) \
 	X(result_error) \
 	X(result_error_type) \
 	X(rows_changed) \
+	X(scalar_function_get_extra_info) \
+	X(scalar_function_set_extra_info) \
+	X(scalar_function_set_function) \
+	X(scalar_function_set_name) \
+	X(scalar_function_set_return_type) \
+	X(scalar_function_set_special_handling) \
+	X(scalar_function_set_varargs) \
+	X(scalar_function_set_volatile) \
 	X(set_config) \
 	X(string_t_data) \
 	X(string_t_length) \
@@ -121,8 +133,10 @@ extern struct duck_api duck_api;
 #define duckdb_create_list_type duck_api.create_list_type
 #define duckdb_create_logical_type duck_api.create_logical_type
 #define duckdb_create_map_type duck_api.create_map_type
+#define duckdb_create_scalar_function duck_api.create_scalar_function
 #define duckdb_create_struct_type duck_api.create_struct_type
 #define duckdb_create_table_function duck_api.create_table_function
+#define duckdb_data_chunk_get_column_count duck_api.data_chunk_get_column_count
 #define duckdb_data_chunk_get_size duck_api.data_chunk_get_size
 #define duckdb_data_chunk_get_vector duck_api.data_chunk_get_vector
 #define duckdb_data_chunk_set_size duck_api.data_chunk_set_size
@@ -134,6 +148,7 @@ extern struct duck_api duck_api;
 #define duckdb_destroy_pending duck_api.destroy_pending
 #define duckdb_destroy_prepare duck_api.destroy_prepare
 #define duckdb_destroy_result duck_api.destroy_result
+#define duckdb_destroy_scalar_function duck_api.destroy_scalar_function
 #define duckdb_destroy_table_function duck_api.destroy_table_function
 #define duckdb_destroy_value duck_api.destroy_value
 #define duckdb_disconnect duck_api.disconnect
@@ -162,10 +177,19 @@ extern struct duck_api duck_api;
 #define duckdb_prepare_error duck_api.prepare_error
 #define duckdb_query duck_api.query
 #define duckdb_query_progress duck_api.query_progress
+#define duckdb_register_scalar_function duck_api.register_scalar_function
 #define duckdb_register_table_function duck_api.register_table_function
 #define duckdb_result_error duck_api.result_error
 #define duckdb_result_error_type duck_api.result_error_type
 #define duckdb_rows_changed duck_api.rows_changed
+#define duckdb_scalar_function_get_extra_info duck_api.scalar_function_get_extra_info
+#define duckdb_scalar_function_set_extra_info duck_api.scalar_function_set_extra_info
+#define duckdb_scalar_function_set_function duck_api.scalar_function_set_function
+#define duckdb_scalar_function_set_name duck_api.scalar_function_set_name
+#define duckdb_scalar_function_set_return_type duck_api.scalar_function_set_return_type
+#define duckdb_scalar_function_set_special_handling duck_api.scalar_function_set_special_handling
+#define duckdb_scalar_function_set_varargs duck_api.scalar_function_set_varargs
+#define duckdb_scalar_function_set_volatile duck_api.scalar_function_set_volatile
 #define duckdb_set_config duck_api.set_config
 #define duckdb_string_t_data duck_api.string_t_data
 #define duckdb_string_t_length duck_api.string_t_length

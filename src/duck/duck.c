@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "duck/refused.h"
 
 enum { MAX_FEEDS = 256 };
 
@@ -18,6 +19,7 @@ struct duck_db {
 	pthread_mutex_t lock;			      /* around the opening of db */
 	duckdb_database db;			      /* NULL until a statement needs it */
 	_Atomic(struct duck_feed *) feeds[MAX_FEEDS]; /* by id: SQL text never holds an address */
+	struct duck_askers *askers;
 };
 
 struct duck_conn {
@@ -51,7 +53,9 @@ static int fail_with(struct duct_error *err, duckdb_error_type type, const char 
 {
 	if (!message || !*message)
 		message = "no message";
-	const char *end = strstr(message, "\n\n");
+	const char *end = strstr(message, "\n\n"), *trace = strstr(message, "\n   0: ");
+	if (trace && (!end || trace < end)) /* of the Delta library's own calls */
+		end = trace;
 	int len = end ? (int)(end - message) : (int)strlen(message);
 	int ret = duct_fail(err, class_of(type), "duckdb: %.*s", len, message);
 	if (err)
@@ -66,7 +70,8 @@ static int conn_error(struct duck_conn *conn, duckdb_error_type type, const char
 			*err = conn->feed->error;
 		return -(int)conn->feed->error.class;
 	}
-	return fail_with(err, type, message);
+	int rc = fail_with(err, type, message);
+	return err ? duck_refused(conn->db->askers, err) : rc;
 }
 
 /* --- the feed --- */
@@ -174,6 +179,9 @@ static int configure(duckdb_config config, const struct duck_db *db, struct duct
 	r = r || !db->memory ? r : set_option(config, "memory_limit", db->memory, err);
 	r = r ? r : set_option(config, "autoinstall_known_extensions", "false", err);
 	r = r ? r : set_option(config, "autoload_known_extensions", "false", err);
+	const char *unsigned_too = getenv("DUCKDB_ALLOW_UNSIGNED_EXTENSIONS");
+	if (!r && unsigned_too && *unsigned_too)
+		r = set_option(config, "allow_unsigned_extensions", unsigned_too, err);
 	/* Without a folder nothing is spilled: DuckDB's own choice would be in the working folder. Of a file it is beside it. */
 	if (!r && db->read_only)
 		r = set_option(config, "access_mode", "READ_ONLY", err);
@@ -214,7 +222,20 @@ static int open_instance(struct duck_db *db, struct duct_error *err)
 	return r;
 }
 
-/* The instance and the session behind it, made by the first statement: most flows have none. */
+static int run_in(struct duck_conn *conn, duckdb_connection open, const char *sql, duckdb_result *ret, struct duct_error *err)
+{
+	duckdb_result result;
+	if (duckdb_query(open, sql, &result) == DuckDBError) {
+		int r = conn_error(conn, duckdb_result_error_type(&result), duckdb_result_error(&result), err);
+		duckdb_destroy_result(&result);
+		return r;
+	}
+	*ret = result;
+	return 0;
+}
+
+/* The instance and the session behind it, made by the first statement: most flows have none. Others that interrupt it, or ask how far it is, see it when it
+ * is there to stay. */
 static int connected(struct duck_conn *conn, struct duct_error *err)
 {
 	if (conn->conn)
@@ -228,19 +249,29 @@ static int connected(struct duck_conn *conn, struct duct_error *err)
 	duckdb_connection made;
 	if (duckdb_connect(db->db, &made) == DuckDBError)
 		return duct_fail(err, DUCT_RETRY, "duckdb: cannot connect to the database");
-	conn->conn = made;
-	r = duck_exec(conn, "SET TimeZone = 'UTC'", err);
+	duckdb_result result;
+	r = run_in(conn, made, "SET TimeZone = 'UTC'", &result, err);
 	if (r) {
-		conn->conn = NULL;
 		duckdb_disconnect(&made);
+		return r;
 	}
-	return r;
+	duckdb_destroy_result(&result);
+	conn->conn = made;
+	return 0;
+}
+
+int duck_register_scalar(struct duck_conn *conn, duckdb_scalar_function function, struct duct_error *err)
+{
+	return duckdb_register_scalar_function(conn->conn, function) == DuckDBError
+		? duct_fail(err, DUCT_FATAL, "duckdb: cannot register a function")
+		: 0;
 }
 
 struct duck_db *duck_open(void)
 {
 	struct duck_db *db = duct_xcalloc(1, sizeof *db);
 	pthread_mutex_init(&db->lock, NULL);
+	db->askers = duck_askers_new();
 	return db;
 }
 
@@ -275,6 +306,7 @@ void duck_close(struct duck_db *db)
 	if (db->db)
 		duckdb_close(&db->db);
 	pthread_mutex_destroy(&db->lock);
+	duck_askers_free(db->askers);
 	free(db->path);
 	free(db->memory);
 	free(db->spill_folder);
@@ -297,6 +329,11 @@ void duck_disconnect(struct duck_conn *conn)
 	if (open)
 		duckdb_disconnect(&open);
 	free(conn);
+}
+
+void duck_asks_as(struct duck_conn *conn, const char *secret, const char *who, bool lasting)
+{
+	duck_askers_set(conn->db->askers, secret, who, lasting);
 }
 
 void duck_interrupt(struct duck_conn *conn)
@@ -331,17 +368,8 @@ int duck_exec(struct duck_conn *conn, const char *sql, struct duct_error *err)
 
 int duck_query(struct duck_conn *conn, const char *sql, duckdb_result *ret, struct duct_error *err)
 {
-	duckdb_result result;
 	int r = connected(conn, err);
-	if (r)
-		return r;
-	if (duckdb_query(conn->conn, sql, &result) == DuckDBError) {
-		r = conn_error(conn, duckdb_result_error_type(&result), duckdb_result_error(&result), err);
-		duckdb_destroy_result(&result);
-		return r;
-	}
-	*ret = result;
-	return 0;
+	return r ? r : run_in(conn, conn->conn, sql, ret, err);
 }
 
 int duck_result_error(struct duck_conn *conn, duckdb_result *result, struct duct_error *err)

@@ -1,6 +1,7 @@
 #ifndef DUCK_DUCK_H
 #define DUCK_DUCK_H
 
+#include "base/arena.h"
 #include "base/error.h"
 #include "duck/api.h"
 #include <stdbool.h>
@@ -8,11 +9,11 @@
 
 /*
  * An in-process DuckDB (libduckdb 1.5.5) without extensions: in memory, to read Parquet and to cast texts, or a database file. One `duck_db` may serve
- * many threads; a `duck_conn` belongs to one thread at a time.
+ * many threads; a `duck_conn` belongs to one thread at a time. With DUCKDB_ALLOW_UNSIGNED_EXTENSIONS=true extensions are loaded whoever signed them, and
+ * without reading their files whole to see that.
  */
 struct duck_db;
 struct duck_conn;
-
 /* The first statement opens the library and the instance behind it, which takes some 40 ms of CPU and MiB: most flows need none. */
 struct duck_db *duck_open(void);
 /* The same over a database file, which is made when there is none and belongs to this process until duck_close(). The first statement
@@ -34,6 +35,9 @@ void duck_close(struct duck_db *db); /* accepts NULL; all connections must be cl
 
 struct duck_conn *duck_connect(struct duck_db *db); /* connected by its first statement, which fails where that fails */
 void duck_disconnect(struct duck_conn *conn);	    /* accepts NULL */
+
+/* Whose keys are in a secret of the instance: refusals of S3 are told with it (refused.h). Any thread. */
+void duck_asks_as(struct duck_conn *conn, const char *secret, const char *who, bool lasting);
 
 /* Ends the statement that runs on the connection, which fails with CANCELLED. Any thread, while the connection is there. */
 void duck_interrupt(struct duck_conn *conn);
@@ -64,6 +68,8 @@ int duck_result_error(struct duck_conn *conn, duckdb_result *result, struct duct
  */
 typedef int duck_row_fn(void *arg, const char *const *values, struct duct_error *err);
 int duck_rows(struct duck_conn *conn, const char *sql, duck_row_fn *take, void *arg, struct duct_error *err);
+/* A text out of a VARCHAR column of a chunk, NULL for NULL: in the arena, or malloc when that is NULL. */
+char *duck_text_at(duckdb_vector vector, idx_t row, struct duct_arena *arena);
 /* The first value of the first row, *ret NULL when there is none or it is NULL; caller frees. The same as a whole number. */
 int duck_text(struct duck_conn *conn, const char *sql, char **ret, struct duct_error *err);
 int duck_number(struct duck_conn *conn, const char *sql, int64_t *ret, struct duct_error *err); /* of a BIGINT or a text */
@@ -91,5 +97,8 @@ struct duck_feed {
 };
 int duck_feed_open(struct duck_conn *conn, struct duck_feed *feed, struct duct_error *err); /* sets feed->id */
 void duck_feed_close(struct duck_conn *conn);						    /* the open one, if any */
+
+/* Makes a scalar function of ours known to the connection's instance; it stays the caller's to destroy. The connection must have run a statement. */
+int duck_register_scalar(struct duck_conn *conn, duckdb_scalar_function function, struct duct_error *err) DUCT_CHECKED;
 
 #endif

@@ -59,32 +59,6 @@ static const char *catalog_by_parts(struct duct_arena *arena)
 	return duct_arena_strdup(arena, catalog.data);
 }
 
-int duck_lake_from_env(struct duck_lake *ret, struct duct_arena *arena, struct duct_error *err)
-{
-	struct duck_lake lake = {
-		.catalog = setting("DUCKLAKE_CATALOG"),
-		.metadata_schema = setting("DUCKLAKE_METADATA_SCHEMA"),
-		.data_path = setting("DUCKLAKE_DATA_PATH"),
-		.create = true,
-	};
-	const char *backoff = setting("DUCKLAKE_RETRY_BACKOFF");
-	char *end = NULL;
-	lake.catalog = lake.catalog ? duct_arena_strdup(arena, lake.catalog) : catalog_by_parts(arena);
-	if (!lake.catalog)
-		return duct_fail(
-			err, DUCT_CONFIG,
-			"no lake is named: set DUCKLAKE_CATALOG to sqlite:PATH or postgres:DSN (and DUCKLAKE_DATA_PATH where it "
-			"is to be created), or DUCKLAKE_RDS_HOST and what belongs to it");
-	if (number_from_env("DUCKLAKE_RETRY_COUNT", 100000, &lake.retry_count, err) < 0 ||
-	    number_from_env("DUCKLAKE_RETRY_WAIT_MS", 60000, &lake.retry_wait_ms, err) < 0)
-		return -(int)err->class;
-	lake.retry_backoff = backoff ? strtod(backoff, &end) : 0;
-	if (backoff && (*end || !(lake.retry_backoff >= 1 && lake.retry_backoff <= 100)))
-		return duct_fail(err, DUCT_CONFIG, "DUCKLAKE_RETRY_BACKOFF: \"%.40s\" is not a number from 1 to 100", backoff);
-	*ret = lake;
-	return 0;
-}
-
 /* The connection string of a catalog in Postgres, NULL: it is none. "postgres://..." is one itself. */
 static const char *dsn_of(const char *catalog)
 {
@@ -94,9 +68,54 @@ static const char *dsn_of(const char *catalog)
 	return strncmp(dsn, "//", 2) == 0 ? catalog : dsn;
 }
 
+static int check_kind(const char *catalog, struct duct_error *err)
+{
+	bool known = dsn_of(catalog) || (strncmp(catalog, "sqlite:", 7) == 0 && catalog[7]);
+	return known ? 0 : duct_fail(err, DUCT_CONFIG, "catalog: must be \"sqlite:PATH\" or \"postgres:CONNECTION\"");
+}
+
+int duck_lake_from_env(struct duck_lake *ret, struct duct_arena *arena, struct duct_error *err)
+{
+	struct duck_lake lake = {
+		.catalog = setting("DUCKLAKE_CATALOG"),
+		.metadata_schema = setting("DUCKLAKE_METADATA_SCHEMA"),
+		.data_path = setting("DUCKLAKE_DATA_PATH"),
+		.create = true,
+	};
+	const char *backoff = setting("DUCKLAKE_RETRY_BACKOFF"), *bucket = setting("DUCKLAKE_BUCKET");
+	char *end = NULL;
+	lake.catalog = lake.catalog ? duct_arena_strdup(arena, lake.catalog) : catalog_by_parts(arena);
+	if (!lake.catalog)
+		return duct_fail(
+			err, DUCT_CONFIG,
+			"no lake is named: set DUCKLAKE_CATALOG to sqlite:PATH or postgres:DSN (and DUCKLAKE_DATA_PATH where it "
+			"is to be created), or DUCKLAKE_RDS_HOST and what belongs to it");
+	if (check_kind(lake.catalog, err) < 0 || number_from_env("DUCKLAKE_RETRY_COUNT", 100000, &lake.retry_count, err) < 0 ||
+	    number_from_env("DUCKLAKE_RETRY_WAIT_MS", 60000, &lake.retry_wait_ms, err) < 0)
+		return -(int)err->class;
+	if (bucket && !lake.data_path) {
+		AUTO_FREE char *path = duct_xasprintf("s3://%s/", bucket);
+		lake.new_data_path = duct_arena_strdup(arena, path);
+	}
+	lake.retry_backoff = backoff ? strtod(backoff, &end) : 0;
+	if (backoff && (*end || !(lake.retry_backoff >= 1 && lake.retry_backoff <= 100)))
+		return duct_fail(err, DUCT_CONFIG, "DUCKLAKE_RETRY_BACKOFF: \"%.40s\" is not a number from 1 to 100", backoff);
+	*ret = lake;
+	return 0;
+}
+
+const char *duck_lake_schema(const struct duck_lake *lake)
+{
+	return strncmp(lake->catalog, "sqlite:", 7) == 0	  ? "main"
+		: lake->metadata_schema && *lake->metadata_schema ? lake->metadata_schema
+								  : "public";
+}
+
 char *duck_lake_label(const struct duck_lake *lake)
 {
 	const char *dsn = dsn_of(lake->catalog);
+	if (!dsn && strncmp(lake->catalog, "sqlite:", 7) != 0)
+		return duct_xstrdup("***"); /* whatever was meant, it may have a password */
 	if (!dsn)
 		return duct_xstrdup(lake->catalog);
 	AUTO_FREE char *shown = duct_dsn_redact(dsn);
@@ -178,12 +197,21 @@ static int set_retries(struct duck_conn *conn, const struct duck_lake *lake, str
 	return duck_exec(conn, sql.data, err);
 }
 
+/* The extension takes a password as a secret, and any other one in its connection string, which it tells. NULL: none. */
+static const char *find_hidden(const PQconninfoOption *options)
+{
+	for (const PQconninfoOption *o = options; o->keyword; o++)
+		if (o->val && *o->val && o->dispchar && strchr(o->dispchar, '*') && strcmp(o->keyword, "password") != 0)
+			return o->keyword; /* static in libpq */
+	return NULL;
+}
+
 int duck_lake_target(const struct duck_lake *lake, char **ret_target, char **ret_password, struct duct_error *err)
 {
 	const char *dsn = dsn_of(lake->catalog);
 	AUTO_BUF struct duct_buf words = {0};
-	if (!dsn && (strncmp(lake->catalog, "sqlite:", 7) != 0 || !lake->catalog[7]))
-		return duct_fail(err, DUCT_CONFIG, "catalog: must be \"sqlite:PATH\" or \"postgres:CONNECTION\"");
+	if (check_kind(lake->catalog, err) < 0)
+		return -(int)err->class;
 	*ret_password = NULL;
 	if (!dsn) {
 		*ret_target = duct_xasprintf("ducklake:%s", lake->catalog);
@@ -192,13 +220,20 @@ int duck_lake_target(const struct duck_lake *lake, char **ret_target, char **ret
 	PQconninfoOption *parsed = duct_dsn_is_torn(dsn) ? NULL : PQconninfoParse(dsn, NULL);
 	if (!parsed) /* libpq's own message may quote the password */
 		return duct_fail(err, DUCT_CONFIG, "catalog: " DUCT_DSN_TORN);
-	for (PQconninfoOption *o = parsed; o->keyword; o++) {
+	const char *hidden = find_hidden(parsed);
+	for (PQconninfoOption *o = parsed; o->keyword && !hidden; o++) {
 		if (strcmp(o->keyword, "password") != 0)
 			put_pair(&words, o->keyword, o->val);
 		else if (o->val && *o->val)
 			*ret_password = duct_xstrdup(o->val);
 	}
 	PQconninfoFree(parsed);
+	if (hidden)
+		return duct_fail(
+			err, DUCT_CONFIG,
+			"catalog: jobs of the official extension cannot keep \"%s\" secret, which would be in its messages: leave "
+			"it out (a key in sslkey without a passphrase, readable by this user only)",
+			hidden);
 	*ret_target = duct_xasprintf("ducklake:postgres:%s", words.len ? words.data : "");
 	return 0;
 }
@@ -225,7 +260,8 @@ static void put_option(struct duct_buf *to, const char *name, const char *text)
 	duct_buf_sql_literal(to, text);
 }
 
-static void put_options(struct duct_buf *to, const struct duck_lake *lake, const char *secret)
+/* data_path: NULL is the catalog's own. */
+static void put_options(struct duct_buf *to, const struct duck_lake *lake, const char *data_path, bool create, const char *secret)
 {
 	if (dsn_of(lake->catalog)) {
 		put_option(to, "METADATA_SCHEMA", lake->metadata_schema);
@@ -233,10 +269,10 @@ static void put_options(struct duct_buf *to, const struct duck_lake *lake, const
 	} else {
 		duct_buf_printf(to, ", META_BUSY_TIMEOUT %d, META_JOURNAL_MODE 'WAL'", BUSY_MS);
 	}
-	put_option(to, "DATA_PATH", lake->data_path);
+	put_option(to, "DATA_PATH", data_path);
 	if (lake->read_only)
 		duct_buf_puts(to, ", READ_ONLY true");
-	else if (!lake->create)
+	else if (!create)
 		duct_buf_puts(to, ", CREATE_IF_NOT_EXISTS false");
 }
 
@@ -247,26 +283,40 @@ static int load_extensions(struct duck_conn *conn, const struct duck_lake *lake,
 	return rc ? rc : set_retries(conn, lake, err);
 }
 
+static int attach(struct duck_conn *conn, const char *target, const char *name, const struct duct_buf *options,
+		  struct duct_error *err)
+{
+	AUTO_BUF struct duct_buf sql = {0};
+	duct_buf_puts(&sql, "ATTACH ");
+	duct_buf_sql_literal(&sql, target);
+	duct_buf_puts(&sql, " AS ");
+	duct_buf_sql_ident(&sql, name);
+	if (options->len)
+		duct_buf_printf(&sql, " (%s)", options->data + 2);
+	if (duck_exec(conn, sql.data, err) == 0)
+		return 0;
+	if (duck_lake_failed(err) != -DUCT_RETRY && err->class != DUCT_CANCELLED)
+		err->class = DUCT_CONFIG; /* a path that is another one, a catalog of another version */
+	return -(int)err->class;
+}
+
 int duck_attach_lake(struct duck_conn *conn, const struct duck_lake *lake, const char *name, struct duct_error *err)
 {
 	AUTO_FREE char *secret = duct_xasprintf("%s_catalog", name), *target = NULL, *password = NULL;
-	AUTO_BUF struct duct_buf options = {0}, sql = {0};
+	AUTO_BUF struct duct_buf options = {0};
 	int rc = duck_lake_target(lake, &target, &password, err);
 	rc = rc ? rc : load_extensions(conn, lake, err);
 	rc = rc || !password ? rc : keep_password(conn, password, secret, err);
 	if (rc)
 		return rc;
 	AUTO_FREE char *label = duck_lake_label(lake);
-	put_options(&options, lake, password ? secret : NULL);
-	duct_buf_puts(&sql, "ATTACH ");
-	duct_buf_sql_literal(&sql, target);
-	duct_buf_puts(&sql, " AS ");
-	duct_buf_sql_ident(&sql, name);
-	if (options.len)
-		duct_buf_printf(&sql, " (%s)", options.data + 2);
-	if (duck_exec(conn, sql.data, err) == 0)
-		return 0;
-	if (duck_lake_failed(err) != -DUCT_RETRY && err->class != DUCT_CANCELLED)
-		err->class = DUCT_CONFIG; /* a path that is another one, a catalog of another version */
-	return duct_wrap(err, "lake \"%s\"", label);
+	bool new_elsewhere = lake->create && !lake->read_only && !lake->data_path && lake->new_data_path;
+	put_options(&options, lake, lake->data_path, lake->create && !new_elsewhere, password ? secret : NULL);
+	rc = attach(conn, target, name, &options, err);
+	if (rc == -DUCT_CONFIG && new_elsewhere) { /* there is none yet, or what is wrong with it is said again */
+		options.len = 0;
+		put_options(&options, lake, lake->new_data_path, true, password ? secret : NULL);
+		rc = attach(conn, target, name, &options, err);
+	}
+	return rc ? duct_wrap(err, "lake \"%s\"", label) : 0;
 }

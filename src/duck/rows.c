@@ -12,13 +12,17 @@ struct row {
 	char **owned;
 };
 
-static char *text_of(duckdb_vector vector, idx_t row)
+char *duck_text_at(duckdb_vector vector, idx_t row, struct duct_arena *arena)
 {
-	uint64_t *validity = duckdb_vector_get_validity(vector);
-	if (validity && !duckdb_validity_row_is_valid(validity, row))
+	uint64_t *valid = duckdb_vector_get_validity(vector);
+	if (valid && !duckdb_validity_row_is_valid(valid, row))
 		return NULL;
 	duckdb_string_t *text = (duckdb_string_t *)duckdb_vector_get_data(vector) + row;
-	return duct_xstrndup(duckdb_string_t_data(text), duckdb_string_t_length(*text));
+	size_t n = duckdb_string_t_length(*text);
+	char *copy = arena ? duct_arena_alloc(arena, n + 1) : duct_xmalloc(n + 1);
+	memcpy(copy, duckdb_string_t_data(text), n);
+	copy[n] = 0;
+	return copy;
 }
 
 static int take_chunk(duckdb_data_chunk chunk, struct row *row, duck_row_fn *take, void *arg, struct duct_error *err)
@@ -26,7 +30,7 @@ static int take_chunk(duckdb_data_chunk chunk, struct row *row, duck_row_fn *tak
 	int rc = 0;
 	for (idx_t i = 0; i < duckdb_data_chunk_get_size(chunk) && rc == 0; i++) {
 		for (idx_t c = 0; c < row->n; c++)
-			row->values[c] = row->owned[c] = text_of(duckdb_data_chunk_get_vector(chunk, c), i);
+			row->values[c] = row->owned[c] = duck_text_at(duckdb_data_chunk_get_vector(chunk, c), i, NULL);
 		rc = take(arg, row->values, err);
 		for (idx_t c = 0; c < row->n; c++)
 			free(row->owned[c]);
@@ -82,7 +86,7 @@ int duck_text(struct duck_conn *conn, const char *sql, char **ret, struct duct_e
 static int64_t number_of(duckdb_data_chunk chunk, bool is_text)
 {
 	duckdb_vector vector = duckdb_data_chunk_get_vector(chunk, 0);
-	AUTO_FREE char *text = is_text ? text_of(vector, 0) : NULL;
+	AUTO_FREE char *text = is_text ? duck_text_at(vector, 0, NULL) : NULL;
 	if (is_text)
 		return text ? strtoll(text, NULL, 10) : 0;
 	uint64_t *validity = duckdb_vector_get_validity(vector);

@@ -52,17 +52,27 @@ static int trust(struct duck_conn *conn, const char *ca_file, struct duct_error 
 	return duck_exec(conn, sql.data, err);
 }
 
+/* Uploads keep whole parts in memory, of 80 MiB as they come, and fifty at once: files of ours are rolled at 512 MiB, so small ones do. */
+static int bound_uploads(struct duck_conn *conn, struct duct_error *err)
+{
+	return duck_exec(conn, "SET GLOBAL s3_uploader_max_filesize = '50GB'; SET GLOBAL s3_uploader_thread_limit = 4", err);
+}
+
 int duck_allow_s3(struct duck_conn *conn, const char *name, const char *scope, const struct s3_options *options,
 		  struct aws_credentials *credentials, int64_t *ret_expires_us, struct duct_error *err)
 {
 	AUTO_KEYS struct aws_keys keys = {0};
 	int rc = duck_load_extension(conn, "httpfs", err);
 	if (rc == 0)
+		rc = bound_uploads(conn, err);
+	if (rc == 0)
 		rc = trust(conn, options->ca_file, err);
 	if (rc == 0)
 		rc = aws_credentials_get(credentials, &keys, err);
 	if (rc == 0)
 		rc = create_secret(conn, name, scope, options, &keys, err);
+	if (rc == 0)
+		duck_asks_as(conn, name, keys.who, keys.expires_us == 0);
 	if (rc == 0 && ret_expires_us)
 		*ret_expires_us = keys.expires_us;
 	return rc;

@@ -1,57 +1,18 @@
 /* Instances for large work, and the folders they spill to: see session.h. */
 #include "duck/session.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/mem.h"
-
-#define PREFIX "ductstream-spill-"
+#include "base/scratch.h"
 
 struct duck_session {
 	struct duck_db *db;
 	char *folder; /* made by DuckDB when it spills */
 };
-
-/* Only files are in such a folder. What cannot be removed stays: it is no reason not to work. */
-static void remove_folder(const char *path)
-{
-	DIR *dir = opendir(path);
-	for (struct dirent *e; dir && (e = readdir(dir));)
-		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
-			(void)unlinkat(dirfd(dir), e->d_name, 0);
-	if (dir)
-		closedir(dir);
-	(void)rmdir(path);
-}
-
-/* Of processes of this user that are gone. */
-static void remove_left(const char *parent)
-{
-	DIR *dir = opendir(parent);
-	for (struct dirent *e; dir && (e = readdir(dir));) {
-		struct stat st;
-		char *end;
-		if (strncmp(e->d_name, PREFIX, strlen(PREFIX)) != 0)
-			continue;
-		long pid = strtol(e->d_name + strlen(PREFIX), &end, 10);
-		if (*end || pid <= 0 || (kill((pid_t)pid, 0) == 0 || errno != ESRCH))
-			continue;
-		if (fstatat(dirfd(dir), e->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISDIR(st.st_mode) || st.st_uid != geteuid())
-			continue;
-		AUTO_FREE char *path = duct_xasprintf("%s/%s", parent, e->d_name);
-		remove_folder(path);
-	}
-	if (dir)
-		closedir(dir);
-}
 
 static const char *setting(const char *name, const char *otherwise)
 {
@@ -70,8 +31,7 @@ int duck_session_open(struct duck_session **ret, struct duct_error *err)
 		return duct_fail(err, DUCT_CONFIG, "DUCKDB_TEMP_DIRECTORY: \"%.300s\" cannot be written: %s", parent,
 				 strerror(errno));
 	struct duck_session *s = duct_xcalloc(1, sizeof *s);
-	s->folder = duct_xasprintf("%s/" PREFIX "%d", parent, (int)getpid());
-	remove_left(parent);
+	s->folder = duct_scratch_name(parent, "ductstream-spill-");
 	s->db = duck_open_bounded(&(
 		struct duck_bounds){.threads = (int)n, .memory = setting("DUCKDB_MEMORY_LIMIT", "1GB"), .spill_folder = s->folder});
 	*ret = s;
@@ -83,7 +43,7 @@ void duck_session_close(struct duck_session *s)
 	if (!s)
 		return;
 	duck_close(s->db);
-	remove_folder(s->folder);
+	duct_scratch_remove(s->folder);
 	free(s->folder);
 	free(s);
 }

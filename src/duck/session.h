@@ -32,6 +32,7 @@ struct duck_lake {
 	const char *catalog;	     /* "sqlite:PATH" or "postgres:DSN" (keywords or URI) */
 	const char *metadata_schema; /* of the catalog's tables in Postgres; NULL: public */
 	const char *data_path;	     /* NULL: the catalog's own; needed to create it. Another one than the catalog's is CONFIG */
+	const char *new_data_path;   /* in its place where the lake is created; one that is there keeps its own. NULL: none */
 	bool create, read_only;
 	/* How the extension tries a commit again that lost a race. Its waits have no ceiling when they grow, so each is wait_ms (at most 2 s), with
 	 * its jitter; the caller's own attempts (duck_lake_pause_ms()) grow. 0: 200 times, 150 ms, 2.5. */
@@ -40,9 +41,12 @@ struct duck_lake {
 };
 /*
  * DUCKLAKE_CATALOG, DUCKLAKE_METADATA_SCHEMA, DUCKLAKE_DATA_PATH, DUCKLAKE_RETRY_COUNT, DUCKLAKE_RETRY_WAIT_MS, DUCKLAKE_RETRY_BACKOFF; without the first a
- * Postgres by DUCKLAKE_RDS_HOST, _PORT, _DATABASE, _USERNAME, _PASSWORD. CONFIG names what is missing or wrong. Strings live in the arena.
+ * Postgres by DUCKLAKE_RDS_HOST, _PORT, _DATABASE, _USERNAME, _PASSWORD. Without a data path a new lake is made in DUCKLAKE_BUCKET. CONFIG names what is
+ * missing or wrong. Strings live in the arena.
  */
 int duck_lake_from_env(struct duck_lake *ret, struct duct_arena *arena, struct duct_error *err) DUCT_CHECKED;
+/* The schema of the catalog's tables as the extension has it attached. Borrowed. */
+const char *duck_lake_schema(const struct duck_lake *lake);
 /* "sqlite:/a/b", "postgres:host=db dbname=x password=***": for people and for keys of runs. Caller frees. */
 char *duck_lake_label(const struct duck_lake *lake);
 

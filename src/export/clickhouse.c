@@ -14,14 +14,19 @@ static const struct http_settings settings = {
 	.at_once = 2,
 };
 
-int clickhouse_open(struct clickhouse *ret, const char *url, const struct duct_ctx *ctx, struct duct_error *err)
+int clickhouse_open(struct clickhouse *ret, const char *url, int64_t patience_ms, const struct duct_ctx *ctx,
+		    struct duct_error *err)
 {
+
 	if (!url || !*url)
 		return duct_fail(err, DUCT_CONFIG,
 				 "CLICKHOUSE_URL is not set: where is ClickHouse? (http://user:password@host:8123)");
 	if (strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0)
 		return duct_fail(err, DUCT_CONFIG, "CLICKHOUSE_URL: http://... or https://... is expected");
-	*ret = (struct clickhouse){.http = http_open(&settings, ctx->stop_fd), .url = url, .ctx = ctx};
+	*ret = (struct clickhouse){.settings = settings, .url = url, .ctx = ctx};
+	if (patience_ms)
+		ret->settings.stall_ms = patience_ms;
+	ret->http = http_open(&ret->settings, ctx->stop_fd);
 	return 0;
 }
 
@@ -29,6 +34,26 @@ void clickhouse_close(struct clickhouse *c)
 {
 	http_close(c->http);
 	*c = (struct clickhouse){0};
+}
+
+enum { S3_ERROR = 499 };
+
+/* ClickHouse shows S3's message, not its code. A bare 403 may be of a path. */
+static bool s3_refuses(const char *text)
+{
+	static const char *const said[] = {"AccessDenied",
+					   "Access Denied",
+					   "SignatureDoesNotMatch",
+					   "signature we calculated",
+					   "InvalidAccessKeyId",
+					   "Access Key Id you provided",
+					   "Forbidden",
+					   "code: 403",
+					   "code 403"};
+	for (size_t i = 0; i < DUCT_LEN(said); i++)
+		if (strstr(text, said[i]))
+			return true;
+	return false;
 }
 
 bool clickhouse_code_passes(int code, const char *text)
@@ -60,10 +85,8 @@ bool clickhouse_code_passes(int code, const char *text)
 		999,  /* KEEPER_EXCEPTION */
 		1000, /* POCO_EXCEPTION */
 	};
-	if (code == 499) /* S3_ERROR: what S3 refuses it will refuse again */
-		return !strstr(text, "AccessDenied") && !strstr(text, "Access Denied") && !strstr(text, "SignatureDoesNotMatch") &&
-			!strstr(text, "InvalidAccessKeyId") && !strstr(text, "NoSuchBucket") && !strstr(text, "Forbidden") &&
-			!strstr(text, "403");
+	if (code == S3_ERROR) /* what S3 refuses it will refuse again */
+		return !s3_refuses(text) && !strstr(text, "NoSuchBucket") && !strstr(text, "bucket does not exist");
 	for (size_t i = 0; i < DUCT_LEN(passing); i++)
 		if (passing[i] == code)
 			return true;
@@ -78,7 +101,11 @@ static int refused(const struct http_request *request, const struct http_answer 
 	if (!code)
 		return http_refused(request, answer, err);
 	int number = atoi(code);
-	int rc = duct_fail(err, clickhouse_code_passes(number, text) ? DUCT_RETRY : DUCT_CONFIG, "ClickHouse: %.600s", text);
+	bool role = number == S3_ERROR && s3_refuses(text);
+	int rc =
+		duct_fail(err, clickhouse_code_passes(number, text) ? DUCT_RETRY : DUCT_CONFIG, "%sClickHouse: %.600s",
+			  role ? "the bucket refuses PutObject to ClickHouse's own role or keys (its policy must name them): " : "",
+			  text);
 	err->vendor_code = number;
 	return rc;
 }

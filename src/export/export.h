@@ -7,6 +7,8 @@
 #include "base/ctx.h"
 #include "base/error.h"
 
+struct state;
+
 /*
  * Days of a team, out of ClickHouse into the team's own lake: ClickHouse writes the files into the team's bucket, and they become the day in one
  * commit. One partition of one job at a time; what partitions there are, and when they run, is others' business.
@@ -24,20 +26,16 @@ struct export_key {
 int export_key_parse(const char *text, enum export_what what, int64_t today, struct export_key *ret,
 		     struct duct_error *err) DUCT_CHECKED;
 
-/* One of the teams file. All in the arena; NULL: not given. */
+/* A team as it is worked with (registry.h). All in the arena; NULL: not given. */
 struct export_team {
 	int64_t team_id;
 	const char *bucket, *region, *endpoint; /* endpoint: of an S3 that is not AWS's */
 	const char *catalog;			/* "postgres:DSN" of db_*, or as `catalog` says */
 	const char *role_arn, *external_id;
 };
-/*
- * A YAML list: team_id, bucket, bucket_region, db_host, db_port (5432), db_name, db_user, db_password, cross_account_role_arn, cross_account_external_id;
- * besides the page's: endpoint, and catalog instead of db_* ("sqlite:/path"). "${NAME}" in a value is a variable of the environment. CONFIG
- * names file, line and field; no value of a password is in a message.
- */
-int export_teams_read(const char *path, struct duct_arena *arena, struct export_team **ret, size_t *ret_n,
-		      struct duct_error *err) DUCT_CHECKED;
+
+/* The columns of its table in the lake: "name", "BIGINT". */
+void export_columns(enum export_what what, void (*take)(void *arg, const char *name, const char *type), void *arg);
 
 struct export_config {
 	const json_t *clickhouse_settings; /* NULL: none */
@@ -49,14 +47,19 @@ int export_config_parse(const json_t *config, struct export_config *ret, struct 
 
 struct export_request {
 	enum export_what what;
-	const char *partition, *teams_file, *clickhouse_url;
-	const char *run_id; /* part of every path that is written; each attempt has another one */
+	const char *partition, *clickhouse_url;
+	struct state *state;	/* where teams of the API are; NULL: nowhere */
+	const char *teams_file; /* NULL: none */
+	const char *run_id;	/* part of every path that is written; each attempt has another one */
 	struct export_config config;
 	const json_t *checkpoint; /* of an earlier attempt, or NULL */
 	void (*log)(const char *level, const char *fmt, ...) DUCT_PRINTF(2, 3);
 	void (*progress)(int64_t done, int64_t total, const char *step, const json_t *checkpoint);
 };
-/* *ret: an object that says what came of it (also of a failure, where there is something to say), the caller's. */
+/*
+ * *ret: an object that says what came of it (also of a failure, where there is something to say), the caller's: "days" has those that are done, each
+ * with "rows", and "path" and "bytes" of its file, "snapshot_id" of its commit; "lake" the catalog without secrets, "table" there.
+ */
 int export_run(const struct export_request *request, const struct duct_ctx *ctx, json_t **ret, struct duct_error *err) DUCT_CHECKED;
 
 /* The first day of a team's events or persons in ClickHouse, 2015-01-01 at the earliest; -1: it has none. */

@@ -5,18 +5,25 @@
 #include "export/export.h"
 #include "lake/catalog.h"
 #include "lake/register.h"
+#include "lake/store.h"
 #include "net/http.h"
 #include "net/s3.h"
 
+/* Days are counted from 1970, in UTC. */
+#define EXPORT_DAY_US INT64_C(86400000000)
+
 /* --- clickhouse.c --- */
 
-/* One HTTP endpoint of ClickHouse. One thread. */
+/* One HTTP endpoint of ClickHouse. One thread. It stays where it was opened. */
 struct clickhouse {
+	struct http_settings settings;
 	struct http_client *http;
 	const char *url; /* with user info and parameters, as given */
 	const struct duct_ctx *ctx;
 };
-int clickhouse_open(struct clickhouse *ret, const char *url, const struct duct_ctx *ctx, struct duct_error *err) DUCT_CHECKED;
+/* patience_ms: how long it may be silent; 0: as long as an export may take. */
+int clickhouse_open(struct clickhouse *ret, const char *url, int64_t patience_ms, const struct duct_ctx *ctx,
+		    struct duct_error *err) DUCT_CHECKED;
 void clickhouse_close(struct clickhouse *c); /* accepts a zeroed one */
 /* The answer as text. RETRY: what may pass (no connection, too busy, out of memory, S3 that is away); CONFIG: what no try mends. query_id: by which it
  * is cancelled at the server when we are stopped; NULL: its own. */
@@ -62,10 +69,16 @@ struct export_place { /* a team's lake and bucket, open */
 	struct aws_credentials *credentials;
 	struct s3 *s3;
 	struct lake *lake;
+	struct lake_store *store; /* of its files */
 	struct duct_arena *arena; /* of the run */
 	json_t *result;
 	int64_t exported, registered, rows;
 };
+
+/* The environment's S3, with what the team's entry says instead; and a client of it. Both are given back by export_close_place(). */
+int export_find_bucket(struct export_place *place, struct duct_error *err) DUCT_CHECKED;
+int export_open_bucket(struct export_place *place, struct duct_error *err) DUCT_CHECKED;
+void export_close_place(struct export_place *place);
 
 /* --- table.c --- */
 
@@ -76,13 +89,21 @@ int export_commit(struct export_place *place, const char *message, export_plan_f
 /* Drops and makes the table as the options say, each in a commit of its own, and compares what is there with what comes. */
 int export_prepare_table(struct export_place *place, struct duct_error *err) DUCT_CHECKED;
 const struct lake_table *export_find_table(const struct export_place *place);
+/* A file of that day as the table's partitioning has it: one value per key. CONFIG: it is one that days do not have values of. */
+int export_partition_values(const struct export_place *place, int64_t day, struct duct_arena *arena, const char *const **ret,
+			    int *ret_n, struct duct_error *err) DUCT_CHECKED;
 
 /* --- day.c --- */
+
+/* Asks ClickHouse until what may pass has passed, three times at most; try: 1, 2, 3. */
+typedef int export_try_fn(struct export_place *place, void *arg, int try, struct duct_error *err);
+int export_try(struct export_place *place, export_try_fn *once, void *arg, struct duct_error *err) DUCT_CHECKED;
 
 /* A day as it shall be: a file that ClickHouse wrote, or none when it has no rows. */
 struct export_day {
 	int64_t day;
 	const char *path; /* NULL: it has no rows */
+	int64_t begun_us; /* of the monotonic clock, when ClickHouse was asked for it */
 	struct lake_foreign file;
 };
 /* Has ClickHouse write the day and holds the file against count and partition. mark: goes into the object's name; NULL: nothing. */
@@ -90,7 +111,33 @@ int export_write_day(struct export_place *place, const char *mark, struct export
 /* The days take the place of what the lake has of them, in one commit. */
 int export_commit_days(struct export_place *place, const struct export_day *days, size_t n, int64_t *ret_snapshot,
 		       struct duct_error *err) DUCT_CHECKED;
-/* Whether a live file is of this day of the team: 1, 0; -1: it has no partition values, its rows may be of any day. */
-int export_is_of_day(const struct lake_file *file, int64_t team_id, int64_t day);
+
+/* --- held.c: what the lake has already --- */
+
+struct export_held {
+	const struct lake_file *file;
+	enum {
+		EXPORT_OTHERS,	/* no row of the team */
+		EXPORT_ONE_DAY, /* all rows are the team's, of first_day */
+		EXPORT_STRAYS,	/* it may have rows of the team, of first_day to last_day */
+	} how;
+	int64_t first_day, last_day;
+};
+/* Of the table's live files, in their order; in the arena. */
+int export_judge_files(struct export_place *place, const struct lake_file *files, size_t n, struct duct_arena *arena,
+		       struct export_held **ret, struct duct_error *err) DUCT_CHECKED;
+
+struct export_day_list { /* ascending; malloc */
+	int64_t *days;
+	size_t n, cap;
+};
+/* The days of the team's rows that are in no file of one day: elsewhere, or in the catalog. *ret is zeroed, and to be freed in any case. */
+int export_stray_days(struct export_place *place, const struct export_held *held, size_t n, struct export_day_list *ret,
+		      struct duct_error *err) DUCT_CHECKED;
+bool export_day_listed(const struct export_day_list *list, int64_t day);
+
+/* All that the lake has of these days ends with the txn, but the files that are the days' own already. *ret_ended is increased. */
+int export_end_days(struct export_place *place, struct lake_txn *txn, struct lake_txn_table *t, const struct export_day *days,
+		    size_t ndays, const struct export_held *held, size_t n, size_t *ret_ended, struct duct_error *err) DUCT_CHECKED;
 
 #endif

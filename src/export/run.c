@@ -4,28 +4,30 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "duck/session.h"
 #include "export/internal.h"
+#include "export/registry.h"
 #include "record/calendar.h"
 
-enum { SQL_SHOWN = 800 };
+enum { SQL_SHOWN = 800, LOOK_MS = 60000 };
 
 static int find_team(struct export_place *place, struct duct_error *err)
 {
-	struct export_team *teams;
+	const struct export_request *r = place->request;
+	struct export_entry *entries;
 	size_t n;
-	if (export_teams_read(place->request->teams_file, place->arena, &teams, &n, err))
+	if (export_registry_read(r->state, r->teams_file, place->arena, &entries, &n, err))
 		return -(int)err->class;
 	for (size_t i = 0; i < n; i++)
-		if (teams[i].team_id == place->key.team_id) {
-			place->team = teams[i];
-			return 0;
-		}
-	return duct_fail(err, DUCT_CONFIG, "No DuckLakeCatalog found for team_id=%" PRId64 ": \"%s\" does not have it",
-			 place->key.team_id, place->request->teams_file);
+		if (entries[i].team_id == place->key.team_id)
+			return export_entry_resolve(&entries[i], r->state, place->arena, &place->team, err);
+	return duct_fail(err, DUCT_CONFIG, "No DuckLakeCatalog found for team_id=%" PRId64 ": %s%s%s has it", place->key.team_id,
+			 r->teams_file ? "neither \"" : "no team of the API", r->teams_file ? r->teams_file : "",
+			 r->teams_file ? "\" nor the API" : " and no file of teams (--registry)");
 }
 
 /* The environment's, with what the team's entry says instead. */
-static int find_bucket(struct export_place *place, struct duct_error *err)
+int export_find_bucket(struct export_place *place, struct duct_error *err)
 {
 	AUTO_FREE char *ignored = NULL;
 	struct export_team *team = &place->team;
@@ -49,6 +51,12 @@ static int find_bucket(struct export_place *place, struct duct_error *err)
 	return 0;
 }
 
+int export_open_bucket(struct export_place *place, struct duct_error *err)
+{
+	place->credentials = aws_credentials_open(&place->s3_options, place->ctx->stop_fd);
+	return s3_open(&place->s3, &place->s3_options, place->credentials, place->ctx->stop_fd, err);
+}
+
 static int open_lake(struct export_place *place, struct duct_error *err)
 {
 	AUTO_FREE char *data_path = duct_xasprintf("s3://%s/", place->team.bucket);
@@ -63,24 +71,32 @@ static int open_lake(struct export_place *place, struct duct_error *err)
 		.create_indexes = true,
 		.busy_timeout_ms = 30000,
 	};
+	AUTO_FREE char *label = duck_lake_label(&(struct duck_lake){.catalog = place->team.catalog});
+	json_object_set_new(place->result, "lake", json_string(label));
+	json_object_set_new(place->result, "table", json_sprintf("posthog.%s", export_shapes[place->request->what].table));
 	int rc = lake_open(&place->lake, &config, place->ctx, err);
+	rc = rc ? rc
+		: lake_store_open(&place->store, lake_data_path(place->lake), &place->s3_options, place->credentials,
+				  place->ctx->stop_fd, err);
 	return rc ? duct_wrap(err, "lake of team %" PRId64, place->team.team_id) : 0;
 }
 
 static int open_place(struct export_place *place, struct duct_error *err)
 {
-	if (clickhouse_open(&place->clickhouse, place->request->clickhouse_url, place->ctx, err))
+	if (clickhouse_open(&place->clickhouse, place->request->clickhouse_url, 0, place->ctx, err))
 		return -(int)err->class;
-	place->credentials = aws_credentials_open(&place->s3_options, place->ctx->stop_fd);
-	int rc = s3_open(&place->s3, &place->s3_options, place->credentials, place->ctx->stop_fd, err);
+	int rc = export_open_bucket(place, err);
 	if (rc || place->request->config.skip_ducklake_registration)
 		return rc;
 	rc = open_lake(place, err);
+	if (!rc)
+		lake_use_s3(place->lake, place->s3);
 	return rc ? rc : export_prepare_table(place, err);
 }
 
-static void close_place(struct export_place *place)
+void export_close_place(struct export_place *place)
 {
+	lake_store_close(place->store);
 	lake_close(place->lake);
 	s3_close(place->s3);
 	aws_credentials_close(place->credentials);
@@ -93,25 +109,55 @@ static void close_place(struct export_place *place)
 static int dry_run(struct export_place *place)
 {
 	int64_t from = place->key.unit == EXPORT_FULL ? 0 : place->key.first_day;
+	json_t *statements = json_array();
 	for (int i = 0; i < (place->key.unit == EXPORT_FULL ? 1 : place->key.ndays); i++) {
 		AUTO_BUF struct duct_buf key = {0}, sql = {0};
 		export_object_key(&key, place->request->what, place->team.team_id, from + i, place->request->run_id);
 		export_insert_sql(&sql, place->request, &place->team, key.data, from + i, from + i + 1);
 		place->request->log("info", "dry run: s3://%s/%s", place->team.bucket, key.data);
 		place->request->log("info", "dry run: %.*s", SQL_SHOWN, sql.data);
+		json_array_append_new(statements, json_string(sql.data));
 	}
+	json_object_set_new(place->result, "statements", statements);
 	json_object_set_new(place->result, "dry_run", json_true());
 	return 0;
 }
 
 /* --- events: a day after the other, each with its commit --- */
 
-static bool is_done(const json_t *checkpoint, const char *day)
+/* The table's files, where an earlier attempt has done something: since then the team may have got another lake, or the table may have been dropped. */
+static int read_files(struct export_place *place, struct lake_file **ret, size_t *ret_n, struct duct_error *err)
+{
+	const struct lake_table *table = place->lake ? export_find_table(place) : NULL;
+	if (!table || !json_array_size(json_object_get(place->request->checkpoint, "days")))
+		return 0;
+	return lake_list_files(place->lake, table->id, place->arena, ret, ret_n, err);
+}
+
+static bool has_file(const struct lake_file *files, size_t n, const char *path)
+{
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(files[i].path, path) == 0)
+			return true;
+	return false;
+}
+
+/* What an earlier attempt has done, for the result; false: it has not done this day, or the lake does not have it any more. */
+static bool was_done(struct export_place *place, const char *day, const struct lake_file *files, size_t n)
 {
 	size_t i;
-	json_t *value;
-	json_array_foreach(json_object_get(checkpoint, "days"), i,
-			   value) if (strcmp(json_string_value(value) ? json_string_value(value) : "", day) == 0) return true;
+	json_t *one;
+	json_array_foreach(json_object_get(place->request->checkpoint, "days"), i, one)
+	{
+		const char *name = json_string_value(json_object_get(one, "day"));
+		const char *path = json_string_value(json_object_get(one, "path"));
+		if (!name || strcmp(name, day) != 0)
+			continue;
+		if (path && place->lake && !has_file(files, n, path))
+			return false;
+		json_array_append(json_object_get(place->result, "days"), one);
+		return true;
+	}
 	return false;
 }
 
@@ -121,8 +167,10 @@ static void tell_day(struct export_place *place, const struct export_day *day, i
 	char text[11];
 	int64_t rows = day->path ? day->file.is.rows : 0;
 	json_t *one = json_pack("{s:s, s:I}", "day", export_day_text(day->day, text), "rows", (json_int_t)rows);
-	if (day->path)
+	if (day->path) {
 		json_object_set_new(one, "path", json_string(day->path));
+		json_object_set_new(one, "bytes", json_integer(day->file.size_bytes));
+	}
 	if (snapshot >= 0)
 		json_object_set_new(one, "snapshot_id", json_integer(snapshot));
 	json_array_append_new(json_object_get(place->result, "days"), one);
@@ -131,14 +179,15 @@ static void tell_day(struct export_place *place, const struct export_day *day, i
 
 static int export_events(struct export_place *place, struct duct_error *err)
 {
-	json_t *done = json_object_get(place->request->checkpoint, "days") ? json_deep_copy(place->request->checkpoint)
-									   : json_pack("{s:[]}", "days");
-	int rc = 0;
+	const json_t *days = json_object_get(place->result, "days");
+	struct lake_file *files = NULL;
+	size_t n = 0;
+	int rc = read_files(place, &files, &n, err);
 	for (int i = 0; i < place->key.ndays && !rc; i++) {
 		char text[11];
 		struct export_day day = {.day = place->key.first_day + i};
 		int64_t snapshot = -1;
-		if (is_done(done, export_day_text(day.day, text)))
+		if (was_done(place, export_day_text(day.day, text), files, n))
 			continue;
 		place->request->progress(i, place->key.ndays, text, NULL);
 		rc = export_write_day(place, NULL, &day, err);
@@ -147,10 +196,10 @@ static int export_events(struct export_place *place, struct duct_error *err)
 		if (rc)
 			break;
 		tell_day(place, &day, snapshot);
-		json_array_append_new(json_object_get(done, "days"), json_string(text));
-		place->request->progress(i + 1, place->key.ndays, text, done);
+		json_t *checkpoint = json_pack("{s:O}", "days", days);
+		place->request->progress(i + 1, place->key.ndays, text, checkpoint);
+		json_decref(checkpoint);
 	}
-	json_decref(done);
 	return rc;
 }
 
@@ -161,53 +210,93 @@ struct person_day {
 	char mark[20];
 };
 
-static int read_days(struct export_place *place, struct person_day **ret, size_t *ret_n, struct duct_error *err)
+struct person_days {
+	struct person_day *list;
+	size_t n, cap;
+};
+
+static int read_days_once(struct export_place *place, void *arg, int try, struct duct_error *err)
 {
 	AUTO_BUF struct duct_buf sql = {0}, answer = {0};
-	size_t cap = 0;
+	struct person_days *days = arg;
+	(void)try;
+	days->n = 0;
 	export_days_sql(&sql, place->team.team_id);
 	if (clickhouse_query(&place->clickhouse, sql.data, NULL, &answer, err))
 		return duct_wrap(err, "days of persons");
-	for (char *save = NULL, *line = strtok_r(answer.data, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+	/* Without persons there are the names still. */
+	char *save = NULL, *line = answer.data ? strtok_r(answer.data, "\n", &save) : NULL;
+	if (!line || strcmp(line, "day\tn\tmark") != 0)
+		return duct_fail(err, DUCT_RETRY, "days of persons: ClickHouse answered \"%.100s\"", line ? line : "");
+	while ((line = strtok_r(NULL, "\n", &save))) {
 		struct person_day d = {0};
 		if (sscanf(line, "%" SCNd64 "\t%" SCNd64 "\t%16s", &d.day, &d.rows, d.mark + 1) != 3)
 			return duct_fail(err, DUCT_RETRY, "days of persons: ClickHouse answered \"%.100s\"", line);
 		d.mark[0] = 'h';
-		*ret = duct_grow(*ret, &cap, *ret_n + 1, sizeof **ret);
-		(*ret)[(*ret_n)++] = d;
+		days->list = duct_grow(days->list, &days->cap, days->n + 1, sizeof *days->list);
+		days->list[days->n++] = d;
 	}
 	return 0;
 }
 
+static int read_days(struct export_place *place, struct person_day **ret, size_t *ret_n, struct duct_error *err)
+{
+	struct person_days days = {0};
+	int rc = export_try(place, read_days_once, &days, err);
+	*ret = days.list;
+	*ret_n = days.n;
+	return rc;
+}
+
+/* What the lake has of the team's persons. */
+struct person_lake {
+	struct export_held *held;
+	size_t n;
+	struct export_day_list strays;
+};
+
+static int read_lake(struct export_place *place, struct person_lake *ret, struct duct_error *err)
+{
+	struct lake_file *live;
+	const struct lake_table *table = place->lake ? export_find_table(place) : NULL;
+	if (!table)
+		return 0;
+	if (lake_list_files(place->lake, table->id, place->arena, &live, &ret->n, err) ||
+	    export_judge_files(place, live, ret->n, place->arena, &ret->held, err))
+		return -(int)err->class;
+	return export_stray_days(place, ret->held, ret->n, &ret->strays, err);
+}
+
 /* Whether what the lake has of the day is just the file with this sum of its content in its name. */
-static bool lake_has(const struct export_place *place, const struct lake_file *live, size_t n, const struct person_day *day)
+static bool lake_has(const struct person_lake *lake, const struct person_day *day)
 {
 	size_t found = 0;
 	AUTO_FREE char *end = duct_xasprintf("-%s.parquet", day->mark);
-	for (size_t i = 0; i < n; i++) {
-		if (export_is_of_day(&live[i], place->team.team_id, day->day) == 0)
+	for (size_t i = 0; i < lake->n; i++) {
+		const struct lake_file *file = lake->held[i].file;
+		if (lake->held[i].how != EXPORT_ONE_DAY || lake->held[i].first_day != day->day)
 			continue;
-		size_t len = strlen(live[i].path), tail = strlen(end);
-		bool same = len > tail && strcmp(live[i].path + len - tail, end) == 0 && live[i].record_count == day->rows;
-		if (!same || live[i].delete_count || live[i].mark_count || live[i].delete_file_id >= 0)
+		size_t len = strlen(file->path), tail = strlen(end);
+		bool same = len > tail && strcmp(file->path + len - tail, end) == 0 && file->record_count == day->rows;
+		if (!same || file->delete_count || file->mark_count || file->delete_file_id >= 0)
 			return false;
 		found++;
 	}
-	return found == 1;
+	return found == 1 && !export_day_listed(&lake->strays, day->day);
 }
 
-static bool lake_has_any(const struct export_place *place, const struct lake_file *live, size_t n, int64_t day)
+static bool lake_has_any(const struct person_lake *lake, int64_t day)
 {
-	for (size_t i = 0; i < n; i++)
-		if (export_is_of_day(&live[i], place->team.team_id, day) == 1)
+	for (size_t i = 0; i < lake->n; i++)
+		if (lake->held[i].how == EXPORT_ONE_DAY && lake->held[i].first_day == day)
 			return true;
-	return false;
+	return export_day_listed(&lake->strays, day);
 }
 
 /* A day of the source is wanted by a full export; by that of a day D: D and later, and what the lake has already. */
-static bool wants(const struct export_place *place, const struct lake_file *live, size_t n, int64_t day)
+static bool wants(const struct export_place *place, const struct person_lake *lake, int64_t day)
 {
-	return place->key.unit == EXPORT_FULL || day >= place->key.first_day || lake_has_any(place, live, n, day);
+	return place->key.unit == EXPORT_FULL || day >= place->key.first_day || lake_has_any(lake, day);
 }
 
 struct person_plan {
@@ -227,37 +316,31 @@ static void put_plan(struct person_plan *plan, int64_t day, const char *mark)
 	plan->marks[plan->n++] = mark;
 }
 
-static int64_t day_of_file(const struct lake_file *file)
+static bool is_known(const struct person_day *days, size_t n, int64_t day)
 {
-	int64_t v[4] = {0};
-	for (int i = 0; i < 4; i++)
-		v[i] = file->partition_values[i] ? strtoll(file->partition_values[i], NULL, 10) : 0;
-	return v[2] >= 1 && v[2] <= 12 ? duct_days_of_civil(v[1], (int)v[2], (int)v[3]) : 0;
+	bool known = false;
+	for (size_t i = 0; i < n && !known; i++)
+		known = days[i].day == day;
+	return known;
 }
 
 /* Days that change: those that the source has otherwise, and those that it has no more. */
 static int plan_persons(struct export_place *place, const struct person_day *days, size_t ndays, struct person_plan *plan,
 			struct duct_error *err)
 {
-	struct lake_file *live = NULL;
-	size_t nlive = 0;
-	const struct lake_table *table = place->lake ? export_find_table(place) : NULL;
-	if (table && lake_list_files(place->lake, table->id, place->arena, &live, &nlive, err))
-		return -(int)err->class;
-	for (size_t i = 0; i < ndays; i++)
-		if (wants(place, live, nlive, days[i].day) && !lake_has(place, live, nlive, &days[i]))
+	struct person_lake lake = {0};
+	int rc = read_lake(place, &lake, err);
+	for (size_t i = 0; i < ndays && !rc; i++)
+		if (wants(place, &lake, days[i].day) && !lake_has(&lake, &days[i]))
 			put_plan(plan, days[i].day, days[i].mark);
-	for (size_t i = 0; i < nlive; i++) {
-		if (!live[i].partition_values ||
-		    strtoll(live[i].partition_values[0] ? live[i].partition_values[0] : "0", NULL, 10) != place->team.team_id)
-			continue;
-		bool known = false;
-		for (size_t k = 0; k < ndays; k++)
-			known |= days[k].day == day_of_file(&live[i]);
-		if (!known)
-			put_plan(plan, day_of_file(&live[i]), NULL);
-	}
-	return 0;
+	for (size_t i = 0; i < lake.n && !rc; i++)
+		if (lake.held[i].how == EXPORT_ONE_DAY && !is_known(days, ndays, lake.held[i].first_day))
+			put_plan(plan, lake.held[i].first_day, NULL);
+	for (size_t i = 0; i < lake.strays.n && !rc; i++)
+		if (!is_known(days, ndays, lake.strays.days[i]))
+			put_plan(plan, lake.strays.days[i], NULL);
+	free(lake.strays.days);
+	return rc;
 }
 
 static int write_persons(struct export_place *place, struct person_plan *plan, struct duct_error *err)
@@ -284,6 +367,24 @@ static int still_same(struct export_place *place, const struct person_day *days,
 	return rc ? rc : same;
 }
 
+/* The partition's own day, when it is as the lake has it. */
+static void tell_unchanged(struct export_place *place, const struct person_day *days, size_t n, const struct person_plan *plan)
+{
+	char text[11];
+	int64_t rows = 0;
+	for (size_t i = 0; i < plan->n; i++)
+		if (plan->days[i].day == place->key.first_day)
+			return;
+	for (size_t i = 0; i < n; i++)
+		if (days[i].day == place->key.first_day)
+			rows = days[i].rows;
+	json_array_append_new(json_object_get(place->result, "days"),
+			      json_pack("{s:s, s:I, s:b}", "day", export_day_text(place->key.first_day, text), "rows",
+					(json_int_t)rows, "unchanged", 1));
+	place->request->log("info", "%s: as it was, %" PRId64 " rows%s", text, rows,
+			    plan->n ? "" : "; persons are as they were: nothing was written");
+}
+
 static int persons_once(struct export_place *place, bool last, struct duct_error *err)
 {
 	struct person_day *days = NULL;
@@ -307,8 +408,8 @@ static int persons_once(struct export_place *place, bool last, struct duct_error
 		rc = export_commit_days(place, plan.days, plan.n, &snapshot, err);
 	for (size_t i = 0; i < plan.n && !rc; i++)
 		tell_day(place, &plan.days[i], snapshot);
-	if (!rc && place->key.unit == EXPORT_DAY && !plan.n)
-		place->request->log("info", "persons are as they were: nothing was written");
+	if (!rc && place->key.unit == EXPORT_DAY)
+		tell_unchanged(place, days, n, &plan);
 	free(plan.days);
 	free(plan.marks);
 	free(days);
@@ -330,8 +431,9 @@ static int export_persons(struct export_place *place, struct duct_error *err)
 static int run(struct export_place *place, struct duct_error *err)
 {
 	const struct export_request *r = place->request;
-	int64_t today = duct_wall_us() / INT64_C(86400000000);
-	if (export_key_parse(r->partition, r->what, today, &place->key, err) || find_team(place, err) || find_bucket(place, err))
+	int64_t today = duct_wall_us() / EXPORT_DAY_US;
+	if (export_key_parse(r->partition, r->what, today, &place->key, err) || find_team(place, err) ||
+	    export_find_bucket(place, err))
 		return -(int)err->class;
 	json_object_set_new(place->result, "team_id", json_integer(place->team.team_id));
 	json_object_set_new(place->result, "bucket", json_string(place->team.bucket));
@@ -360,8 +462,7 @@ int export_run(const struct export_request *request, const struct duct_ctx *ctx,
 			    json_integer((json_int_t)json_array_size(json_object_get(place.result, "days"))));
 	json_object_set_new(place.result, "files_exported", json_integer(place.exported));
 	json_object_set_new(place.result, "files_registered", json_integer(place.registered));
-	json_object_set_new(place.result, "rows", json_integer(place.rows));
-	close_place(&place);
+	export_close_place(&place);
 	duct_arena_done(&arena);
 	*ret = place.result;
 	return rc;
@@ -374,7 +475,7 @@ int export_earliest_day(const char *clickhouse_url, enum export_what what, int64
 	AUTO_BUF struct duct_buf sql = {0}, answer = {0};
 	long long rows = 0, day = 0;
 	int64_t least = duct_days_of_civil(2015, 1, 1);
-	if (clickhouse_open(&clickhouse, clickhouse_url, ctx, err))
+	if (clickhouse_open(&clickhouse, clickhouse_url, LOOK_MS, ctx, err))
 		return -(int)err->class;
 	/* Moments before 1970 are no dates of ClickHouse. */
 	duct_buf_printf(&sql, "SELECT count(), toInt32(toDate32(min(%s), 'UTC'))",

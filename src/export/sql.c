@@ -2,44 +2,46 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "duck/types.h"
 #include "export/internal.h"
 #include "record/calendar.h"
 
-/* Moments are cast: older servers write DateTime as a bare number. Names are qualified, for an alias would hide the column from the
+/* Moments are cast: older servers write DateTime as a bare number. Texts of ClickHouse are bytes, a lake's are not: no official client reads a
+ * table with a wrong one; enums, JSON and the like are as they are printed. Names are qualified, for an alias would hide the column from the
  * server's index. */
 static const struct export_column event_columns[] = {
-	{"uuid", "toString(e.uuid)", DUCT_VARCHAR},
-	{"event", "e.event", DUCT_VARCHAR},
-	{"properties", "e.properties", DUCT_VARCHAR},
+	{"uuid", "toValidUTF8(toString(e.uuid))", DUCT_VARCHAR},
+	{"event", "toValidUTF8(toString(e.event))", DUCT_VARCHAR},
+	{"properties", "toValidUTF8(toString(e.properties))", DUCT_VARCHAR},
 	{"timestamp", "toDateTime64(e.timestamp, 6, 'UTC')", DUCT_TIMESTAMPTZ},
 	{"team_id", "toInt64(e.team_id)", DUCT_INT64},
 	{"project_id", "toInt64(e.team_id)", DUCT_INT64},
-	{"distinct_id", "e.distinct_id", DUCT_VARCHAR},
-	{"elements_chain", "e.elements_chain", DUCT_VARCHAR},
+	{"distinct_id", "toValidUTF8(toString(e.distinct_id))", DUCT_VARCHAR},
+	{"elements_chain", "toValidUTF8(toString(e.elements_chain))", DUCT_VARCHAR},
 	{"created_at", "toDateTime64(e.created_at, 6, 'UTC')", DUCT_TIMESTAMPTZ},
-	{"person_id", "toString(e.person_id)", DUCT_VARCHAR},
+	{"person_id", "toValidUTF8(toString(e.person_id))", DUCT_VARCHAR},
 	{"person_created_at", "toDateTime64(e.person_created_at, 6, 'UTC')", DUCT_TIMESTAMPTZ},
-	{"person_properties", "e.person_properties", DUCT_VARCHAR},
-	{"group0_properties", "e.group0_properties", DUCT_VARCHAR},
-	{"group1_properties", "e.group1_properties", DUCT_VARCHAR},
-	{"group2_properties", "e.group2_properties", DUCT_VARCHAR},
-	{"group3_properties", "e.group3_properties", DUCT_VARCHAR},
-	{"group4_properties", "e.group4_properties", DUCT_VARCHAR},
+	{"person_properties", "toValidUTF8(toString(e.person_properties))", DUCT_VARCHAR},
+	{"group0_properties", "toValidUTF8(toString(e.group0_properties))", DUCT_VARCHAR},
+	{"group1_properties", "toValidUTF8(toString(e.group1_properties))", DUCT_VARCHAR},
+	{"group2_properties", "toValidUTF8(toString(e.group2_properties))", DUCT_VARCHAR},
+	{"group3_properties", "toValidUTF8(toString(e.group3_properties))", DUCT_VARCHAR},
+	{"group4_properties", "toValidUTF8(toString(e.group4_properties))", DUCT_VARCHAR},
 	{"group0_created_at", "toDateTime64(e.group0_created_at, 6, 'UTC')", DUCT_TIMESTAMPTZ},
 	{"group1_created_at", "toDateTime64(e.group1_created_at, 6, 'UTC')", DUCT_TIMESTAMPTZ},
 	{"group2_created_at", "toDateTime64(e.group2_created_at, 6, 'UTC')", DUCT_TIMESTAMPTZ},
 	{"group3_created_at", "toDateTime64(e.group3_created_at, 6, 'UTC')", DUCT_TIMESTAMPTZ},
 	{"group4_created_at", "toDateTime64(e.group4_created_at, 6, 'UTC')", DUCT_TIMESTAMPTZ},
-	{"person_mode", "toString(e.person_mode)", DUCT_VARCHAR},
+	{"person_mode", "toValidUTF8(toString(e.person_mode))", DUCT_VARCHAR},
 	{"historical_migration", "toBool(e.historical_migration)", DUCT_BOOL},
 	{"_inserted_at", "now64(6, 'UTC')", DUCT_TIMESTAMPTZ},
 };
 
 static const struct export_column person_columns[] = {
 	{"team_id", "toInt64(pd.team_id)", DUCT_INT64},
-	{"distinct_id", "pd.distinct_id", DUCT_VARCHAR},
-	{"id", "toString(p.id)", DUCT_VARCHAR},
-	{"properties", "p.properties", DUCT_VARCHAR},
+	{"distinct_id", "toValidUTF8(toString(pd.distinct_id))", DUCT_VARCHAR},
+	{"id", "toValidUTF8(toString(p.id))", DUCT_VARCHAR},
+	{"properties", "toValidUTF8(toString(p.properties))", DUCT_VARCHAR},
 	{"created_at", "toDateTime64(p.created_at, 6, 'UTC')", DUCT_TIMESTAMPTZ},
 	{"is_identified", "toBool(p.is_identified)", DUCT_BOOL},
 	{"person_distinct_id_version", "toInt64(pd.version)", DUCT_INT64},
@@ -52,6 +54,16 @@ const struct export_shape export_shapes[] = {
 	[EXPORT_EVENTS] = {"events", "timestamp", "events", event_columns, DUCT_LEN(event_columns)},
 	[EXPORT_PERSONS] = {"persons", "_timestamp", "persons", person_columns, DUCT_LEN(person_columns)},
 };
+
+void export_columns(enum export_what what, void (*take)(void *arg, const char *name, const char *type), void *arg)
+{
+	const struct export_shape *shape = &export_shapes[what];
+	for (int i = 0; i < shape->ncolumns; i++) {
+		AUTO_BUF struct duct_buf type = {0};
+		duck_sql_type(&type, &(struct duct_type){.kind = shape->columns[i].kind});
+		take(arg, shape->columns[i].name, type.data);
+	}
+}
 
 static void put_instants(struct duct_buf *to, const char *column, int64_t from_day, int64_t until_day)
 {
@@ -159,11 +171,15 @@ void export_insert_sql(struct duct_buf *to, const struct export_request *r, cons
 
 void export_days_sql(struct duct_buf *to, int64_t team_id)
 {
-	duct_buf_puts(to, "SELECT toInt32(toDate32(p._timestamp, 'UTC')) AS day, count(), lower(hex(sum(cityHash64(");
+	AUTO_BUF struct duct_buf values = {0};
 	/* all but _inserted_at, the last */
 	for (int i = 0; i < (int)DUCT_LEN(person_columns) - 1; i++)
-		duct_buf_printf(to, "%s%s", i ? ", " : "", person_columns[i].expression);
-	duct_buf_puts(to, "))))");
+		duct_buf_printf(&values, "%s%s", i ? ", " : "", person_columns[i].expression);
+	/* The hash of a row with a NULL is NULL, which no sum has: such a row is hashed as it is printed. */
+	duct_buf_printf(to,
+			"SELECT toInt32(toDate32(p._timestamp, 'UTC')) AS day, count() AS n, "
+			"lower(hex(sum(ifNull(cityHash64(%s), cityHash64(toString(tuple(%s))))))) AS mark",
+			values.data, values.data);
 	export_source_sql(to, EXPORT_PERSONS, team_id, INT64_MIN, 0);
-	duct_buf_puts(to, " GROUP BY day ORDER BY day FORMAT TSV");
+	duct_buf_puts(to, " GROUP BY day ORDER BY day FORMAT TSVWithNames");
 }

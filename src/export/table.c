@@ -1,8 +1,12 @@
 /* The tables of a team's lake: schema "posthog", partitioned as the objects are named. */
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
+#include <strings.h>
 
 #include "export/internal.h"
+#include "lake/search.h"
+#include "record/calendar.h"
 
 static const char *const schema = "posthog";
 enum { MOST_PLANS = 500 };
@@ -24,6 +28,8 @@ int export_commit(struct export_place *place, const char *message, export_plan_f
 		int rc = plan(place, txn, arg, err), nothing = rc == 1;
 		if (!rc)
 			rc = lake_txn_commit(txn, &info, &result, err);
+		if (rc == 1 && !nothing)
+			lake_search_unwrite(txn, place->store);
 		lake_txn_free(txn);
 		if (rc == 0)
 			*ret_snapshot = result.snapshot_id;
@@ -56,10 +62,8 @@ static int64_t column_id(const struct lake_txn_table *t, const char *name)
 {
 	const struct lake_column *columns;
 	int n = lake_txn_columns(t, &columns);
-	for (int i = 0; i < n; i++)
-		if (strcasecmp(columns[i].name, name) == 0)
-			return columns[i].id;
-	return -1;
+	const struct lake_column *found = lake_find_column(columns, n, name);
+	return found ? found->id : -1;
 }
 
 static int partition(struct export_place *place, struct lake_txn *txn, struct lake_txn_table *t, struct duct_error *err)
@@ -67,6 +71,46 @@ static int partition(struct export_place *place, struct lake_txn *txn, struct la
 	int64_t team = column_id(t, "team_id"), time = column_id(t, export_shapes[place->request->what].time_column);
 	const struct lake_partition_key keys[] = {{team, "identity"}, {time, "year"}, {time, "month"}, {time, "day"}};
 	return lake_txn_set_partition(txn, t, keys, DUCT_LEN(keys), err);
+}
+
+/* What a key of the table's partitioning is for a day of the team; -1: it is none that is known here. */
+static int64_t value_of_key(const struct export_place *place, const char *column, const char *transform, int64_t day)
+{
+	struct duct_civil c = duct_civil_of_days(day);
+	bool time = strcasecmp(column, export_shapes[place->request->what].time_column) == 0;
+	if (strcasecmp(column, "team_id") == 0 && strcmp(transform, "identity") == 0)
+		return place->team.team_id;
+	return !time				  ? -1
+		: strcmp(transform, "year") == 0  ? c.year
+		: strcmp(transform, "month") == 0 ? c.month
+		: strcmp(transform, "day") == 0	  ? c.day
+						  : -1;
+}
+
+int export_partition_values(const struct export_place *place, int64_t day, struct duct_arena *arena, const char *const **ret,
+			    int *ret_n, struct duct_error *err)
+{
+	const struct lake_table *table = export_find_table(place);
+	const char **values = duct_arena_zalloc(arena, ((size_t)table->npartition_keys + 1) * sizeof *values);
+	for (int i = 0; i < table->npartition_keys; i++) {
+		const struct lake_partition_key *key = &table->partition_keys[i];
+		const char *column = "";
+		for (int c = 0; c < table->ncolumns; c++)
+			if (table->columns[c].id == key->column_id)
+				column = table->columns[c].name;
+		int64_t value = value_of_key(place, column, key->transform, day);
+		if (value < 0)
+			return duct_fail(
+				err, DUCT_CONFIG,
+				"table %s.%s is partitioned by %s of \"%s\", which a day of a team does not have one value of: "
+				"create_tables_if_missing partitions it by team_id, year, month and day",
+				schema, table->name, key->transform, column);
+		AUTO_FREE char *text = duct_xasprintf("%" PRId64, value);
+		values[i] = duct_arena_strdup(arena, text);
+	}
+	*ret = values;
+	*ret_n = table->npartition_keys;
+	return 0;
 }
 
 static int plan_create(struct export_place *place, struct lake_txn *txn, void *arg, struct duct_error *err)
@@ -96,10 +140,7 @@ static void compare(struct export_place *place, const struct lake_table *table)
 {
 	const struct export_shape *shape = &export_shapes[place->request->what];
 	for (int i = 0; i < shape->ncolumns; i++) {
-		const struct lake_column *found = NULL;
-		for (int k = 0; k < table->ncolumns; k++)
-			if (strcasecmp(table->columns[k].name, shape->columns[i].name) == 0)
-				found = &table->columns[k];
+		const struct lake_column *found = lake_find_column(table->columns, table->ncolumns, shape->columns[i].name);
 		const struct duct_type type = {.kind = shape->columns[i].kind};
 		if (!found)
 			place->request->log("warn", "table %s.%s has no column \"%s\": it will be added", schema, shape->table,
@@ -116,16 +157,22 @@ int export_prepare_table(struct export_place *place, struct duct_error *err)
 	const char *name = export_shapes[place->request->what].table;
 	bool created = false;
 	int64_t snapshot = -1;
-	if (config->delete_tables) {
+	/* An earlier attempt that has done something has dropped the table as well. */
+	if (config->delete_tables && !json_array_size(json_object_get(place->request->checkpoint, "days"))) {
 		if (export_commit(place, "ductstream backfill: reset", plan_drop, NULL, &snapshot, err))
 			return duct_wrap(err, "drop table %s.%s", schema, name);
 		place->request->log("warn", "table %s.%s was dropped: delete_tables", schema, name);
 	}
 	if (config->create_tables_if_missing) {
+		const struct lake_table *before = export_find_table(place);
+		int64_t partitioning = before ? before->partition_id : -1;
 		if (export_commit(place, "ductstream backfill: table", plan_create, &created, &snapshot, err))
 			return duct_wrap(err, "create table %s.%s", schema, name);
 		if (created)
 			place->request->log("info", "table %s.%s was created", schema, name);
+		else if (export_find_table(place) && export_find_table(place)->partition_id != partitioning)
+			place->request->log("warn", "table %s.%s is partitioned by team_id, year, month and day from now on",
+					    schema, name);
 	}
 	const struct lake_table *table = export_find_table(place);
 	if (!table)

@@ -1,63 +1,95 @@
-/* The file of teams. */
+/* One team: its fields as given, and what they mean. */
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/findings.h"
-#include "export/export.h"
-#include "flow/flow_yaml.h"
+#include "export/registry.h"
+#include "flow/flow_env.h"
 #include "net/s3_options.h"
 
-struct fields {
-	const char *team_id, *bucket, *bucket_region, *db_host, *db_port, *db_name, *db_user, *db_password, *cross_account_role_arn,
-		*cross_account_external_id, *endpoint, *catalog;
-};
-static const struct {
-	const char *name;
-	size_t at;
-} names[] = {
-#define FIELD(x) \
-	{ \
-#x, offsetof(struct fields, x) \
-	}
-	FIELD(team_id),
-	FIELD(bucket),
-	FIELD(bucket_region),
-	FIELD(db_host),
-	FIELD(db_port),
-	FIELD(db_name),
-	FIELD(db_user),
-	FIELD(db_password),
-	FIELD(endpoint),
-	FIELD(catalog),
-	FIELD(cross_account_role_arn),
-	FIELD(cross_account_external_id),
-#undef FIELD
+const char *const export_field_names[EXPORT_FIELDS] = {
+	[EXPORT_TEAM_ID] = "team_id",
+	[EXPORT_BUCKET] = "bucket",
+	[EXPORT_BUCKET_REGION] = "bucket_region",
+	[EXPORT_DB_HOST] = "db_host",
+	[EXPORT_DB_PORT] = "db_port",
+	[EXPORT_DB_NAME] = "db_name",
+	[EXPORT_DB_USER] = "db_user",
+	[EXPORT_DB_PASSWORD] = "db_password",
+	[EXPORT_ROLE_ARN] = "cross_account_role_arn",
+	[EXPORT_EXTERNAL_ID] = "cross_account_external_id",
+	[EXPORT_ENDPOINT] = "endpoint",
+	[EXPORT_CATALOG] = "catalog",
 };
 
-static const char *environment(const char *name)
+static const char name_characters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+
+/* --- checks --- */
+
+struct checked {
+	const char *where; /* "ducklings.yaml:3: team 5: ", "team." */
+	const char *const *values;
+	bool expanded; /* no references are left */
+};
+
+static bool is_later(const struct checked *c, enum export_field f)
 {
-	return getenv(name);
+	return !c->expanded && c->values[f] && strstr(c->values[f], "${");
 }
 
-static int read_fields(const char *path, const struct flow_node *node, struct fields *ret, struct duct_error *err)
+static int refuse(const struct checked *c, enum export_field f, const char *why, struct duct_error *err)
 {
-	if (node->kind != FLOW_NODE_MAP)
-		return duct_fail(err, DUCT_CONFIG, "%s:%d: a team is expected: team_id, bucket, ...", path, node->line);
-	for (const struct flow_node *f = node->first; f; f = f->next) {
-		size_t i = 0;
-		while (i < DUCT_LEN(names) && strcmp(names[i].name, f->key) != 0)
-			i++;
-		if (i == DUCT_LEN(names))
-			return duct_fail(err, DUCT_CONFIG, "%s:%d: \"%.60s\": there is no such field", path, f->line, f->key);
-		if (f->kind != FLOW_NODE_TEXT && f->kind != FLOW_NODE_NULL)
-			return duct_fail(err, DUCT_CONFIG, "%s:%d: \"%s\": a text is expected", path, f->line, f->key);
-		if (f->kind == FLOW_NODE_TEXT && *f->text)
-			*(const char **)((char *)ret + names[i].at) = f->text;
-	}
+	return duct_fail(err, DUCT_CONFIG, "%s%s: %s", c->where, export_field_names[f], why);
+}
+
+/* The only form that a number without sign has. */
+static int64_t whole_number(const char *text, int64_t most)
+{
+	size_t n = text ? strspn(text, "0123456789") : 0;
+	int64_t v = n && n <= 18 && !text[n] && *text != '0' ? strtoll(text, NULL, 10) : -1;
+	return v <= most ? v : -1;
+}
+
+static int check_names(const struct checked *c, struct duct_error *err)
+{
+	const char *const *v = c->values;
+	if (!v[EXPORT_BUCKET])
+		return refuse(c, EXPORT_BUCKET, "the name of a bucket is expected", err);
+	if (!is_later(c, EXPORT_BUCKET) && v[EXPORT_BUCKET][strspn(v[EXPORT_BUCKET], name_characters)])
+		return refuse(c, EXPORT_BUCKET, "the name of a bucket is expected: letters, digits, . _ and -", err);
+	if (v[EXPORT_BUCKET_REGION] && !is_later(c, EXPORT_BUCKET_REGION) &&
+	    v[EXPORT_BUCKET_REGION][strspn(v[EXPORT_BUCKET_REGION], name_characters)])
+		return refuse(c, EXPORT_BUCKET_REGION, "the name of a region is expected, such as eu-central-1", err);
+	if (v[EXPORT_ENDPOINT] && !is_later(c, EXPORT_ENDPOINT) && v[EXPORT_ENDPOINT][strcspn(v[EXPORT_ENDPOINT], "'\"\\ ?#@\n")])
+		return refuse(c, EXPORT_ENDPOINT, "the address of an S3 is expected, such as http://minio:9000", err);
 	return 0;
 }
+
+static int check_catalog(const struct checked *c, struct duct_error *err)
+{
+	const char *const *v = c->values, *catalog = v[EXPORT_CATALOG];
+	if (catalog && (v[EXPORT_DB_HOST] || v[EXPORT_DB_NAME]))
+		return refuse(c, EXPORT_CATALOG, "not together with db_host and db_name", err);
+	if (!catalog && !v[EXPORT_DB_HOST])
+		return refuse(c, EXPORT_DB_HOST, "is missing: db_host and db_name are needed", err);
+	if (!catalog && !v[EXPORT_DB_NAME])
+		return refuse(c, EXPORT_DB_NAME, "is missing: db_host and db_name are needed", err);
+	if (catalog && !is_later(c, EXPORT_CATALOG) && strncmp(catalog, "sqlite:", 7) != 0 && strncmp(catalog, "postgres:", 9) != 0)
+		return refuse(c, EXPORT_CATALOG, "sqlite:PATH or postgres:DSN is expected", err);
+	if (v[EXPORT_DB_PORT] && !is_later(c, EXPORT_DB_PORT) && whole_number(v[EXPORT_DB_PORT], 65535) < 0)
+		return refuse(c, EXPORT_DB_PORT, "a number from 1 to 65535 is expected", err);
+	if (v[EXPORT_EXTERNAL_ID] && !v[EXPORT_ROLE_ARN])
+		return refuse(c, EXPORT_EXTERNAL_ID, "there is no cross_account_role_arn that it could be for", err);
+	return 0;
+}
+
+static int check_all(const struct checked *c, struct duct_error *err)
+{
+	int rc = check_names(c, err);
+	return rc ? rc : check_catalog(c, err);
+}
+
+/* --- what is worked with --- */
 
 /* A value of a libpq connection string. */
 static void put_value(struct duct_buf *to, const char *name, const char *value)
@@ -73,95 +105,166 @@ static void put_value(struct duct_buf *to, const char *name, const char *value)
 	duct_buf_putc(to, '\'');
 }
 
-static const char *catalog_of(const struct fields *f, struct duct_arena *arena)
+static const char *catalog_of(const char *const *v, struct duct_arena *arena)
 {
 	AUTO_BUF struct duct_buf dsn = {0};
-	if (f->catalog)
-		return f->catalog;
+	if (v[EXPORT_CATALOG])
+		return v[EXPORT_CATALOG];
 	duct_buf_puts(&dsn, "postgres:");
-	put_value(&dsn, "host", f->db_host);
-	put_value(&dsn, "port", f->db_port ? f->db_port : "5432");
-	put_value(&dsn, "dbname", f->db_name);
-	put_value(&dsn, "user", f->db_user);
-	put_value(&dsn, "password", f->db_password);
+	put_value(&dsn, "host", v[EXPORT_DB_HOST]);
+	put_value(&dsn, "port", v[EXPORT_DB_PORT] ? v[EXPORT_DB_PORT] : "5432");
+	put_value(&dsn, "dbname", v[EXPORT_DB_NAME]);
+	put_value(&dsn, "user", v[EXPORT_DB_USER]);
+	put_value(&dsn, "password", v[EXPORT_DB_PASSWORD]);
 	return duct_arena_strdup(arena, dsn.data);
 }
 
-static int take_team(const char *path, int line, const struct fields *f, struct duct_arena *arena, struct export_team *ret,
-		     struct duct_error *err)
+static const char *environment(const char *name)
 {
-	char *end = NULL;
-	long long id = f->team_id ? strtoll(f->team_id, &end, 10) : 0;
-	if (id <= 0 || !end || *end)
-		return duct_fail(err, DUCT_CONFIG, "%s:%d: team_id: a whole number above 0 is expected", path, line);
-	if (!f->bucket || strcspn(f->bucket, "/'\"\\ ") != strlen(f->bucket))
-		return duct_fail(err, DUCT_CONFIG, "%s:%d: team %lld: bucket: the name of a bucket is expected", path, line, id);
-	if (f->catalog && (f->db_host || f->db_name))
-		return duct_fail(err, DUCT_CONFIG, "%s:%d: team %lld: catalog or db_host and db_name, not both", path, line, id);
-	if (!f->catalog && (!f->db_host || !f->db_name))
-		return duct_fail(err, DUCT_CONFIG, "%s:%d: team %lld: db_host and db_name are needed", path, line, id);
+	return getenv(name);
+}
+
+static bool is_secret(enum export_field f)
+{
+	return f == EXPORT_DB_PASSWORD || f == EXPORT_CATALOG;
+}
+
+static char *seal_name(int64_t team_id, enum export_field f)
+{
+	return duct_xasprintf("teams/%" PRId64 "/%s", team_id, export_field_names[f]);
+}
+
+/* The value as it was given: what is sealed is opened. NULL: it cannot be. */
+static const char *opened(const struct export_entry *e, enum export_field f, struct state *state, struct duct_arena *arena,
+			  struct duct_error *err)
+{
+	AUTO_FREE char *name = seal_name(e->team_id, f);
+	return e->file || !is_secret(f) ? e->values[f] : state_unseal(state, arena, name, e->values[f], err);
+}
+
+static const char *where_of(const struct export_entry *e, struct duct_arena *arena)
+{
+	AUTO_FREE char *text = e->file ? duct_xasprintf("%s:%d: team %" PRId64 ": ", e->file, e->line, e->team_id)
+				       : duct_xasprintf("team %" PRId64 ": ", e->team_id);
+	return duct_arena_strdup(arena, text);
+}
+
+int export_entry_resolve(const struct export_entry *entry, struct state *state, struct duct_arena *arena, struct export_team *ret,
+			 struct duct_error *err)
+{
+	const char *v[EXPORT_FIELDS] = {0}, *where = where_of(entry, arena);
+	for (int f = 0; f < EXPORT_FIELDS; f++) {
+		const char *text = entry->values[f] ? opened(entry, (enum export_field)f, state, arena, err) : NULL;
+		if (entry->values[f] && (!text || flow_env_expand(&v[f], arena, text, environment, err)))
+			return duct_wrap(err, "%s%s", where, export_field_names[f]);
+		if (v[f] && !*v[f])
+			v[f] = NULL;
+	}
+	const struct checked c = {where, v, true};
+	if (check_all(&c, err))
+		return -(int)err->class;
 	*ret = (struct export_team){
-		.team_id = id,
-		.bucket = f->bucket,
-		.region = f->bucket_region,
-		.endpoint = f->endpoint,
-		.catalog = catalog_of(f, arena),
-		.role_arn = f->cross_account_role_arn,
-		.external_id = f->cross_account_external_id,
+		.team_id = entry->team_id,
+		.bucket = v[EXPORT_BUCKET],
+		.region = v[EXPORT_BUCKET_REGION],
+		.endpoint = v[EXPORT_ENDPOINT],
+		.catalog = catalog_of(v, arena),
+		.role_arn = v[EXPORT_ROLE_ARN],
+		.external_id = v[EXPORT_EXTERNAL_ID],
 	};
 	return 0;
 }
 
-static int take_teams(const char *path, const struct flow_node *root, struct duct_arena *arena, struct export_team **ret,
-		      size_t *ret_n, struct duct_error *err)
+/* --- as the API shows and takes them --- */
+
+static bool is_reference(const char *text)
 {
-	size_t n = 0;
-	if (root->kind != FLOW_NODE_LIST && root->kind != FLOW_NODE_NULL)
-		return duct_fail(err, DUCT_CONFIG, "%s: a list of teams is expected", path);
-	for (const struct flow_node *node = root->first; node; node = node->next)
-		n++;
-	struct export_team *teams = duct_arena_zalloc(arena, (n + 1) * sizeof *teams);
-	n = 0;
-	for (const struct flow_node *node = root->first; node; node = node->next) {
-		struct fields fields = {0};
-		if (read_fields(path, node, &fields, err) || take_team(path, node->line, &fields, arena, &teams[n], err))
-			return -(int)err->class;
-		for (size_t i = 0; i < n; i++)
-			if (teams[i].team_id == teams[n].team_id)
-				return duct_fail(err, DUCT_CONFIG, "%s:%d: team %" PRId64 " is there twice", path, node->line,
-						 teams[n].team_id);
-		n++;
+	size_t n = strlen(text);
+	return n > 3 && strncmp(text, "${", 2) == 0 && strchr(text, '}') == text + n - 1;
+}
+
+static char *hide(enum export_field f, const char *text)
+{
+	if (f == EXPORT_DB_PASSWORD)
+		return duct_xstrdup(is_reference(text) ? text : "***");
+	if (strncmp(text, "postgres:", 9) != 0)
+		return duct_xstrdup(text);
+	AUTO_FREE char *dsn = duct_dsn_redact(text + 9);
+	return duct_xasprintf("postgres:%s", dsn);
+}
+
+const char *export_entry_shown(const struct export_entry *entry, enum export_field field, struct state *state,
+			       struct duct_arena *arena)
+{
+	struct duct_error ignored;
+	const char *text = entry->values[field] ? opened(entry, field, state, arena, &ignored) : NULL;
+	if (!entry->values[field])
+		return "";
+	if (!text) /* another key than it was sealed with */
+		return "***";
+	if (!is_secret(field))
+		return text;
+	AUTO_FREE char *hidden = hide(field, text);
+	return duct_arena_strdup(arena, hidden);
+}
+
+/* The value at rest. */
+static const char *at_rest(enum export_field f, const char *value, int64_t team_id, const struct export_entry *stored,
+			   struct state *state, struct duct_arena *arena, struct duct_error *err)
+{
+	AUTO_FREE char *name = seal_name(team_id, f);
+	AUTO_FREE char *hidden = is_secret(f) ? hide(f, value) : NULL;
+	if (!is_secret(f))
+		return value;
+	if (stored && stored->values[f] && strcmp(value, export_entry_shown(stored, f, state, arena)) == 0)
+		return stored->values[f];
+	if (strstr(value, "***")) {
+		(void)duct_fail(err, DUCT_CONFIG, "team.%s: *** stands for a secret that is stored, and there is none like this",
+				export_field_names[f]);
+		return NULL;
 	}
-	*ret = teams;
-	*ret_n = n;
+	return strcmp(hidden, value) == 0 ? value : state_seal(state, arena, name, value, err);
+}
+
+static const char *known_later(const char *name)
+{
+	(void)name;
+	return "";
+}
+
+static int check_references(const char *const *values, struct duct_arena *arena, struct duct_error *err)
+{
+	/* Whether they can be followed is for whoever works to see; how they are written is seen here. */
+	for (int f = 0; f < EXPORT_FIELDS; f++) {
+		const char *ignored;
+		if (values[f] && flow_env_expand(&ignored, arena, values[f], known_later, err))
+			return duct_wrap(err, "team.%s", export_field_names[f]);
+	}
 	return 0;
 }
 
-static int read_file(const char *path, struct duct_buf *to, struct duct_error *err)
+int export_entry_seal(const char *const values[EXPORT_FIELDS], const struct export_entry *stored, struct state *state,
+		      struct duct_arena *arena, int64_t *ret_team, const char **ret, struct duct_error *err)
 {
-	FILE *file = fopen(path, "re");
-	if (!file)
-		return duct_fail(err, DUCT_CONFIG, "teams file \"%s\": %m: name it with --registry or DUCTSTREAM_DUCKLINGS", path);
-	for (size_t n = 1; n && to->len <= FLOW_YAML_MAX_BYTES;) {
-		n = fread(duct_buf_room(to, 8192), 1, 8192, file);
-		to->len += n;
-	}
-	int failed = ferror(file);
-	fclose(file);
-	return failed ? duct_fail(err, DUCT_CONFIG, "teams file \"%s\" cannot be read", path) : 0;
-}
-
-int export_teams_read(const char *path, struct duct_arena *arena, struct export_team **ret, size_t *ret_n, struct duct_error *err)
-{
-	struct flow_node *root;
-	AUTO_BUF struct duct_buf text = {0};
-	AUTO_FINDINGS struct duct_findings findings = {0};
-	if (read_file(path, &text, err) ||
-	    flow_yaml_parse(&root, arena, text.data ? text.data : "", text.len, path, environment, &findings, err))
+	const struct checked c = {"team.", values, false};
+	int64_t id = whole_number(values[EXPORT_TEAM_ID], INT64_MAX);
+	if (id < 0)
+		return refuse(&c, EXPORT_TEAM_ID, "a whole number above 0 is expected", err);
+	if (check_all(&c, err) || check_references(values, arena, err))
 		return -(int)err->class;
-	if (findings.n) {
-		*err = findings.list[0];
-		return -(int)err->class;
+	json_t *object = json_object();
+	for (int f = 0; f < EXPORT_FIELDS; f++) {
+		const char *text = values[f] ? at_rest((enum export_field)f, values[f], id, stored, state, arena, err) : NULL;
+		if (values[f] && !text) {
+			json_decref(object);
+			return -(int)err->class;
+		}
+		if (text)
+			json_object_set_new(object, export_field_names[f], json_string(text));
 	}
-	return take_teams(path, root, arena, ret, ret_n, err);
+	AUTO_FREE char *text = json_dumps(object, JSON_COMPACT | JSON_PRESERVE_ORDER);
+	json_decref(object);
+	*ret = duct_arena_strdup(arena, text ? text : "{}");
+	*ret_team = id;
+	return 0;
 }

@@ -17,6 +17,7 @@ struct applier {
 	bool whole; /* and it ends with a whole source transaction */
 	uint64_t dead_rows;
 	uint64_t newest_relation; /* version of the newest one that was written */
+	uint64_t part_lsn;	  /* of the transaction that comes in parts: the start of its commit */
 	int64_t large_us;	  /* monotonic: when the first part of counters->large came */
 };
 
@@ -29,10 +30,34 @@ static void note_part(struct applier *a, const struct duct_changes *changes)
 	if (!flow_counted(&large->rows)) {
 		a->large_us = duct_mono_us();
 		atomic_store(&large->xid, changes->open_xid);
-		atomic_store(&large->commit_us, changes->open_commit_us);
 	}
+	if (changes->open_commit_us || changes->ends_commit)
+		atomic_store(&large->commit_us, changes->ends_commit ? changes->upto.commit_us : changes->open_commit_us);
 	flow_count(&large->bytes, changes->bytes);
 	flow_count(&large->rows, changes->rows);
+}
+
+/* What came of a transaction ahead of its commit does not count. */
+static void withdraw(struct applier *a)
+{
+	if (!a->open || a->whole)
+		return;
+	log_debug(a->e->user->log, "changes that came ahead of their commit are withdrawn");
+	a->m->ops->abort(a->m->dest);
+	a->open = false;
+	a->dead_rows = 0;
+	if (a->counts)
+		flow_large_reset(&a->e->counters->large);
+}
+
+/* What is wrong before the commit may be none of it: the next attempt waits for that. */
+static int judge_later(struct applier *a, int rc, struct duct_error *err)
+{
+	if (rc == -DUCT_RETRY || rc == -DUCT_CANCELLED)
+		return rc;
+	a->e->no_ahead = true;
+	err->class = DUCT_RETRY;
+	return duct_wrap(err, "of a transaction that has not committed yet");
 }
 
 /* What was committed after a large transaction has waited for it: that is told, once. */
@@ -144,11 +169,22 @@ static bool brings_relation(struct applier *a, const struct duct_changes *change
 	return brings;
 }
 
+/* Where a change of a table is, the same at each attempt: the end of its transaction; of one in parts the start of its commit. */
+static uint64_t place_of(struct applier *a, const struct duct_changes *changes)
+{
+	bool goes_on = a->open && !a->whole;
+	if (!goes_on)
+		a->part_lsn = 0;
+	if (!changes->ends_commit && !changes->ahead && !a->part_lsn)
+		a->part_lsn = changes->open_lsn;
+	return changes->ncommits && (!goes_on || !a->part_lsn) ? changes->commits[0].end_lsn : a->part_lsn;
+}
+
 /* A change of a table that is held back holds nothing back that was committed before it. */
 static int before_relations(struct applier *a, const struct duct_changes *changes, struct duct_error *err)
 {
 	struct duct_ddl_hook *ddl = &a->m->ddl;
-	ddl->lsn = changes->ncommits ? changes->commits[0].end_lsn : flow_position_load(&a->m->durable).lsn + 1;
+	ddl->lsn = place_of(a, changes);
 	return brings_relation(a, changes) && ddl->gate && a->open && a->whole ? commit(a, err) : 0;
 }
 
@@ -198,6 +234,11 @@ static int apply_again(struct applier *a, struct duct_changes *changes, struct d
 static int apply_new(struct applier *a, struct duct_changes *changes, struct duct_error *err)
 {
 	struct flow_member *m = a->m;
+	if (changes->withdrawn) {
+		withdraw(a);
+		duct_changes_free(changes);
+		return 0;
+	}
 	struct duct_pos written = flow_position_load(&m->written), upto = changes->upto;
 	bool keep_alive = !changes->nbatches && !changes->ncommits;
 	bool ends = changes->ends_commit || keep_alive;
@@ -215,11 +256,12 @@ static int apply_new(struct applier *a, struct duct_changes *changes, struct duc
 		return rc;
 	}
 	uint64_t dead_rows = tell_dead_rows(a, changes);
+	bool ahead = changes->ahead;
 	if (!ends || (a->open && !a->whole))
 		note_part(a, changes);
 	rc = write_changes(a, changes, err);
 	if (rc)
-		return rc;
+		return ahead ? judge_later(a, rc, err) : rc;
 	a->dead_rows += dead_rows;
 	a->open = true;
 	a->whole = ends;

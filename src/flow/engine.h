@@ -87,6 +87,7 @@ struct flow_engine {
 	bool caught_up; /* the head is durable */
 	bool complete;	/* the run has nothing more to do: caught up, or only a copy was wanted */
 	bool streamed;	/* the destination is past its first copy */
+	bool no_ahead;	/* something was wrong with changes whose transaction had not committed: it is judged when it has */
 	bool copy_begun;
 	int rc;
 	struct duct_error err;

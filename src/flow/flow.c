@@ -192,6 +192,14 @@ static int backfill(struct flow_engine *e, bool copied, struct duct_error *err)
 	return rc;
 }
 
+/* An outbox, a replay and several destinations go by the positions of commits. */
+static bool takes_ahead(const struct flow_engine *e)
+{
+	const struct flow_member *m = &e->members[0];
+	return e->nmembers == 1 && !e->no_ahead && !m->behind && !flow_replaying((struct flow_engine *)e) && m->dest &&
+		m->ops->takes_ahead && m->ops->takes_ahead(m->dest);
+}
+
 static int work(struct flow_engine *e, struct duct_error *err)
 {
 	struct duct_checkpoint from = {0};
@@ -200,6 +208,7 @@ static int work(struct flow_engine *e, struct duct_error *err)
 	if (rc)
 		return rc;
 	e->streamed = from.state == DUCT_STATE_STREAMING;
+	e->source_ctx.ahead = takes_ahead(e);
 	rc = e->src->open(&e->source, e->spec->source_config, &e->source_ctx, &from, err);
 	if (rc == -DUCT_CONFIG && !flow_replaying(e) && flow_members_renew(e, &from, err))
 		rc = e->src->open(&e->source, e->spec->source_config, &e->source_ctx, &from, err);

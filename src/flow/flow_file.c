@@ -209,6 +209,36 @@ static struct duct_opt_value *option_values(struct load *l, const struct flow_no
 	return values;
 }
 
+/* Whether any text is taken for that option, and shown. Of one that is unknown it never is. */
+static bool is_shown(const struct duct_opt *opts, const char *name)
+{
+	const char *real = name;
+	for (const struct duct_opt *o = opts; o->name; o++)
+		if (o->alias_of && strcmp(o->name, name) == 0)
+			real = o->alias_of;
+	for (const struct duct_opt *o = opts; o->name; o++)
+		if (strcmp(o->name, real) == 0)
+			return !(o->flags & DUCT_OPT_SECRET) && (o->type == DUCT_OPT_STR || o->type == DUCT_OPT_LIST);
+	return false;
+}
+
+/* Names and paths are shown, so no connection string is taken for one. */
+static bool none_is_misplaced(struct load *l, const struct duct_opt *opts, const struct duct_opt_value *values, size_t n,
+			      const struct place *at)
+{
+	char key[128];
+	bool good = true;
+	for (const struct duct_opt_value *v = values; v < values + n; v++) {
+		if (!is_shown(opts, v->name) || !duct_dsn_has_password(v->text))
+			continue;
+		snprintf(key, sizeof key, "options.%.100s", v->name);
+		found(l, at, key, v->line, "option \"%.100s\": the value (hidden) has a password in it, and would be shown",
+		      v->name);
+		good = false;
+	}
+	return good;
+}
+
 /* A config from the options there, NULL after a finding. */
 static void *load_options(struct load *l, const struct duct_opt *opts, size_t size, struct duct_opt_value *values, size_t n,
 			  const struct place *at)
@@ -217,7 +247,8 @@ static void *load_options(struct load *l, const struct duct_opt *opts, size_t si
 	snprintf(path, sizeof path, "%s.options", at->path);
 	const struct duct_opt_place place = {.file = l->file, .where = at->where, .path = l->options->by_path ? path : NULL};
 	void *config = duct_xcalloc(1, size ? size : 1);
-	if (duct_opts_load_all(config, size, opts, values, n, &place, l->findings)) {
+	bool good = none_is_misplaced(l, opts, values, n, at);
+	if (!good || duct_opts_load_all(config, size, opts, values, n, &place, l->findings)) {
 		l->failed = true;
 		free(config);
 		return NULL;

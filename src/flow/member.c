@@ -113,6 +113,7 @@ static void sum_up(struct flow_engine *e, struct duct_checkpoint *ret)
 			e->cuts[e->ncuts++] = e->members[i].from.pos.lsn;
 	ret->cuts = e->cuts;
 	ret->ncuts = e->ncuts;
+	ret->behind = e->ncuts ? last_member(e)->to->name : NULL;
 	flow_position_store(&e->counters->durable, &ret->pos);
 	flow_position_store(&e->counters->written, &ret->pos);
 	flow_position_store(&e->counters->received, &ret->pos);

@@ -67,6 +67,9 @@ static int hold(struct govern_ddl *g, const struct state_ddl_event *event, struc
 static int met(void *arg, const struct duct_ddl_plan *plan, uint64_t lsn, struct duct_error *err)
 {
 	struct govern_ddl *g = arg;
+	if (!lsn) /* the flow tries again when it has, and then it has a place */
+		return duct_fail(err, DUCT_CONFIG, "a change of \"%s\".\"%s\" in a transaction that may still be rolled back",
+				 plan->relation->schema, plan->relation->name);
 	AUTO_BUF struct duct_buf sql = {0}, json = {0};
 	char fingerprint[17];
 	duct_ddl_sql(&sql, plan);
@@ -85,7 +88,8 @@ static int met(void *arg, const struct duct_ddl_plan *plan, uint64_t lsn, struct
 	struct duct_arena arena;
 	duct_arena_init(&arena);
 	int rc = state_ddl_record(g->state, &arena, &event, g->actor, err);
-	if (rc >= 0 && event.status == STATE_DDL_PENDING && (!g->policy.gate || g->policy.auto_approve))
+	bool undecided = event.status == STATE_DDL_PENDING || (event.status == STATE_DDL_REJECTED && !g->policy.gate);
+	if (rc >= 0 && undecided && (!g->policy.gate || g->policy.auto_approve))
 		rc = approve(g, &event, err);
 	if (rc >= 0 && !lets_through(g, event.status))
 		rc = hold(g, &event, err);

@@ -1,5 +1,6 @@
 /* Tables, columns, deaths and rows of a run as one commit, planned again while others are faster. */
 #include "ingest/load.h"
+#include "ingest/query.h"
 
 #include <inttypes.h>
 #include <poll.h>
@@ -11,6 +12,7 @@
 
 #include "base/killpoint.h"
 #include "lake/inline.h"
+#include "lake/search.h"
 
 enum { MOST_WAIT_MS = 2000 };
 
@@ -43,14 +45,6 @@ static int refuse_mirror(struct ingest_load *l, const struct lake_table *known, 
 		: 0;
 }
 
-static const struct lake_column *find_column(const struct lake_column *columns, int n, const char *name)
-{
-	for (int i = 0; i < n; i++)
-		if (strcasecmp(columns[i].name, name) == 0)
-			return &columns[i];
-	return NULL;
-}
-
 static int refuse_change(const struct ingest_target *target, const struct ingest_column *c, struct duct_error *err)
 {
 	return duct_fail(err, DUCT_DATA, "column \"%s\" of table \"%s\" would have to change, or to be added: evolve is false",
@@ -62,6 +56,8 @@ static int create_table(struct ingest_load *l, struct lake_txn *txn, struct inge
 	struct ingest_shape *shape = target->shape;
 	AUTO_FREE struct lake_column_def *defs = duct_xcalloc(shape->ncolumns + 1, sizeof *defs);
 	int n = 0;
+	if (shape->parent && !shape->rows)
+		return 0;
 	for (size_t i = 0; i < shape->ncolumns; i++) {
 		bool ignored;
 		if (ingest_column_settle(&shape->columns[i], NULL, &ignored, err))
@@ -81,7 +77,7 @@ static int alter_table(struct ingest_load *l, struct lake_txn *txn, struct inges
 	target->t = lake_txn_table(txn, known->id);
 	for (size_t i = 0; i < shape->ncolumns; i++) {
 		struct ingest_column *c = &shape->columns[i];
-		const struct lake_column *there = find_column(known->columns, known->ncolumns, c->name);
+		const struct lake_column *there = lake_find_column(known->columns, known->ncolumns, c->name);
 		struct lake_column_def def = {.name = c->name, .type = &c->type};
 		bool retype;
 		if (there && !there->supported)
@@ -100,13 +96,44 @@ static int alter_table(struct ingest_load *l, struct lake_txn *txn, struct inges
 	return 0;
 }
 
+/* Files that take a table's place bring their columns with them. */
+static bool is_replaced(const struct ingest_load *l, const struct lake_table *known)
+{
+	const struct ingest_shape *shape = l->shape;
+	if (!l->query || l->spec->main.write != INGEST_REPLACE || !shape->ncolumns)
+		return false;
+	bool same = (int)shape->ncolumns == known->ncolumns;
+	for (int i = 0; same && i < known->ncolumns; i++) {
+		const struct ingest_column *c = &shape->columns[i];
+		same = known->columns[i].supported && strcasecmp(known->columns[i].name, c->name) == 0 &&
+			duct_type_equal(&known->columns[i].type, c->declared ? &c->type : c->given);
+	}
+	return !same;
+}
+
+static int replace_table(struct ingest_load *l, struct lake_txn *txn, struct ingest_target *target, const struct lake_table *known,
+			 struct duct_error *err)
+{
+	if (!l->spec->main.evolve)
+		return duct_fail(err, DUCT_DATA, "table \"%s\" has other columns than the files: evolve is false",
+				 target->shape->table);
+	l->result->deleted = known->record_count;
+	lake_txn_drop_table(txn, lake_txn_table(txn, known->id));
+	return create_table(l, txn, target, err);
+}
+
 static int plan_table(struct ingest_load *l, struct lake_txn *txn, struct ingest_target *target, struct duct_error *err)
 {
 	const struct lake_table *known = lake_find_table(l->lake, l->spec->schema, target->shape->table);
 	target->t = NULL;
+	if (target->shape->parent)
+		ingest_shape_bind_keys(target->shape);
 	if (known && refuse_mirror(l, known, err))
 		return -(int)err->class;
-	int rc = known ? alter_table(l, txn, target, known, err) : create_table(l, txn, target, err);
+	target->created = !known || is_replaced(l, known);
+	int rc = !known		  ? create_table(l, txn, target, err)
+		: target->created ? replace_table(l, txn, target, known, err)
+				  : alter_table(l, txn, target, known, err);
 	if (!rc && target->t)
 		target->ncolumns = lake_txn_columns(target->t, &target->columns);
 	return rc;
@@ -148,9 +175,11 @@ static bool inline_rows(struct ingest_load *l, struct lake_txn *txn, struct inge
 
 static int plan_rows(struct ingest_load *l, struct lake_txn *txn, struct ingest_target *t, struct duct_error *err)
 {
-	if (t->nbatches && !t->nfiles && !inline_rows(l, txn, t) && ingest_write_held(t, err))
+	if (t->nbatches && !t->nfiles && !inline_rows(l, txn, t) && ingest_write_held(l, t, err))
 		return -(int)err->class;
 	for (size_t i = 0; i < t->nfiles; i++) {
+		if (!t->files[i]->record_count)
+			continue;
 		l->result->files++;
 		l->result->bytes += t->files[i]->size_bytes;
 		(void)lake_txn_add_file(txn, t->t, lake_new_file_copy(t->files[i]));
@@ -159,13 +188,20 @@ static int plan_rows(struct ingest_load *l, struct lake_txn *txn, struct ingest_
 	return 0;
 }
 
+static int write_target(struct ingest_load *l, struct ingest_target *t, struct duct_error *err)
+{
+	if (l->query)
+		return ingest_query_write(l, t, err);
+	if (ingest_is_keyed(l) && t->shape == l->shape && ingest_collect_keys(l, err))
+		return -(int)err->class;
+	return ingest_write(l, t, err);
+}
+
 static int plan_target(struct ingest_load *l, struct lake_txn *txn, struct ingest_target *t, struct duct_error *err)
 {
 	if (!t->t)
 		return 0;
-	if (ingest_is_keyed(l) && t->shape == l->shape && !fits(t) && ingest_collect_keys(l, err))
-		return -(int)err->class;
-	if (!fits(t) && ingest_write(l, t, err))
+	if (!fits(t) && write_target(l, t, err))
 		return -(int)err->class;
 	if (ingest_plan_deaths(l, txn, t, err) || plan_rows(l, txn, t, err))
 		return -(int)err->class;
@@ -180,6 +216,7 @@ static void start_counts(struct ingest_load *l)
 {
 	struct ingest_result *r = l->result;
 	r->rows = r->deleted = r->inlined = r->files = r->bytes = r->new_columns = 0;
+	r->files_scanned = r->files_skipped = 0;
 	ingest_keys_done(&l->gone);
 }
 
@@ -200,9 +237,12 @@ static int commit_once(struct ingest_load *l, struct duct_error *err)
 		rc = plan_target(l, txn, &l->targets[i], err);
 	if (!rc)
 		duct_kill_point("ingest-planned");
+	rc = rc ? rc : lake_txn_fold_marks(txn, l->place->store, l->conn, err);
 	rc = rc ? rc : lake_txn_commit(txn, &info, &result, err);
 	if (!rc)
 		duct_kill_point("ingest-committed");
+	if (rc == 1)
+		lake_search_unwrite(txn, l->place->store);
 	l->result->snapshot_id = result.snapshot_id;
 	lake_txn_free(txn);
 	return rc;
@@ -228,6 +268,21 @@ static int sync_lake(struct ingest_load *l, struct duct_error *err)
 	return rc;
 }
 
+static void tell_tables(const struct ingest_load *l)
+{
+	for (size_t i = 0; i < l->ntargets; i++) {
+		const struct ingest_target *t = &l->targets[i];
+		int64_t bytes = 0, files = 0;
+		for (size_t k = 0; k < t->nfiles; k++)
+			if (t->files[k]->record_count) {
+				bytes += t->files[k]->size_bytes;
+				files++;
+			}
+		if (t->t)
+			l->report->wrote(l->report->arg, t->shape->table, t->rows, files, bytes);
+	}
+}
+
 int ingest_commit(struct ingest_load *l, struct duct_error *err)
 {
 	const struct ingest_retry *retry = &l->spec->retry;
@@ -235,6 +290,8 @@ int ingest_commit(struct ingest_load *l, struct duct_error *err)
 		uint64_t random = 0;
 		l->result->tries = n;
 		int rc = commit_once(l, err);
+		if (!rc)
+			tell_tables(l);
 		if (rc <= 0)
 			return rc;
 		if (n > retry->count)

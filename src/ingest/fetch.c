@@ -11,6 +11,8 @@
 #include "ingest/keys.h"
 #include "net/http.h"
 
+enum { MOST_ASKED_MS = 3600 * 1000 };
+
 struct fetch {
 	const struct ingest_spec *spec;
 	const struct ingest_window *window;
@@ -234,6 +236,10 @@ static int send_once(struct fetch *f, const char *address, const char *cursor, s
 		lines[n++] = f->headers.data + at;
 	if (at < f->headers.len)
 		return duct_fail(err, DUCT_CONFIG, "headers: more than %d", MOST);
+	for (size_t i = 0; i < n; i++)
+		if (strpbrk(lines[i], "\r\n"))
+			return duct_fail(err, DUCT_CONFIG, "header \"%.*s\": its value has a line break, at its end maybe",
+					 (int)strcspn(lines[i], ":"), lines[i]);
 	*request = (struct http_request){.method = f->spec->main.method ? "POST" : NULL,
 					 .url = f->url.data,
 					 .headers = lines,
@@ -264,14 +270,45 @@ static int get_page(struct fetch *f, const char *address, const char *cursor, st
 
 /* --- the next page --- */
 
+/* Without its query, which may repeat what we sent. */
+static int refuse_address(const char *address, struct duct_error *err)
+{
+	AUTO_FREE char *shown = duct_xstrndup(address, strcspn(address, "?#"));
+	const char *at = strrchr(shown, '@');
+	return duct_fail(err, DUCT_DATA, "the next page is said to be on another server (%.100s): nothing of ours is sent there",
+			 at ? at + 1 : shown);
+}
+
+/* Whether there is another page behind one of so many records. */
+static bool is_full(const struct ingest_paging *p, int64_t records, const char *link)
+{
+	AUTO_BUF struct duct_buf ignored = {0};
+	return records >= (p->size ? p->size : 1) || (records && ingest_link_next(link, &ignored));
+}
+
+/* What the answer says at the path comes next, as it is spelled there; missing, null, false and empty: nothing. */
+static int read_next(const struct ingest_paging *p, const struct json_doc *doc, struct duct_buf *to, struct duct_error *err)
+{
+	const struct json_node *node = p->path ? json_find(doc, doc->nodes, p->path, NULL) : NULL;
+	if (!node || node->kind == JSON_KIND_NULL || node->kind == JSON_KIND_FALSE)
+		return 0;
+	if (node->kind == JSON_KIND_STRING)
+		json_unescape(doc, node, to);
+	else if (node->kind == JSON_KIND_INTEGER || node->kind == JSON_KIND_NUMBER)
+		duct_buf_append(to, doc->text + node->at, node->len);
+	else
+		return duct_fail(err, DUCT_DATA, "paging: path: \"%s\" is %.*s: a text or a number is expected", p->path,
+				 (int)(node->len < 60 ? node->len : 60), doc->text + node->at);
+	return 0;
+}
+
 /* *ret_more with the cursor or address in `next`. */
 static int find_next(struct fetch *f, const struct json_doc *doc, const struct http_answer *answer, int64_t records,
 		     struct duct_buf *next, bool *ret_more, struct duct_error *err)
 {
 	const struct ingest_paging *p = &f->spec->paging;
-	const struct json_node *node = p->path ? json_find(doc, doc->nodes, p->path, NULL) : NULL;
-	AUTO_BUF struct duct_buf named = {0};
-	const char *link = http_header(answer, "Link");
+	AUTO_BUF struct duct_buf named = {0}, link = {0};
+	http_headers(answer, "Link", &link);
 	next->len = 0;
 	duct_buf_puts(next, "");
 	*ret_more = false;
@@ -280,17 +317,15 @@ static int find_next(struct fetch *f, const struct json_doc *doc, const struct h
 				 "the answer has %" PRId64 " records, as many as are asked for (paging: limit): there may be more "
 				 "that it left out: ask for shorter partitions, or more records",
 				 records);
-	if (p->type == INGEST_PAGE_NONE || (p->type <= INGEST_PAGE_OFFSET && records < p->size))
+	if (p->type == INGEST_PAGE_NONE || (p->type <= INGEST_PAGE_OFFSET && !is_full(p, records, link.data)))
 		return 0;
 	*ret_more = true;
 	if (p->type <= INGEST_PAGE_OFFSET)
 		return 0;
 	if (p->type == INGEST_PAGE_LINK)
-		*ret_more = link && ingest_link_next(link, &named);
-	else if (node && node->kind == JSON_KIND_STRING)
-		json_unescape(doc, node, &named);
-	else if (node && node->kind == JSON_KIND_INTEGER)
-		duct_buf_append(&named, doc->text + node->at, node->len);
+		*ret_more = ingest_link_next(link.data, &named);
+	else if (read_next(p, doc, &named, err))
+		return -(int)err->class;
 	duct_buf_puts(&named, "");
 	*ret_more = *ret_more && named.len;
 	if (!*ret_more)
@@ -298,15 +333,15 @@ static int find_next(struct fetch *f, const struct json_doc *doc, const struct h
 	if (p->type == INGEST_PAGE_CURSOR)
 		duct_buf_puts(next, named.data);
 	else if (!ingest_follow(f->url.data, named.data, next))
-		return duct_fail(err, DUCT_DATA,
-				 "the next page is said to be on another server (%.100s): nothing of ours is sent there",
-				 named.data);
+		return refuse_address(named.data, err);
 	duct_buf_puts(next, "");
 	if (!ingest_keys_put(&f->seen, next->data, next->len, f->page))
 		return duct_fail(err, DUCT_DATA, "page %" PRId64 " names a next page that was there already: the pages go round",
 				 f->page + 1);
 	return 0;
 }
+
+enum { NO_CONTENT = 204 };
 
 static int each_page(struct fetch *f, ingest_page_fn *page, void *arg, struct duct_error *err)
 {
@@ -321,16 +356,16 @@ static int each_page(struct fetch *f, ingest_page_fn *page, void *arg, struct du
 		if (f->page == f->spec->paging.max_pages)
 			return duct_fail(err, DUCT_DATA, "more than %" PRId64 " pages (paging: max_pages)", f->page);
 		rc = get_page(f, address ? next.data : NULL, cursor ? next.data : NULL, &answer, err);
+		if (!rc && answer.status == NO_CONTENT)
+			break;
 		duct_buf_puts(&answer.body, "");
 		f->done->bytes += (int64_t)answer.body.len;
 		rc = rc ? rc : json_parse(&doc, answer.body.data, answer.body.len, err);
-		/* What page() takes away is what doc points into: the next page's address first. */
-		const char *text = doc.text;
+		/* page() may take the text away, but not free it: doc points into it still. */
 		struct duct_buf body = answer.body;
 		answer.body = (struct duct_buf){0};
 		if (!rc)
 			rc = page(arg, &doc, &body, &records, err);
-		doc.text = text;
 		f->done->records += records;
 		f->page = ++f->done->pages;
 		rc = rc ? rc : find_next(f, &doc, &answer, records, &next, &more, err);
@@ -347,6 +382,7 @@ int ingest_fetch(const struct ingest_spec *spec, const struct ingest_window *win
 {
 	struct http_settings settings = http_defaults;
 	settings.stall_ms = spec->main.timeout_ms;
+	settings.most_asked_ms = MOST_ASKED_MS;
 	*ret = (struct ingest_fetched){0};
 	struct fetch f = {.spec = spec, .window = window, .ctx = ctx, .done = ret};
 	f.client = http_open(&settings, ctx->stop_fd);

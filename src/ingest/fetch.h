@@ -9,7 +9,8 @@
 struct ingest_window {
 	const char *key; /* "2024-10-15"; NULL: everything there is */
 	int64_t begin_us, end_us;
-	const char *cursor; /* of the last run, or the initial one; NULL: the file has none */
+	int64_t local_begin_us, local_end_us; /* what the zone's clocks show then, as if it were UTC */
+	const char *cursor;		      /* of the last run, or the initial one; NULL: the file has none */
 };
 
 struct ingest_fetched {

@@ -1,12 +1,12 @@
-/* Files to a table: DuckDB reads them, src/land puts them in. */
+/* Files to a table: DuckDB reads them and writes what they have; the rest of the road is that of all runs (commit.c). */
 #include "ingest/files.h"
 
 #include <string.h>
 #include <strings.h>
 
+#include "duck/s3.h"
 #include "duck/session.h"
-#include "ingest/json.h"
-#include "land/land.h"
+#include "ingest/query.h"
 
 enum { FORMAT_AUTO, FORMAT_CSV, FORMAT_JSON, FORMAT_PARQUET, FORMAT_EXCEL };
 
@@ -33,7 +33,9 @@ static int format_of(const struct ingest_spec *spec, int *ret, struct duct_error
 				spec->main.files[0]);
 }
 
-static int put_options(const struct ingest_spec *spec, struct duct_buf *sql, struct duct_error *err)
+/* --- the statement --- */
+
+static int put_options(const struct ingest_spec *spec, struct ingest_query *q, struct duct_error *err)
 {
 	const char *map = spec->main.read_options;
 	struct json_doc doc = {0};
@@ -48,95 +50,136 @@ static int put_options(const struct ingest_spec *spec, struct duct_buf *sql, str
 			rc = duct_fail(err, DUCT_CONFIG,
 				       "read_options: \"%.60s\": a name of small letters and a plain value are expected",
 				       name.data);
-		duct_buf_printf(sql, ", %s = ", name.data);
+		q->typed &= strcmp(name.data, "all_varchar") != 0;
+		q->skips |= strcmp(name.data, "skip") == 0 || strcmp(name.data, "auto_detect") == 0;
+		q->ranged |= strcmp(name.data, "range") == 0;
+		q->stops |= strcmp(name.data, "stop_at_empty") == 0;
+		q->delim |= strcmp(name.data, "delim") == 0 || strcmp(name.data, "sep") == 0;
+		duct_buf_printf(&q->options, ", %s = ", name.data);
 		if (value->kind == JSON_KIND_STRING) {
 			json_unescape(&doc, value, &text);
-			duct_buf_sql_literal_n(sql, text.data, text.len);
+			if (strcmp(name.data, "sheet") == 0)
+				q->sheet = duct_arena_dup(&q->arena, text.data, text.len + 1);
+			duct_buf_sql_literal_n(&q->options, text.data, text.len);
 		} else {
-			duct_buf_append(sql, doc.text + value->at, value->len);
+			duct_buf_append(&q->options, doc.text + value->at, value->len);
 		}
 	}
 	json_done(&doc);
 	return rc;
 }
 
-static int put_query(const struct ingest_spec *spec, int format, struct duct_buf *sql, struct duct_error *err)
+static int put_query(struct ingest_load *l, int format, struct ingest_query *q, struct duct_error *err)
 {
 	static const char *const readers[] = {NULL, "read_csv", "read_json", "read_parquet", "read_xlsx"};
-	char *const *files = spec->main.files;
+	char *const *files = l->spec->main.files;
 	if (format == FORMAT_EXCEL && files[1])
 		return duct_fail(err, DUCT_CONFIG, "files: Excel files are read one at a time");
-	duct_buf_printf(sql, "SELECT * FROM %s(", readers[format]);
-	if (format == FORMAT_EXCEL) {
-		duct_buf_sql_literal(sql, files[0]);
-	} else {
-		for (size_t i = 0; files[i]; i++) {
-			duct_buf_puts(sql, i ? ", " : "[");
-			duct_buf_sql_literal(sql, files[i]);
-		}
-		duct_buf_puts(sql, "], union_by_name = true");
+	q->csv = q->typed = format == FORMAT_CSV;
+	q->json = format == FORMAT_JSON;
+	q->parquet = format == FORMAT_PARQUET;
+	q->excel = format == FORMAT_EXCEL;
+	duct_buf_puts(&q->options, "");
+	if (put_options(l->spec, q, err))
+		return -(int)err->class;
+	if (q->excel && !q->ranged && !q->stops)
+		duct_buf_puts(&q->options, ", stop_at_empty = false"); /* what is below an empty row is left out otherwise */
+	if (q->excel)
+		duct_buf_sql_literal(&q->files, files[0]);
+	else if (ingest_query_find(l, q, err) || ingest_query_look(l, q, err))
+		return -(int)err->class;
+	duct_buf_printf(&q->reader,
+			format == FORMAT_EXCEL ? "SELECT * FROM %s(%s%s" : "SELECT * FROM %s([%s], union_by_name = true%s",
+			readers[format], q->files.data, q->options.data);
+	return 0;
+}
+
+/* --- who may read them --- */
+
+/* The server and keys of the files: those of the section s3, else those of the lake. */
+static int find_s3(const struct ingest_spec *spec, struct s3_options *ret, struct duct_error *err)
+{
+	const struct ingest_s3 *s = &spec->s3;
+	AUTO_FREE char *ignored = NULL;
+	if (!spec->has_s3)
+		return s3_options_of_lake(ret, &ignored, err);
+	s3_options_from_env(ret);
+	s3_options_set(&ret->endpoint, s->endpoint);
+	s3_options_set(&ret->region, s->region);
+	s3_options_set(&ret->access_key, s->access_key);
+	s3_options_set(&ret->secret_key, s->secret_key);
+	s3_options_set(&ret->session_token, s->session_token);
+	s3_options_set(&ret->role_arn, s->role_arn);
+	s3_options_set(&ret->external_id, s->external_id);
+	s3_options_set(&ret->ca_file, s->ca_file);
+	return 0;
+}
+
+static int allow(struct duck_conn *conn, const struct ingest_spec *spec, const struct duct_ctx *ctx, struct duct_error *err)
+{
+	struct s3_options options = {0};
+	struct aws_credentials *credentials = NULL;
+	int rc = find_s3(spec, &options, err);
+	if (!rc) {
+		credentials = aws_credentials_open(&options, ctx->stop_fd);
+		rc = duck_allow_s3(conn, "files_s3", NULL, &options, credentials, NULL, err);
 	}
-	int rc = put_options(spec, sql, err);
-	duct_buf_putc(sql, ')');
+	aws_credentials_close(credentials);
+	s3_options_done(&options);
 	return rc;
 }
 
-static int load_extensions(struct duck_conn *conn, const struct ingest_spec *spec, int format, struct duct_error *err)
+static int load_extensions(struct duck_conn *conn, const struct ingest_spec *spec, int format, const struct duct_ctx *ctx,
+			   struct duct_error *err)
 {
-	bool remote = false;
-	for (char *const *file = spec->main.files; *file; file++)
+	bool remote = false, s3 = false;
+	for (char *const *file = spec->main.files; *file; file++) {
 		remote |= strstr(*file, "://") != NULL;
+		s3 |= s3_is_url(*file);
+	}
 	if (format == FORMAT_EXCEL && duck_load_extension(conn, "excel", err))
 		return -(int)err->class;
-	return remote ? duck_load_extension(conn, "httpfs", err) : 0;
+	if (remote && duck_load_extension(conn, "httpfs", err))
+		return -(int)err->class;
+	return s3 ? allow(conn, spec, ctx, err) : 0;
 }
 
-static int land(const struct ingest_spec *spec, struct lake *lake, struct duck_conn *conn, const struct ingest_report *report,
-		struct ingest_result *ret, struct duct_error *err)
+/* --- the whole --- */
+
+static int run(struct ingest_load *l, struct duct_error *err)
 {
-	const struct land_target target = {.schema = spec->schema,
-					   .table = spec->table,
-					   .replace = spec->main.write == INGEST_REPLACE};
-	AUTO_BUF struct duct_buf sql = {0};
-	struct land_shape shape;
-	struct land_files files = {0};
-	struct land_result landed;
-	struct duct_arena arena;
-	int format, rc = format_of(spec, &format, err);
-	rc = rc ? rc : load_extensions(conn, spec, format, err);
-	rc = rc ? rc : put_query(spec, format, &sql, err);
-	if (rc)
-		return rc;
-	duct_arena_init(&arena);
-	rc = land_shape(conn, sql.data, &arena, &shape, err);
-	if (!rc && shape.casts)
-		report->log(report->arg, "info", shape.casts);
-	rc = rc ? rc : land_write(conn, lake, &target, &shape, &files, err);
-	rc = rc ? rc : land_commit(lake, &target, &shape, &files, "ingest files", &landed, err);
-	if (!rc) {
-		ret->rows = files.rows;
-		ret->files = (int64_t)files.n;
-		ret->bytes = files.bytes;
-		ret->snapshot_id = landed.snapshot_id;
-		ret->tries = 1;
-	}
-	land_files_done(&files);
-	duct_arena_done(&arena);
+	struct ingest_query q = {0};
+	int format;
+	duct_arena_init(&q.arena);
+	int rc = format_of(l->spec, &format, err);
+	rc = rc ? rc : load_extensions(l->conn, l->spec, format, l->ctx, err);
+	rc = rc ? rc : put_query(l, format, &q, err);
+	rc = rc ? rc : ingest_query_learn(l, &q, err);
+	l->query = &q;
+	l->report->progress(l->report->arg, 0, "rows", "reading");
+	rc = rc ? rc : ingest_commit(l, err);
+	ingest_load_done(l, rc != -DUCT_DATA && rc != -DUCT_CONFIG);
+	duct_buf_done(&q.reader);
+	duct_buf_done(&q.files);
+	duct_buf_done(&q.options);
+	duct_arena_done(&q.arena);
 	return rc;
 }
 
-int ingest_files(const struct ingest_spec *spec, struct lake *lake, const struct duct_ctx *ctx, const struct ingest_report *report,
-		 struct ingest_result *ret, struct duct_error *err)
+int ingest_files(const struct ingest_spec *spec, struct ingest_place *place, const struct duct_ctx *ctx,
+		 const struct ingest_report *report, struct ingest_result *ret, struct duct_error *err)
 {
+	const struct ingest_window all = {0};
 	struct duck_session *session;
-	(void)ctx;
+	*ret = (struct ingest_result){.snapshot_id = -1};
 	int rc = duck_session_open(&session, err);
 	if (rc)
 		return rc;
-	struct duck_conn *conn = duck_connect(duck_session_db(session));
-	report->progress(report->arg, 0, "rows", "reading");
-	rc = land(spec, lake, conn, report, ret, err);
-	duck_disconnect(conn);
+	struct ingest_load l;
+	ingest_load_init(&l, spec, &all, place, ctx, report, ret);
+	l.conn = duck_connect(duck_session_db(session));
+	rc = run(&l, err);
 	duck_session_close(session);
-	return rc ? duct_wrap(err, "read the files of \"%s\"", spec->main.into) : 0;
+	return rc ? duct_wrap(err, "\"%s\"%s into \"%s\"", spec->main.files[0], spec->main.files[1] ? ", …" : "", spec->main.into)
+		  : 0;
 }

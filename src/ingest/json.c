@@ -319,17 +319,24 @@ const struct json_node *json_member(const struct json_doc *doc, const struct jso
 
 /* --- paths --- */
 
+enum { STEP_NAME = -1, STEP_LAST = -2 };
+
 struct path_step {
 	const char *name;
 	size_t n;
-	long index; /* -1: a name */
+	long index; /* or STEP_... */
 };
 
 /* The step that begins at *at; false: there is none, or it is wrong (then *at stands on what is). */
 static bool next_step(const char **at, bool first, struct path_step *ret)
 {
 	const char *s = *at;
-	*ret = (struct path_step){.index = -1};
+	*ret = (struct path_step){.index = STEP_NAME};
+	if (strncmp(s, "[-1]", 4) == 0) {
+		ret->index = STEP_LAST;
+		*at = s + 4;
+		return true;
+	}
 	if (*s == '[') {
 		size_t digits = strspn(s + 1, "0123456789");
 		if (!digits || digits > 9 || s[1 + digits] != ']')
@@ -371,9 +378,21 @@ int json_path_check(const char *path, struct duct_error *err)
 	struct path_step step;
 	for (const char *at = from; *at;)
 		if (!next_step(&at, at == from, &step))
-			return duct_fail(err, DUCT_CONFIG, "path \"%.100s\": byte %zu: a name, .name or [number] is expected", path,
-					 (size_t)(at - path));
+			return duct_fail(err, DUCT_CONFIG, "path \"%.100s\": byte %zu: a name, .name, [number] or [-1] is expected",
+					 path, (size_t)(at - path));
 	return 0;
+}
+
+static const struct json_node *find_item(const struct json_doc *doc, const struct json_node *list, long index)
+{
+	const struct json_node *end = doc->nodes + list->end, *item = NULL, *next = list + 1;
+	if (list->kind != JSON_KIND_ARRAY)
+		return NULL;
+	for (long i = 0; next < end && (index == STEP_LAST || i <= index); i++) {
+		item = index == STEP_LAST || i == index ? next : NULL;
+		next = doc->nodes + next->end;
+	}
+	return item;
 }
 
 const struct json_node *json_find(const struct json_doc *doc, const struct json_node *from, const char *path, size_t *ret_at)
@@ -381,22 +400,16 @@ const struct json_node *json_find(const struct json_doc *doc, const struct json_
 	const char *begin = path_begin(path), *at = begin;
 	struct path_step step;
 	while (*at) {
+		const char *rest = at + (*at == '.');
 		if (ret_at)
 			*ret_at = (size_t)(at - path);
 		if (!next_step(&at, at == begin, &step))
 			return NULL;
-		if (step.index < 0) {
-			from = json_member(doc, from, step.name, step.n);
-		} else {
-			const struct json_node *end = doc->nodes + from->end, *item = from + 1;
-			if (from->kind != JSON_KIND_ARRAY)
-				return NULL;
-			while (item < end && step.index--)
-				item = doc->nodes + item->end;
-			from = item < end ? item : NULL;
-		}
-		if (!from)
-			return NULL;
+		const struct json_node *found =
+			step.index == STEP_NAME ? json_member(doc, from, step.name, step.n) : find_item(doc, from, step.index);
+		if (!found)
+			return json_member(doc, from, rest, strlen(rest)); /* a name with dots */
+		from = found;
 	}
 	return from;
 }

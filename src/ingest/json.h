@@ -51,8 +51,8 @@ bool json_is_text(const struct json_doc *doc, const struct json_node *node, cons
 const struct json_node *json_member(const struct json_doc *doc, const struct json_node *object, const char *name, size_t n);
 
 /*
- * A path: names with dots between them, [3] for the place in a list, a name in double quotes where it has dots itself; an optional "$" or "$." before it.
- * "" is the whole value.
+ * A path: names with dots between them, [3] for the place in a list, [-1] for its last one; an optional "$" or "$." before it. A name that has dots itself
+ * stands in double quotes, or plainly at the end where nothing else is found. "" is the whole value.
  */
 int json_path_check(const char *path, struct duct_error *err) DUCT_CHECKED; /* CONFIG names the byte */
 /* NULL: there is nothing (what then stands in *ret_at, may be NULL: the length of the path's part that was found). */

@@ -44,6 +44,7 @@ int ingest_records(const struct ingest_spec *spec, const struct json_doc *doc, u
 struct ingest_target {
 	struct ingest_shape *shape;
 	struct lake_txn_table *t;
+	bool created;			   /* by this txn */
 	const struct lake_column *columns; /* after the txn */
 	int ncolumns;
 	int64_t *written_ids; /* columns that what is written was written for; NULL: nothing is */
@@ -60,11 +61,15 @@ struct ingest_target {
 struct ingest_load {
 	const struct ingest_spec *spec;
 	const struct ingest_window *window;
-	struct lake *lake;
+	struct ingest_place *place;
+	struct lake *lake; /* of place */
 	const struct duct_ctx *ctx;
 	const struct ingest_report *report;
 	struct ingest_result *result;
 	struct ingest_pages pages;
+	uint64_t last_page;	    /* sum of its records */
+	int repeats;		    /* pages that had the same as the one before, in a row */
+	struct ingest_query *query; /* of files; NULL: records of pages */
 	struct ingest_shape *shape;
 	struct ingest_target *targets; /* the table, then its children */
 	size_t ntargets;
@@ -72,6 +77,7 @@ struct ingest_load {
 	struct ingest_keys gone; /* of old rows that die */
 	struct duck_db *duck;	 /* opened by its first use */
 	struct duck_conn *conn;
+	bool allowed; /* conn may read the lake's files in S3 */
 	struct lake_points *points;
 };
 
@@ -82,13 +88,24 @@ static inline bool ingest_is_keyed(const struct ingest_load *l)
 
 /* write.c: the rows of a target as batches or files, for target->columns. What was written before goes. */
 int ingest_write(struct ingest_load *l, struct ingest_target *target, struct duct_error *err) DUCT_CHECKED;
+/* Forgets what was written, files and all; from now on it is written for the columns that target has now. */
+void ingest_begin_write(struct ingest_load *l, struct ingest_target *target);
 /* Rows that were to go into the catalog go to a file. */
-int ingest_write_held(struct ingest_target *target, struct duct_error *err) DUCT_CHECKED;
-void ingest_unwrite(struct ingest_target *target, bool keep_files); /* forgets it; unless keep_files, files are removed */
+int ingest_write_held(struct ingest_load *l, struct ingest_target *target, struct duct_error *err) DUCT_CHECKED;
+/* Forgets it; unless keep_files, files are removed. */
+void ingest_unwrite(struct ingest_load *l, struct ingest_target *target, bool keep_files);
 /* Collects l->keys, by the target's types. */
 int ingest_collect_keys(struct ingest_load *l, struct duct_error *err) DUCT_CHECKED;
 /* Appends one part of a key. */
 void ingest_key_part(struct duct_buf *key, const struct duct_type *type, struct duct_cell cell);
+
+/* All are borrowed; a connection is still to be put into l->conn. Given back by ingest_load_done(). */
+void ingest_load_init(struct ingest_load *l, const struct ingest_spec *spec, const struct ingest_window *window,
+		      struct ingest_place *place, const struct duct_ctx *ctx, const struct ingest_report *report,
+		      struct ingest_result *result);
+void ingest_load_done(struct ingest_load *l, bool keep_files);
+/* load.c: before l->conn reads such a file of the lake. */
+int ingest_allow(struct ingest_load *l, const char *path, struct duct_error *err) DUCT_CHECKED;
 
 /* deaths.c: plans the end of the old rows that this run takes the place of. */
 int ingest_plan_deaths(struct ingest_load *l, struct lake_txn *txn, struct ingest_target *target,

@@ -46,6 +46,7 @@ void ingest_shape_free(struct ingest_shape *shape)
 	free(shape->fields);
 	free(shape->children);
 	free(shape->columns);
+	free(shape->known);
 	free(shape->lists);
 	free(shape->table);
 	duct_arena_done(&shape->arena);
@@ -91,6 +92,39 @@ static void declare(const struct ingest_shape *shape, struct ingest_column *colu
 	json_done(&doc);
 }
 
+void ingest_shape_know(struct ingest_shape *shape, const char *name)
+{
+	shape->known = duct_grow(shape->known, &shape->known_cap, shape->nknown + 1, sizeof *shape->known);
+	shape->known[shape->nknown++] = duct_arena_strdup(&shape->arena, name);
+}
+
+static bool knows(const struct ingest_shape *shape, const char *name)
+{
+	for (size_t i = 0; i < shape->nknown; i++)
+		if (strcmp(shape->known[i], name) == 0)
+			return true;
+	return false;
+}
+
+/* Names that differ only in case get numbers: the ones that the table has given them, in whatever order they come now. */
+static void name_column(const struct ingest_shape *shape, const char *name, struct duct_buf *unique)
+{
+	enum { MOST_ALIKE = 10 };
+	duct_buf_puts(unique, name);
+	for (int i = 1; i < MOST_ALIKE && shape->nknown; i++) {
+		if (knows(shape, unique->data) && ingest_shape_column(shape, unique->data) < 0)
+			return;
+		unique->len = 0;
+		duct_buf_printf(unique, "%s_%d", name, i);
+	}
+	unique->len = 0;
+	duct_buf_puts(unique, name);
+	for (int i = 1; ingest_shape_column(shape, unique->data) >= 0; i++) {
+		unique->len = 0;
+		duct_buf_printf(unique, "%s_%d", name, i);
+	}
+}
+
 static int add_column(struct ingest_shape *shape, const char *name, struct duct_error *err)
 {
 	AUTO_BUF struct duct_buf unique = {0};
@@ -99,29 +133,59 @@ static int add_column(struct ingest_shape *shape, const char *name, struct duct_
 				 "table \"%s\": records have more than %d different members: keep objects as JSON "
 				 "(nested: json)",
 				 shape->table, MOST_COLUMNS);
-	duct_buf_puts(&unique, name);
-	for (int i = 1; ingest_shape_column(shape, unique.data) >= 0; i++) {
-		unique.len = 0;
-		duct_buf_printf(&unique, "%s_%d", name, i);
-	}
+	name_column(shape, name, &unique);
 	shape->columns = duct_grow(shape->columns, &shape->columns_cap, shape->ncolumns + 1, sizeof *shape->columns);
 	shape->columns[shape->ncolumns] = (struct ingest_column){.name = duct_arena_strdup(&shape->arena, unique.data)};
 	declare(shape, &shape->columns[shape->ncolumns]);
 	return (int)shape->ncolumns++;
 }
 
+int ingest_shape_give(struct ingest_shape *shape, const char *name, const struct duct_type *given, bool from_text,
+		      struct duct_error *err)
+{
+	AUTO_BUF struct duct_buf plain = {0};
+	if (shape->spec->main.names)
+		ingest_snake_case(&plain, name, strlen(name));
+	else
+		duct_buf_puts(&plain, name);
+	int at = add_column(shape, plain.len ? plain.data : "_", err);
+	if (at < 0)
+		return at;
+	struct ingest_column *c = &shape->columns[at];
+	c->given = given;
+	c->from_text = from_text;
+	c->min = 1; /* above max: not known */
+	return 0;
+}
+
+/* Of members that are one name in snake case the one that is spelled so has it, whichever comes first. */
+static void give_way(struct ingest_shape *shape, struct ingest_field *parent, const char *path)
+{
+	for (size_t i = 0; i < parent->nkids; i++) {
+		int column = strcmp(parent->kids[i].path, path) == 0 ? parent->kids[i].column : -1;
+		AUTO_BUF struct duct_buf unique = {0};
+		if (column < 0 || strcmp(shape->columns[column].name, path) != 0)
+			continue;
+		name_column(shape, path, &unique);
+		shape->columns[column].name = duct_arena_strdup(&shape->arena, unique.data);
+	}
+}
+
 static struct ingest_field *add_field(struct ingest_shape *shape, struct ingest_field *parent, const char *name, size_t n)
 {
 	AUTO_BUF struct duct_buf path = {0};
-	parent->kids = duct_grow(parent->kids, &parent->cap, parent->nkids + 1, sizeof *parent->kids);
-	struct ingest_field *field = &parent->kids[parent->nkids++];
 	duct_buf_puts(&path, parent->path);
 	if (path.len)
 		duct_buf_puts(&path, "__");
+	size_t own = path.len;
 	if (shape->spec->main.names)
 		ingest_snake_case(&path, name, n);
 	else
 		duct_buf_append(&path, name, n);
+	if (shape->spec->main.names && path.len - own == n && memcmp(path.data + own, name, n) == 0)
+		give_way(shape, parent, path.data);
+	parent->kids = duct_grow(parent->kids, &parent->cap, parent->nkids + 1, sizeof *parent->kids);
+	struct ingest_field *field = &parent->kids[parent->nkids++];
 	*field = (struct ingest_field){.n = n, .column = -1};
 	field->name = duct_arena_dup(&shape->arena, name, n + 1);
 	field->path = duct_arena_strdup(&shape->arena, path.len ? path.data : "_");
@@ -153,16 +217,52 @@ static struct ingest_field *find_field(struct ingest_shape *shape, struct ingest
 	return add_field(shape, parent, copy, n);
 }
 
-static struct ingest_shape *child_of(struct ingest_shape *shape, struct ingest_field *field)
+bool ingest_shape_has_child(const struct ingest_shape *shape, const char *table)
 {
-	AUTO_FREE char *table = duct_xasprintf("%s__%s", shape->table, field->path);
-	if (field->child)
-		return field->child;
-	struct ingest_shape *child = field->child = ingest_shape_new(shape->spec, table);
+	for (size_t i = 0; i < shape->nchildren; i++)
+		if (strcasecmp(shape->children[i]->table, table) == 0)
+			return true;
+	return false;
+}
+
+struct ingest_shape *ingest_shape_child(struct ingest_shape *shape, const char *table)
+{
+	struct duct_error ignored; /* these few columns are not too many */
+	struct ingest_shape *child = ingest_shape_new(shape->spec, table);
 	child->parent = shape;
+	for (char *const *key = shape->spec->main.merge_key; *key; key++) {
+		AUTO_FREE char *name = duct_xasprintf("_parent_%s", *key);
+		(void)add_column(child, name, &ignored);
+	}
+	(void)add_column(child, "_index", &ignored);
+	child->columns[child->ncolumns - 1].guess = GUESS_INTEGER;
 	shape->children = duct_grow(shape->children, &shape->children_cap, shape->nchildren + 1, sizeof(struct ingest_shape *));
 	shape->children[shape->nchildren++] = child;
 	return child;
+}
+
+static struct ingest_shape *child_of(struct ingest_shape *shape, struct ingest_field *field)
+{
+	AUTO_FREE char *table = duct_xasprintf("%s__%s", shape->table, field->path);
+	for (int i = 1; !field->child && ingest_shape_has_child(shape, table); i++) {
+		free(table);
+		table = duct_xasprintf("%s__%s_%d", shape->table, field->path, i);
+	}
+	if (!field->child)
+		field->child = ingest_shape_child(shape, table);
+	return field->child;
+}
+
+void ingest_shape_bind_keys(struct ingest_shape *child)
+{
+	char *const *keys = child->spec->main.merge_key;
+	for (size_t i = 0; keys[i]; i++) {
+		int at = ingest_shape_column(child->parent, keys[i]);
+		if (at < 0 || !child->parent->columns[at].type.kind)
+			continue;
+		child->columns[i].declared = true;
+		child->columns[i].type = child->parent->columns[at].type;
+	}
 }
 
 /* --- the record at hand --- */
@@ -170,6 +270,17 @@ static struct ingest_shape *child_of(struct ingest_shape *shape, struct ingest_f
 static int take_object(struct ingest_shape *shape, struct ingest_field *at, const struct json_doc *doc,
 		       const struct json_node *object, struct duct_error *err);
 
+static void take_list(struct ingest_shape *shape, struct ingest_shape *child, const struct json_node *value)
+{
+	size_t at = 0;
+	while (at < shape->nlists && shape->lists[at].shape != child)
+		at++;
+	shape->lists = duct_grow(shape->lists, &shape->lists_cap, at + 1, sizeof *shape->lists);
+	shape->lists[at] = (struct ingest_list){child, value};
+	shape->nlists += at == shape->nlists;
+}
+
+/* Of members of one name the last one counts, as everywhere. */
 static int take_member(struct ingest_shape *shape, struct ingest_field *field, const struct json_doc *doc,
 		       const struct json_node *value, struct duct_error *err)
 {
@@ -177,9 +288,7 @@ static int take_member(struct ingest_shape *shape, struct ingest_field *field, c
 	if (value->kind == JSON_KIND_OBJECT && nested != INGEST_NESTED_JSON)
 		return take_object(shape, field, doc, value, err);
 	if (value->kind == JSON_KIND_ARRAY && nested == INGEST_NESTED_TABLES && !shape->parent) {
-		struct ingest_list list = {child_of(shape, field), value};
-		shape->lists = duct_grow(shape->lists, &shape->lists_cap, shape->nlists + 1, sizeof *shape->lists);
-		shape->lists[shape->nlists++] = list;
+		take_list(shape, child_of(shape, field), value);
 		return 0;
 	}
 	if (field->column < 0 && value->kind != JSON_KIND_NULL) {
@@ -187,7 +296,7 @@ static int take_member(struct ingest_shape *shape, struct ingest_field *field, c
 		if (field->column < 0)
 			return field->column;
 	}
-	if (field->column >= 0 && !shape->columns[field->column].value)
+	if (field->column >= 0)
 		shape->columns[field->column].value = value;
 	return 0;
 }
@@ -201,9 +310,10 @@ static int take_object(struct ingest_shape *shape, struct ingest_field *at, cons
 		return duct_fail(err, DUCT_DATA,
 				 "table \"%s\": objects have more than %d different members: keep them as JSON (nested: json)",
 				 shape->table, 2 * MOST_COLUMNS);
-	for (const struct json_node *name = object + 1; name < end; name = doc->nodes + name[1].end)
+	for (const struct json_node *name = object + 1; name < end; name = doc->nodes + name[1].end) {
 		if (take_member(shape, find_field(shape, at, doc, name), doc, name + 1, err))
 			return -(int)err->class;
+	}
 	return 0;
 }
 
@@ -223,32 +333,28 @@ int ingest_shape_take(struct ingest_shape *shape, const struct json_doc *doc, co
 	return take_object(shape, shape->fields, doc, record, err);
 }
 
+/* What an item that is no object has. */
+static struct ingest_field *value_field(struct ingest_shape *shape)
+{
+	struct ingest_field *all = shape->fields;
+	for (size_t i = 0; i < all->nkids; i++)
+		if (strcmp(all->kids[i].name, "value") == 0)
+			return &all->kids[i];
+	return add_field(shape, all, "value", 5);
+}
+
 int ingest_shape_take_item(struct ingest_shape *shape, const struct json_doc *doc, const struct json_node *item,
 			   struct duct_error *err)
 {
 	char *const *keys = shape->spec->main.merge_key;
-	int nkeys = 0;
-	while (keys[nkeys])
-		nkeys++;
-	if (!shape->ncolumns) {
-		for (int i = 0; i < nkeys; i++) {
-			AUTO_FREE char *name = duct_xasprintf("_parent_%s", keys[i]);
-			(void)add_column(shape, name, err);
-		}
-		(void)add_column(shape, "_index", err);
-		shape->columns[nkeys].guess = GUESS_INTEGER;
-	}
 	forget(shape);
-	for (int i = 0; i < nkeys; i++) {
+	for (int i = 0; keys[i]; i++) {
 		int at = ingest_shape_column(shape->parent, keys[i]);
 		shape->columns[i].value = at < 0 ? NULL : shape->parent->columns[at].value;
 	}
 	if (item->kind == JSON_KIND_OBJECT)
 		return take_object(shape, shape->fields, doc, item, err);
-	if (!shape->fields->nkids || strcmp(shape->fields->kids[0].name, "value") != 0) {
-		(void)add_field(shape, shape->fields, "value", 5);
-	}
-	return take_member(shape, &shape->fields->kids[0], doc, item, err);
+	return take_member(shape, value_field(shape), doc, item, err);
 }
 
 /* --- what they are --- */
@@ -342,17 +448,58 @@ static bool accepts(const struct duct_type *type, const struct ingest_column *c)
 	}
 }
 
+static bool is_whole(enum duct_kind kind)
+{
+	return kind >= DUCT_INT8 && kind <= DUCT_UINT64;
+}
+
+static bool holds(const struct duct_type *type, int64_t min, int64_t max)
+{
+	const int64_t exact = INT64_C(1) << 53;
+	switch (type->kind) {
+	case DUCT_INT8: return min >= INT8_MIN && max <= INT8_MAX;
+	case DUCT_INT16: return min >= INT16_MIN && max <= INT16_MAX;
+	case DUCT_INT32: return min >= INT32_MIN && max <= INT32_MAX;
+	case DUCT_INT64: return true;
+	case DUCT_UINT8: return min >= 0 && max <= UINT8_MAX;
+	case DUCT_UINT16: return min >= 0 && max <= UINT16_MAX;
+	case DUCT_UINT32: return min >= 0 && max <= UINT32_MAX;
+	case DUCT_FLOAT64: return min > -exact && max < exact;
+	default: return false;
+	}
+}
+
+/* Whether values of c->given are values of the type, or (of text) are tried as such. */
+static bool takes_given(const struct duct_type *type, const struct ingest_column *c)
+{
+	enum duct_kind kind = c->given->kind;
+	if (duct_type_widens(c->given, type))
+		return true;
+	if (duct_kind_is_nested(kind) || duct_kind_is_nested(type->kind))
+		return false;
+	if (type->kind == DUCT_VARCHAR)
+		return kind != DUCT_JSON;
+	if (is_whole(kind) && (is_whole(type->kind) || type->kind == DUCT_FLOAT64))
+		return c->min <= c->max && holds(type, c->min, c->max);
+	if (is_whole(kind) && type->kind == DUCT_DECIMAL)
+		return true; /* one that does not fit fails */
+	return c->from_text && !duct_type_widens(type, c->given);
+}
+
 int ingest_column_settle(struct ingest_column *c, const struct duct_type *known, bool *ret_retype, struct duct_error *err)
 {
 	struct duct_type own = c->type;
 	AUTO_BUF struct duct_buf a = {0}, b = {0};
-	bool any = c->declared || guessed_type(c->guess, &own);
+	bool any = c->declared || c->given || guessed_type(c->guess, &own);
+	if (c->given && !c->declared)
+		own = *c->given;
 	*ret_retype = false;
 	if (!known) {
 		c->type = any ? own : (struct duct_type){0};
 		return 0;
 	}
-	if (!any || duct_type_equal(known, &own) || (!c->declared && accepts(known, c))) {
+	bool taken = c->declared ? duct_type_widens(&own, known) : c->given ? takes_given(known, c) : accepts(known, c);
+	if (!any || taken || duct_type_equal(known, &own)) {
 		c->type = *known;
 		return 0;
 	}

@@ -17,6 +17,8 @@ struct ingest_column {
 	enum ingest_guess guess;
 	int64_t min, max;	       /* of integers */
 	bool declared;		       /* the type is of the file */
+	const struct duct_type *given; /* what its values are, where that is not guessed; NULL: it is */
+	bool from_text;		       /* given was made of text: the table's type is tried in its place */
 	struct duct_type type;	       /* settled; kind 0: the column has no value at all, and the table none of the name */
 	const struct json_node *value; /* of the record at hand, NULL: none */
 };
@@ -36,6 +38,8 @@ struct ingest_shape {
 	struct ingest_field *fields; /* of the record itself */
 	struct ingest_column *columns;
 	size_t ncolumns, columns_cap;
+	const char **known; /* names of columns that the table has */
+	size_t nknown, known_cap;
 	struct ingest_list *lists; /* of the record at hand */
 	size_t nlists, lists_cap;
 	struct ingest_shape **children;
@@ -43,6 +47,8 @@ struct ingest_shape {
 	int64_t rows;
 };
 struct ingest_shape *ingest_shape_new(const struct ingest_spec *spec, const char *table);
+/* The table has a column of that name: to be said before the first record. */
+void ingest_shape_know(struct ingest_shape *shape, const char *name);
 void ingest_shape_free(struct ingest_shape *shape); /* with its children; accepts NULL */
 
 /* The record at hand: sets value of all columns, and lists. DATA: no object, or too many columns. */
@@ -53,8 +59,19 @@ int ingest_shape_take(struct ingest_shape *shape, const struct json_doc *doc, co
 int ingest_shape_take_item(struct ingest_shape *shape, const struct json_doc *doc, const struct json_node *item,
 			   struct duct_error *err) DUCT_CHECKED;
 
+bool ingest_shape_has_child(const struct ingest_shape *shape, const char *table);
+/* A new child table: its first columns are the parent's key and the place in the list. */
+struct ingest_shape *ingest_shape_child(struct ingest_shape *shape, const char *table);
+/* The parent's columns are settled: those that refer to its key are of the same types, so that both are spelled alike. */
+void ingest_shape_bind_keys(struct ingest_shape *child);
+
 /* Learns from the record at hand. row: for messages. DATA: a type that does not go with those before. */
 int ingest_shape_learn(struct ingest_shape *shape, const struct json_doc *doc, int64_t row, struct duct_error *err) DUCT_CHECKED;
+
+/* A column of files: its values are of that type (of a longer life). Of whole numbers whose bounds are known, the caller sets min and max. -class: too
+ * many. */
+int ingest_shape_give(struct ingest_shape *shape, const char *name, const struct duct_type *given, bool from_text,
+		      struct duct_error *err) DUCT_CHECKED;
 
 /* The column of that name as the lake compares names, -1: none. */
 int ingest_shape_column(const struct ingest_shape *shape, const char *name);

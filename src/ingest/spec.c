@@ -11,6 +11,8 @@
 #include "ingest/json.h"
 #include "record/type.h"
 
+enum { MOST_KEY_COLUMNS = 32 };
+
 struct section {
 	const char *name;
 	const struct duct_opt *opts;
@@ -20,8 +22,8 @@ struct section {
 	{ \
 #name_, ingest_##name_##_opts, offsetof(struct ingest_spec, name_), sizeof(struct ingest_##name_) \
 	}
-static const struct section sections[] = {SECTION(main),      SECTION(auth),	    SECTION(paging),
-					  SECTION(partition), SECTION(incremental), SECTION(retry)};
+static const struct section sections[] = {SECTION(main),	SECTION(auth),	SECTION(paging), SECTION(partition),
+					  SECTION(incremental), SECTION(retry), SECTION(s3)};
 
 struct load {
 	struct ingest_spec *spec;
@@ -50,6 +52,14 @@ static bool is_secret(const struct duct_opt *opts, const char *name)
 	return false;
 }
 
+static bool has_option(const struct duct_opt *opts, const char *name)
+{
+	for (; opts->name; opts++)
+		if (strcmp(opts->name, name) == 0)
+			return true;
+	return false;
+}
+
 static int take_value(struct load *l, const struct section *s, const struct flow_node *node, struct duct_opt_value *ret,
 		      struct duct_error *err)
 {
@@ -64,11 +74,14 @@ static int take_value(struct load *l, const struct section *s, const struct flow
 		ret->form = DUCT_OPT_JSON;
 	}
 	bool later = is_later(ret->text);
-	if (l->early && is_secret(s->opts, node->key) && !later)
+	if (l->early && is_secret(s->opts, node->key) && !later) {
+		AUTO_FREE char *file = duct_xasprintf("%s_file", node->key);
+		bool or_file = has_option(s->opts, file);
 		return duct_fail(err, DUCT_CONFIG,
-				 "%s:%d: \"%s\" is written out: give the secret as ${NAME} of the environment, or as a file's "
-				 "name in \"%s_file\"",
-				 l->name, node->line, node->key, node->key);
+				 "%s:%d: \"%s\" is written out: give the secret as ${NAME} of the environment%s%s%s", l->name,
+				 node->line, node->key, or_file ? ", or as a file's name in \"" : "", or_file ? file : "",
+				 or_file ? "\"" : "");
+	}
 	if (later)
 		ret->form = DUCT_OPT_LATER;
 	l->spec->later |= later;
@@ -148,7 +161,8 @@ static int check_paging(const struct load *l, struct duct_error *err)
 	bool needs_param = p->type == INGEST_PAGE_NUMBER || p->type == INGEST_PAGE_OFFSET || p->type == INGEST_PAGE_CURSOR;
 	bool needs_path = p->type == INGEST_PAGE_CURSOR || p->type == INGEST_PAGE_NEXT;
 	if (need(l, !needs_param || p->param, "paging: this type needs \"param\"", err) ||
-	    need(l, !needs_path || p->path, "paging: this type needs \"path\"", err))
+	    need(l, !needs_path || p->path, "paging: this type needs \"path\"", err) ||
+	    need(l, !p->size_param || p->size, "paging: \"size_param\" needs \"size\"", err))
 		return -(int)err->class;
 	return p->path ? json_path_check(p->path, err) : 0;
 }
@@ -173,13 +187,22 @@ static int check_write(const struct load *l, struct duct_error *err)
 	    need(l, m->write != INGEST_REPLACE || !s->partitioned || s->partition.column,
 		 "write: replace of one partition needs partition \"column\": it says which rows are the partition's", err) ||
 	    need(l, m->type != INGEST_FILES || (m->files && m->files[0]), "type: files needs \"files\"", err) ||
-	    need(l, m->type != INGEST_FILES || m->write != INGEST_MERGE, "write: files are appended, or replace the table", err) ||
+	    need(l, m->type != INGEST_FILES || m->nested == INGEST_NESTED_JSON,
+		 "nested: what is nested in files keeps its type (\"columns\": {name: json} makes it JSON)", err) ||
 	    need(l, m->type != INGEST_FILES || (!s->partitioned && !s->incremented),
 		 "type: files have neither \"partition\" nor \"incremental\"", err) ||
-	    need(l, m->type != INGEST_REST || m->url, "option \"url\" is missing", err))
+	    need(l, !s->incremented || (m->write != INGEST_REPLACE && !(m->write == INGEST_MERGE && s->partition.column)),
+		 "incremental: a run gets what is new alone, and what it does not get would go: by write: replace all of it, with partition "
+		 "\"column\" what is of the partition",
+		 err) ||
+	    need(l, m->type != INGEST_REST || m->url, "option \"url\" is missing", err) ||
+	    need(l, !s->has_s3 || m->type == INGEST_FILES, "s3: says where files are; type is not \"files\"", err) ||
+	    need(l, !s->s3.access_key == !s->s3.secret_key, "s3: \"access_key\" and \"secret_key\" belong together", err))
 		return -(int)err->class;
 	for (size_t i = 0; m->merge_key && m->merge_key[i]; i++)
-		if (lists(m->merge_key + i + 1, m->merge_key[i]))
+		if (i == MOST_KEY_COLUMNS)
+			return duct_fail(err, DUCT_CONFIG, "%s: merge_key: more than %d columns", l->name, MOST_KEY_COLUMNS);
+		else if (lists(m->merge_key + i + 1, m->merge_key[i]))
 			return duct_fail(err, DUCT_CONFIG, "%s: merge_key: \"%s\" is given twice", l->name, m->merge_key[i]);
 	return m->records ? json_path_check(m->records, err) : 0;
 }
@@ -246,6 +269,7 @@ static int load(struct load *l, const char *text, size_t n, const char *(*look_u
 			return -(int)err->class;
 	l->spec->partitioned = l->found[3];
 	l->spec->incremented = l->found[4];
+	l->spec->has_s3 = l->found[6];
 	if (l->spec->later && l->early)
 		return 0; /* the rest is checked where all is known */
 	if (check_auth(l, err) || check_paging(l, err) || check_write(l, err) || check_types(l, err) || check_numbers(l, err))

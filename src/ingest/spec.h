@@ -64,6 +64,10 @@ struct ingest_incremental {
 	char *field, *initial;
 };
 
+struct ingest_s3 {
+	char *endpoint, *region, *access_key, *secret_key, *session_token, *role_arn, *external_id, *ca_file;
+};
+
 struct ingest_retry {
 	int64_t count, wait_ms;
 	char *backoff_text;
@@ -75,15 +79,16 @@ struct ingest_spec {
 	struct ingest_auth auth;
 	struct ingest_paging paging;
 	struct ingest_partition partition;
-	bool partitioned, incremented; /* the section is there */
+	bool partitioned, incremented, has_s3; /* the section is there */
 	struct ingest_incremental incremental;
 	struct ingest_retry retry;
+	struct ingest_s3 s3;
 	char *schema, *table; /* of into */
 	bool later;	      /* some value is known only where the run is done */
 };
 
 extern const struct duct_opt ingest_main_opts[], ingest_auth_opts[], ingest_paging_opts[], ingest_partition_opts[],
-	ingest_incremental_opts[], ingest_retry_opts[];
+	ingest_incremental_opts[], ingest_retry_opts[], ingest_s3_opts[];
 
 /*
  * From the text of a file; name: for messages. look_up: like getenv; NULL: nothing is known yet, references count as given, and only what is written out

@@ -71,11 +71,12 @@ const struct duct_opt ingest_paging_opts[] = {
 	OPT(struct ingest_paging, param, "param", DUCT_OPT_STR, NULL, "page, offset, cursor: query parameter that says which page"),
 	OPT(struct ingest_paging, size_param, "size_param", DUCT_OPT_STR, NULL,
 	    "page, offset: query parameter with the page's size"),
-	OPT(struct ingest_paging, size, "size", DUCT_OPT_INT, "100", "page, offset: records per page; a shorter page is the last",
-	    .min = 1, .max = 1000000),
+	OPT(struct ingest_paging, size, "size", DUCT_OPT_INT, "0",
+	    "page, offset: records per page; a shorter page is the last. 0: not known, an empty page is the last", .min = 0,
+	    .max = 1000000),
 	OPT(struct ingest_paging, first, "first", DUCT_OPT_INT, "1", "page: number of the first", .min = 0, .max = 1),
 	OPT(struct ingest_paging, path, "path", DUCT_OPT_STR, NULL,
-	    "cursor, next_url: path in the answer; missing, null or empty: no more pages"),
+	    "cursor, next_url: path in the answer, as next.after or data[-1].id; missing, null or empty: no more pages"),
 	OPT(struct ingest_paging, limit, "limit", DUCT_OPT_INT, "0",
 	    "none: so many records in the answer mean that it was cut, which is an error; 0: no such number", .min = 0,
 	    .max = 1000000000),
@@ -98,6 +99,19 @@ const struct duct_opt ingest_incremental_opts[] = {
 	OPT(struct ingest_incremental, field, "field", DUCT_OPT_STR, NULL,
 	    "path in a record; its greatest value is {cursor} of the next run", .flags = DUCT_OPT_REQUIRED),
 	OPT(struct ingest_incremental, initial, "initial", DUCT_OPT_STR, "", "{cursor} of the first run"),
+	{0},
+};
+
+#define S3(field, summary, flags_) OPT(struct ingest_s3, field, #field, DUCT_OPT_STR, NULL, summary, .flags = flags_)
+const struct duct_opt ingest_s3_opts[] = {
+	S3(endpoint, "http://localhost:19000, https://s3.example.com; without it AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, AWS", 0),
+	S3(region, "of the bucket; without it AWS_REGION, AWS_DEFAULT_REGION, us-east-1", 0),
+	S3(access_key, "with secret_key; without them the chain: environment, web identity, shared files, container, instance", 0),
+	S3(secret_key, "of access_key", DUCT_OPT_SECRET),
+	S3(session_token, "where those keys are temporary", DUCT_OPT_SECRET),
+	S3(role_arn, "role that is assumed with those keys", 0),
+	S3(external_id, "that the role asks for", 0),
+	S3(ca_file, "authorities for the server's certificate; without it AWS_CA_BUNDLE, the system's", 0),
 	{0},
 };
 

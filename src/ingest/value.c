@@ -47,6 +47,13 @@ static bool put_double(const struct json_doc *doc, const struct json_node *node,
 	return true;
 }
 
+/* "+0200" behind a time. */
+static bool has_plain_offset(const struct duct_buf *text)
+{
+	const char *sign = text->len > 15 ? text->data + text->len - 5 : "";
+	return (*sign == '+' || *sign == '-') && strspn(sign + 1, "0123456789") == 4;
+}
+
 /* Text as DuckDB writes such values: "2024-10-15T08:00:00.5Z" is "2024-10-15 08:00:00.5+00" there. */
 static int put_parsed(const struct duct_type *type, struct duct_buf *text, struct duct_buf *to, struct duct_error *err)
 {
@@ -57,6 +64,11 @@ static int put_parsed(const struct duct_type *type, struct duct_buf *text, struc
 		text->data[--text->len] = 0;
 		if (type->kind == DUCT_TIMESTAMPTZ)
 			duct_buf_puts(text, "+00");
+	}
+	if (type->kind == DUCT_TIMESTAMPTZ && has_plain_offset(text)) {
+		duct_buf_puts(text, ":");
+		memmove(text->data + text->len - 2, text->data + text->len - 3, 2);
+		text->data[text->len - 3] = ':';
 	}
 	return duct_parse_value(to, type, text->data, text->len, err);
 }

@@ -1,10 +1,10 @@
 /* Records to rows: batches for the catalog itself, or Parquet files aside. */
 #include "ingest/load.h"
+#include "ingest/prune.h"
 
 #include <inttypes.h>
 #include <string.h>
 #include <strings.h>
-#include <unistd.h>
 
 #include "record/format.h"
 
@@ -74,6 +74,26 @@ int ingest_collect_keys(struct ingest_load *l, struct duct_error *err)
 
 /* --- rows --- */
 
+/* A row that is put beside a partition's old rows and is none of them would be there twice after the next run. */
+static bool is_watched(const struct feed *f, const struct ingest_shape *shape, const struct ingest_column *c)
+{
+	const struct ingest_spec *spec = f->l->spec;
+	return spec->main.write == INGEST_REPLACE && f->l->window->key && spec->partition.column && !shape->parent &&
+		strcasecmp(c->name, spec->partition.column) == 0;
+}
+
+static int refuse_stranger(const struct feed *f, const struct ingest_column *c, struct duct_error *err)
+{
+	const struct json_doc *doc = &f->cursor.doc;
+	const char *text = c->value ? doc->text + c->value->at : "null";
+	size_t n = c->value ? c->value->len : 4;
+	return duct_fail(err, DUCT_DATA,
+			 "row %" PRId64
+			 ": column \"%s\": %.*s is not in partition %s: every run would add this record once more (write: "
+			 "replace): ask for those of the partition alone, or merge by a key (write: merge)",
+			 f->cursor.row, c->name, (int)(n < 60 ? n : 60), text, f->l->window->key);
+}
+
 static int put_row(struct feed *f, struct ingest_shape *shape, int64_t index, struct duct_error *err)
 {
 	int column = 0;
@@ -87,7 +107,10 @@ static int put_row(struct feed *f, struct ingest_shape *shape, int64_t index, st
 			duct_vector_append_cell(f->batch, v, (struct duct_cell){(const char *)&index, sizeof index});
 			continue;
 		}
+		bool watched = is_watched(f, shape, c);
 		if (!c->value || c->value->kind == JSON_KIND_NULL) {
+			if (watched)
+				return refuse_stranger(f, c, err);
 			duct_vector_append_null(f->batch, v);
 			continue;
 		}
@@ -95,7 +118,10 @@ static int put_row(struct feed *f, struct ingest_shape *shape, int64_t index, st
 		duct_buf_room(&f->value, 1);
 		if (ingest_value(&c->type, &f->cursor.doc, c->value, &f->value, err))
 			return duct_wrap(err, "row %" PRId64 ": column \"%s\"", f->cursor.row, c->name);
-		duct_vector_append_cell(f->batch, v, (struct duct_cell){f->value.data, (uint32_t)f->value.len});
+		struct duct_cell cell = {f->value.data, (uint32_t)f->value.len};
+		if (watched && !ingest_in_window(f->l->window, &c->type, f->l->spec->partition.unit, cell))
+			return refuse_stranger(f, c, err);
+		duct_vector_append_cell(f->batch, v, cell);
 	}
 	f->target->rows++;
 	return 0;
@@ -200,7 +226,7 @@ static int write_files(struct feed *f, struct duct_error *err)
 	const struct lake_rows rows = {.next = next_rows, .map = map_of, .arg = f};
 	for (bool more = true; more;) {
 		struct lake_new_file *file = NULL;
-		if (lake_write_file(&spec, &rows, &file, &more, err))
+		if (lake_store_write(f->l->place->store, &spec, &rows, &file, &more, err))
 			return -(int)err->class;
 		if (!file)
 			continue;
@@ -250,13 +276,19 @@ static void build_relation(struct ingest_target *t)
 	}
 }
 
-void ingest_unwrite(struct ingest_target *t, bool keep_files)
+void ingest_begin_write(struct ingest_load *l, struct ingest_target *t)
+{
+	ingest_unwrite(l, t, false);
+	build_relation(t);
+}
+
+void ingest_unwrite(struct ingest_load *l, struct ingest_target *t, bool keep_files)
 {
 	for (size_t i = 0; i < t->nbatches; i++)
 		duct_batch_unref(t->batches[i]);
 	for (size_t i = 0; i < t->nfiles; i++) {
 		if (!keep_files)
-			(void)unlink(t->files[i]->path); /* one that stays is an orphan, which harms nobody */
+			lake_store_remove(l->place->store, t->files[i]->path);
 		lake_new_file_free(t->files[i]);
 	}
 	t->nbatches = t->nfiles = 0;
@@ -274,8 +306,7 @@ int ingest_write(struct ingest_load *l, struct ingest_target *target, struct duc
 {
 	struct feed f = {.l = l, .target = target, .cursor = {.pages = &l->pages, .spec = l->spec}};
 	bool few = target->shape->rows <= l->spec->main.inline_rows;
-	ingest_unwrite(target, false);
-	build_relation(target);
+	ingest_begin_write(l, target);
 	int rc = few ? hold_rows(&f, err) : write_files(&f, err);
 	ingest_cursor_done(&f.cursor);
 	duct_buf_done(&f.value);
@@ -315,7 +346,7 @@ static const int *map_of_held(void *arg, const struct duct_relation *relation)
 	return h->target->map;
 }
 
-int ingest_write_held(struct ingest_target *t, struct duct_error *err)
+int ingest_write_held(struct ingest_load *l, struct ingest_target *t, struct duct_error *err)
 {
 	struct held held = {.target = t};
 	const struct lake_write_spec spec = {.dir = lake_txn_table_path(t->t),
@@ -325,7 +356,7 @@ int ingest_write_held(struct ingest_target *t, struct duct_error *err)
 	const struct lake_rows rows = {.next = next_held, .map = map_of_held, .arg = &held};
 	struct lake_new_file *file = NULL;
 	bool more;
-	int rc = lake_write_file(&spec, &rows, &file, &more, err);
+	int rc = lake_store_write(l->place->store, &spec, &rows, &file, &more, err);
 	free(held.refs);
 	if (rc || !file)
 		return rc;

@@ -47,7 +47,7 @@ static char *normal_folder(const char *path)
 	return duct_steal(&to.data);
 }
 
-static bool same_folder(const char *a, const char *b)
+bool lake_same_folder(const char *a, const char *b)
 {
 	AUTO_FREE char *na = normal_folder(a), *nb = normal_folder(b);
 	if (strcmp(na, nb) == 0)
@@ -70,13 +70,14 @@ static int make_folder(const char *path, struct duct_error *err)
 
 static int wanted_folder(const struct lake_config *config, char **ret, struct duct_error *err)
 {
-	if (!config->data_path || !*config->data_path)
+	const char *path = config->data_path && *config->data_path ? config->data_path : config->new_data_path;
+	if (!path || !*path)
 		return duct_fail(err, DUCT_CONFIG, "catalog \"%s\": data_path is needed to create it",
 				 strncmp(config->catalog, "postgres:", 9) == 0 ? "postgres" : config->catalog);
-	bool remote = lake_path_is_remote(config->data_path);
+	bool remote = lake_path_is_remote(path);
 	if (remote && !config->remote)
-		return duct_fail(err, DUCT_CONFIG, "data_path \"%s\": only a local directory can be written", config->data_path);
-	*ret = normal_folder(config->data_path);
+		return duct_fail(err, DUCT_CONFIG, "data_path \"%s\": only a local directory can be written", path);
+	*ret = normal_folder(path);
 	int made = remote ? 0 : make_folder(*ret, err);
 	if (made)
 		free(duct_steal(ret));
@@ -124,7 +125,7 @@ static int check_identity(struct lake *lake, const struct lake_config *config, s
 				 "the catalog's data_path \"%s\" is not a local directory: only "
 				 "local lakes can be written",
 				 id->data_path);
-	if (config->data_path && *config->data_path && !same_folder(config->data_path, id->data_path))
+	if (config->data_path && *config->data_path && !lake_same_folder(config->data_path, id->data_path))
 		return duct_fail(err, DUCT_CONFIG,
 				 "data_path \"%s\" is not the catalog's own, which is \"%s\": leave "
 				 "it out or give that one",
@@ -135,19 +136,18 @@ static int check_identity(struct lake *lake, const struct lake_config *config, s
 
 /* --- opening --- */
 
-static int open_database(struct lake *lake, const struct lake_config *config, struct duct_error *err)
+int lake_connect(struct lake_db **ret, const struct lake_config *config, const struct duct_ctx *ctx, struct duct_error *err)
 {
 	const char *catalog = config->catalog;
 	if (strncmp(catalog, "sqlite:", 7) == 0 && catalog[7]) {
 		if (config->create && !config->read_only && duct_folders_make(catalog + 7, 0777, err))
 			return duct_wrap(err, "catalog \"%s\"", catalog + 7);
-		return lake_sqlite_open(&lake->db, catalog + 7, config->create, config->read_only, config->busy_timeout_ms,
-					lake->ctx, err);
+		return lake_sqlite_open(ret, catalog + 7, config->create, config->read_only, config->busy_timeout_ms, ctx, err);
 	}
 	if (strncmp(catalog, "postgres:", 9) == 0 || strncmp(catalog, "postgresql:", 11) == 0) {
 		const char *dsn = strchr(catalog, ':') + 1;
 		const char *schema = config->metadata_schema && *config->metadata_schema ? config->metadata_schema : "public";
-		return lake_postgres_open(&lake->db, strncmp(dsn, "//", 2) == 0 ? catalog : dsn, schema, lake->ctx, err);
+		return lake_postgres_open(ret, strncmp(dsn, "//", 2) == 0 ? catalog : dsn, schema, ctx, err);
 	}
 	return duct_fail(err, DUCT_CONFIG, "catalog: must be \"sqlite:PATH\" or \"postgres:CONNECTION\"");
 }
@@ -209,7 +209,7 @@ static int take_epoch(void *arg, int set, const char *const *v, struct duct_erro
 static void raise_sql(struct lake *lake, const struct lake_mark_row *seen, const char *token, struct duct_buf *to)
 {
 	duct_buf_puts(to,
-		      lake->db->sqlite ? "BEGIN IMMEDIATE;"
+		      lake->db->sqlite ? ""
 				       : "BEGIN; SET LOCAL lock_timeout = '5s';"
 					 "SELECT set_config('synchronous_commit', 'on', true) "
 					 "WHERE current_setting('synchronous_commit') <> 'remote_apply';");
@@ -257,7 +257,9 @@ static int raise_epoch(struct lake *lake, struct duct_error *err)
 	if (own && !own->token[0])
 		duct_uuid_v4(own->token);
 	raise_sql(lake, &seen, own ? own->token : "", &sql);
-	int ret = lake->db->ops->query(lake->db, sql.data, take_epoch, &lake->mark.epoch, err);
+	int ret = lake->db->ops->begin_write(lake->db, err);
+	if (!ret)
+		ret = lake->db->ops->query(lake->db, sql.data, take_epoch, &lake->mark.epoch, err);
 	if (ret) {
 		struct duct_error ignored;
 		lake->db->ops->reset(lake->db);
@@ -286,7 +288,7 @@ static int first_look(struct lake *lake, struct duct_error *err)
 static int open_lake(struct lake *lake, const struct lake_config *config, struct duct_error *err)
 {
 	struct identity id = {0};
-	if (open_database(lake, config, err) || find_or_create(lake, config, err))
+	if (lake_connect(&lake->db, config, lake->ctx, err) || find_or_create(lake, config, err))
 		return -(int)err->class;
 	int ret = check_identity(lake, config, &id, err);
 	free(id.data_path);
@@ -344,7 +346,7 @@ int lake_open_beside(struct lake **ret, const struct lake *lake, const struct la
 	look.read_only = beside->read_only = true;
 	beside->ctx = lake->ctx;
 	duct_arena_init(&beside->options_arena);
-	if (open_database(beside, &look, err)) {
+	if (lake_connect(&beside->db, &look, beside->ctx, err)) {
 		lake_close(beside);
 		return -(int)err->class;
 	}
@@ -371,17 +373,17 @@ void lake_close(struct lake *lake)
 
 int lake_exists(const struct lake_config *config, const struct duct_ctx *ctx, bool *ret, struct duct_error *err)
 {
-	struct lake lake = {.ctx = ctx, .read_only = true};
+	struct lake_db *db = NULL;
 	*ret = false;
 	if (strncmp(config->catalog, "sqlite:", 7) == 0 && access(config->catalog + 7, F_OK))
 		return 0;
 	struct lake_config look = *config;
 	look.create = false;
 	look.read_only = true;
-	int rc = open_database(&lake, &look, err);
+	int rc = lake_connect(&db, &look, ctx, err);
 	if (rc == 0)
-		rc = lake_has_table(lake.db, "ducklake_metadata", ret, err);
-	lake_db_close(lake.db);
+		rc = lake_has_table(db, "ducklake_metadata", ret, err);
+	lake_db_close(db);
 	return rc;
 }
 
@@ -439,6 +441,21 @@ const struct lake_table *lake_find_table(const struct lake *lake, const char *sc
 			return t;
 	}
 	return NULL;
+}
+
+const struct lake_column *lake_find_column(const struct lake_column *columns, int n, const char *name)
+{
+	for (int i = 0; i < n; i++)
+		if (lake_same_name(columns[i].name, name))
+			return &columns[i];
+	return NULL;
+}
+
+const struct lake_table *lake_next_table(const struct lake *lake, const struct lake_table *after)
+{
+	const struct lake_model *model = lake->model;
+	size_t at = after ? (size_t)(after - model->tables) + 1 : 0;
+	return at < model->ntables ? &model->tables[at] : NULL;
 }
 
 const struct lake_table *lake_table_by_id(const struct lake *lake, int64_t table_id)

@@ -21,6 +21,7 @@ struct lake_config {
 	const char *catalog;	     /* "sqlite:PATH" or "postgres:DSN" (libpq keyword=value or URI) */
 	const char *metadata_schema; /* Postgres: schema of the ducklake_ tables, NULL = "public"; SQLite: NULL */
 	const char *data_path;	     /* directory, or a URL where `remote` allows it; NULL: the catalog's own */
+	const char *new_data_path;   /* in its place where the catalog is created; one that is there keeps its own. NULL: none */
 	bool remote;	     /* the data path may be a URL ("s3://bucket/prefix"): whoever plans commits writes the files himself */
 	const char *flow;    /* name of the flow: key of its checkpoint */
 	bool create;	     /* make the catalog when there is none (else CONFIG error) */
@@ -49,6 +50,9 @@ int lake_open_beside(struct lake **ret, const struct lake *lake, const struct la
 int lake_exists(const struct lake_config *config, const struct duct_ctx *ctx, bool *ret, struct duct_error *err);
 
 const char *lake_data_path(const struct lake *lake); /* absolute, with trailing slash */
+/* Commits ask there whether files that were written a while ago are still there (orphans.h). Borrowed, of the thread of the commits. */
+struct s3;
+void lake_use_s3(struct lake *lake, struct s3 *s3);
 /* Identity of this catalog: made by us at first open, kept in ductstream_ tables. */
 const char *lake_uuid(const struct lake *lake);
 /* Metadata option as of the last sync: of the table, else the schema, else global; NULL when unset. */
@@ -84,14 +88,29 @@ struct lake_change_note {
  * When a snapshot in between is missing (expired), every table counts as LAKE_CHANGED_FILES.
  */
 int lake_sync(struct lake *lake, struct lake_change_note **ret_notes, size_t *ret_n, struct duct_error *err);
+/* Whether others have committed since the last sync or commit: what was read from tables meanwhile may be of any moment between. */
+int lake_moved(struct lake *lake, bool *ret, struct duct_error *err);
 
 /* Live table by names (compared without case); NULL when there is none. */
 const struct lake_table *lake_find_table(const struct lake *lake, const char *schema, const char *name);
+/* Column by name (compared without case); NULL when there is none. */
+const struct lake_column *lake_find_column(const struct lake_column *columns, int n, const char *name);
+/* The live table behind that one, of any schema; NULL: the first, and behind the last. */
+const struct lake_table *lake_next_table(const struct lake *lake, const struct lake_table *after);
 const struct lake_table *lake_table_by_id(const struct lake *lake, int64_t table_id);
 
 /* Live files of a table with their delete files and mark counts, in file id order. Allocated in *arena. */
 int lake_list_files(struct lake *lake, int64_t table_id, struct duct_arena *arena, struct lake_file **ret, size_t *ret_n,
 		    struct duct_error *err);
+
+/* What the catalog says of one column's values in a file: loose, or NULL where nothing is known. Texts as in ducklake_file_column_stats. */
+struct lake_file_bounds {
+	const char *min, *max;
+	int64_t nulls; /* -1: not known */
+};
+/* Of n leaf columns in each of these live files (as listed, in id order): *ret[file * n + column]. Allocated in *arena. */
+int lake_list_bounds(struct lake *lake, int64_t table_id, const int64_t *column_ids, int n, const struct lake_file *files,
+		     size_t nfiles, struct duct_arena *arena, struct lake_file_bounds **ret, struct duct_error *err);
 
 /* A column mapping of the table in the catalog that says the same as these fields; -1: none. struct lake_field_name: txn.h. */
 struct lake_field_name;

@@ -1,7 +1,8 @@
 /*
- * A catalog in Postgres through libpq. A commit is ONE simple-query string, `BEGIN; ...; COMMIT`, in which every count
- * that must hold divides by zero when it does not, so that the server itself rolls back and names the statement. Waits
- * poll the socket together with the stop descriptor. Inside the folder only; sessions of src/pg/ are for the source side.
+ * A catalog in Postgres through libpq. A commit is ONE simple-query string, `BEGIN; ...; COMMIT` (only that of very many
+ * tables is cut into several), in which every count that must hold divides by zero when it does not, so that the server
+ * itself rolls back and names the statement. Waits poll the socket together with the stop descriptor. Inside the folder
+ * only; sessions of src/pg/ are for the source side.
  */
 #include "base/clock.h"
 #include "base/killpoint.h"
@@ -22,6 +23,7 @@ enum {
 	STOP_GRACE_MS = 10000, /* a statement in flight may end within it after the stop was asked */
 	COPY_CHUNK = 1 << 16,
 	COPY_FROM_ROWS = 10, /* binary COPY wins over VALUES from here up */
+	PIECE = 1 << 18,     /* a commit that is longer is sent as several strings: a copy of each is here, and one more in libpq */
 };
 
 struct pg_db {
@@ -45,9 +47,9 @@ static enum duct_class class_of(const char *sqlstate)
 		const char *prefix;
 		enum duct_class class;
 	} classes[] = {
-		{"08", DUCT_RETRY},  {"40", DUCT_RETRY},     {"53", DUCT_RETRY},     {"55P03", DUCT_RETRY},
-		{"57", DUCT_RETRY},  {"58", DUCT_RETRY},     {"28", DUCT_CONFIG},    {"3D", DUCT_CONFIG},
-		{"3F", DUCT_CONFIG}, {"42501", DUCT_CONFIG}, {"25006", DUCT_CONFIG}, {"0A", DUCT_CONFIG},
+		{"08", DUCT_RETRY},	{"40", DUCT_RETRY},	{"53", DUCT_RETRY},  {"55P03", DUCT_RETRY}, {"57", DUCT_RETRY},
+		{"58", DUCT_RETRY},	{"25P03", DUCT_RETRY},	{"28", DUCT_CONFIG}, {"3D", DUCT_CONFIG},   {"3F", DUCT_CONFIG},
+		{"42501", DUCT_CONFIG}, {"25006", DUCT_CONFIG}, {"0A", DUCT_CONFIG},
 	};
 	for (size_t i = 0; i < DUCT_LEN(classes); i++)
 		if (strncmp(sqlstate, classes[i].prefix, strlen(classes[i].prefix)) == 0)
@@ -65,8 +67,11 @@ static int fail_result(struct pg_db *db, const PGresult *res, struct duct_error 
 	const char *state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
 	const char *text = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
 	const char *constraint = PQresultErrorField(res, PG_DIAG_CONSTRAINT_NAME);
-	if (!state || PQstatus(db->conn) == CONNECTION_BAD)
+	if (!state)
 		return is_lost(db, err);
+	if (PQstatus(db->conn) == CONNECTION_BAD)
+		return duct_fail(err, DUCT_RETRY, "catalog %s: the connection was lost: %s (%s)", db->label,
+				 text ? text : "no message", state);
 	int ret = duct_fail(err, class_of(state), "catalog %s: %s (%s)%s", db->label, text ? text : "no message", state,
 			    strcmp(state, "53200") == 0 ? ": raise max_locks_per_transaction of its server, or its memory" : "");
 	snprintf(err->sqlstate, sizeof err->sqlstate, "%s", state);
@@ -229,7 +234,11 @@ static size_t preamble(struct duct_buf *to, const struct pg_db *db, const struct
 static void step_text(struct duct_buf *to, const struct lake_step *step, const char *sql)
 {
 	switch (step->kind) {
-	case LAKE_STEP_PLAIN: duct_buf_puts(to, sql); break;
+	case LAKE_STEP_PLAIN:
+		duct_buf_puts(to, sql);
+		if (step->rest)
+			step->rest(step->arg, to);
+		break;
 	case LAKE_STEP_CHANGED:
 		duct_buf_printf(to, "WITH changed AS (%s RETURNING 1) SELECT 1/(count(*)=%lld)::int FROM changed", sql,
 				(long long)step->expect);
@@ -276,10 +285,11 @@ static int send_marks(struct pg_db *db, const struct lake_step *step, struct duc
 
 static int send_rows(struct pg_db *db, const struct lake_step *step, struct duct_error *err)
 {
-	AUTO_BUF struct duct_buf chunk = {0};
-	for (size_t at = 0; at < step->data.len; at += COPY_CHUNK) {
-		size_t left = step->data.len - at;
-		duct_buf_append(&chunk, step->data.data + at, left < COPY_CHUNK ? left : COPY_CHUNK);
+	AUTO_BUF struct duct_buf rows = {0}, chunk = {0};
+	step->rest(step->arg, &rows);
+	for (size_t at = 0; at < rows.len; at += COPY_CHUNK) {
+		size_t left = rows.len - at;
+		duct_buf_append(&chunk, rows.data + at, left < COPY_CHUNK ? left : COPY_CHUNK);
 		if (put_copy(db, &chunk, err))
 			return -(int)err->class;
 	}
@@ -297,16 +307,23 @@ static int send_copy(struct pg_db *db, const struct lake_step *step, struct duct
 	return ended < 0 ? is_lost(db, err) : flush_out(db, err);
 }
 
-static const struct lake_step *copy_step(const struct lake_script *script, size_t at)
+/* A string of the commit: the script's steps from `first` to before `end`, behind `before` results that belong to no step. */
+struct piece {
+	size_t first, end, before;
+};
+
+static const struct lake_step *copy_step(const struct lake_script *script, const struct piece *piece, size_t nth)
 {
-	if (at >= script->n || (script->steps[at].kind != LAKE_STEP_MARKS && script->steps[at].kind != LAKE_STEP_COPY))
+	size_t at = piece->first + nth - piece->before;
+	if (nth < piece->before || at >= piece->end)
 		return NULL;
-	return &script->steps[at];
+	const struct lake_step *step = &script->steps[at];
+	return step->kind == LAKE_STEP_MARKS || step->kind == LAKE_STEP_COPY ? step : NULL;
 }
 
-/* Reads the results of the string; `before` of them belong to no step. *ret_failed stays false when all went well. */
-static int read_results(struct pg_db *db, const struct lake_script *script, size_t before, size_t *ret_step, bool *ret_failed,
-			struct duct_error *err)
+/* Reads the results of the string. *ret_failed stays false when all went well. */
+static int read_results(struct pg_db *db, const struct lake_script *script, const struct piece *piece, size_t *ret_step,
+			bool *ret_failed, struct duct_error *err)
 {
 	size_t nth = 0;
 	*ret_failed = false;
@@ -317,7 +334,7 @@ static int read_results(struct pg_db *db, const struct lake_script *script, size
 			return PQstatus(db->conn) == CONNECTION_BAD ? is_lost(db, err) : 0;
 		ExecStatusType status = PQresultStatus(res);
 		if (status == PGRES_COPY_IN) {
-			const struct lake_step *step = nth >= before ? copy_step(script, nth - before) : NULL;
+			const struct lake_step *step = copy_step(script, piece, nth);
 			if (!step || send_copy(db, step, err)) {
 				PQclear(res);
 				return is_lost(db, err);
@@ -330,38 +347,49 @@ static int read_results(struct pg_db *db, const struct lake_script *script, size
 				PQclear(res);
 				return -(int)err->class;
 			}
-			*ret_step = nth < before ? 0 : nth - before;
+			*ret_step = piece->first + (nth < piece->before ? 0 : nth - piece->before);
 			*ret_failed = true;
 		}
 		nth++;
 	}
 }
 
+/* Sends the steps from piece->first on, as many as one string holds; the first string begins the transaction, the last one ends it. */
+static int send_piece(struct pg_db *db, const struct lake_script *script, struct piece *piece, struct duct_error *err)
+{
+	AUTO_BUF struct duct_buf sql = {0};
+	piece->before = piece->first ? 0 : preamble(&sql, db, &script->pace);
+	for (piece->end = piece->first; piece->end < script->n && sql.len < PIECE; piece->end++)
+		step_text(&sql, &script->steps[piece->end], script->text.data + script->steps[piece->end].at);
+	if (piece->end == script->n)
+		duct_buf_puts(&sql, "COMMIT");
+	else if (!piece->first) /* whoever stands still between two strings must not hold the locks for ever */
+		duct_buf_puts(&sql, "SET LOCAL idle_in_transaction_session_timeout = '10s'");
+	return !db->conn || !PQsendQuery(db->conn, sql.data) || flush_out(db, err) ? is_lost(db, err) : 0;
+}
+
 static enum lake_outcome run(struct lake_db *base, const struct lake_script *script, size_t *ret_step, struct duct_error *err)
 {
 	struct pg_db *db = of(base);
-	AUTO_BUF struct duct_buf sql = {0};
-	size_t before = preamble(&sql, db, &script->pace);
-	for (size_t i = 0; i < script->n; i++)
-		step_text(&sql, &script->steps[i], script->text.data + script->steps[i].at);
-	duct_buf_puts(&sql, "COMMIT");
+	struct piece piece = {0};
 	*ret_step = script->n;
-	if (!db->conn || !PQsendQuery(db->conn, sql.data) || flush_out(db, err)) {
-		is_lost(db, err);
-		return LAKE_RUN_UNKNOWN;
-	}
-	duct_buf_done(&sql); /* of very many tables it is long, and they are under way for long */
-	duct_kill_point("commit-sent");
-	bool step_failed;
-	if (read_results(db, script, before, ret_step, &step_failed, err)) {
-		give_up(db);
-		return LAKE_RUN_UNKNOWN;
-	}
-	if (!step_failed)
-		return LAKE_RUN_OK;
-	reset(base);
-	bool counted = *ret_step < script->n && script->steps[*ret_step].kind != LAKE_STEP_PLAIN;
-	return counted && strcmp(err->sqlstate, "22012") == 0 ? LAKE_RUN_COUNT : LAKE_RUN_FAILED;
+	do {
+		if (send_piece(db, script, &piece, err))
+			return LAKE_RUN_UNKNOWN;
+		duct_kill_point(piece.end < script->n ? "commit-piece-sent" : "commit-sent");
+		bool step_failed;
+		if (read_results(db, script, &piece, ret_step, &step_failed, err)) {
+			give_up(db);
+			return LAKE_RUN_UNKNOWN;
+		}
+		if (step_failed) {
+			reset(base);
+			bool counted = *ret_step < script->n && script->steps[*ret_step].kind != LAKE_STEP_PLAIN;
+			return counted && strcmp(err->sqlstate, "22012") == 0 ? LAKE_RUN_COUNT : LAKE_RUN_FAILED;
+		}
+		piece.first = piece.end;
+	} while (piece.first < script->n);
+	return LAKE_RUN_OK;
 }
 
 /* --- connecting --- */
@@ -417,11 +445,16 @@ static int set_up(struct pg_db *db, struct duct_error *err)
 		return is_lost(db, err);
 	db->backend_pid = PQbackendPID(db->conn);
 	db->backend_start[0] = 0;
-	int ret = query(&db->base,
-			"SET standard_conforming_strings = on; SET client_encoding = 'UTF8';"
-			"SET timezone = 'UTC'; SET datestyle = 'ISO'; SET statement_timeout = 0; SET lock_timeout = 0;"
-			"SET search_path = pg_catalog; SET extra_float_digits = 1; SET jit = off;",
-			NULL, NULL, err);
+	/* The server's own limits do not count: who removes files holds a transaction open meanwhile, and must not lose its lock. */
+	int ret = query(
+		&db->base,
+		"SET standard_conforming_strings = on; SET client_encoding = 'UTF8';"
+		"SET timezone = 'UTC'; SET datestyle = 'ISO'; SET statement_timeout = 0; SET lock_timeout = 0;"
+		"SET idle_in_transaction_session_timeout = 0;"
+		"SET search_path = pg_catalog; SET extra_float_digits = 1; SET bytea_output = 'hex'; SET intervalstyle = 'postgres';"
+		"SET jit = off; SELECT set_config(name, '0', false) FROM unnest('{transaction_timeout,idle_session_timeout}'::text[]) "
+		"name WHERE current_setting(name, true) <> '0'",
+		NULL, NULL, err);
 	return ret ? ret
 		   : query(&db->base,
 			   "SELECT backend_start::text, current_setting('max_locks_per_transaction')::int8 * "

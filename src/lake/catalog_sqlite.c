@@ -3,10 +3,12 @@
  * head read inside it cannot be overtaken. Only libsqlite3 touches the file: any other open() and close() of it in this
  * process would drop SQLite's POSIX locks.
  */
+#include "base/clock.h"
 #include "base/killpoint.h"
 #include "lake/session.h"
 #include "sqlite/fail.h"
 
+#include <poll.h>
 #include <sqlite3.h>
 #include <stdlib.h>
 
@@ -15,6 +17,7 @@ struct sqlite_db {
 	sqlite3 *handle;
 	char *path;
 	int64_t busy_timeout_ms;
+	int64_t flush; /* snapshot of the last official flush that we gave way to */
 };
 
 static struct sqlite_db *of(struct lake_db *db)
@@ -65,17 +68,80 @@ static int query(struct lake_db *base, const char *sql, lake_row_fn *fn, void *a
 	return ret;
 }
 
-static int begin_write(struct lake_db *base, struct duct_error *err)
-{
-	return query(base, "BEGIN IMMEDIATE", NULL, NULL, err);
-}
-
 static void reset(struct lake_db *base)
 {
 	struct sqlite_db *db = of(base);
 	/* A failed COMMIT or a full disk may have ended it already; there is nothing to do about a failing ROLLBACK. */
 	if (!sqlite3_get_autocommit(db->handle))
 		(void)sqlite3_exec(db->handle, "ROLLBACK", NULL, NULL, NULL);
+}
+
+static bool is_busy(const struct duct_error *err)
+{
+	return (err->vendor_code & 0xff) == SQLITE_BUSY;
+}
+
+/* --- the lock --- */
+
+enum { GIVE_WAY_MS = 1000, LOOK_AGAIN_MS = 10 };
+
+/*
+ * The official flush commits, and then drops the emptied tables of inlined rows of older columns in transactions of their own. One that meets the
+ * lock there takes the whole flush for failed and removes the files that its commit has named: their rows are lost. So none of us takes the lock
+ * right after such a commit until these tables are gone. The snapshot of that commit, -1: none.
+ */
+static int64_t flush_under_way(struct sqlite_db *db)
+{
+	int64_t ret = -1;
+	struct duct_error ignored; /* a catalog that is still to be made */
+	if (query(&db->base,
+		  "SELECT snapshot_id FROM ducklake_snapshot_changes WHERE snapshot_id = (SELECT max(snapshot_id) FROM ducklake_snapshot) "
+		  "AND author IS NOT 'ductstream' AND changes_made LIKE '%inline_flush:%' AND EXISTS (SELECT 1 FROM "
+		  "ducklake_inlined_data_tables o JOIN ducklake_inlined_data_tables n ON n.table_id = o.table_id "
+		  "AND n.schema_version > o.schema_version)",
+		  lake_take_int, &ret, &ignored))
+		return -1;
+	return ret;
+}
+
+static void give_way(struct sqlite_db *db)
+{
+	int64_t flush = flush_under_way(db), until_us = duct_mono_us() + GIVE_WAY_MS * 1000LL;
+	if (flush < 0 || flush == db->flush)
+		return;
+	do
+		(void)poll(NULL, 0, LOOK_AGAIN_MS);
+	while (flush_under_way(db) == flush && duct_mono_us() < until_us);
+	db->flush = flush;
+}
+
+/* With the lock nothing can have come between. */
+static bool may_keep_lock(struct sqlite_db *db)
+{
+	int64_t flush = flush_under_way(db);
+	return flush < 0 || flush == db->flush;
+}
+
+/* Waits without SQLite, which would take the lock the moment that a flush has committed, but by its pauses: others get through as before. */
+static int begin_write(struct lake_db *base, struct duct_error *err)
+{
+	static const int pauses_ms[] = {1, 2, 5, 10, 15, 20, 25, 25, 25, 50, 50, 100};
+	struct sqlite_db *db = of(base);
+	int64_t until_us = duct_mono_us() + db->busy_timeout_ms * 1000;
+	sqlite3_busy_timeout(db->handle, 0);
+	for (size_t i = 0;; i += i + 1 < DUCT_LEN(pauses_ms)) {
+		give_way(db);
+		int rc = query(base, "PRAGMA query_only = 0; BEGIN IMMEDIATE", NULL, NULL, err);
+		bool late = duct_mono_us() > until_us;
+		if (rc == 0 && (late || may_keep_lock(db)))
+			break;
+		reset(base);
+		if (rc && (late || !is_busy(err)))
+			break;
+		(void)poll(NULL, 0, pauses_ms[i]);
+	}
+	sqlite3_busy_timeout(db->handle, (int)db->busy_timeout_ms);
+	return sqlite3_get_autocommit(db->handle) ? -(int)err->class : 0;
 }
 
 enum { MARKS_AT_ONCE = 32 }; /* rows of one INSERT: a statement costs as much as a row */
@@ -120,20 +186,19 @@ static int insert_marks(struct sqlite_db *db, const struct lake_step *step, cons
 	return ret;
 }
 
-static int take_count(void *arg, int set, const char *const *values, struct duct_error *err)
-{
-	(void)set, (void)err;
-	*(int64_t *)arg = lake_int(values[0], -1);
-	return 0;
-}
-
 static int run_step(struct sqlite_db *db, const struct lake_step *step, const char *sql, bool *ret_count_ok, struct duct_error *err)
 {
 	*ret_count_ok = true;
 	if (step->kind == LAKE_STEP_MARKS)
 		return insert_marks(db, step, sql, err);
+	AUTO_BUF struct duct_buf whole = {0};
+	if (step->rest) {
+		duct_buf_puts(&whole, sql);
+		step->rest(step->arg, &whole);
+		sql = whole.data;
+	}
 	int64_t count = -1;
-	int ret = query(&db->base, sql, step->kind == LAKE_STEP_COUNT ? take_count : NULL, &count, err);
+	int ret = query(&db->base, sql, step->kind == LAKE_STEP_COUNT ? lake_take_int : NULL, &count, err);
 	if (step->kind == LAKE_STEP_CHANGED)
 		count = sqlite3_changes64(db->handle);
 	if (!ret && step->kind != LAKE_STEP_PLAIN)
@@ -203,12 +268,16 @@ static const struct lake_db_ops sqlite_ops = {
 static int set_up(struct sqlite_db *db, bool read_only, struct duct_error *err)
 {
 	sqlite3_busy_timeout(db->handle, (int)db->busy_timeout_ms);
-	/* The first statement that reads the file finds out whether it is a database and whether it is locked. */
-	int ret = query(&db->base,
-			read_only ? "PRAGMA query_only = 1; SELECT count(*) FROM sqlite_master"
-				  : "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL",
-			NULL, NULL, err);
-	if (ret && (err->vendor_code & 0xff) == SQLITE_BUSY)
+	/* The first statement that reads the file finds out whether it is a database and whether it is locked. Two that switch to the write-ahead
+	 * log at once would wait for each other: SQLite refuses one without waiting. */
+	const char *sql = read_only ? "PRAGMA query_only = 1; SELECT count(*) FROM sqlite_master"
+				    : "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL";
+	int64_t until_us = duct_mono_us() + db->busy_timeout_ms * 1000;
+	int ret;
+	while ((ret = query(&db->base, sql, NULL, NULL, err)) && is_busy(err) && duct_mono_us() < until_us &&
+	       !duct_ctx_stopped(db->base.ctx))
+		(void)poll(NULL, 0, 1 + (int)(duct_mono_us() % 20));
+	if (ret && is_busy(err))
 		err->class = DUCT_CONFIG, ret = -DUCT_CONFIG;
 	return ret;
 }
@@ -218,6 +287,7 @@ int lake_sqlite_open(struct lake_db **ret, const char *path, bool create, bool r
 {
 	struct sqlite_db *db = duct_xcalloc(1, sizeof *db);
 	db->base = (struct lake_db){.ops = &sqlite_ops, .ctx = ctx, .sqlite = true, .prefix = duct_xstrdup("")};
+	db->flush = -1;
 	db->path = duct_xstrdup(path);
 	db->busy_timeout_ms = busy_timeout_ms > 0 ? busy_timeout_ms : 5000;
 	int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;

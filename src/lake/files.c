@@ -21,6 +21,9 @@ struct file_list {
 	const char *table_path;
 	struct lake_file *files;
 	size_t n, cap;
+	int64_t *mappings; /* of each file, -1: none */
+	size_t mappings_cap;
+	bool any_mapping;
 };
 
 static char *join_path(const struct file_list *list, const char *path, bool relative)
@@ -37,6 +40,9 @@ static int take_file(void *arg, int set, const char *const *v, struct duct_error
 	(void)set, (void)err;
 	struct file_list *list = arg;
 	list->files = duct_grow(list->files, &list->cap, list->n + 1, sizeof *list->files);
+	list->mappings = duct_grow(list->mappings, &list->mappings_cap, list->n + 1, sizeof *list->mappings);
+	list->mappings[list->n] = lake_int(v[8], -1);
+	list->any_mapping |= v[8] != NULL;
 	list->files[list->n++] = (struct lake_file){
 		.id = lake_int(v[0], -1),
 		.path = join_path(list, v[1], lake_bool(v[2])),
@@ -81,12 +87,68 @@ static int add_partition_values(struct lake *lake, const struct lake_table *t, s
 {
 	AUTO_BUF struct duct_buf sql = {0};
 	struct value_list values = {list, t->npartition_keys};
+	long long head = lake->model->head; /* of those files, though some may have ended meanwhile */
 	lake_sqlf(&sql, lake->db,
 		  "SELECT v.data_file_id, v.partition_key_index, v.partition_value FROM @ducklake_file_partition_value v "
 		  "JOIN @ducklake_data_file d ON d.data_file_id = v.data_file_id AND d.partition_id = %lld "
-		  "WHERE v.table_id = %lld AND d.end_snapshot IS NULL",
-		  (long long)t->partition_id, (long long)t->id);
+		  "WHERE v.table_id = %lld AND d.begin_snapshot <= %lld AND (d.end_snapshot IS NULL OR d.end_snapshot > %lld)",
+		  (long long)t->partition_id, (long long)t->id, head, head);
 	return lake_ask(lake, sql.data, take_value, &values, err);
+}
+
+/* --- names in files of others --- */
+
+struct name_list {
+	struct file_list *files;
+	int64_t mapping;	     /* whose names are being collected, -1: none yet */
+	struct lake_file_name *list; /* malloc */
+	size_t n, cap;
+};
+
+static void give_names(struct name_list *names)
+{
+	const struct lake_file_name *kept = NULL;
+	for (size_t i = 0; names->n && i < names->files->n; i++) {
+		if (names->files->mappings[i] != names->mapping)
+			continue;
+		if (!kept)
+			kept = duct_arena_dup(names->files->arena, names->list, names->n * sizeof *kept);
+		names->files->files[i].names = kept;
+		names->files->files[i].nnames = (int)names->n;
+	}
+	names->n = 0;
+}
+
+static int take_root_name(void *arg, int set, const char *const *v, struct duct_error *err)
+{
+	(void)set, (void)err;
+	struct name_list *names = arg;
+	int64_t mapping = lake_int(v[0], -1);
+	if (mapping != names->mapping)
+		give_names(names);
+	names->mapping = mapping;
+	names->list = duct_grow(names->list, &names->cap, names->n + 1, sizeof *names->list);
+	names->list[names->n++] =
+		(struct lake_file_name){lake_int(v[1], -1), duct_arena_strdup(names->files->arena, v[2] ? v[2] : ""),
+					lake_bool(v[3])};
+	return 0;
+}
+
+static int add_names(struct lake *lake, int64_t table_id, struct file_list *list, struct duct_error *err)
+{
+	AUTO_BUF struct duct_buf sql = {0};
+	struct name_list names = {.files = list, .mapping = -1};
+	lake_sqlf(
+		&sql, lake->db,
+		"SELECT m.mapping_id, n.target_field_id, n.source_name, n.is_partition FROM @ducklake_column_mapping m "
+		"JOIN @ducklake_name_mapping n ON n.mapping_id = m.mapping_id "
+		"WHERE m.table_id = %lld AND m.type = 'map_by_name' AND n.parent_column IS NULL ORDER BY m.mapping_id, n.column_id",
+		(long long)table_id);
+	int rc = lake_ask(lake, sql.data, take_root_name, &names, err);
+	if (!rc)
+		give_names(&names);
+	free(names.list);
+	return rc;
 }
 
 int lake_list_files(struct lake *lake, int64_t table_id, struct duct_arena *arena, struct lake_file **ret, size_t *ret_n,
@@ -118,25 +180,68 @@ int lake_list_files(struct lake *lake, int64_t table_id, struct duct_arena *aren
 	int result = lake_ask(lake, sql.data, take_file, &list, err);
 	if (!result && t->npartition_keys)
 		result = add_partition_values(lake, t, &list, err);
+	if (!result && list.any_mapping)
+		result = add_names(lake, table_id, &list, err);
 	if (!result) {
 		*ret = duct_arena_dup(arena, list.files, list.n * sizeof *list.files);
 		*ret_n = list.n;
 	}
 	free(list.files);
+	free(list.mappings);
 	return result;
 }
 
-static int take_count(void *arg, int set, const char *const *v, struct duct_error *err)
+struct bounds_list {
+	struct duct_arena *arena;
+	const int64_t *column_ids;
+	int n;
+	const struct lake_file *files;
+	size_t nfiles;
+	struct lake_file_bounds *bounds;
+};
+
+static int take_bounds(void *arg, int set, const char *const *v, struct duct_error *err)
 {
 	(void)set, (void)err;
-	*(int64_t *)arg = lake_int(v[0], 0);
+	struct bounds_list *list = arg;
+	int64_t id = lake_int(v[0], -1), column = lake_int(v[1], -1);
+	size_t at = duct_lower_bound_i64(list->files, list->nfiles, sizeof *list->files, id);
+	if (at == list->nfiles || list->files[at].id != id)
+		return 0;
+	bool bound = v[2] && v[3];
+	for (int i = 0; i < list->n; i++)
+		if (list->column_ids[i] == column)
+			list->bounds[at * (size_t)list->n + (size_t)i] =
+				(struct lake_file_bounds){bound ? duct_arena_strdup(list->arena, v[2]) : NULL,
+							  bound ? duct_arena_strdup(list->arena, v[3]) : NULL, lake_int(v[4], -1)};
 	return 0;
+}
+
+int lake_list_bounds(struct lake *lake, int64_t table_id, const int64_t *column_ids, int n, const struct lake_file *files,
+		     size_t nfiles, struct duct_arena *arena, struct lake_file_bounds **ret, struct duct_error *err)
+{
+	AUTO_BUF struct duct_buf sql = {0};
+	struct bounds_list list = {.arena = arena, .column_ids = column_ids, .n = n, .files = files, .nfiles = nfiles};
+	list.bounds = *ret = duct_arena_zalloc(arena, (nfiles * (size_t)n + 1) * sizeof *list.bounds);
+	for (size_t i = 0; i < nfiles * (size_t)n; i++)
+		list.bounds[i].nulls = -1;
+	if (!n || !nfiles)
+		return 0;
+	lake_sqlf(&sql, lake->db,
+		  "SELECT s.data_file_id, s.column_id, s.min_value, s.max_value, s.null_count FROM @ducklake_file_column_stats s "
+		  "JOIN @ducklake_data_file d ON d.data_file_id = s.data_file_id AND d.table_id = s.table_id "
+		  "WHERE s.table_id = %lld AND d.end_snapshot IS NULL AND s.column_id IN (",
+		  (long long)table_id);
+	for (int i = 0; i < n; i++)
+		duct_buf_printf(&sql, "%s%lld", i ? ", " : "", (long long)column_ids[i]);
+	duct_buf_putc(&sql, ')');
+	return lake_ask(lake, sql.data, take_bounds, &list, err);
 }
 
 int lake_count_small_files(struct lake *lake, int64_t table_id, int64_t bytes, int64_t *ret, struct duct_error *err)
 {
 	*ret = 0;
-	return lake_queryf(lake->db, take_count, ret, err,
+	return lake_queryf(lake->db, lake_take_int, ret, err,
 			   "SELECT count(*) FROM @ducklake_data_file WHERE table_id = %lld AND end_snapshot IS NULL AND "
 			   "file_size_bytes < %lld",
 			   (long long)table_id, (long long)bytes);
@@ -147,7 +252,7 @@ int lake_is_mirror(struct lake *lake, int64_t table_id, bool *ret, struct duct_e
 	AUTO_BUF struct duct_buf sql = {0};
 	int64_t n = 0;
 	lake_sqlf(&sql, lake->db, "SELECT count(*) FROM @ductstream_relation WHERE table_id = %lld", (long long)table_id);
-	int rc = lake->has_own_tables ? lake_ask(lake, sql.data, take_count, &n, err) : 0;
+	int rc = lake->has_own_tables ? lake_ask(lake, sql.data, lake_take_int, &n, err) : 0;
 	*ret = n > 0;
 	return rc;
 }

@@ -93,7 +93,7 @@ struct lake_inlined_wanted {
 };
 /* For each chunk of rows, by row id and begin: a batch with the wanted columns, and what the catalog says of each row. */
 typedef int lake_inlined_fn(void *arg, const struct duct_batch *batch, const struct lake_inlined_row *rows, struct duct_error *err);
-/* RETRY when another client has flushed them. */
+/* All that read them: RETRY when another client has flushed them. */
 int lake_read_inlined(struct lake *lake, struct duck_conn *conn, const struct lake_inlined_wanted *wanted, lake_inlined_fn *fn,
 		      void *arg, struct duct_error *err);
 
@@ -101,5 +101,7 @@ int lake_read_inlined(struct lake *lake, struct duck_conn *conn, const struct la
 typedef int lake_inlined_end_fn(void *arg, const struct lake_inlined_row *row, struct duct_error *err);
 int lake_read_inlined_ends(struct lake *lake, int64_t table_id, int64_t schema_version, int64_t upto, lake_inlined_end_fn *fn,
 			   void *arg, struct duct_error *err);
+/* Reading them has failed with err: whether that is why. */
+int lake_explain_inlined(struct lake *lake, int64_t table_id, int64_t schema_version, struct duct_error *err);
 
 #endif

@@ -15,9 +15,13 @@ struct inlining {
 	struct lake_bounds *bounds;
 	const struct duct_relation *rel; /* that the map is of */
 	const int *map;
+	size_t most_bytes;
 };
 
-enum { COPY_FROM_ROWS = 20 }; /* from here up a COPY beats the values of an INSERT, although the server stops for it */
+enum {
+	COPY_FROM_ROWS = 20,	     /* from here up a COPY beats the values of an INSERT, although the server stops for it */
+	MOST_OF_A_COMMIT = 32 << 20, /* bytes of all tables together: they are in memory until the commit is done */
+};
 
 /* The value of a lake column in a row; casts and defaults stand in scratch. False: not to be had. */
 static bool find_value(struct inlining *in, const struct lake_row_ref *ref, int column, struct duct_buf *scratch,
@@ -67,7 +71,7 @@ static bool add_row(struct inlining *in, size_t i, struct duct_buf *scratch)
 	duct_buf_putc(text, 0);
 	in->to->row_ids[i] = in->from->row_ids ? in->from->row_ids[i] : -1;
 	in->to->ninserts += in->to->row_ids[i] < 0;
-	return text->len - start <= in->from->max_row_bytes && text->len <= in->from->max_bytes;
+	return text->len - start <= in->from->max_row_bytes && text->len <= in->most_bytes;
 }
 
 /* Statistics in the form of those of a file. Nested columns have none: their bounds are given up. */
@@ -118,6 +122,8 @@ bool lake_txn_inline(struct lake_txn *txn, struct lake_txn_table *t, const struc
 	in.to->form = txn->lake->db->sqlite ? LAKE_INLINE_SQLITE
 		: rows->n < COPY_FROM_ROWS  ? LAKE_INLINE_POSTGRES
 					    : LAKE_INLINE_COPY;
+	size_t left = MOST_OF_A_COMMIT - txn->inlined_bytes;
+	in.most_bytes = rows->max_bytes < left ? rows->max_bytes : left;
 	in.bounds = duct_xcalloc((size_t)t->nlive + 1, sizeof *in.bounds);
 	in.to->row_ids = duct_xmalloc(rows->n * sizeof *in.to->row_ids);
 	AUTO_BUF struct duct_buf scratch = {0};
@@ -125,10 +131,12 @@ bool lake_txn_inline(struct lake_txn *txn, struct lake_txn_table *t, const struc
 	for (size_t i = 0; i < rows->n && fits; i++)
 		fits = add_row(&in, i, &scratch);
 	in.to->n = rows->n;
-	if (fits)
+	if (fits) {
 		sum_up(&in);
-	else
+		txn->inlined_bytes += in.to->text.len;
+	} else {
 		forget_rows(in.to);
+	}
 	for (int c = 0; c < t->nlive; c++)
 		lake_bounds_done(&in.bounds[c]);
 	free(in.bounds);

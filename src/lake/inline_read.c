@@ -91,6 +91,8 @@ struct reading {
 	struct lake *lake;
 	struct duck_conn *conn;
 	const struct lake_inlined_wanted *wanted;
+	const struct lake_column *columns; /* of the inlined table */
+	int ncolumns;
 	const struct lake_column **stored; /* per wanted column as the inlined table has it; NULL: not in it */
 	struct duct_buf *defaults;	   /* per wanted column: bytes of what it has when it is not stored */
 	struct duct_relation *relation, *texts_relation;
@@ -304,6 +306,24 @@ static int take_row(void *arg, int set, const char *const *v, struct duct_error 
 	return r->batch->rows == CHUNK_ROWS ? end_chunk(r, err) : 0;
 }
 
+/* On Postgres the official client makes its tables of inlined rows with the names in lower case, we make ours with the names as they are:
+ * the columns are called by their places. */
+static void name_columns(const struct reading *r, struct duct_buf *to)
+{
+	bool capitals = false;
+	for (int i = 0; i < r->ncolumns; i++)
+		for (const char *p = r->columns[i].name; *p; p++)
+			capitals |= *p >= 'A' && *p <= 'Z';
+	if (r->lake->db->sqlite || !capitals)
+		return;
+	duct_buf_puts(to, " AS named (row_id, begin_snapshot, end_snapshot");
+	for (int i = 0; i < r->ncolumns; i++) {
+		duct_buf_puts(to, ", ");
+		duct_buf_sql_ident(to, r->columns[i].name);
+	}
+	duct_buf_putc(to, ')');
+}
+
 static void select_sql(const struct reading *r, const struct lake_inlined_table *table, struct duct_buf *to)
 {
 	const struct lake_inlined_wanted *w = r->wanted;
@@ -326,6 +346,7 @@ static void select_sql(const struct reading *r, const struct lake_inlined_table 
 	}
 	lake_sqlf(to, r->lake->db, " FROM @");
 	duct_buf_sql_ident(to, table->name);
+	name_columns(r, to);
 	long long head = r->lake->model->head;
 	duct_buf_printf(to, " WHERE begin_snapshot <= %lld", head);
 	if (!w->dead_too)
@@ -354,6 +375,8 @@ static int prepare(struct reading *r, struct duct_arena *arena, struct duct_erro
 				 "official client "
 				 "(CALL ducklake_flush_inlined_data)",
 				 (long long)w->schema_version);
+	r->columns = columns;
+	r->ncolumns = n;
 	for (int c = 0; c < w->ncolumns && rc == 0; c++) {
 		const struct lake_column *wanted = w->columns[c];
 		for (int i = 0; i < n; i++)
@@ -388,14 +411,16 @@ static int take_found(void *arg, int set, const char *const *values, struct duct
 }
 
 /* An official flush drops older tables, and when they were empty it does so without a snapshot. */
-static int explain(struct lake *lake, const struct lake_inlined_wanted *wanted, struct duct_error *err)
+int lake_explain_inlined(struct lake *lake, int64_t table_id, int64_t schema_version, struct duct_error *err)
 {
 	struct duct_error ignored;
 	bool there = false;
-	int rc = lake_queryf(lake->db, take_found, &there, &ignored,
-			     "SELECT 1 FROM @ducklake_inlined_data_tables WHERE table_id = %lld AND schema_version = %lld",
-			     (long long)wanted->table_id, (long long)wanted->schema_version);
-	return rc < 0 || there ? -(int)err->class : fail_gone(wanted->schema_version, err);
+	int rc = err->class == DUCT_CANCELLED
+		? -(int)err->class
+		: lake_queryf(lake->db, take_found, &there, &ignored,
+			      "SELECT 1 FROM @ducklake_inlined_data_tables WHERE table_id = %lld AND schema_version = %lld",
+			      (long long)table_id, (long long)schema_version);
+	return rc < 0 || there ? -(int)err->class : fail_gone(schema_version, err);
 }
 
 int lake_read_inlined(struct lake *lake, struct duck_conn *conn, const struct lake_inlined_wanted *wanted, lake_inlined_fn *fn,
@@ -419,8 +444,8 @@ int lake_read_inlined(struct lake *lake, struct duck_conn *conn, const struct la
 	if (rc == 0) {
 		select_sql(r, table, &sql);
 		rc = lake->db->ops->query(lake->db, sql.data, take_row, r, err);
-		if (rc < 0 && err->class != DUCT_CANCELLED)
-			rc = explain(lake, wanted, err);
+		if (rc < 0)
+			rc = lake_explain_inlined(lake, wanted->table_id, wanted->schema_version, err);
 	}
 	if (rc == 0 && r->batch)
 		rc = end_chunk(r, err);
@@ -464,5 +489,7 @@ int lake_read_inlined_ends(struct lake *lake, int64_t table_id, int64_t schema_v
 	duct_buf_sql_ident(&sql, table->name);
 	duct_buf_printf(&sql, " WHERE begin_snapshot <= %lld AND end_snapshot > %lld", (long long)upto, (long long)upto);
 	int rc = lake->db->ops->query(lake->db, sql.data, take_end, &ends, err);
+	if (rc < 0)
+		rc = lake_explain_inlined(lake, table_id, schema_version, err);
 	return rc < 0 ? duct_wrap(err, "rows inside the catalog (\"%s\")", table->name) : 0;
 }

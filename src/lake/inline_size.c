@@ -22,11 +22,12 @@ static int put_row_size(struct duct_buf *to, struct lake *lake, const char *name
 		return 0;
 	}
 	AUTO_BUF struct duct_buf sql = {0};
+	/* SQLite takes an expression of 1,000 levels, and each + is one. */
 	duct_buf_puts(&sql,
-		      "SELECT group_concat('ifnull(length(CAST(\"' || replace(name, '\"', '\"\"') || '\" AS BLOB)), 0)', ' + ') "
-		      "FROM pragma_table_info(");
+		      "SELECT group_concat(some, ' + ') FROM (SELECT '(' || group_concat('ifnull(length(CAST(\"' || "
+		      "replace(name, '\"', '\"\"') || '\" AS BLOB)), 0)', ' + ') || ')' AS some FROM pragma_table_info(");
 	duct_buf_sql_literal(&sql, name);
-	duct_buf_putc(&sql, ')');
+	duct_buf_puts(&sql, ") GROUP BY cid / 100)");
 	return lake->db->ops->query(lake->db, sql.data, take_text, to, err);
 }
 
@@ -133,7 +134,9 @@ int lake_inlined_sizes(struct lake *lake, struct lake_inlined_sizes *ret, struct
 	for (size_t i = 0; i < model->ninlined && rc == 0 && filled.n; i++)
 		if (is_of_flow(ours, model->nrelations, tables[i]->table_id) &&
 		    bsearch(&tables[i]->name, filled.names, filled.n, sizeof *filled.names, compare_names))
-			rc = add_size(lake, tables[i], ret, err);
+			rc = add_size(lake, tables[i], ret, err) < 0
+				? lake_explain_inlined(lake, tables[i]->table_id, tables[i]->schema_version, err)
+				: 0;
 	free(filled.names);
 	duct_arena_done(&filled.arena);
 	if (rc < 0)

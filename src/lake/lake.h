@@ -84,6 +84,7 @@ struct lake {
 	struct lake_db *db;
 	const struct duct_ctx *ctx;
 	char *flow, *data_path;
+	struct s3 *s3; /* lake_use_s3() */
 	char uuid[37];
 	bool read_only, has_own_tables, inline_tables, create_indexes;
 	bool has_owner;	 /* ductstream_checkpoint has that column: false only for a read-only look at an older lake */
@@ -121,6 +122,16 @@ const char *lake_state_name(enum duct_flow_state state);
 enum { LAKE_OWN_VERSION = 1 };
 int lake_upgrade_own_tables(struct lake *lake, struct duct_error *err);
 
+/* catalog.c: the connection alone; creates the database's file when the configuration says so. */
+int lake_connect(struct lake_db **ret, const struct lake_config *config, const struct duct_ctx *ctx, struct duct_error *err);
+/* Whether two data paths are one, however they are spelled. */
+bool lake_same_folder(const char *a, const char *b);
+
+/* orphans_s3.c: right before a txn is sent, under the lock that SQLite's writer has, and Postgres's gets here (*ret_held): its objects are all
+ * there, and stay. RETRY: one is gone. */
+int lake_hold_objects(const struct lake_txn *txn, bool *ret_held, struct duct_error *err) DUCT_CHECKED;
+void lake_release_objects(struct lake *lake);
+
 /* create.c */
 int lake_create_catalog(struct lake_db *db, const char *data_path, struct duct_error *err);
 int lake_create_own_tables(struct lake_db *db, struct duct_error *err);
@@ -130,6 +141,13 @@ int lake_has_table(struct lake_db *db, const char *name, bool *ret, struct duct_
 
 /* pace.c: how long a commit on SQLite has to wait until the gap after our last snapshot has passed. */
 int lake_pace_left(struct lake *lake, int64_t gap_ms, int64_t *ret_ms, struct duct_error *err);
+/*
+ * pace.c: on Postgres, for a commit that lost against others: waits in the queue of our lock, and in its turn for the gap, so
+ * that only foreign writers can be first between a look at the catalog and the commit. The session keeps the lock (before
+ * Postgres 14 it does not) until lake_turn_leave() or its end; the server ends it when it stands still for ten seconds.
+ */
+int lake_turn_take(struct lake *lake, int64_t gap_ms, struct duct_error *err);
+void lake_turn_leave(struct lake *lake);
 
 /* files.c: one query outside of any transaction, with one new connection when the old one was lost meanwhile. */
 int lake_ask(struct lake *lake, const char *sql, lake_row_fn *fn, void *arg, struct duct_error *err);

@@ -187,7 +187,7 @@ int lake_read_marks(struct lake *lake, int64_t table_id, struct lake_mark_set *s
 
 /* --- those a writer knows --- */
 
-static struct lake_known_marks *find_known(struct lake *lake, int64_t table_id)
+static struct lake_known_marks *find_known(const struct lake *lake, int64_t table_id)
 {
 	for (size_t i = 0; i < lake->nknown_marks; i++)
 		if (lake->known_marks[i].table_id == table_id)
@@ -241,7 +241,7 @@ static int claim(struct lake_txn *txn, const struct lake_txn_table *t, struct du
 		if (claim_file(set, t, &t->marks[i], err))
 			return -(int)err->class;
 	for (size_t i = 0; i < txn->ndeletes; i++)
-		if (txn->deletes[i].table == t && txn->deletes[i].on_new_file < 0 &&
+		if (txn->deletes[i].table == t && txn->deletes[i].on_new_file < 0 && !txn->deletes[i].folds &&
 		    lake_mark_set_has_file(set, txn->deletes[i].file_id))
 			return duct_fail(err, DUCT_FATAL,
 					 "commit: a delete file was made for data file %" PRId64
@@ -253,7 +253,7 @@ static int claim(struct lake_txn *txn, const struct lake_txn_table *t, struct du
 static bool has_delete_file(const struct lake_txn *txn, const struct lake_txn_table *t)
 {
 	for (size_t i = 0; i < txn->ndeletes; i++)
-		if (txn->deletes[i].table == t && txn->deletes[i].on_new_file < 0)
+		if (txn->deletes[i].table == t && txn->deletes[i].on_new_file < 0 && !txn->deletes[i].folds)
 			return true;
 	return false;
 }
@@ -286,6 +286,12 @@ void lake_txn_settle_marks(struct lake_txn *txn, bool committed)
 		for (size_t k = 0; committed && k < t->ended.n; k++)
 			lake_mark_set_drop_file(&known->set, t->ended.ids[k]);
 	}
+}
+
+bool lake_may_have_marks(const struct lake *lake, int64_t table_id, int64_t file_id)
+{
+	const struct lake_known_marks *known = find_known(lake, table_id);
+	return !known || lake_mark_set_has_file(&known->set, file_id);
 }
 
 void lake_forget_marks(struct lake *lake, int64_t table_id)

@@ -46,6 +46,8 @@ int lake_read_marks(struct lake *lake, int64_t table_id, struct lake_mark_set *s
 int lake_txn_claim_marks(struct lake_txn *txn, struct duct_error *err);
 /* After the commit: what it claimed is true (files that ended are of no interest any more), or must be forgotten. */
 void lake_txn_settle_marks(struct lake_txn *txn, bool committed);
+/* False: the file has none for sure, without a look into the catalog. */
+bool lake_may_have_marks(const struct lake *lake, int64_t table_id, int64_t file_id);
 void lake_forget_marks(struct lake *lake, int64_t table_id);
 void lake_forget_all_marks(struct lake *lake);
 

@@ -25,6 +25,13 @@ struct lake_column {
 	const char *type_name; /* column_type as the catalog has it; NULL for a column that is not in it yet */
 };
 
+/* By which name a file that others wrote has a root column. */
+struct lake_file_name {
+	int64_t column_id;
+	const char *name;
+	bool in_path; /* not in the file: a "name=value" folder of its path has it */
+};
+
 /* One key of a partition spec. */
 struct lake_partition_key {
 	int64_t column_id;
@@ -35,9 +42,11 @@ struct lake_file {
 	int64_t id;
 	const char *path; /* absolute */
 	int64_t record_count, size_bytes, begin_snapshot;
-	int64_t row_id_start;	   /* -1: NULL in the catalog (row ids are explicit in the file) */
-	int64_t partial_max;	   /* -1: NULL; else the file holds rows of several snapshots */
-	bool has_mapping;	   /* registered foreign file with a column mapping */
+	int64_t row_id_start;		    /* -1: NULL in the catalog (row ids are explicit in the file) */
+	int64_t partial_max;		    /* -1: NULL; else the file holds rows of several snapshots */
+	bool has_mapping;		    /* registered foreign file with a column mapping: */
+	const struct lake_file_name *names; /* of the root columns that it has */
+	int nnames;
 	int64_t delete_file_id;	   /* live delete file, -1: none */
 	const char *delete_path;   /* absolute, NULL: none */
 	const char *delete_format; /* "parquet" | "puffin", NULL: none */
@@ -90,6 +99,7 @@ struct lake_column_stats {
 struct lake_new_file {
 	char *path; /* absolute, or a URL where the data path is one; relative in its row when it lies under the table's path */
 	int64_t record_count, size_bytes, footer_size;
+	int64_t written_us;    /* of the monotonic clock, when writing it began; 0: not known */
 	bool explicit_row_ids; /* has _ducklake_internal_row_id: registered with row_id_start NULL */
 	/* Of rows that were in the lake before, inside the catalog: first and last snapshot that they are of, which the file
 	 * says row by row. 0: new rows. */

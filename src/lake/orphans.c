@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/killpoint.h"
 #include "lake/lake.h"
+#include "lake/orphans_internal.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -67,7 +68,7 @@ static bool is_uuid(const char *text)
 	return true;
 }
 
-static bool is_data_name(const char *name)
+bool lake_is_data_name(const char *name)
 {
 	if (strncmp(name, "ducklake-", 9) != 0 || strlen(name) < 9 + 36 || !is_uuid(name + 9))
 		return false;
@@ -83,7 +84,7 @@ static void cut(struct duct_buf *path, size_t at)
 
 static void add_file(struct walk *w, const char *name, const struct stat *st)
 {
-	if (!is_data_name(name) || modified_us(st) > w->limit_us)
+	if (!lake_is_data_name(name) || modified_us(st) > w->limit_us)
 		return;
 	size_t at = w->path.len;
 	duct_buf_puts(&w->path, name);
@@ -155,32 +156,38 @@ static int walk_all(struct walk *w, const char *data_path, struct duct_error *er
 
 /* --- the names --- */
 
-struct names {
-	struct duct_arena arena;
-	const char **names; /* without folders; sorted by finish_names() */
-	size_t n, cap;
-};
-
-static void names_done(struct names *names)
+void lake_names_done(struct lake_names *names)
 {
 	free(names->names);
 	duct_arena_done(&names->arena);
 }
 
-static const char *name_of(const char *path)
+static const char *first_partition(const char *path)
 {
-	const char *slash = strrchr(path, '/');
-	return slash ? slash + 1 : path;
+	for (const char *at = path; at; at = strchr(at, '/')) {
+		at += *at == '/';
+		size_t n = strcspn(at, "=/");
+		if (at[n] == '=' && n)
+			return at;
+	}
+	return NULL;
+}
+
+const char *lake_name_of(const char *path)
+{
+	const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+	const char *partition = lake_is_data_name(name) ? NULL : first_partition(path);
+	return partition ? partition : name;
 }
 
 static int take_name(void *arg, int set, const char *const *v, struct duct_error *err)
 {
 	(void)set, (void)err;
-	struct names *names = arg;
+	struct lake_names *names = arg;
 	if (!v[0])
 		return 0;
 	names->names = duct_grow(names->names, &names->cap, names->n + 1, sizeof *names->names);
-	names->names[names->n++] = duct_arena_strdup(&names->arena, name_of(v[0]));
+	names->names[names->n++] = duct_arena_strdup(&names->arena, lake_name_of(v[0]));
 	return 0;
 }
 
@@ -199,15 +206,15 @@ static void names_sql(struct duct_buf *to, const struct lake *lake, int64_t from
 		  (long long)from_id, (long long)from_id);
 }
 
-static bool is_named(const struct names *names, const char *path)
+bool lake_names_have(const struct lake_names *names, const char *path)
 {
-	const char *name = name_of(path);
-	return bsearch(&name, names->names, names->n, sizeof *names->names, compare_names) != NULL;
+	const char *name = lake_name_of(path);
+	return names->n && bsearch(&name, names->names, names->n, sizeof *names->names, compare_names) != NULL;
 }
 
-static int read_names(struct lake *lake, const char *sql, struct names *ret, struct duct_error *err)
+int lake_names_read(struct lake_names *ret, struct lake *lake, const char *sql, struct duct_error *err)
 {
-	*ret = (struct names){0};
+	*ret = (struct lake_names){0};
 	duct_arena_init(&ret->arena);
 	int rc = lake->db->ops->query(lake->db, sql, take_name, ret, err);
 	if (rc == 0 && ret->n)
@@ -215,37 +222,55 @@ static int read_names(struct lake *lake, const char *sql, struct names *ret, str
 	return rc;
 }
 
+int lake_names_read_locked(struct lake_names *ret, struct lake *lake, const char *sql, struct duct_error *err)
+{
+	*ret = (struct lake_names){0};
+	return lake->db->ops->begin_write(lake->db, err) ? -(int)err->class : lake_names_read(ret, lake, sql, err);
+}
+
 static int compare_orphans(const void *a, const void *b)
 {
 	return strcmp(((const struct lake_orphan *)a)->path, ((const struct lake_orphan *)b)->path);
 }
 
-int lake_find_orphans(struct lake *lake, int64_t older_than_ms, struct duct_arena *arena, struct lake_orphan **ret, size_t *ret_n,
-		      struct duct_error *err)
+static int walk(struct walk *w, const struct lake *lake, struct s3 *s3, const struct lake_orphan_kind *kind, int64_t older_than_ms,
+		struct lake_orphans *ret, struct duct_error *err)
+{
+	if (!lake_path_is_remote(lake->data_path))
+		return walk_all(w, lake->data_path, err);
+	if (!s3)
+		return duct_fail(err, DUCT_CONFIG, "the lake's data path \"%s\" is in an object store that is not known here",
+				 lake->data_path);
+	struct lake_orphan_list list = {.arena = w->arena};
+	int rc = lake_list_objects(lake, s3, kind, older_than_ms, &list, &ret->no_uploads, err);
+	w->found = list.list;
+	w->n = list.n;
+	return rc;
+}
+
+int lake_find_orphans(struct lake *lake, struct s3 *s3, const struct lake_orphan_kind *kind, int64_t older_than_ms,
+		      struct duct_arena *arena, struct lake_orphans *ret, struct duct_error *err)
 {
 	AUTO_BUF struct duct_buf sql = {0};
 	struct walk w = {.arena = arena, .limit_us = duct_wall_us() - older_than_ms * 1000};
-	struct names names = {0};
-	if (lake_path_is_remote(lake->data_path))
-		return duct_fail(err, DUCT_CONFIG,
-				 "the lake's data path \"%s\" is not a local directory: its files cannot be listed here",
-				 lake->data_path);
+	struct lake_names names = {0};
+	*ret = (struct lake_orphans){0};
 	/* The folder first: a file that is named while we look is named when the catalog is asked. */
-	int rc = walk_all(&w, lake->data_path, err);
+	int rc = walk(&w, lake, s3, kind, older_than_ms, ret, err);
 	names_sql(&sql, lake, 0);
 	if (rc == 0)
-		rc = read_names(lake, sql.data, &names, err);
+		rc = lake_names_read(&names, lake, sql.data, err);
 	size_t n = 0;
 	for (size_t i = 0; i < w.n && rc == 0; i++)
-		if (!is_named(&names, w.found[i].path))
+		if (w.found[i].upload || !lake_names_have(&names, w.found[i].path))
 			w.found[n++] = w.found[i];
 	if (rc == 0) {
 		if (n)
 			qsort(w.found, n, sizeof *w.found, compare_orphans);
-		*ret = duct_arena_dup(arena, w.found, n * sizeof *w.found);
-		*ret_n = n;
+		ret->list = duct_arena_dup(arena, w.found, n * sizeof *w.found);
+		ret->n = n;
 	}
-	names_done(&names);
+	lake_names_done(&names);
 	duct_buf_done(&w.path);
 	free(w.found);
 	return rc;
@@ -256,9 +281,7 @@ int lake_find_orphans(struct lake *lake, int64_t older_than_ms, struct duct_aren
 /* Taken by whoever of us commits, so that nobody does between what is read next and the removal. */
 static void lock_sql(struct duct_buf *to, const struct lake *lake)
 {
-	if (lake->db->sqlite)
-		duct_buf_puts(to, "PRAGMA query_only = 0; BEGIN IMMEDIATE;");
-	else
+	if (!lake->db->sqlite) /* there it is begin_write() */
 		duct_buf_printf(to, "BEGIN;DO $$BEGIN PERFORM pg_advisory_xact_lock(%lld); END$$;", (long long)lake->db->lock_key);
 }
 
@@ -281,9 +304,9 @@ static void remove_file(const struct lake *lake, int64_t limit_us, struct lake_o
 	struct stat st;
 	int fd = open_folder(lake->data_path, o->path + strlen(lake->data_path)), failed = fd < 0;
 	if (!failed)
-		failed = fstatat(fd, name_of(o->path), &st, AT_SYMLINK_NOFOLLOW);
+		failed = fstatat(fd, lake_name_of(o->path), &st, AT_SYMLINK_NOFOLLOW);
 	if (!failed && S_ISREG(st.st_mode) && modified_us(&st) <= limit_us) {
-		failed = unlinkat(fd, name_of(o->path), 0);
+		failed = unlinkat(fd, lake_name_of(o->path), 0);
 		o->removed = !failed;
 	}
 	if (failed && errno != ENOENT)
@@ -292,21 +315,24 @@ static void remove_file(const struct lake *lake, int64_t limit_us, struct lake_o
 		close(fd);
 }
 
-int lake_remove_orphans(struct lake *lake, int64_t older_than_ms, struct duct_arena *arena, struct lake_orphan *orphans, size_t n,
-			struct duct_error *err)
+int lake_remove_orphans(struct lake *lake, struct s3 *s3, int64_t older_than_ms, struct duct_arena *arena,
+			struct lake_orphan *orphans, size_t n, struct duct_error *err)
 {
 	AUTO_BUF struct duct_buf sql = {0};
 	int64_t limit_us = duct_wall_us() - older_than_ms * 1000;
 	lock_sql(&sql, lake);
 	names_sql(&sql, lake, lake->model->next_file_id);
+	if (s3)
+		return lake_remove_objects(lake, s3, sql.data, older_than_ms, arena, orphans, n, err);
 	for (size_t from = 0; from < n; from += SLICE_FILES) {
-		struct names names;
+		struct lake_names names;
 		duct_kill_point("orphans-slice");
-		int rc = read_names(lake, sql.data, &names, err);
+		int rc = lake_names_read_locked(&names, lake, sql.data, err);
+		duct_kill_point("orphans-locked");
 		for (size_t i = from; i < n && i < from + SLICE_FILES && rc == 0; i++)
-			if (!is_named(&names, orphans[i].path))
+			if (!lake_names_have(&names, orphans[i].path))
 				remove_file(lake, limit_us, &orphans[i], arena);
-		names_done(&names);
+		lake_names_done(&names);
 		lake->db->ops->reset(lake->db);
 		if (rc)
 			return duct_wrap(err, "look at the catalog again before files are removed");

@@ -5,17 +5,48 @@
  */
 #include "lake/lake.h"
 
-enum { LOOK_BACK = 20 }; /* snapshots: who has made so many since then is not starved */
+enum {
+	LOOK_BACK = 20, /* snapshots: who has made so many since then is not starved */
+	TURN_MS = 10000 /* that a turn may go without a statement: a frozen process must not stop the others for good */
+};
 
-void lake_pace_sleep_sql(struct duct_buf *to, const struct lake_db *db, const struct lake_pace *pace)
+/* Postgres 14 and later end a session that stands still; a lock that an older one would keep is not held between statements. */
+#define TURNS_END "current_setting('server_version_num')::int >= 140000"
+
+static void sleep_sql(struct duct_buf *to, const struct lake_db *db, long long gap_ms)
 {
-	long long gap = pace->gap_ms, head = pace->head;
 	lake_sqlf(to, db,
 		  "SELECT pg_sleep((greatest(0, least(%lld, %lld - 1000 * extract(epoch FROM clock_timestamp() - "
 		  "max(s.snapshot_time)))) / 1000.0)::float8) FROM @ducklake_snapshot s JOIN @ducklake_snapshot_changes c "
-		  "ON c.snapshot_id = s.snapshot_id WHERE c.author = 'ductstream' AND s.snapshot_id > %lld HAVING count(*) > 0 "
-		  "AND (SELECT max(snapshot_id) FROM @ducklake_snapshot) = %lld;",
-		  gap, gap, head - LOOK_BACK, head);
+		  "ON c.snapshot_id = s.snapshot_id WHERE c.author = 'ductstream' AND s.snapshot_id > "
+		  "(SELECT max(snapshot_id) FROM @ducklake_snapshot) - %d HAVING count(*) > 0",
+		  gap_ms, gap_ms, LOOK_BACK);
+}
+
+void lake_pace_sleep_sql(struct duct_buf *to, const struct lake_db *db, const struct lake_pace *pace)
+{
+	sleep_sql(to, db, pace->gap_ms);
+	lake_sqlf(to, db, " AND (SELECT max(snapshot_id) FROM @ducklake_snapshot) = %lld;", (long long)pace->head);
+}
+
+int lake_turn_take(struct lake *lake, int64_t gap_ms, struct duct_error *err)
+{
+	AUTO_BUF struct duct_buf sql = {0};
+	lake_sqlf(&sql, lake->db,
+		  "SELECT set_config('idle_session_timeout', '%d', false) WHERE " TURNS_END ";"
+		  "SELECT CASE WHEN " TURNS_END " THEN pg_advisory_lock(%lld) ELSE pg_advisory_xact_lock(%lld) END;",
+		  TURN_MS, (long long)lake->db->lock_key, (long long)lake->db->lock_key);
+	if (gap_ms)
+		sleep_sql(&sql, lake->db, gap_ms);
+	return lake->db->ops->query(lake->db, sql.data, NULL, NULL, err);
+}
+
+void lake_turn_leave(struct lake *lake)
+{
+	struct duct_error gone; /* with its connection, and the lock with that */
+	(void)!lake_queryf(lake->db, NULL, NULL, &gone,
+			   "SELECT pg_advisory_unlock(%lld), set_config('idle_session_timeout', '0', false) WHERE " TURNS_END,
+			   (long long)lake->db->lock_key);
 }
 
 struct last {

@@ -46,7 +46,7 @@ struct lake_write_spec {
 	bool snapshot_ids;	      /* adds _ducklake_internal_snapshot_id (2147483539) behind that */
 	const char *compression;      /* "zstd", "snappy", ... */
 	int compression_level;	      /* 0: default */
-	bool plain_integers;	      /* for readers of Parquet's first version */
+	bool first_version;	      /* for readers of Parquet's first version */
 	int64_t row_group_rows;	      /* 0: at most 122880, fewer where 32 MiB (raw) are reached */
 	uint64_t max_rows, max_bytes; /* close the file when it has so much (bytes: of the file without its footer;
 					      looked at before each next()); 0: no limit. Then *ret_more is true: call
@@ -76,7 +76,8 @@ int lake_read_delete_file(struct duck_conn *conn, const char *path, int64_t **re
  * positions (ascending) restricts the rows, NULL reads all. For each chunk `fn` gets a batch whose columns are the
  * wanted ones in order (its relation is private to the call; types are the lake column's types, cast from the file's older ones),
  * with position and row id of each row. Row id: the file's explicit column when it has one (*by field id 2147483540*), else
- * row_id_start + position. A missing file is RETRY.
+ * row_id_start + position. Columns of a file of others are found by the names that the catalog has for them, cast by DuckDB (of nested ones: CONFIG). A
+ * missing file is RETRY. Files in S3 are read where the connection may (duck/s3.h).
  */
 typedef int lake_read_fn(void *arg, const struct duct_batch *batch, const int64_t *positions, const int64_t *row_ids,
 			 struct duct_error *err);

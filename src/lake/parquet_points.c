@@ -2,6 +2,7 @@
 #include "lake/parquet_internal.h"
 
 #include "base/mem.h"
+#include "net/s3_options.h"
 #include "parquet/reader.h"
 #include "record/format.h"
 
@@ -211,7 +212,7 @@ int lake_read_rows(struct lake_points *points, struct duck_conn *conn, const str
 {
 	struct point_read *r = duct_xmalloc(sizeof *r);
 	*r = (struct point_read){.file = file, .columns = columns, .ncolumns = ncolumns, .positions = positions, .n = npositions};
-	int rc = file->has_mapping ? 0 : read_rows(r, points, fn, arg, err);
+	int rc = file->has_mapping || s3_is_url(file->path) ? 0 : read_rows(r, points, fn, arg, err);
 	close_columns(r);
 	parquet_close(r->parquet);
 	free(r);

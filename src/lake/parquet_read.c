@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "duck/types.h"
+#include "net/s3_options.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -21,14 +22,19 @@ enum {
 	FILTER_SPAN = 122880,	/* more than so many positions in one span of rows: read the span */
 };
 
-/* Says what is wrong with the file before DuckDB does in its own way: missing, or not Parquet. */
+/* Says what is wrong with a file of this machine before DuckDB does in its own way: missing, or not Parquet. */
 static int check_magic(const char *path, struct duct_error *err)
 {
 	char magic[4] = {0};
+	if (s3_is_url(path))
+		return 0;
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0) {
 		int code = errno;
-		int ret = duct_fail(err, code == EACCES ? DUCT_CONFIG : DUCT_RETRY, "open \"%s\": %s", path, strerror(code));
+		int ret = duct_fail(
+			err, code == EACCES ? DUCT_CONFIG : DUCT_RETRY, "open \"%s\": %s%s", path, strerror(code),
+			code == ENOENT ? ": the lake names this file; when it is lost, `ductstream lake copy-again` mends its table"
+				       : "");
 		if (err)
 			err->vendor_code = code;
 		return ret;
@@ -132,6 +138,65 @@ static void schema_entry(struct duct_buf *to, int64_t field_id, const char *name
 	else
 		duct_buf_puts(to, "NULL::VARCHAR");
 	duct_buf_putc(to, '}');
+}
+
+/* --- files of others: columns by the names that the catalog has for them --- */
+
+static const struct lake_file_name *name_of(const struct lake_file *file, int64_t column_id)
+{
+	for (int i = 0; i < file->nnames; i++)
+		if (file->names[i].column_id == column_id)
+			return &file->names[i];
+	return NULL;
+}
+
+/* The value of a "name=value" folder; NULL: there is none. malloc. */
+static char *value_in_path(const char *path, const char *name)
+{
+	size_t n = strlen(name);
+	for (const char *at = path; (at = strchr(at, '/')); at++)
+		if (strncmp(at + 1, name, n) == 0 && at[n + 1] == '=') {
+			const char *value = at + n + 2;
+			return duct_xstrndup(value, strcspn(value, "/"));
+		}
+	return NULL;
+}
+
+static void named_column(struct reader *r, const struct lake_column *column, int number)
+{
+	struct duct_buf type AUTO_BUF = {0};
+	const struct lake_file_name *name = name_of(r->file, column->id);
+	duck_sql_type(&type, &column->type);
+	duct_buf_puts(&r->from, "CAST(");
+	AUTO_FREE char *value = name && name->in_path ? value_in_path(r->file->path, name->name) : NULL;
+	const char *constant = name ? value : column->initial_default;
+	if (name && !name->in_path) {
+		duct_buf_sql_ident(&r->from, name->name);
+	} else if (constant) {
+		duct_buf_puts(&r->from, value ? "nullif(url_decode(" : "((");
+		duct_buf_sql_literal(&r->from, constant);
+		duct_buf_puts(&r->from, value ? "), '__HIVE_DEFAULT_PARTITION__')" : "))");
+	} else {
+		duct_buf_puts(&r->from, "NULL");
+	}
+	duct_buf_printf(&r->from, " AS %s) AS c%d, ", type.data, number);
+}
+
+static int build_from_names(struct reader *r, const struct lake_column *const *columns, struct duct_error *err)
+{
+	duct_buf_puts(&r->from, " FROM (SELECT ");
+	for (int i = 0; i < r->ncolumns; i++) {
+		if (columns[i]->nleaf_ids)
+			return duct_fail(err, DUCT_CONFIG,
+					 "column \"%s\" has parts whose names are the file's own: rewrite it "
+					 "(ducklake_rewrite_data_files) before it is changed",
+					 columns[i]->name);
+		named_column(r, columns[i], i);
+	}
+	duct_buf_puts(&r->from, "file_row_number, NULL::BIGINT AS row_id FROM read_parquet(");
+	duct_buf_sql_literal(&r->from, r->file->path);
+	duct_buf_puts(&r->from, ", hive_partitioning=false, file_row_number=true))");
+	return 0;
 }
 
 static void build_from(struct reader *r, const struct lake_column *const *columns)
@@ -251,7 +316,7 @@ int lake_read_file(struct duck_conn *conn, const struct lake_file *file, const s
 	int ret = check_magic(file->path, err);
 	if (ret)
 		return ret;
-	if (file->has_mapping)
+	if (file->has_mapping && !file->names)
 		return duct_fail(
 			err, DUCT_CONFIG,
 			"\"%s\" was registered from outside and has no field ids: rewrite it (ducklake_rewrite_data_files) "
@@ -262,8 +327,12 @@ int lake_read_file(struct duck_conn *conn, const struct lake_file *file, const s
 	r.positions = duct_xcalloc(DUCK_VECTOR_ROWS, sizeof *r.positions);
 	r.row_ids = duct_xcalloc(DUCK_VECTOR_ROWS, sizeof *r.row_ids);
 	r.keep = duct_xcalloc(DUCK_VECTOR_ROWS, sizeof *r.keep);
-	build_from(&r, columns);
-	ret = positions ? run_positions(&r, positions, npositions, err) : run(&r, "", err);
+	if (file->has_mapping)
+		ret = build_from_names(&r, columns, err);
+	else
+		build_from(&r, columns);
+	if (!ret)
+		ret = positions ? run_positions(&r, positions, npositions, err) : run(&r, "", err);
 	duct_relation_unref(r.relation);
 	duct_buf_done(&r.from);
 	free(r.positions);

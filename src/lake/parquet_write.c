@@ -155,7 +155,7 @@ static struct parquet_writer *new_writer(struct open_file *f, enum parquet_codec
 	const struct parquet_settings settings = {.codec = codec,
 						  .level = spec->compression_level,
 						  .group_rows = spec->row_group_rows,
-						  .plain_integers = spec->plain_integers};
+						  .first_version = spec->first_version};
 	int n = 0;
 	AUTO_FREE struct parquet_column *columns = duct_xcalloc((size_t)spec->ncolumns + 2, sizeof *columns);
 	for (; n < spec->ncolumns; n++) {

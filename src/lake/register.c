@@ -32,25 +32,13 @@ static int read_local(const char *path, int64_t from, size_t n, char *to, struct
 	return 0;
 }
 
-static int find_size(struct lake_foreign *file, struct s3 *s3, struct duct_error *err)
+static int find_size(struct lake_foreign *file, struct duct_error *err)
 {
 	struct stat st;
-	if (file->size_bytes >= 0)
-		return 0;
-	if (!s3_is_url(file->path)) {
-		if (stat(file->path, &st) != 0)
-			return duct_fail(err, errno == ENOENT ? DUCT_CONFIG : DUCT_RETRY, "%s", strerror(errno));
+	if (file->size_bytes < 0 && stat(file->path, &st) != 0)
+		return duct_fail(err, errno == ENOENT ? DUCT_CONFIG : DUCT_RETRY, "%s", strerror(errno));
+	if (file->size_bytes < 0)
 		file->size_bytes = st.st_size;
-		return 0;
-	}
-	AUTO_FREE char *bucket = NULL, *key = NULL;
-	bool found = false;
-	uint64_t size = 0;
-	if (s3_url_parse(file->path, &bucket, &key, err) || s3_head(s3, bucket, key, &found, &size, NULL, err))
-		return -(int)err->class;
-	if (!found)
-		return duct_fail(err, DUCT_CONFIG, "there is no such object");
-	file->size_bytes = (int64_t)size;
 	return 0;
 }
 
@@ -62,45 +50,100 @@ struct footers {
 	size_t *lens;
 };
 
-/* The last lens[i] bytes of each file from `from` to `until` that are objects of one bucket, with one call. */
-static int read_objects(struct footers *f, const bool *wanted, struct duct_error *err)
+/* Objects of one bucket that come one after the other. */
+struct object_group {
+	char *bucket, **keys;
+	size_t *of, n; /* which files */
+};
+
+static void group_done(struct object_group *g)
 {
-	for (size_t i = 0; i < f->n;) {
-		AUTO_FREE struct s3_range *ranges = duct_xcalloc(f->n, sizeof *ranges);
+	for (size_t i = 0; i < g->n; i++)
+		free(g->keys[i]);
+	free(g->keys);
+	free(g->of);
+	free(g->bucket);
+}
+
+/* Those from *at on that are wanted; *at is where the next group begins then. */
+static int next_group(const struct footers *f, const bool *wanted, size_t *at, struct object_group *ret, struct duct_error *err)
+{
+	*ret = (struct object_group){.keys = duct_xcalloc(f->n, sizeof *ret->keys), .of = duct_xcalloc(f->n, sizeof *ret->of)};
+	for (; *at < f->n; ++*at) {
 		AUTO_FREE char *bucket = NULL, *key = NULL;
-		size_t n = 0, next = i;
-		char **keys = duct_xcalloc(f->n, sizeof *keys);
-		int rc = 0;
-		for (; next < f->n && !rc; next++) {
-			AUTO_FREE char *other = NULL;
-			if (!wanted[next] || !s3_is_url(f->files[next].path))
-				continue;
-			rc = s3_url_parse(f->files[next].path, &other, &keys[n], err);
-			if (!rc && bucket && strcmp(bucket, other) != 0) {
-				free(duct_steal(&keys[n]));
-				break;
-			}
-			if (!rc && !bucket)
-				bucket = duct_steal(&other);
-			if (!rc) {
-				ranges[n] = (struct s3_range){keys[n], (uint64_t)f->files[next].size_bytes - f->lens[next],
-							      f->lens[next], f->tails[next]};
-				n++;
-			}
-		}
-		if (!rc && n)
-			rc = s3_read_ranges(f->s3, bucket, ranges, n, err);
-		for (size_t k = 0; k < f->n; k++)
-			free(keys[k]);
-		free(keys);
-		if (rc)
-			return rc;
-		i = next;
+		if (!wanted[*at] || !s3_is_url(f->files[*at].path))
+			continue;
+		if (s3_url_parse(f->files[*at].path, &bucket, &key, err))
+			return -(int)err->class;
+		if (ret->bucket && strcmp(ret->bucket, bucket) != 0)
+			break;
+		if (!ret->bucket)
+			ret->bucket = duct_steal(&bucket);
+		ret->of[ret->n] = *at;
+		ret->keys[ret->n++] = duct_steal(&key);
 	}
 	return 0;
 }
 
-static int read_tails(struct footers *f, const bool *wanted, struct duct_error *err)
+/* What is known of a file after this: its size, and its last lens[i] bytes. */
+static int read_group_tails(struct footers *f, const struct object_group *g, struct duct_error *err)
+{
+	struct s3_tail *tails = duct_xcalloc(g->n + 1, sizeof *tails);
+	for (size_t i = 0; i < g->n; i++)
+		tails[i] = (struct s3_tail){.key = g->keys[i], .to = f->tails[g->of[i]], .len = FIRST_BYTES};
+	int rc = s3_read_tails(f->s3, g->bucket, tails, g->n, err);
+	for (size_t i = 0; i < g->n && !rc; i++) {
+		f->lens[g->of[i]] = tails[i].len;
+		f->files[g->of[i]].size_bytes = (int64_t)tails[i].size;
+	}
+	free(tails);
+	return rc;
+}
+
+static int read_group_ranges(struct footers *f, const struct object_group *g, struct duct_error *err)
+{
+	struct s3_range *ranges = duct_xcalloc(g->n + 1, sizeof *ranges);
+	for (size_t i = 0; i < g->n; i++) {
+		size_t of = g->of[i];
+		ranges[i] =
+			(struct s3_range){g->keys[i], (uint64_t)f->files[of].size_bytes - f->lens[of], f->lens[of], f->tails[of]};
+	}
+	int rc = s3_read_ranges(f->s3, g->bucket, ranges, g->n, err);
+	free(ranges);
+	return rc;
+}
+
+static int read_objects(struct footers *f, const bool *wanted,
+			int (*read)(struct footers *, const struct object_group *, struct duct_error *), struct duct_error *err)
+{
+	int rc = 0;
+	for (size_t at = 0; at < f->n && !rc;) {
+		struct object_group group;
+		rc = next_group(f, wanted, &at, &group, err);
+		if (!rc && group.n)
+			rc = read(f, &group, err);
+		group_done(&group);
+	}
+	return rc;
+}
+
+static int read_first(struct footers *f, const bool *wanted, struct duct_error *err)
+{
+	for (size_t i = 0; i < f->n; i++) {
+		struct lake_foreign *file = &f->files[i];
+		f->tails[i] = duct_xmalloc(FIRST_BYTES + 1);
+		if (s3_is_url(file->path))
+			continue;
+		int rc = find_size(file, err);
+		f->lens[i] = file->size_bytes < FIRST_BYTES ? (size_t)file->size_bytes : FIRST_BYTES;
+		rc = rc ? rc : read_local(file->path, file->size_bytes - (int64_t)f->lens[i], f->lens[i], f->tails[i], err);
+		if (rc)
+			return duct_wrap(err, "file \"%s\"", file->path);
+	}
+	return read_objects(f, wanted, read_group_tails, err);
+}
+
+static int read_longer(struct footers *f, const bool *wanted, struct duct_error *err)
 {
 	for (size_t i = 0; i < f->n; i++) {
 		struct lake_foreign *file = &f->files[i];
@@ -111,7 +154,7 @@ static int read_tails(struct footers *f, const bool *wanted, struct duct_error *
 		    read_local(file->path, file->size_bytes - (int64_t)f->lens[i], f->lens[i], f->tails[i], err))
 			return duct_wrap(err, "file \"%s\"", file->path);
 	}
-	return read_objects(f, wanted, err);
+	return read_objects(f, wanted, read_group_ranges, err);
 }
 
 /* Which footers are longer than what was read; sets how much of them is to be read. */
@@ -137,19 +180,16 @@ static int find_longer(struct footers *f, bool *wanted, bool *ret_any, struct du
 
 static int read_all(struct footers *f, struct duct_arena *arena, struct duct_error *err)
 {
-	AUTO_FREE bool *wanted = duct_xcalloc(f->n + 1, sizeof *wanted);
+	AUTO_FREE bool *wanted = duct_xmalloc(f->n + 1);
 	bool longer = false;
-	for (size_t i = 0; i < f->n; i++) {
-		struct lake_foreign *file = &f->files[i];
-		if (find_size(file, f->s3, err))
-			return duct_wrap(err, "file \"%s\"", file->path);
-		if (file->size_bytes < PARQUET_TAIL_BYTES + PARQUET_MAGIC_BYTES)
-			return duct_fail(err, DUCT_FATAL, "file \"%s\" has %" PRId64 " bytes: it is no Parquet file", file->path,
-					 file->size_bytes);
-		wanted[i] = true;
-		f->lens[i] = file->size_bytes < FIRST_BYTES ? (size_t)file->size_bytes : FIRST_BYTES;
-	}
-	if (read_tails(f, wanted, err) || find_longer(f, wanted, &longer, err) || (longer && read_tails(f, wanted, err)))
+	memset(wanted, true, f->n);
+	if (read_first(f, wanted, err))
+		return -(int)err->class;
+	for (size_t i = 0; i < f->n; i++)
+		if (f->files[i].size_bytes < PARQUET_TAIL_BYTES + PARQUET_MAGIC_BYTES)
+			return duct_fail(err, DUCT_FATAL, "file \"%s\" has %" PRId64 " bytes: it is no Parquet file",
+					 f->files[i].path, f->files[i].size_bytes);
+	if (find_longer(f, wanted, &longer, err) || (longer && read_longer(f, wanted, err)))
 		return -(int)err->class;
 	for (size_t i = 0; i < f->n; i++) {
 		struct lake_foreign *file = &f->files[i];
@@ -239,9 +279,37 @@ static int retype_column(struct lake_txn *txn, struct lake_txn_table *t, const s
 	return 0;
 }
 
+static int check_names(const struct lake_foreign *file, struct duct_error *err)
+{
+	for (int i = 0; i < file->is.ncolumns; i++)
+		for (int k = 0; k < i; k++)
+			if (lake_same_name(file->is.columns[i].name, file->is.columns[k].name))
+				return duct_fail(err, DUCT_CONFIG, "file \"%s\": the columns \"%s\" and \"%s\" are one to the lake",
+						 file->path, file->is.columns[k].name, file->is.columns[i].name);
+	return 0;
+}
+
+/* Columns that must have values have them. */
+static int check_nulls(const struct lake_txn_table *t, const struct lake_foreign *file, struct duct_error *err)
+{
+	const struct lake_column *columns;
+	int n = lake_txn_columns(t, &columns);
+	for (int i = 0; i < n && file->is.rows; i++) {
+		const struct parquet_described_column *is = lake_foreign_column(file, columns[i].name);
+		bool has_nulls = is ? is->nulls > 0 : !columns[i].initial_default;
+		if (!columns[i].nulls_allowed && has_nulls)
+			return duct_fail(err, DUCT_DATA,
+					 "file \"%s\" has no value in column \"%s\" for %s row, which the table demands",
+					 file->path, columns[i].name, is ? "some" : "any");
+	}
+	return 0;
+}
+
 int lake_txn_evolve(struct lake_txn *txn, struct lake_txn_table *t, const struct lake_foreign *file, enum lake_evolve evolve,
 		    struct duct_buf *changes, struct duct_error *err)
 {
+	if (check_names(file, err) || check_nulls(t, file, err))
+		return -(int)err->class;
 	for (int i = 0; i < file->is.ncolumns; i++) {
 		const struct parquet_described_column *is = &file->is.columns[i];
 		const struct lake_column *column = table_column(t, is->name);
@@ -322,6 +390,7 @@ static struct lake_new_file *new_file(const struct lake_foreign *from, const str
 	file->record_count = from->is.rows;
 	file->size_bytes = from->size_bytes;
 	file->footer_size = from->footer_size;
+	file->written_us = from->written_us;
 	file->stats = duct_xcalloc((size_t)from->is.ncolumns + 1, sizeof *file->stats);
 	for (int i = 0; i < from->is.ncolumns; i++) {
 		const struct parquet_described_column *is = &from->is.columns[i];
@@ -357,12 +426,14 @@ int lake_txn_register(struct lake_txn *txn, struct lake_txn_table *t, const stru
 	if (!from->is.rows)
 		return 0;
 	struct lake_new_file *file = new_file(from, t, &names);
-	int rc = t->is_new ? 0 : lake_find_mapping(txn->lake, t->id, names.list, names.n, &known, err);
+	int rc = 0, mapping = lake_txn_find_mapping(txn, t, names.list, names.n);
+	if (!mapping && !t->is_new)
+		rc = lake_find_mapping(txn->lake, t->id, names.list, names.n, &known, err);
 	if (rc) {
 		lake_new_file_free(file);
 	} else {
 		set_partition(file, partition_values, n);
-		file->mapping = lake_txn_add_mapping(txn, t, names.list, names.n, known);
+		file->mapping = mapping ? mapping : lake_txn_add_mapping(txn, t, names.list, names.n, known);
 		lake_txn_add_file(txn, t, file);
 	}
 	free(names.list);

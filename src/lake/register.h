@@ -14,6 +14,7 @@ struct lake_foreign {
 	const char *path;   /* absolute, or "s3://bucket/key"; the caller's */
 	int64_t size_bytes; /* -1: it is asked for */
 	int64_t footer_size;
+	int64_t written_us; /* of the monotonic clock, when writing it began: it is ours, and a commit makes sure that it is there; 0: others' */
 	struct parquet_description is;
 };
 
@@ -31,7 +32,8 @@ enum lake_evolve {
 };
 /*
  * Makes the table able to take the file: compares names and types. A column that the file lacks is NULL for its rows (its initial default, if it has
- * one). CONFIG names column and both types: one that no widening reconciles, or one that `evolve` forbids. changes (may be NULL) gets a line of text
+ * one). CONFIG names column and both types: one that no widening reconciles, or one that `evolve` forbids; two columns of the file that
+ * differ in case only. DATA: a column that must have values lacks some. changes (may be NULL) gets a line of text
  * for people, of what was added and widened.
  */
 int lake_txn_evolve(struct lake_txn *txn, struct lake_txn_table *t, const struct lake_foreign *file, enum lake_evolve evolve,

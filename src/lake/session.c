@@ -8,8 +8,6 @@
 void lake_script_done(struct lake_script *script)
 {
 	duct_buf_done(&script->text);
-	for (size_t i = 0; i < script->n; i++)
-		duct_buf_done(&script->steps[i].data);
 	free(script->steps);
 	*script = (struct lake_script){0};
 }
@@ -70,6 +68,13 @@ void lake_sqlf(struct duct_buf *to, const struct lake_db *db, const char *fmt, .
 	va_start(ap, fmt);
 	vformat(to, expanded.data ? expanded.data : "", ap);
 	va_end(ap);
+}
+
+int lake_take_int(void *arg, int set, const char *const *values, struct duct_error *err)
+{
+	(void)set, (void)err;
+	*(int64_t *)arg = lake_int(values[0], -1);
+	return 0;
 }
 
 int lake_queryf(struct lake_db *db, lake_row_fn *fn, void *arg, struct duct_error *err, const char *fmt, ...)

@@ -25,7 +25,7 @@ enum lake_step_kind {
 	LAKE_STEP_CHANGED, /* INSERT, UPDATE or DELETE that must touch exactly `expect` rows */
 	LAKE_STEP_COUNT,   /* SELECT of one number that must be `expect` */
 	LAKE_STEP_MARKS,   /* marks go into a deletes table: `marks` */
-	LAKE_STEP_COPY,	   /* Postgres: rows in COPY's text form, `data`; the text is table and columns */
+	LAKE_STEP_COPY,	   /* Postgres: rows in COPY's text form, by `rest`; the text is table and columns */
 };
 
 /* What it means when the count is not the expected one. */
@@ -41,6 +41,10 @@ struct lake_marks {
 	struct lake_positions positions; /* sorted */
 };
 
+/* Appends what comes behind a step's text: values of rows, which would be long to keep for all tables at once. Called while the step is
+ * sent, each time with the same result. */
+typedef void lake_rest_fn(const void *arg, struct duct_buf *to);
+
 struct lake_step {
 	size_t at; /* the statement starts here in the script's text; it ends with a NUL */
 	enum lake_step_kind kind;
@@ -50,7 +54,8 @@ struct lake_step {
 	int64_t table_id, snapshot_id; /* LAKE_STEP_MARKS; the text is the quoted name of the deletes table */
 	const struct lake_marks *marks;
 	size_t nmarks;
-	struct duct_buf data; /* LAKE_STEP_COPY */
+	lake_rest_fn *rest; /* LAKE_STEP_COPY, and LAKE_STEP_PLAIN whose text is not all */
+	const void *arg;
 };
 
 /* Postgres: what run() waits for under its lock. gap_ms 0: nothing. */
@@ -125,6 +130,8 @@ static inline void lake_db_close(struct lake_db *db)
  * not looked at. Names and texts of users go through duct_buf_sql_ident/literal, never through fmt. */
 void lake_sqlf(struct duct_buf *to, const struct lake_db *db, const char *fmt, ...) DUCT_PRINTF(3, 4);
 
+/* A lake_row_fn: the first value as an int64_t in *arg, -1 for NULL. */
+int lake_take_int(void *arg, int set, const char *const *values, struct duct_error *err);
 /* A query built by lake_sqlf's rules. */
 int lake_queryf(struct lake_db *db, lake_row_fn *fn, void *arg, struct duct_error *err, const char *fmt, ...) DUCT_PRINTF(5, 6);
 

@@ -179,6 +179,7 @@ struct notes {
 	const struct lake_model *old, *model;
 	const struct lake_evidence *evidence;
 	bool base_exists;
+	bool upkeep; /* the snapshot moves rows: it is no client's DELETE */
 };
 
 static unsigned changes_of(const struct notes *n, const struct lake_change_item *item, int64_t snapshot_id)
@@ -188,7 +189,8 @@ static unsigned changes_of(const struct notes *n, const struct lake_change_item 
 	case LAKE_TAG_INLINED_DELETE: return LAKE_CHANGED_ROWS;
 	case LAKE_TAG_DELETED:
 		/* Once base has expired, so may have the ended files that would prove a death. */
-		return n->base_exists && !rows_died(n->evidence, item->id, snapshot_id) ? LAKE_CHANGED_FILES : LAKE_CHANGED_ROWS;
+		return (n->base_exists || n->upkeep) && !rows_died(n->evidence, item->id, snapshot_id) ? LAKE_CHANGED_FILES
+												       : LAKE_CHANGED_ROWS;
 	case LAKE_TAG_ALTERED_TABLE:
 	case LAKE_TAG_DROPPED_TABLE: return LAKE_CHANGED_SCHEMA;
 	case LAKE_TAG_MOVED: return LAKE_CHANGED_FILES;
@@ -199,11 +201,21 @@ static unsigned changes_of(const struct notes *n, const struct lake_change_item 
 	return 0;
 }
 
-static void note_snapshot(const struct notes *n, const struct snapshot_row *row)
+static bool moves_rows(const char *changes)
+{
+	struct lake_change_item item;
+	while (lake_changes_next(&changes, &item) > 0)
+		if (item.tag == LAKE_TAG_MOVED)
+			return true;
+	return false;
+}
+
+static void note_snapshot(struct notes *n, const struct snapshot_row *row)
 {
 	const char *at = row->changes;
 	struct lake_change_item item;
 	int got;
+	n->upkeep = moves_rows(row->changes);
 	while ((got = lake_changes_next(&at, &item)) > 0) {
 		unsigned changes = changes_of(n, &item, row->id);
 		if (item.tag == LAKE_TAG_CREATED_TABLE)
@@ -246,7 +258,7 @@ static int load_model(struct lake *lake, const struct view *view, struct duct_er
 	load.evidence = (struct lake_evidence){0};
 	lake_load_finish(&load);
 	if (lake->base >= 0) {
-		struct notes notes = {lake, lake->model, load.model, &evidence, false};
+		struct notes notes = {lake, lake->model, load.model, &evidence, false, false};
 		note_changes(&notes, view);
 	}
 	free(evidence.deaths);
@@ -303,6 +315,14 @@ int lake_refresh(struct lake *lake, bool whole, bool in_write, struct duct_error
 		if (lake->db->ops->reconnect(lake->db, err))
 			return -(int)err->class;
 	}
+}
+
+int lake_moved(struct lake *lake, bool *ret, struct duct_error *err)
+{
+	int64_t head = -1;
+	int rc = lake_queryf(lake->db, lake_take_int, &head, err, "SELECT max(snapshot_id) FROM @ducklake_snapshot");
+	*ret = head != lake_snapshot_id(lake);
+	return rc;
 }
 
 int lake_sync(struct lake *lake, struct lake_change_note **ret_notes, size_t *ret_n, struct duct_error *err)

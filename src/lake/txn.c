@@ -31,6 +31,7 @@ static void free_table(struct lake_txn_table *t)
 	for (size_t i = 0; i < t->nmarks; i++)
 		lake_positions_done(&t->marks[i].positions);
 	free(t->marks);
+	free(t->folds);
 	free(t->stats);
 	free(t->keys);
 	lake_txn_inlined_done(&t->inlined);
@@ -385,6 +386,12 @@ int lake_txn_rename_table(struct lake_txn *txn, struct lake_txn_table *t, const 
 	return 0;
 }
 
+const char *lake_txn_table_name(const struct lake_txn_table *t, const char **ret_schema)
+{
+	*ret_schema = t->schema;
+	return t->name;
+}
+
 const char *lake_txn_table_path(const struct lake_txn_table *t)
 {
 	return t->path;
@@ -442,6 +449,7 @@ void lake_txn_add_delete_file(struct lake_txn *txn, struct lake_txn_table *t, in
 		.footer_size = file->footer_size,
 		.begin_snapshot = file->begin_snapshot,
 		.partial_max = file->partial_max,
+		.written_us = file->written_us,
 	};
 	if (on_new_file < 0)
 		t->ndeletes++;

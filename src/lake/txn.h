@@ -12,6 +12,8 @@
  * The txn copies what it is given unless said otherwise. Handles (struct lake_txn_table *) live as long as the txn.
  */
 struct lake_txn;
+struct lake_store;
+struct duck_conn;
 struct lake_txn_table;
 
 struct lake_txn *lake_txn_new(struct lake *lake);
@@ -65,10 +67,15 @@ struct lake_field_name {
 };
 int lake_txn_add_mapping(struct lake_txn *txn, struct lake_txn_table *t, const struct lake_field_name *fields, size_t n,
 			 int64_t id);
+/* One that the txn has for another file of the table already; 0: none. */
+int lake_txn_find_mapping(const struct lake_txn *txn, const struct lake_txn_table *t, const struct lake_field_name *fields,
+			  size_t n);
 
 /* Rows that others put into the table or took out of it meanwhile are no reason to plan again, as long as this txn marks none itself. */
 void lake_txn_share(struct lake_txn_table *t);
 
+/* As the transaction leaves it, as planned so far. */
+const char *lake_txn_table_name(const struct lake_txn_table *t, const char **ret_schema);
 /* Directory (absolute or a URL, trailing slash) where files of the table go: known before the commit, also for a new table. */
 const char *lake_txn_table_path(const struct lake_txn_table *t);
 /* Column ids of the table's live columns as they will be after this txn (a new table: 1.. depth-first), in order; so
@@ -91,6 +98,7 @@ int lake_txn_renew_files(const struct lake_txn *txn, struct duct_error *err);
 struct lake_new_delete_file {
 	char *path; /* absolute; malloc, taken */
 	int64_t count, size_bytes, footer_size;
+	int64_t written_us;		     /* as of a lake_new_file */
 	int64_t begin_snapshot, partial_max; /* of flushed rows: first and last death; 0: this commit's, and NULL */
 };
 /* False: the catalog's server may not have room for the locks of one more table of marks; write a delete file, if it can be. */
@@ -102,6 +110,14 @@ void lake_txn_add_delete_file(struct lake_txn *txn, struct lake_txn_table *t, in
 void lake_txn_end_file(struct lake_txn *txn, struct lake_txn_table *t, int64_t file_id);
 /* All live files and inlined rows of the table end (TRUNCATE). Comes before the adds of this txn. */
 void lake_txn_truncate(struct lake_txn *txn, struct lake_txn_table *t);
+
+/*
+ * Last before the commit: marks in the catalog of files that end in it become part of a delete file, as an official client has it when it ends a file, so
+ * ducklake_table_changes tells each death once, in its own snapshot: of a file that has ended it heeds delete files alone. conn reads older delete files;
+ * store: where new ones are put (NULL: folders of this machine).
+ */
+int lake_txn_fold_marks(struct lake_txn *txn, struct lake_store *store, struct duck_conn *conn,
+			struct duct_error *err) DUCT_CHECKED;
 
 /* Sets (inserts or replaces) or removes the relation row of the flow; table_id comes from t. */
 void lake_txn_set_relation(struct lake_txn *txn, const struct lake_relation *relation, struct lake_txn_table *t);

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/killpoint.h"
 #include "base/uuid.h"
+#include "lake/inline.h"
 #include "lake/orphans.h"
 #include "lake/txn_plan.h"
 
@@ -25,6 +26,7 @@ struct commit {
 	int64_t expected_seq;
 	bool position_only;
 	bool claimed;	  /* its marks */
+	bool in_turn;	  /* Postgres: none of us can be first now */
 	bool done_before; /* found committed after its outcome was unknown; the model has been read again */
 };
 
@@ -176,6 +178,17 @@ static bool is_race(const struct lake_step *step, const struct duct_error *err)
 	return false;
 }
 
+/* A truncate ends the rows of all tables of inlined rows; an official flush drops empty ones without a snapshot. */
+static void explain_truncate(const struct commit *c, struct duct_error *err)
+{
+	const struct lake_model *model = c->lake->model;
+	for (size_t i = 0; i < c->txn->ntables; i++)
+		for (size_t k = 0; k < model->ninlined && c->txn->tables[i]->truncated && err->class == DUCT_FATAL; k++)
+			if (model->inlined[k].table_id == c->txn->tables[i]->id)
+				(void)lake_explain_inlined(c->lake, model->inlined[k].table_id, model->inlined[k].schema_version,
+							   err);
+}
+
 enum next { NEXT_DONE, NEXT_AGAIN, NEXT_LOOK, NEXT_FAIL };
 
 static enum next send_once(struct commit *c, struct duct_error *err)
@@ -201,11 +214,24 @@ static enum next send_once(struct commit *c, struct duct_error *err)
 			next = NEXT_AGAIN;
 		else if (step && step->what && (strcmp(err->sqlstate, "23505") == 0 || (err->vendor_code & 0xff) == 19))
 			duct_fail(err, DUCT_FATAL, "commit: %s", step->what);
-		else
+		else {
+			explain_truncate(c, err);
 			duct_wrap(err, "commit");
+		}
 		break;
 	}
 	lake_script_done(&script);
+	return next;
+}
+
+static enum next send_held(struct commit *c, struct duct_error *err)
+{
+	bool held;
+	if (lake_hold_objects(c->txn, &held, err))
+		return NEXT_FAIL;
+	enum next next = send_once(c, err);
+	if (held)
+		lake_release_objects(c->lake);
 	return next;
 }
 
@@ -213,17 +239,15 @@ static enum next send_once(struct commit *c, struct duct_error *err)
  * SQLite: begins to write once the gap after our last snapshot has passed. Nothing is held during the wait. Who has waited
  * longer comes first: the others wait a little more.
  */
-static int begin_in_turn(struct commit *c, struct duct_error *err)
+static int begin_in_turn(struct commit *c, int64_t gap_ms, struct duct_error *err)
 {
 	struct lake *lake = c->lake;
-	int64_t gap_ms = c->txn->gap_ms;
 	for (int tries = 0;; tries++) {
 		int64_t left = 0;
-		if (!c->position_only && lake_pace_left(lake, gap_ms, &left, err))
+		if (lake_pace_left(lake, gap_ms, &left, err))
 			return -(int)err->class;
 		if (!left) {
-			if (lake->db->ops->begin_write(lake->db, err) ||
-			    (!c->position_only && lake_pace_left(lake, gap_ms, &left, err)))
+			if (lake->db->ops->begin_write(lake->db, err) || lake_pace_left(lake, gap_ms, &left, err))
 				return -(int)err->class;
 			if (!left)
 				return 0;
@@ -245,13 +269,22 @@ int lake_txn_renew_files(const struct lake_txn *txn, struct duct_error *err)
 	return ret;
 }
 
-/* What has to be read before sending: nothing on the first try on Postgres, where the head is asserted by the commit. The
+/* What has to be read before sending: nothing on the first try on Postgres, where the head is asserted by the commit. A
+ * later try takes its turn before it looks: who looks and then waits has lost as soon as somebody commits in the gap. The
  * files come last, as near to the commit as can be: the catalog must not name one that somebody has removed. */
 static int prepare(struct commit *c, int attempt, struct duct_error *err)
 {
 	struct lake *lake = c->lake;
-	if (begin_in_turn(c, err))
-		return duct_wrap(err, "commit");
+	int64_t gap_ms = c->position_only ? 0 : c->txn->gap_ms;
+	if (lake->db->sqlite) {
+		if (begin_in_turn(c, gap_ms, err))
+			return duct_wrap(err, "commit");
+	} else if (attempt && !c->in_turn) {
+		if (lake_turn_take(lake, gap_ms, err))
+			return duct_wrap(err, "commit");
+		c->in_turn = true;
+		duct_kill_point("turn-taken");
+	}
 	int looked = !attempt && !lake->db->sqlite ? 0 : look(c, lake->db->sqlite, err);
 	return looked ? looked : lake_txn_renew_files(c->txn, err);
 }
@@ -259,7 +292,8 @@ static int prepare(struct commit *c, int attempt, struct duct_error *err)
 static int attempts(struct commit *c, struct duct_error *err)
 {
 	struct lake *lake = c->lake;
-	for (int attempt = 0; attempt < MOST_ATTEMPTS; attempt++) {
+	struct duct_error loss;
+	for (int attempt = 0, losses = 0; attempt < MOST_ATTEMPTS; attempt++) {
 		if (stopped(lake, err))
 			return -(int)err->class;
 		int prepared = prepare(c, attempt, err);
@@ -270,16 +304,19 @@ static int attempts(struct commit *c, struct duct_error *err)
 		if (!c->claimed && lake_txn_claim_marks(c->txn, err))
 			return -(int)err->class;
 		c->claimed = true;
-		switch (send_once(c, err)) {
+		switch (send_held(c, err)) {
 		case NEXT_DONE: return 0;
 		case NEXT_FAIL: return -(int)err->class;
 		case NEXT_LOOK:
+			c->in_turn = false;
+			loss = *err;
 			prepared = look_after_loss(c, err);
 			if (prepared)
 				return prepared == 1 ? 0 : prepared;
+			if (++losses == MOST_RECONNECTS)
+				return duct_fail(err, DUCT_RETRY, "commit: tried %d times: %s", losses, loss.message);
 			break;
 		case NEXT_AGAIN:
-			/* At once: the advisory lock has a queue, and who lost most should not come to it last. */
 			if (attempt >= PATIENT_ATTEMPTS)
 				pause_ms(lake, 1 + (int)(duct_mono_us() % 50));
 			break;
@@ -433,6 +470,9 @@ static int check_plan(const struct lake_txn *txn, const struct lake_commit_info 
 		return duct_fail(err, DUCT_FATAL, "flow \"%s\": the stored position %s is beyond %s", txn->lake->flow,
 				 duct_lsn_format(a, stored->lsn), duct_lsn_format(b, info->pos.lsn));
 	}
+	for (size_t i = 0; i < txn->ntables; i++)
+		if (lake_txn_check_nulls(txn->tables[i], err))
+			return -(int)err->class;
 	return 0;
 }
 
@@ -451,6 +491,8 @@ int lake_txn_commit(struct lake_txn *txn, const struct lake_commit_info *info, s
 	duct_uuid_v4(txn->commit_id);
 	duct_kill_point("commit-planned");
 	int result = attempts(&c, err);
+	if (c.in_turn)
+		lake_turn_leave(lake);
 	lake_txn_settle_marks(txn, !result);
 	if (result || c.done_before)
 		lake->db->ops->reset(lake->db);

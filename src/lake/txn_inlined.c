@@ -45,9 +45,17 @@ static void put_stored_type(struct duct_buf *to, const char *type, bool sqlite)
 
 static bool can_be_inlined(const struct lake_column *c, const char *type, bool sqlite)
 {
-	static const char *const reserved[] = {"row_id", "begin_snapshot", "end_snapshot"};
+	static const char *const reserved[] = {"row_id", "begin_snapshot", "end_snapshot"}, *const of_postgres[] = {"ctid",
+														    "xmin",
+														    "xmax",
+														    "cmin",
+														    "cmax",
+														    "tableoid"};
 	for (size_t i = 0; i < DUCT_LEN(reserved); i++)
 		if (lake_same_name(c->name, reserved[i]))
+			return false;
+	for (size_t i = 0; i < DUCT_LEN(of_postgres) && !sqlite; i++)
+		if (strcmp(c->name, of_postgres[i]) == 0)
 			return false;
 	return strcmp(type, "variant") != 0 && strcmp(type, "geometry") != 0 &&
 		(sqlite || strlen(c->name) <= LONGEST_POSTGRES_NAME);
@@ -190,31 +198,15 @@ static void render_flushed_rows(struct lake_txn_table *t, struct lake_script *sc
 	}
 }
 
-/* Table and columns. */
-static void put_target(struct duct_buf *to, const struct lake_txn_table *t)
+/* A lake_rest_fn: the rows, as the table's form has them. */
+static void put_new_rows(const void *arg, struct duct_buf *to)
 {
-	put_name(to, t, t->inlined.schema_version);
-	duct_buf_puts(to, " (row_id,begin_snapshot,end_snapshot");
-	for (int c = 0; c < t->nlive; c++) {
-		duct_buf_putc(to, ',');
-		duct_buf_sql_ident(to, t->live[c].name);
-	}
-	duct_buf_putc(to, ')');
-}
-
-static void render_new_rows(const struct lake_txn_table *t, struct lake_script *script)
-{
+	const struct lake_txn_table *t = arg;
 	const struct txn_inlined *in = &t->inlined;
 	bool copy = in->form == LAKE_INLINE_COPY;
-	struct duct_buf *to = lake_script_step(script, copy ? LAKE_STEP_COPY : LAKE_STEP_PLAIN, 0, NULL);
 	long long snapshot = t->txn->snapshot_id;
 	int64_t next = in->first_row_id;
 	const char *values = in->text.data;
-	duct_buf_puts(to, copy ? "" : "INSERT INTO ");
-	put_target(to, t);
-	duct_buf_puts(to, copy ? "" : " VALUES ");
-	if (copy)
-		to = &lake_script_last(script)->data;
 	for (size_t i = 0; i < in->n; i++) {
 		size_t n = strlen(values);
 		long long row_id = in->row_ids[i] >= 0 ? in->row_ids[i] : next++;
@@ -226,6 +218,17 @@ static void render_new_rows(const struct lake_txn_table *t, struct lake_script *
 		duct_buf_putc(to, copy ? '\n' : ')');
 		values += n + 1;
 	}
+}
+
+static void render_new_rows(const struct lake_txn_table *t, struct lake_script *script)
+{
+	bool copy = t->inlined.form == LAKE_INLINE_COPY;
+	struct duct_buf *to = lake_script_step(script, copy ? LAKE_STEP_COPY : LAKE_STEP_PLAIN, 0, NULL);
+	duct_buf_puts(to, copy ? "" : "INSERT INTO ");
+	put_name(to, t, t->inlined.schema_version); /* columns by their places: name_columns() in inline_read.c says why */
+	duct_buf_puts(to, copy ? "" : " VALUES ");
+	lake_script_last(script)->rest = put_new_rows;
+	lake_script_last(script)->arg = t;
 }
 
 void lake_render_inlined_rows(struct lake_txn_table *t, struct lake_script *script)

@@ -69,6 +69,26 @@ int lake_txn_set_partition(struct lake_txn *txn, struct lake_txn_table *t, const
 	return 0;
 }
 
+static bool same_fields(const struct lake_field_name *a, const struct lake_field_name *b, size_t n)
+{
+	bool same = true;
+	for (size_t i = 0; i < n && same; i++)
+		same = a[i].column_id == b[i].column_id && a[i].parent == b[i].parent && a[i].is_partition == b[i].is_partition &&
+			strcmp(a[i].source_name, b[i].source_name) == 0;
+	return same;
+}
+
+int lake_txn_find_mapping(const struct lake_txn *txn, const struct lake_txn_table *t, const struct lake_field_name *fields,
+			  size_t n)
+{
+	for (size_t i = txn->nmappings; i-- > 0;) {
+		const struct txn_mapping *m = &txn->mappings[i];
+		if (m->table == t && m->nfields == n && same_fields(m->fields, fields, n))
+			return (int)i + 1;
+	}
+	return 0;
+}
+
 int lake_txn_add_mapping(struct lake_txn *txn, struct lake_txn_table *t, const struct lake_field_name *fields, size_t n, int64_t id)
 {
 	struct lake_field_name *copy = duct_arena_dup(&txn->arena, fields, n * sizeof *fields);

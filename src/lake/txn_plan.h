@@ -6,6 +6,8 @@
 #include "lake/stats.h"
 #include "lake/txn.h"
 
+struct lake_old_delete_file;
+
 /* Inside of a txn: what txn.c plans, txn_render.c turns into a script, and txn_commit.c sends. */
 
 struct txn_column {
@@ -60,6 +62,8 @@ struct lake_txn_table {
 	struct lake_marks *marks;
 	size_t nmarks, marks_cap;
 	size_t nfiles, nflushed_files, ndeletes;
+	struct txn_fold *folds;
+	size_t nfolds, folds_cap;
 	struct txn_inlined inlined;
 	/* by the last rendering, for the model after the commit */
 	int64_t record_count, next_row_id, file_size_bytes;
@@ -83,7 +87,14 @@ struct txn_delete {
 	int64_t file_id;
 	int on_new_file;
 	char *path;
-	int64_t count, size_bytes, footer_size, begin_snapshot, partial_max;
+	int64_t count, size_bytes, footer_size, begin_snapshot, partial_max, written_us;
+	bool folds; /* the marks of a data file that ends: lake_txn_fold_marks() */
+};
+
+/* Marks of a data file that ends are in its delete file, which is among the deletes. */
+struct txn_fold {
+	int64_t file_id, nmarks;
+	struct lake_old_delete_file *old; /* whose rows it has, too, and whose row goes; NULL: there was none */
 };
 
 struct txn_mapping {
@@ -117,7 +128,8 @@ struct lake_txn {
 	size_t nmappings, mappings_cap;
 	char commit_id[37];
 	size_t nnew_tables;
-	int64_t locks; /* asked for with lake_txn_take_locks() */
+	int64_t locks;	      /* asked for with lake_txn_take_locks() */
+	size_t inlined_bytes; /* of all tables' new rows */
 	/* by the last rendering */
 	int64_t snapshot_id, schema_version, next_catalog_id, next_file_id;
 	bool has_ddl;
@@ -139,12 +151,15 @@ void lake_txn_render(struct lake_txn *txn, const struct lake_commit_info *info, 
 /* txn_layout.c: tables that go, partition specs, names of columns in files of others, values of partitions. */
 void lake_txn_number_layout(struct lake_txn *txn);
 void lake_render_dropped(const struct lake_txn_table *t, struct lake_script *script);
+void lake_render_folds(const struct lake_txn_table *t, struct lake_script *script); /* before the table's files end */
 void lake_render_partition(const struct lake_txn_table *t, struct lake_script *script);
 void lake_render_mappings(const struct lake_txn *txn, struct lake_script *script);
 void lake_render_partition_values(const struct lake_txn *txn, struct lake_script *script);
 
 /* txn_stats.c: fills what the table's statistics will be, and row_id_start of its new files. */
 void lake_txn_plan_stats(struct lake_txn_table *t);
+/* Refuses new rows without a value where a column demands one. */
+int lake_txn_check_nulls(const struct lake_txn_table *t, struct duct_error *err);
 
 /* txn_inlined.c: a change of columns, and the first inlined rows, make a new table for inlined rows. */
 bool lake_txn_needs_inlined_table(const struct lake_txn_table *t);

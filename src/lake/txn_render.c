@@ -709,14 +709,16 @@ void lake_txn_render(struct lake_txn *txn, const struct lake_commit_info *info, 
 		lake_render_inlined_table(txn->tables[i], script);
 	for (size_t i = 0; i < txn->ntables; i++) {
 		struct lake_txn_table *t = txn->tables[i];
+		if (t->nfolds)
+			lake_render_folds(t, script);
+		if (t->ndeletes)
+			render_delete_checks(&r, t);
 		if (t->truncated)
 			render_truncate(&r, t);
 		if (t->ended.n)
 			render_ended(&r, t);
 		if (t->nmarks)
 			render_marks(&r, t);
-		if (t->ndeletes)
-			render_delete_checks(&r, t);
 		lake_txn_plan_stats(t);
 		lake_render_inlined_rows(t, script);
 	}

@@ -88,3 +88,29 @@ void lake_txn_plan_stats(struct lake_txn_table *t)
 	free(w.files);
 	free(w.of_files);
 }
+
+static bool has_null(const struct lake_new_file *file, int64_t column_id)
+{
+	const struct lake_column_stats *stats = stats_of(file, column_id);
+	return !file->begin_snapshot && stats && stats->null_count > 0;
+}
+
+/* Official clients set NOT NULL on plain columns only. Rows that are flushed are older than what the column demands now. */
+int lake_txn_check_nulls(const struct lake_txn_table *t, struct duct_error *err)
+{
+	for (int i = 0; i < t->nlive; i++) {
+		const struct lake_column *c = &t->live[i];
+		if (c->nulls_allowed || duct_kind_is_nested(c->type.kind))
+			continue;
+		bool found = t->inlined.n && has_null(t->inlined.facts, c->id);
+		for (size_t k = 0; k < t->txn->nfiles && !found; k++)
+			found = t->txn->files[k].table == t && has_null(t->txn->files[k].file, c->id);
+		if (found)
+			return duct_fail(
+				err, DUCT_DATA,
+				"table \"%s\".\"%s\": some row has no value in column \"%s\", which was set NOT NULL in the lake: "
+				"ALTER TABLE \"%s\".\"%s\" ALTER \"%s\" DROP NOT NULL there",
+				t->schema, t->name, c->name, t->schema, t->name, c->name);
+	}
+	return 0;
+}

@@ -47,6 +47,10 @@ void land_files_done(struct land_files *files); /* accepts a zeroed one; the fil
 int land_write(struct duck_conn *conn, struct lake *lake, const struct land_target *target, const struct land_shape *shape,
 	       struct land_files *ret, struct duct_error *err) DUCT_CHECKED;
 
+/* The same for columns that the table has, or will have: what the SELECT gives, whose names and types are theirs, into files below that folder. */
+int land_write_into(struct duck_conn *conn, const char *folder, const struct lake_column *columns, int ncolumns, const char *select,
+		    struct land_files *ret, struct duct_error *err) DUCT_CHECKED;
+
 struct land_result {
 	int64_t snapshot_id, table_id;
 	bool created; /* the table is new */

@@ -1,4 +1,5 @@
 /* COPY of a query into Parquet files of a lake table: DuckDB writes them, gives them the table's column ids, and says what is in them. */
+#include "base/clock.h"
 #include "base/folder.h"
 #include "land/land.h"
 
@@ -74,6 +75,7 @@ static void put_field_ids(struct duct_buf *to, struct leaves *leaves, const stru
 
 /* --- what COPY says --- */
 
+/* NULL for NULL, and for a bound that has a NUL inside: a catalog cannot say it, and its begin is no bound. */
 static const char *text_at(duckdb_vector vector, idx_t row, struct duct_arena *arena)
 {
 	uint64_t *valid = duckdb_vector_get_validity(vector);
@@ -81,8 +83,11 @@ static const char *text_at(duckdb_vector vector, idx_t row, struct duct_arena *a
 		return NULL;
 	duckdb_string_t *s = (duckdb_string_t *)duckdb_vector_get_data(vector) + row;
 	size_t n = duckdb_string_t_length(*s);
+	const char *text = duckdb_string_t_data(s);
+	if (memchr(text, 0, n))
+		return NULL;
 	char *copy = duct_arena_alloc(arena, n + 1);
-	memcpy(copy, duckdb_string_t_data(s), n);
+	memcpy(copy, text, n);
 	copy[n] = 0;
 	return copy;
 }
@@ -118,6 +123,9 @@ static struct lake_column_stats read_stats(duckdb_vector map, idx_t row, int64_t
 			s.max = value;
 	}
 	s.value_count = count - s.null_count;
+	/* Equal bounds beside NaN would be taken for "all values are equal". */
+	if (!s.min || !s.max || (s.contains_nan == 1 && strcmp(s.min, s.max) == 0))
+		s.min = s.max = NULL;
 	return s;
 }
 
@@ -138,7 +146,7 @@ static void read_all_stats(struct lake_new_file *file, duckdb_vector map, idx_t 
 
 enum { COPY_FILE, COPY_COUNT, COPY_BYTES, COPY_FOOTER, COPY_STATS };
 
-static void take_file(struct land_files *to, duckdb_data_chunk chunk, idx_t row, const struct leaves *leaves)
+static void take_file(struct land_files *to, duckdb_data_chunk chunk, idx_t row, const struct leaves *leaves, int64_t begun_us)
 {
 	int64_t numbers[COPY_STATS];
 	for (int c = COPY_COUNT; c < COPY_STATS; c++)
@@ -149,6 +157,7 @@ static void take_file(struct land_files *to, duckdb_data_chunk chunk, idx_t row,
 	file->record_count = numbers[COPY_COUNT];
 	file->size_bytes = numbers[COPY_BYTES];
 	file->footer_size = numbers[COPY_FOOTER];
+	file->written_us = begun_us;
 	read_all_stats(file, duckdb_data_chunk_get_vector(chunk, COPY_STATS), row, leaves);
 	to->files = duct_grow(to->files, &to->cap, to->n + 1, sizeof *to->files);
 	to->files[to->n++] = file;
@@ -160,12 +169,13 @@ static int copy_out(struct duck_conn *conn, const char *sql, const struct leaves
 		    struct duct_error *err)
 {
 	duckdb_result result;
+	int64_t begun_us = duct_mono_us();
 	if (duck_query(conn, sql, &result, err))
 		return -(int)err->class;
 	for (duckdb_data_chunk chunk; (chunk = duckdb_fetch_chunk(result));) {
 		idx_t n = duckdb_data_chunk_get_size(chunk);
 		for (idx_t row = 0; row < n; row++)
-			take_file(to, chunk, row, leaves);
+			take_file(to, chunk, row, leaves, begun_us);
 		duckdb_destroy_data_chunk(&chunk);
 	}
 	duckdb_destroy_result(&result);
@@ -220,8 +230,8 @@ static int find_place(struct lake *lake, const struct land_target *target, const
 	return 0;
 }
 
-static int write_files(struct duck_conn *conn, const struct land_shape *shape, const struct lake_column *columns,
-		       struct land_files *ret, struct duct_error *err)
+static int write_files(struct duck_conn *conn, const char *select, const struct lake_column *columns, struct land_files *ret,
+		       struct duct_error *err)
 {
 	AUTO_BUF struct duct_buf sql = {0}, folder = {0};
 	struct leaves leaves = {.arena = &ret->arena};
@@ -229,7 +239,7 @@ static int write_files(struct duck_conn *conn, const struct land_shape *shape, c
 	duct_buf_puts(&folder, ret->folder);
 	if (folder.data[folder.len - 1] == '/')
 		folder.data[--folder.len] = 0;
-	duct_buf_printf(&sql, "COPY (%s) TO ", shape->select);
+	duct_buf_printf(&sql, "COPY (%s) TO ", select);
 	duct_buf_sql_literal(&sql, folder.data);
 	duct_buf_printf(
 		&sql,
@@ -242,6 +252,24 @@ static int write_files(struct duck_conn *conn, const struct land_shape *shape, c
 	return rc;
 }
 
+static int write_durably(struct duck_conn *conn, const char *select, const struct lake_column *columns, struct land_files *ret,
+			 struct duct_error *err)
+{
+	bool local = strncmp(ret->folder, "/", 1) == 0;
+	int rc = local ? duct_folders_make(ret->folder, 0777, err) : 0;
+	rc = rc ? rc : write_files(conn, select, columns, ret, err);
+	return rc || !local ? rc : sync_files(ret, err);
+}
+
+int land_write_into(struct duck_conn *conn, const char *folder, const struct lake_column *columns, int ncolumns, const char *select,
+		    struct land_files *ret, struct duct_error *err)
+{
+	*ret = (struct land_files){.ncolumn_ids = ncolumns};
+	duct_arena_init(&ret->arena);
+	ret->folder = duct_arena_strdup(&ret->arena, folder);
+	return write_durably(conn, select, columns, ret, err);
+}
+
 int land_write(struct duck_conn *conn, struct lake *lake, const struct land_target *target, const struct land_shape *shape,
 	       struct land_files *ret, struct duct_error *err)
 {
@@ -250,13 +278,7 @@ int land_write(struct duck_conn *conn, struct lake *lake, const struct land_targ
 	*ret = (struct land_files){.folder = ""};
 	duct_arena_init(&ret->arena);
 	int rc = find_place(lake, target, shape, ret, txn, &columns, err);
-	bool local = strncmp(ret->folder, "/", 1) == 0;
-	if (!rc && local)
-		rc = duct_folders_make(ret->folder, 0777, err);
-	if (!rc)
-		rc = write_files(conn, shape, columns, ret, err);
-	if (!rc && local)
-		rc = sync_files(ret, err);
+	rc = rc ? rc : write_durably(conn, shape->select, columns, ret, err);
 	lake_txn_free(txn);
 	return rc ? duct_wrap(err, "write the files of \"%s\".\"%s\"", target->schema, target->table) : 0;
 }

@@ -31,7 +31,7 @@ struct outcome {
 
 struct worker {
 	struct build *build;
-	struct duck_conn *conn;
+	struct duck_conn *conn, *pin;
 	pthread_t thread;
 	bool started;
 };
@@ -42,7 +42,8 @@ struct build {
 	bool sqlite;
 	struct model_lake *lake; /* under `looking` */
 	struct duck_conn *lake_conn;
-	pthread_mutex_t looking, writing, lock; /* taken in no other order than this, and no two but looking and lock */
+	pthread_rwlock_t writing;
+	pthread_mutex_t looking, beginning, lock; /* behind `writing`, taken in no other order than this */
 	pthread_cond_t moved;
 	struct outcome *outcomes; /* under `lock`, like what follows */
 	size_t done, total;
@@ -68,25 +69,32 @@ static void say(struct build *b, const char *level, const char *fmt, ...)
 
 /* --- one model --- */
 
-/* One attempt at the transaction. On SQLite nobody else of ours may commit between its begin and its end. */
+/*
+ * One attempt at the transaction. On SQLite nobody else of ours may commit between its begin and its end, or even end a transaction that reads: the
+ * extension then forgets the tables that this one points at, and there is no pin (write.c).
+ */
 static int write_once(struct build *b, struct model_turn *t, struct outcome *o, struct duct_error *err)
 {
 	o->tests = 0;
+	if (b->sqlite)
+		pthread_rwlock_rdlock(&b->writing);
 	int rc = model_stage(t, err);
+	if (b->sqlite)
+		pthread_rwlock_unlock(&b->writing);
 	if (rc)
 		return rc;
 	if (b->sqlite)
-		pthread_mutex_lock(&b->writing);
+		pthread_rwlock_wrlock(&b->writing);
 	rc = model_write_rows(t, err);
 	rc = rc ? rc : model_check_all(t, &o->tests, err);
 	if (rc == 0 && !b->sqlite)
-		pthread_mutex_lock(&b->writing); /* commits one after the other lose no race among themselves */
+		pthread_rwlock_wrlock(&b->writing); /* commits one after the other lose no race among themselves */
 	int locked = rc == 0 || b->sqlite;
 	rc = rc ? rc : model_commit(t, err);
 	if (rc)
 		model_undo(t);
 	if (locked)
-		pthread_mutex_unlock(&b->writing);
+		pthread_rwlock_unlock(&b->writing);
 	return rc;
 }
 
@@ -108,12 +116,19 @@ static int plan(struct build *b, struct model_turn *t, struct duct_error *err)
 
 static void tell_event(struct build *b, struct model_turn *t, int what, const struct duct_error *err)
 {
-	struct model_event event = {.model = t->model, .id = t->id, .rows = -1, .error = err ? err->message : NULL};
+	struct model_event event = {.model = t->model, .id = t->id, .rows = -1, .conn = t->conn, .error = err};
 	event.what = what;
 	if (what == MODEL_DONE && t->model->kind != MODEL_VIEW)
 		event.rows = t->rows;
-	if (b->options->event)
-		b->options->event(b->options->arg, &event);
+	if (what == MODEL_DONE)
+		event.snapshot = t->snapshot;
+	if (!b->options->event)
+		return;
+	if (b->sqlite)
+		pthread_rwlock_rdlock(&b->writing); /* it looks at the lake: see write_once() */
+	b->options->event(b->options->arg, &event);
+	if (b->sqlite)
+		pthread_rwlock_unlock(&b->writing);
 }
 
 /* Once, however often it is tried. */
@@ -180,6 +195,26 @@ static void say_outcome(struct build *b, const struct model *m, const struct out
 	}
 }
 
+/* Its rows are those of what it reads, up to this snapshot, and were just those in that one. */
+static void note(struct build *b, const struct model_turn *t, int64_t base, int64_t snapshot)
+{
+	AUTO_FREE char *name = model_full_name(t->model);
+	model_lake_note(b->lake,
+			&(struct model_record){.name = name,
+					       .hash = (char *)(uintptr_t)t->model->hash,
+					       .inputs = (char *)(uintptr_t)t->inputs,
+					       .base = base,
+					       .snapshot = snapshot});
+}
+
+/* A build that gave the same rows has no commit to say so. */
+static void note_unchanged(struct build *b, const struct model_turn *t)
+{
+	pthread_mutex_lock(&b->looking);
+	note(b, t, t->base, t->met);
+	pthread_mutex_unlock(&b->looking);
+}
+
 /* Everything about one model, on a worker's thread, without a lock. */
 static void do_model(struct worker *w, size_t at, struct outcome *o)
 {
@@ -187,6 +222,8 @@ static void do_model(struct worker *w, size_t at, struct outcome *o)
 	struct model_turn t = {.project = b->project,
 			       .model = &b->project->models[at],
 			       .conn = w->conn,
+			       .beginning = &b->beginning,
+			       .pin = b->sqlite ? NULL : w->pin,
 			       .sqlite = b->sqlite,
 			       .run_id = b->options->run_id};
 	int64_t began_us = duct_mono_us();
@@ -197,6 +234,8 @@ static void do_model(struct worker *w, size_t at, struct outcome *o)
 		: t.write == MODEL_WRITE_NOTHING ? UP_TO_DATE
 		: t.snapshot			 ? BUILT
 						 : UNCHANGED;
+	if (o->state == UNCHANGED)
+		note_unchanged(b, &t);
 	if (*t.id)
 		tell_event(b, &t,
 			   rc == 0			   ? MODEL_DONE
@@ -333,6 +372,16 @@ static int failure(struct build *b, struct duct_error *err)
 			 first->message);
 }
 
+/* Of what it was made of: the tables, with their ids. */
+static json_t *tables_json(const char *inputs)
+{
+	json_t *tables = inputs ? json_loads(inputs, 0, NULL) : NULL, *id;
+	const char *name;
+	void *next;
+	json_object_foreach_safe(tables, next, name, id) if (!json_is_integer(id)) json_object_del(tables, name);
+	return tables;
+}
+
 static json_t *outcome_json(const struct model *m, const struct outcome *o)
 {
 	AUTO_FREE char *name = model_full_name(m);
@@ -355,7 +404,7 @@ static json_t *outcome_json(const struct model *m, const struct outcome *o)
 	for (size_t i = 0; i < m->ninputs; i++)
 		json_array_append_new(reads, json_sprintf("%s.%s", m->inputs[i].schema, m->inputs[i].table));
 	json_object_set_new(json, "reads", reads);
-	json_t *tables = o->inputs ? json_loads(o->inputs, 0, NULL) : NULL;
+	json_t *tables = tables_json(o->inputs);
 	if (tables)
 		json_object_set_new(json, "tables", tables);
 	return json;
@@ -415,6 +464,8 @@ static int start(struct build *b, struct duck_session *session, struct duct_erro
 	for (; b->nworkers < wanted; b->nworkers++) {
 		b->workers[b->nworkers].build = b;
 		b->workers[b->nworkers].conn = duck_connect(duck_session_db(session));
+		b->workers[b->nworkers].pin =
+			duck_connect(duck_session_db(session)); /* no more than its memory, until it is used */
 	}
 	if (pthread_create(&b->watcher, NULL, watch, b) != 0)
 		return duct_fail(err, DUCT_RETRY, "a thread cannot be started");
@@ -435,10 +486,33 @@ static int start(struct build *b, struct duck_session *session, struct duct_erro
 	return rc;
 }
 
+/* What is up to date now is so whatever becomes of the snapshots: their history may expire before the next run. */
+static void keep(struct build *b)
+{
+	struct duct_error why;
+	int rc = b->options->test_only || duct_ctx_stopped(b->options->ctx) ? 1 : model_lake_look(b->lake, &why);
+	for (size_t i = 0; i < b->project->n && rc == 0; i++) {
+		struct model_turn t = {.project = b->project, .model = &b->project->models[i], .conn = b->lake_conn};
+		enum state state = b->outcomes[i].state;
+		if (state != BUILT && state != UNCHANGED && state != UP_TO_DATE)
+			continue;
+		duct_arena_init(&t.arena);
+		const struct model_record *record = model_lake_record(b->lake, t.model->schema, t.model->name);
+		if (record && model_plan(&t, b->lake, false, &why) == 0 && t.write == MODEL_WRITE_NOTHING)
+			note(b, &t, model_lake_head(b->lake), record->snapshot);
+		duct_arena_done(&t.arena);
+	}
+	rc = rc ? rc : model_lake_keep(b->lake, &why);
+	if (rc < 0)
+		say(b, "debug", "the records of the builds are not kept beside their commits: %s", why.message);
+}
+
 static void end(struct build *b)
 {
-	for (int i = 0; i < b->nworkers; i++)
+	for (int i = 0; i < b->nworkers; i++) {
 		duck_disconnect(b->workers[i].conn);
+		duck_disconnect(b->workers[i].pin);
+	}
 	for (size_t i = 0; i < b->project->n; i++) {
 		free(b->outcomes[i].reason);
 		free(b->outcomes[i].inputs);
@@ -449,8 +523,19 @@ static void end(struct build *b)
 	close(b->end_fd);
 	pthread_cond_destroy(&b->moved);
 	pthread_mutex_destroy(&b->lock);
-	pthread_mutex_destroy(&b->writing);
+	pthread_mutex_destroy(&b->beginning);
+	pthread_rwlock_destroy(&b->writing);
 	pthread_mutex_destroy(&b->looking);
+}
+
+/* Who writes is not kept waiting by those that begin to read. */
+static void init_writing(pthread_rwlock_t *writing)
+{
+	pthread_rwlockattr_t attr;
+	pthread_rwlockattr_init(&attr);
+	(void)pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	pthread_rwlock_init(writing, &attr);
+	pthread_rwlockattr_destroy(&attr);
 }
 
 int model_build(const struct model_project *project, const bool *selected, struct duck_session *session,
@@ -461,7 +546,8 @@ int model_build(const struct model_project *project, const bool *selected, struc
 	if (b.end_fd < 0)
 		return duct_fail(err, DUCT_RETRY, "a descriptor cannot be made");
 	pthread_mutex_init(&b.looking, NULL);
-	pthread_mutex_init(&b.writing, NULL);
+	init_writing(&b.writing);
+	pthread_mutex_init(&b.beginning, NULL);
 	pthread_mutex_init(&b.lock, NULL);
 	pthread_cond_init(&b.moved, NULL);
 	b.sqlite = strncmp(options->lake->catalog, "sqlite:", 7) == 0;
@@ -474,6 +560,8 @@ int model_build(const struct model_project *project, const bool *selected, struc
 	int rc = model_lake_open(&b.lake, options->lake, b.lake_conn, err);
 	rc = rc ? rc : make_schemas(&b, err);
 	rc = rc ? rc : start(&b, session, err);
+	if (rc == 0)
+		keep(&b);
 	*ret = rc ? NULL : result_json(&b);
 	rc = rc ? rc : failure(&b, err);
 	end(&b);

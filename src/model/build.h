@@ -16,9 +16,11 @@
 struct model_event {
 	const struct model *model;
 	enum { MODEL_BEGINS, MODEL_DONE, MODEL_FAILED, MODEL_ABANDONED } what;
-	int64_t rows; /* of a table that was built; -1 */
-	const char *error;
-	const char *id; /* a UUID, the same for both */
+	int64_t rows;			/* of a table that was built; -1 */
+	int64_t snapshot;		/* of its commit; 0: there was none */
+	struct duck_conn *conn;		/* for questions to the lake: idle */
+	const struct duct_error *error; /* MODEL_FAILED, MODEL_ABANDONED */
+	const char *id;			/* a UUID, the same for both */
 };
 
 struct model_build_options {

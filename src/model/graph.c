@@ -21,6 +21,14 @@ int model_find(const struct model_project *project, const char *schema, const ch
 	return found;
 }
 
+const char *model_why_not(const struct model_project *project, const char *table)
+{
+	for (size_t i = 0; i < project->n; i++)
+		if (strcasecmp(project->models[i].name, table) == 0)
+			return "the name of several models: write schema.table";
+	return "no model: a table of the lake is written schema.table";
+}
+
 void model_add_input(struct duct_arena *arena, struct model_input **list, size_t *n, const char *schema, const char *table)
 {
 	for (size_t i = 0; i < *n; i++)

@@ -89,6 +89,8 @@ void model_project_close(struct model_project *project); /* accepts NULL */
 /* "schema.name" of a model. Caller frees. */
 char *model_full_name(const struct model *model);
 int model_find(const struct model_project *project, const char *schema, const char *table); /* -1: none */
+/* What to say of a plain name that model_find() has not found. */
+const char *model_why_not(const struct model_project *project, const char *table);
 
 /*
  * Which models are meant: "name", "schema.name", "tag:x", "layer:x", a path ("silver/", "silver/x.sql"), each with "+" before it (and all it is made

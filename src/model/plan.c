@@ -2,6 +2,7 @@
 #include <jansson.h>
 #include <string.h>
 #include <strings.h>
+#include <xxhash.h>
 
 #include "base/mem.h"
 #include "model/internal.h"
@@ -12,6 +13,7 @@ enum { MOST_VIEWS = 32 };
 struct plan {
 	struct model_turn *turn;
 	const struct model_lake *lake;
+	json_t *views; /* that it reads, in the lake, with a hash of their text */
 	struct duct_error *err;
 };
 
@@ -57,6 +59,14 @@ static int no_such_table(struct plan *p, const char *schema, const char *table)
 			 p->turn->model->file, schema, table);
 }
 
+/* As it is, which need not be how the project has it: somebody else's, or a model's that this build leaves out. */
+static void add_view(struct plan *p, const char *schema, const struct model_table *view)
+{
+	AUTO_FREE char *name = duct_xasprintf("%s.%s", schema, view->name);
+	unsigned long long hash = XXH3_64bits(view->sql, strlen(view->sql));
+	json_object_set_new(p->views, name, json_sprintf("%016llx", hash));
+}
+
 static int add_base(struct plan *p, const char *schema, const char *table, int depth)
 {
 	struct model_turn *t = p->turn;
@@ -71,6 +81,7 @@ static int add_base(struct plan *p, const char *schema, const char *table, int d
 	}
 	if (depth > MOST_VIEWS)
 		return duct_fail(p->err, DUCT_CONFIG, "%s: more than %d views behind each other", t->model->file, MOST_VIEWS);
+	add_view(p, schema, found);
 	if (!m || m->kind != MODEL_VIEW)
 		return add_foreign_view(p, found, depth);
 	t->versioned &= !m->always;
@@ -80,15 +91,22 @@ static int add_base(struct plan *p, const char *schema, const char *table, int d
 	return 0;
 }
 
+static int add_bases(struct plan *p)
+{
+	const struct model *m = p->turn->model;
+	p->turn->versioned = !m->always;
+	for (size_t i = 0; i < m->ninputs; i++)
+		if (add_base(p, m->inputs[i].schema, m->inputs[i].table, 0) < 0)
+			return -(int)p->err->class;
+	return 0;
+}
+
 static int find_bases(struct plan *p)
 {
 	struct model_turn *t = p->turn;
-	t->versioned = !t->model->always;
-	for (size_t i = 0; i < t->model->ninputs; i++)
-		if (add_base(p, t->model->inputs[i].schema, t->model->inputs[i].table, 0) < 0)
-			return -(int)p->err->class;
-	json_t *ids = json_object();
-	for (size_t i = 0; i < t->nbases; i++) {
+	json_t *ids = p->views = json_object();
+	int rc = add_bases(p);
+	for (size_t i = 0; i < t->nbases && rc == 0; i++) {
 		const struct model_table *table = model_lake_table(p->lake, t->bases[i].schema, t->bases[i].table);
 		AUTO_FREE char *name = duct_xasprintf("%s.%s", t->bases[i].schema, t->bases[i].table);
 		json_object_set_new(ids, name, json_integer(table->id));
@@ -96,7 +114,7 @@ static int find_bases(struct plan *p)
 	AUTO_FREE char *text = json_dumps(ids, JSON_COMPACT | JSON_SORT_KEYS);
 	t->inputs = duct_arena_strdup(&t->arena, text ? text : "{}");
 	json_decref(ids);
-	return 0;
+	return rc;
 }
 
 /* --- what is new --- */
@@ -132,7 +150,7 @@ static const char *made_otherwise(struct plan *p, const struct model_record *rec
 	return model_lake_changed(p->lake, target->id) > record->snapshot ? "somebody else has changed it" : NULL;
 }
 
-/* Tables that were replaced have other ids. */
+/* Tables that were replaced have other ids, views another text. */
 static bool same_inputs(const struct plan *p, const struct model_record *record)
 {
 	return strcmp(record->inputs ? record->inputs : "", p->turn->inputs) == 0;
@@ -146,7 +164,7 @@ static const char *has_news(struct plan *p, const struct model_record *record)
 	if (!t->versioned)
 		return "what it reads has no versions";
 	if (!same_inputs(p, record))
-		return "an input is another table";
+		return "an input is another table, or another view";
 	for (size_t i = 0; i < t->nbases; i++)
 		if (has_changed(p, record, &t->bases[i]))
 			return say(p, "new in", &t->bases[i]);
@@ -158,7 +176,13 @@ static const char *has_news(struct plan *p, const struct model_record *record)
 
 /* --- how --- */
 
-/* The changes of one table say it all: no other input has any. */
+static bool was_altered(struct plan *p, const struct model_record *record, const struct model_input *base)
+{
+	const struct model_table *table = model_lake_table(p->lake, base->schema, base->table);
+	return model_lake_altered(p->lake, table->id) > record->base;
+}
+
+/* The changes of one table say it all: its columns are as they were, and no other input has any. */
 static bool changes_suffice(struct plan *p, const struct model_record *record)
 {
 	const struct model *m = p->turn->model;
@@ -168,7 +192,7 @@ static bool changes_suffice(struct plan *p, const struct model_record *record)
 	for (size_t i = 0; i < p->turn->nbases; i++) {
 		const struct model_input *base = &p->turn->bases[i];
 		if (strcasecmp(base->schema, m->changes_schema) == 0 && strcasecmp(base->table, m->changes_table) == 0)
-			found = true;
+			found = !was_altered(p, record, base);
 		else if (has_changed(p, record, base))
 			return false;
 	}
@@ -193,6 +217,15 @@ static enum model_write how(struct plan *p, const struct model_record *record, b
 	return m->key.n ? MODEL_WRITE_SYNC : MODEL_WRITE_ALL;
 }
 
+static const char *untold(struct plan *p, int64_t since)
+{
+	const struct model *m = p->turn->model;
+	const struct model_table *table = model_lake_table(p->lake, m->changes_schema, m->changes_table);
+	AUTO_BUF struct duct_buf sql = {0};
+	model_lake_put_ended(&sql, p->lake, table->id, since);
+	return duct_arena_strdup(&p->turn->arena, sql.data);
+}
+
 int model_plan(struct model_turn *turn, const struct model_lake *lake, bool full_refresh, struct duct_error *err)
 {
 	struct plan p = {.turn = turn, .lake = lake, .err = err};
@@ -207,6 +240,7 @@ int model_plan(struct model_turn *turn, const struct model_lake *lake, bool full
 	turn->reason = otherwise ? otherwise : has_news(&p, record);
 	turn->write = turn->reason ? how(&p, record, otherwise != NULL) : MODEL_WRITE_NOTHING;
 	turn->since = record ? record->base : -1;
+	turn->untold = turn->write == MODEL_WRITE_CHANGED ? untold(&p, turn->since) : NULL;
 	if (!turn->reason)
 		turn->reason = "nothing is new";
 	return 0;

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -57,7 +58,9 @@ static char *read_file(struct found *f, const char *path, const char *shown, boo
 		return NULL;
 	}
 	text.data[text.len] = 0;
-	return duct_arena_strdup(&f->project->arena, text.data);
+	size_t mark =
+		strncmp(text.data, "\xef\xbb\xbf", 3) == 0 ? 3 : 0; /* as editors of Windows begin a file: no part of its text */
+	return duct_arena_strdup(&f->project->arena, text.data + mark);
 }
 
 /* The comment lines at the top, without their dashes. NULL: there are none. */
@@ -188,10 +191,15 @@ static int take_sql(struct model_project *p, struct model *m, const struct model
 		return rc;
 	if (m->kind != MODEL_INCREMENTAL)
 		return duct_fail(err, DUCT_CONFIG, "%s: is_incremental(): the model is no incremental one", m->file);
-	/* It may read itself: what it reads besides is what it reads for all rows. */
+	/* It may read itself. What it reads besides is an input like those of all rows: built before it, and followed. */
 	struct model self = {.file = m->file};
 	rc = model_expand(&more, &some, text->sql, err);
-	return rc ? rc : model_resolve(p, &self, conn, more.data, &m->sql_new, err);
+	rc = rc ? rc : model_resolve(p, &self, conn, more.data, &m->sql_new, err);
+	for (size_t i = 0; i < self.ninputs && rc == 0; i++)
+		if (strcasecmp(self.inputs[i].schema, m->schema) != 0 || strcasecmp(self.inputs[i].table, m->name) != 0)
+			model_add_input(&p->arena, &m->inputs, &m->ninputs, self.inputs[i].schema, self.inputs[i].table);
+	m->always |= self.always;
+	return rc;
 }
 
 /* --- tests --- */
@@ -205,10 +213,8 @@ static int resolve_check(struct model_project *p, struct model *m, struct model_
 	if (check->kind == MODEL_RELATION) {
 		int other = model_find(p, check->to_schema, check->to_table);
 		if (!check->to_schema && other < 0)
-			return duct_fail(err, DUCT_CONFIG,
-					 "%s:%d: relationships: \"%s\" is no model: a table of the lake is written "
-					 "schema.table",
-					 m->file, check->line, check->to_table);
+			return duct_fail(err, DUCT_CONFIG, "%s:%d: relationships: \"%s\" is %s", m->file, check->line,
+					 check->to_table, model_why_not(p, check->to_table));
 		check->to_schema = other >= 0 ? p->models[other].schema : check->to_schema;
 		check->to_table = other >= 0 ? p->models[other].name : check->to_table;
 		model_add_input(&p->arena, &reader.inputs, &reader.ninputs, check->to_schema, check->to_table);

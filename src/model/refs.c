@@ -12,7 +12,9 @@
 
 struct scope { /* names of WITH queries around */
 	const struct scope *outer;
-	const json_t *ctes;
+	const json_t *ctes; /* the first n of them */
+	size_t n;
+	const char *recursive; /* or one that reads itself */
 };
 
 struct patch {
@@ -96,10 +98,11 @@ static void add_patch(struct resolving *r, size_t at, size_t end, const char *sc
 static bool is_cte(const struct scope *scope, const char *name)
 {
 	for (; scope; scope = scope->outer) {
-		const json_t *one;
-		size_t i;
-		json_array_foreach((json_t *)(uintptr_t)scope->ctes, i,
-				   one) if (strcasecmp(text_of(one, "key"), name) == 0) return true;
+		if (scope->recursive && strcasecmp(scope->recursive, name) == 0)
+			return true;
+		for (size_t i = 0; i < scope->n; i++)
+			if (strcasecmp(text_of(json_array_get(scope->ctes, i), "key"), name) == 0)
+				return true;
 	}
 	return false;
 }
@@ -122,7 +125,7 @@ static int take_table(struct resolving *r, const struct scope *scope, const json
 		   *table = text_of(node, "table_name");
 	double place = json_real_value(json_object_get(node, "query_location"));
 	size_t at = place < (double)r->len ? (size_t)place : r->len;
-	if (!*catalog && !*schema && is_cte(scope, table))
+	if (!*catalog && (!*schema || strcasecmp(schema, "recurring") == 0) && is_cte(scope, table))
 		return 0;
 	if (is_foreign(catalog, schema, table)) {
 		r->model->always = true;
@@ -130,8 +133,8 @@ static int take_table(struct resolving *r, const struct scope *scope, const json
 	}
 	int found = model_find(r->project, *schema ? schema : NULL, table);
 	if (!*schema && found < 0)
-		return duct_fail(r->err, DUCT_CONFIG, "%s:%d: \"%.100s\" is no model: a table of the lake is written schema.table",
-				 r->model->file, line_of(r, at), table);
+		return duct_fail(r->err, DUCT_CONFIG, "%s:%d: \"%.100s\" is %s", r->model->file, line_of(r, at), table,
+				 model_why_not(r->project, table));
 	const struct model *other = found >= 0 ? &r->project->models[found] : NULL;
 	if (other == r->model)
 		return duct_fail(r->err, DUCT_CONFIG,
@@ -161,22 +164,42 @@ static void take_function(struct resolving *r, const json_t *node)
 	r->model->always = true;
 }
 
-static int walk(struct resolving *r, const struct scope *outer, const json_t *node)
+static int walk(struct resolving *r, const struct scope *scope, const json_t *node);
+
+/* A WITH query sees those before it, and neither itself nor those behind it: there such a name is a table's. */
+static int walk_ctes(struct resolving *r, const struct scope *outer, const json_t *ctes)
 {
-	const json_t *one;
+	for (size_t i = 0; i < json_array_size(ctes); i++) {
+		struct scope before = {.outer = outer, .ctes = ctes, .n = i};
+		if (walk(r, &before, json_array_get(ctes, i)) < 0)
+			return -(int)r->err->class;
+	}
+	return 0;
+}
+
+static int walk(struct resolving *r, const struct scope *scope, const json_t *node)
+{
+	const json_t *one, *ctes = json_object_get(json_object_get(node, "cte_map"), "map");
+	struct scope inner = {.outer = scope, .ctes = ctes, .n = json_array_size(ctes)};
+	bool recursive = strcmp(text_of(node, "type"), "RECURSIVE_CTE_NODE") == 0;
+	struct scope itself = {.outer = &inner, .recursive = text_of(node, "cte_name")};
 	const char *key;
 	size_t i;
-	const json_t *ctes = json_object_get(json_object_get(node, "cte_map"), "map");
-	struct scope inner = {outer, ctes};
-	const struct scope *scope = json_array_size(ctes) ? &inner : outer;
 	if (strcmp(text_of(node, "type"), "BASE_TABLE") == 0 && json_object_get(node, "table_name")) {
 		if (take_table(r, scope, node) < 0)
 			return -(int)r->err->class;
 	} else if (strcmp(text_of(node, "type"), "TABLE_FUNCTION") == 0) {
 		take_function(r, node);
 	}
-	json_object_foreach((json_t *)(uintptr_t)node, key, one) if (walk(r, scope, one) < 0) return -(int)r->err->class;
-	json_array_foreach((json_t *)(uintptr_t)node, i, one) if (walk(r, scope, one) < 0) return -(int)r->err->class;
+	if (walk_ctes(r, scope, ctes) < 0)
+		return -(int)r->err->class;
+	json_object_foreach((json_t *)(uintptr_t)node, key, one)
+	{
+		const struct scope *of = recursive && strcmp(key, "right") == 0 ? &itself : &inner;
+		if (strcmp(key, "cte_map") != 0 && walk(r, of, one) < 0)
+			return -(int)r->err->class;
+	}
+	json_array_foreach((json_t *)(uintptr_t)node, i, one) if (walk(r, &inner, one) < 0) return -(int)r->err->class;
 	return 0;
 }
 

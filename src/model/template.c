@@ -141,11 +141,36 @@ static int take_statement(struct expanding *e, const char *said)
 	return wrong(e, "this statement is not known", said);
 }
 
+/* Whether it is inside of a literal, a quoted name or a comment. */
+static bool is_quoted(const char *text, const char *at)
+{
+	const char *end = NULL; /* what ends it */
+	for (; text < at; text++) {
+		if (end && strncmp(text, end, strlen(end)) == 0) {
+			text += strlen(end) - 1;
+			end = NULL;
+		} else if (!end) {
+			end = *text == '\''		      ? "'"
+				: *text == '"'		      ? "\""
+				: strncmp(text, "--", 2) == 0 ? "\n"
+				: strncmp(text, "/*", 2) == 0 ? "*/"
+							      : NULL;
+		}
+	}
+	return end;
+}
+
 /* What is between the brackets that begin at e->at, trimmed; moves e->at behind them. */
 static int take_brackets(struct expanding *e)
 {
 	bool statement = e->at[1] == '%', comment = e->at[1] == '#';
 	const char *end = strstr(e->at + 2, statement ? "%}" : comment ? "#}" : "}}");
+	if (!end && is_quoted(e->text, e->at)) {
+		if (!e->hidden)
+			duct_buf_append(e->to, e->at, 2);
+		e->at += 2;
+		return 0;
+	}
 	if (!end)
 		return wrong(e, "a template expression is not closed", e->at);
 	const char *from = e->at + 2, *upto = end;

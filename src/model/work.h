@@ -1,6 +1,8 @@
 #ifndef MODEL_WORK_H
 #define MODEL_WORK_H
 
+#include <pthread.h>
+
 #include "base/buf.h"
 #include "base/uuid.h"
 #include "model/build.h"
@@ -24,6 +26,11 @@ struct model_turn {
 	const struct model_project *project;
 	const struct model *model;
 	struct duck_conn *conn;
+	/* write.c says why: transactions begin one after the other, and keep what the extension knows of the lake's tables alive. NULL: no need. */
+	pthread_mutex_t *beginning;
+	struct duck_conn *pin;
+	duckdb_result pinned;
+	bool is_pinned;
 	struct duct_arena arena;
 	bool sqlite; /* its catalog takes a commit only when nothing was committed since the transaction began: keep it short */
 	const char *run_id;
@@ -36,11 +43,13 @@ struct model_turn {
 	struct model_input *bases; /* the tables behind its inputs, through views */
 	size_t nbases;
 	bool versioned;	    /* all of them have versions */
-	const char *inputs; /* JSON: names and table ids of the bases */
+	const char *inputs; /* JSON: names and table ids of the bases, names of the views between with a hash of their text */
 	int64_t since;	    /* MODEL_WRITE_CHANGED: changes after this snapshot */
+	const char *untold; /* MODEL_WRITE_CHANGED: a query that counts files whose deaths the changes may lack: write.c */
 
 	/* write.c: */
 	int64_t base, snapshot, rows; /* snapshot 0: nothing was committed */
+	int64_t met; /* the snapshot that its transaction met, in which its rows are right when nothing was committed */
 };
 
 /* What is to be done now, by what the lake says. */

@@ -138,6 +138,25 @@ static int of_chain(struct aws_chain *chain, struct aws_keys *ret, struct duct_e
 	return rc;
 }
 
+static bool is_plain(const char *text, unsigned char from)
+{
+	for (; text && *text; text++)
+		if ((unsigned char)*text < from || (unsigned char)*text > 0x7e)
+			return false;
+	return true;
+}
+
+/* What goes into headers would end them there. A line break at the end is what a file or an editor leaves. */
+static int check(const struct aws_keys *keys, struct duct_error *err)
+{
+	const char *what = !is_plain(keys->access_key, '!') ? "access key"
+		: !is_plain(keys->secret_key, ' ')	    ? "secret key"
+		: !is_plain(keys->session_token, '!')	    ? "session token"
+							    : NULL;
+	return what ? duct_fail(err, DUCT_CONFIG, "the %s has a line break or another character in it that none can have", what)
+		    : 0;
+}
+
 static int ask(const struct aws_credentials *credentials, struct aws_chain *chain, struct aws_keys *ret, struct duct_error *err)
 {
 	const struct s3_options *options = &credentials->options;
@@ -145,11 +164,15 @@ static int ask(const struct aws_credentials *credentials, struct aws_chain *chai
 	int rc = options->access_key ? aws_keys_of_texts(&with, options->access_key, options->secret_key ? options->secret_key : "",
 							 options->session_token, NULL)
 				     : of_chain(chain, &with, err);
-	if (rc < 0)
-		return rc;
+	if (rc < 0 || check(&with, err) < 0)
+		return -(int)err->class;
 	if (options->role_arn) {
 		const struct aws_role role = {options->role_arn, options->external_id, NULL};
-		return aws_assume_role(chain, &role, &with, ret, err);
+		rc = aws_assume_role(chain, &role, &with, ret, err);
+		rc = rc < 0 ? rc : check(ret, err);
+		if (rc < 0)
+			aws_keys_done(ret);
+		return rc;
 	}
 	*ret = with;
 	with = (struct aws_keys){0};

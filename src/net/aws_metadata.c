@@ -6,7 +6,7 @@
 #include "net/aws_internal.h"
 #include "net/sigv4.h"
 
-enum { MOST_ANSWER = 64 << 10 };
+enum { MOST_ANSWER = 64 << 10, MOST_SAID = 60 };
 
 static int get(struct aws_chain *chain, const char *method, const char *url, const char *header, struct http_answer *answer,
 	       struct duct_error *err)
@@ -39,7 +39,11 @@ static int take_keys(const struct http_answer *answer, const char *of, struct aw
 		return 1;
 	}
 	aws_keys_done(ret);
-	return duct_fail(err, DUCT_CONFIG, "what answers has no keys%s%.60s", code ? ": " : "", code ? code : "");
+	AUTO_BUF struct duct_buf said = {0};
+	duct_buf_puts(&said, code ? ": " : "");
+	http_append_plain(&said, code, code ? strlen(code) : 0, MOST_SAID);
+	duct_buf_append(&said, "", 0);
+	return duct_fail(err, DUCT_CONFIG, "what answers has no keys%s", said.data);
 }
 
 /* --- a container --- */
@@ -50,7 +54,7 @@ static bool is_near(const char *url)
 	static const char *const hosts[] = {"127.0.0.1", "localhost", "[::1]", "169.254.170.2", "169.254.170.23", "[fd00:ec2::23]"};
 	if (strncasecmp(url, "https://", 8) == 0)
 		return true;
-	if (strncasecmp(url, "http://", 7) != 0)
+	if (strncasecmp(url, "http://", 7) != 0 || memchr(url + 7, '@', strcspn(url + 7, "/?#")))
 		return false;
 	for (size_t i = 0; i < DUCT_LEN(hosts); i++) {
 		size_t n = strlen(hosts[i]);

@@ -6,6 +6,8 @@
 #include "net/sigv4.h"
 #include "net/xml.h"
 
+enum { MOST_SAID = 200 };
+
 /* A request to STS while it is tried. */
 struct sts {
 	const struct aws_chain *chain;
@@ -101,10 +103,17 @@ static int refuse(const struct sts *sts, const char *role, const char *whose, st
 {
 	const struct duct_buf *body = &sts->answer.body;
 	AUTO_FREE char *code = xml_find(body->data, body->len, "Code"), *message = xml_find(body->data, body->len, "Message");
+	const char *const parts[] = {code, message};
+	AUTO_BUF struct duct_buf said = {0};
+	duct_buf_puts(&said, "");
+	for (size_t i = 0; i < DUCT_LEN(parts); i++) {
+		duct_buf_puts(&said, parts[i] ? ": " : "");
+		http_append_plain(&said, parts[i], parts[i] ? strlen(parts[i]) : 0, MOST_SAID);
+	}
+	duct_buf_append(&said, "", 0);
 	bool passes = http_status_passes(sts->answer.status) || (code && strcmp(code, "IDPCommunicationError") == 0);
-	int rc = duct_fail(err, passes ? DUCT_RETRY : DUCT_CONFIG, "%s refuses role %s to %s with %d%s%s%s%.200s", sts->host, role,
-			   whose, sts->answer.status, code ? ": " : "", code ? code : "", message ? ": " : "",
-			   message ? message : "");
+	int rc = duct_fail(err, passes ? DUCT_RETRY : DUCT_CONFIG, "%s refuses role %s to %s with %d%s", sts->host, role, whose,
+			   sts->answer.status, said.data);
 	if (err)
 		err->vendor_code = sts->answer.status;
 	return rc;

@@ -117,6 +117,7 @@ static int begin(struct http_client *client, struct http_slot *slot, const struc
 	slot->request = request;
 	slot->answer = answer;
 	slot->failures = 0;
+	slot->asked_us = 0;
 	slot->taken = slot->failed = false;
 	answer->tries = 0;
 	duct_retry_init(&slot->retry, 0, (uint64_t)duct_mono_us() ^ (uint64_t)(uintptr_t)slot);
@@ -149,6 +150,12 @@ static bool tries_again(struct http_client *client, struct http_slot *slot, int6
 	int64_t wait_us = duct_retry_failed(&slot->retry, slot->started_us, now_us);
 	if (wait_us < after_us)
 		wait_us = after_us;
+	if (after_us > 0 && slot->asked_us + wait_us <= settings->most_asked_ms * 1000) {
+		slot->asked_us += wait_us;
+		slot->retry.first_failure_us += wait_us;
+		slot->due_us = now_us + wait_us;
+		return true;
+	}
 	if (now_us + wait_us - slot->retry.first_failure_us > settings->retry_ms * 1000)
 		return false;
 	slot->due_us = now_us + wait_us;

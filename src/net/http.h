@@ -18,14 +18,15 @@
 struct http_client;
 
 struct http_settings {
-	int64_t connect_ms;   /* for name, connection and TLS */
-	int64_t stall_ms;     /* without a byte in either direction, the wait for the answer included */
-	int64_t total_ms;     /* of one try; 0: as long as bytes move */
-	int tries;	      /* of one request; 0: as many as retry_ms has room for */
-	int64_t retry_ms;     /* so long after its first failure no other try begins */
-	int64_t most_wait_ms; /* between two tries, unless Retry-After says more */
-	int at_once;	      /* requests side by side */
-	const char *ca_file;  /* NULL: the system's authorities */
+	int64_t connect_ms;    /* for name, connection and TLS */
+	int64_t stall_ms;      /* without a byte in either direction, the wait for the answer included */
+	int64_t total_ms;      /* of one try; 0: as long as bytes move */
+	int tries;	       /* of one request; 0: as many as retry_ms has room for */
+	int64_t retry_ms;      /* so long after its first failure no other try begins */
+	int64_t most_wait_ms;  /* between two tries, unless Retry-After says more */
+	int64_t most_asked_ms; /* so long in all a request waits for Retry-After without its counting for retry_ms */
+	int at_once;	       /* requests side by side */
+	const char *ca_file;   /* NULL: the system's authorities */
 };
 /* 10 s, 60 s, no total, tries for 30 s, 2 s, 16. */
 extern const struct http_settings http_defaults;
@@ -41,6 +42,8 @@ void http_answer_done(struct http_answer *answer);
 #define AUTO_ANSWER __attribute__((cleanup(http_answer_done)))
 /* The value of a header (any case), NULL: it is not there. */
 const char *http_header(const struct http_answer *answer, const char *name);
+/* All values of a header that is a list and may come several times, with commas between them; empty: it is not there. */
+void http_headers(const struct http_answer *answer, const char *name, struct duct_buf *to);
 
 struct http_try;
 /* For sign(): a header line, "Name: value". */
@@ -55,6 +58,7 @@ struct http_request {
 	size_t body_len;
 	size_t max_bytes; /* of an answer that is kept; more is a DATA error; 0: 64 MiB */
 	int64_t stall_ms; /* 0: the client's */
+	int64_t total_ms; /* of one try; 0: the client's */
 	int tries;	  /* 0: the client's */
 	int redirects;	  /* that are followed, to the same or a safer scheme; 0: none, the 3xx is the answer */
 	bool compressed;  /* the answer may come compressed */
@@ -93,6 +97,10 @@ int http_refused(const struct http_request *request, const struct http_answer *a
 /* Whether such an answer passes. */
 bool http_status_passes(int status);
 
+/* "Wed, 21 Oct 2015 07:28:00 GMT" as microseconds of the wall clock; 0: that is none. */
+int64_t http_date_us(const char *text);
+/* Text of others as part of a line of ours: at most `most` bytes, without control characters. */
+void http_append_plain(struct duct_buf *to, const char *text, size_t n, size_t most);
 /* The URL as messages have it. Caller frees. */
 char *http_url_shown(const char *url);
 /* Appends text with everything but A-Z a-z 0-9 - . _ ~ and the bytes of `keep` as %XX. */

@@ -116,7 +116,7 @@ static void set_limits(CURL *curl, const struct http_settings *settings, const s
 	curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(curl, CURLOPT_QUICK_EXIT, 1L); /* a name server that does not answer holds up no stop */
 	curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, (long)settings->connect_ms);
-	curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)settings->total_ms);
+	curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)(request->total_ms ? request->total_ms : settings->total_ms));
 	curl_easy_setopt(curl, CURLOPT_FOLLOWLOCATION, request->redirects > 0 ? 1L : 0L);
 	curl_easy_setopt(curl, CURLOPT_MAXREDIRS, (long)request->redirects);
 	curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");

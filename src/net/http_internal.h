@@ -25,7 +25,7 @@ struct http_slot {
 	bool running; /* else it waits until due_us */
 	bool taken;   /* take() has been called */
 	bool failed;  /* with `error`, by a callback */
-	int64_t started_us, moved_us, due_us;
+	int64_t started_us, moved_us, due_us, asked_us;
 	curl_off_t moved;
 	char text[CURL_ERROR_SIZE];
 	struct duct_error error;

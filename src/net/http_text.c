@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include <time.h>
 
 #include "net/http.h"
 
@@ -26,8 +27,27 @@ const char *http_header(const struct http_answer *answer, const char *name)
 	return NULL;
 }
 
-/* Text of others as part of a line of ours. */
-static void append_plain(struct duct_buf *to, const char *text, size_t n, size_t most)
+void http_headers(const struct http_answer *answer, const char *name, struct duct_buf *to)
+{
+	const char *at = answer->headers.data, *end = at + answer->headers.len;
+	while (at && at < end) {
+		const char *value = at + strlen(at) + 1;
+		if (strcasecmp(at, name) == 0)
+			duct_buf_printf(to, "%s%s", to->len ? ", " : "", value);
+		at = value + strlen(value) + 1;
+	}
+	duct_buf_puts(to, "");
+}
+
+int64_t http_date_us(const char *text)
+{
+	struct tm tm = {0};
+	const char *end = text ? strptime(text, "%a, %d %b %Y %H:%M:%S GMT", &tm) : NULL;
+	int64_t seconds = end ? (int64_t)timegm(&tm) : 0;
+	return seconds > 0 ? seconds * 1000000 : 0;
+}
+
+void http_append_plain(struct duct_buf *to, const char *text, size_t n, size_t most)
 {
 	size_t begin = to->len;
 	for (size_t i = 0; i < n && to->len - begin < most; i++) {
@@ -48,9 +68,9 @@ char *http_url_shown(const char *url)
 	while (user > host && user[-1] != '@')
 		user--;
 	size_t n = strcspn(path, "?#");
-	append_plain(&to, url, (size_t)(host - url), 16);
-	append_plain(&to, user, (size_t)(path - user), 256);
-	append_plain(&to, path, n, MOST_PATH);
+	http_append_plain(&to, url, (size_t)(host - url), 16);
+	http_append_plain(&to, user, (size_t)(path - user), 256);
+	http_append_plain(&to, path, n, MOST_PATH);
 	if (n > MOST_PATH)
 		duct_buf_puts(&to, "...");
 	return to.data ? duct_steal(&to.data) : duct_xstrdup("");
@@ -86,7 +106,7 @@ int http_refused(const struct http_request *request, const struct http_answer *a
 		duct_buf_printf(&said, ": it sends elsewhere, to %s, which is not followed", to);
 	} else if (answer->body.len) {
 		duct_buf_puts(&said, ": ");
-		append_plain(&said, answer->body.data, answer->body.len, MOST_SAID);
+		http_append_plain(&said, answer->body.data, answer->body.len, MOST_SAID);
 	}
 	int rc = duct_fail(err, http_status_passes(answer->status) ? DUCT_RETRY : DUCT_CONFIG, "%s %s: answered with %d%s",
 			   request->method ? request->method : "GET", shown, answer->status, said.data ? said.data : "");

@@ -9,7 +9,7 @@
 #include "net/s3_internal.h"
 #include "net/xml.h"
 
-enum { STALL_MS = 30000, COMMIT_STALL_MS = 300000, MOST_RENEWALS = 2 };
+enum { STALL_MS = 30000, COMMIT_STALL_MS = 300000, MOST_RENEWALS = 2, QUICK_MS = 2500, QUICK_TRIES = 3 };
 
 int s3_open(struct s3 **ret, const struct s3_options *options, struct aws_credentials *credentials, int stop_fd,
 	    struct duct_error *err)
@@ -69,6 +69,11 @@ void s3_copy_etag(char ret[S3_MOST_ETAG], const char *etag)
 	if (n)
 		memcpy(ret, etag, n);
 	ret[n] = 0;
+}
+
+int64_t s3_clock_us(const struct s3 *s3)
+{
+	return s3->clock_us;
 }
 
 /* --- one try --- */
@@ -154,12 +159,22 @@ static bool passes(void *arg, const struct http_answer *answer)
 	return false;
 }
 
+/* "bytes 100-199/1000": whether it begins where it was asked to. */
+static bool begins_right(const struct s3_call *call, const struct http_answer *answer)
+{
+	const char *range = http_header(answer, "content-range");
+	uint64_t from;
+	return range && sscanf(range, "bytes %" SCNu64 "-", &from) == 1 && from == call->asked_from;
+}
+
 /* The bytes of a ranged read; a server that gives others than were asked for is not believed. */
 static int take(void *arg, const struct http_answer *answer, const void *data, size_t n, struct duct_error *err)
 {
 	struct s3_call *call = arg;
 	if (answer->status != 206 && call->asked_from > 0)
 		return duct_fail(err, DUCT_FATAL, "the server does not heed the header Range");
+	if (answer->status == 206 && !begins_right(call, answer))
+		return duct_fail(err, DUCT_FATAL, "the server gives another range than was asked for");
 	if (!*call->etag)
 		s3_copy_etag(call->etag, http_header(answer, "etag"));
 	if (n > call->len - call->got)
@@ -203,6 +218,8 @@ static void prepare(struct s3 *s3, struct s3_call *call, struct http_request *re
 		.body_len = call->body_len,
 		.max_bytes = call->max_bytes,
 		.stall_ms = call->stall_ms,
+		.total_ms = call->total_ms,
+		.tries = call->tries,
 		.take = call->ranged ? take : NULL,
 		.resumes = call->ranged,
 		.sign = sign,
@@ -211,12 +228,21 @@ static void prepare(struct s3 *s3, struct s3_call *call, struct http_request *re
 	};
 }
 
+/* Else the end of the connection is that of the body, also when it broke. */
+static bool says_length(const struct http_answer *answer)
+{
+	return http_header(answer, "content-length") || http_header(answer, "transfer-encoding");
+}
+
 static int judge(const struct s3_call *call, struct duct_error *err)
 {
 	if (call->missing_is_fine && call->answer.status == 404)
 		return 0;
 	if (s3_has_failed(call, &call->answer))
 		return s3_refused(call, err);
+	if (strcmp(call->action, "GetObject") == 0 && !says_length(&call->answer))
+		return duct_fail(err, DUCT_RETRY, "%s does not say how long \"s3://%s/%s\" is, so all of it may not have come",
+				 call->host, call->bucket, call->key);
 	if (call->ranged && call->len != UINT64_MAX && call->got < call->len)
 		return duct_fail(err, DUCT_DATA, "\"s3://%s/%s\" ends at byte %" PRIu64 ", before %" PRIu64, call->bucket,
 				 call->key, call->from + call->got, call->from + call->len);
@@ -230,8 +256,11 @@ int s3_send_all(struct s3 *s3, struct s3_call *calls, size_t n, struct duct_erro
 	for (size_t i = 0; i < n; i++)
 		prepare(s3, &calls[i], &requests[i]);
 	int rc = http_send_all(s3->http, requests, answers, n, err);
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
+		int64_t clock_us = answers[i].headers.len ? http_date_us(http_header(&answers[i], "date")) : 0;
+		s3->clock_us = clock_us ? clock_us : s3->clock_us;
 		calls[i].answer = answers[i];
+	}
 	free(requests);
 	free(answers);
 	for (size_t i = 0; rc == 0 && i < n; i++)
@@ -267,6 +296,27 @@ int s3_head(struct s3 *s3, const char *bucket, const char *key, bool *ret_found,
 		*ret_etag = duct_xstrdup(copy);
 	}
 	return 0;
+}
+
+int s3_modified(struct s3 *s3, const char *bucket, const char *const *keys, size_t n, int64_t *ret_us, struct duct_error *err)
+{
+	struct s3_call *calls = duct_xcalloc(n + 1, sizeof *calls);
+	for (size_t i = 0; i < n; i++)
+		calls[i] = (struct s3_call){.action = "HeadObject",
+					    .method = "HEAD",
+					    .bucket = bucket,
+					    .key = keys[i],
+					    .total_ms = QUICK_MS,
+					    .tries = QUICK_TRIES,
+					    .missing_is_fine = true};
+	int rc = s3_send_all(s3, calls, n, err);
+	for (size_t i = 0; i < n; i++) {
+		int64_t us = rc || calls[i].answer.status == 404 ? 0 : http_date_us(http_header(&calls[i].answer, "last-modified"));
+		ret_us[i] = us || rc || calls[i].answer.status == 404 ? us : INT64_MAX;
+		s3_call_done(&calls[i]);
+	}
+	free(calls);
+	return rc;
 }
 
 int s3_get(struct s3 *s3, const char *bucket, const char *key, size_t max_bytes, struct duct_buf *to, struct duct_error *err)
@@ -316,11 +366,60 @@ int s3_read_ranges(struct s3 *s3, const char *bucket, const struct s3_range *ran
 	return rc;
 }
 
+/* "bytes 100-199/200", or, of a server that gives the whole object, nothing. False: neither. */
+static bool take_tail(const struct s3_call *call, struct s3_tail *tail)
+{
+	const struct http_answer *answer = &call->answer;
+	const char *range = http_header(answer, "content-range");
+	uint64_t from = 0, to = 0, size = answer->body.len;
+	if (answer->status == 206 &&
+	    (!range || sscanf(range, "bytes %" SCNu64 "-%" SCNu64 "/%" SCNu64, &from, &to, &size) != 3 || to + 1 != size ||
+	     to - from + 1 != answer->body.len))
+		return false;
+	if (answer->body.len > tail->len)
+		return false;
+	tail->size = size;
+	tail->len = answer->body.len;
+	if (tail->len)
+		memcpy(tail->to, answer->body.data, tail->len);
+	return tail->len <= tail->size;
+}
+
+int s3_read_tails(struct s3 *s3, const char *bucket, struct s3_tail *tails, size_t n, struct duct_error *err)
+{
+	struct s3_call *calls = duct_xcalloc(n + 1, sizeof *calls);
+	char(*ranges)[32] = duct_xcalloc(n + 1, sizeof *ranges);
+	for (size_t i = 0; i < n; i++) {
+		snprintf(ranges[i], sizeof ranges[i], "bytes=-%zu", tails[i].len);
+		calls[i] = (struct s3_call){.action = "GetObject",
+					    .method = "GET",
+					    .bucket = bucket,
+					    .key = tails[i].key,
+					    .headers = {{"range", ranges[i]}},
+					    .nheaders = 1,
+					    .max_bytes = tails[i].len};
+	}
+	int rc = s3_send_all(s3, calls, n, err);
+	for (size_t i = 0; i < n && !rc; i++)
+		if (!take_tail(&calls[i], &tails[i]))
+			rc = duct_fail(err, DUCT_FATAL, "the server does not heed the header Range of \"s3://%s/%s\"", bucket,
+				       tails[i].key);
+	for (size_t i = 0; i < n; i++)
+		s3_call_done(&calls[i]);
+	free(ranges);
+	free(calls);
+	return rc;
+}
+
 int s3_put(struct s3 *s3, const char *bucket, const char *key, const void *data, size_t n, struct duct_error *err)
 {
 	AUTO_CALL struct s3_call call = {
 		.action = "PutObject", .method = "PUT", .bucket = bucket, .key = key, .body = data, .body_len = n};
-	return s3_send(s3, &call, err);
+	int rc = s3_send(s3, &call, err);
+	if (rc == 0 && !http_header(&call.answer, "etag"))
+		return duct_fail(err, DUCT_RETRY, "%s gives no ETag for \"s3://%s/%s\", so it may not have come", call.host, bucket,
+				 key);
+	return rc;
 }
 
 int s3_delete(struct s3 *s3, const char *bucket, const char *key, struct duct_error *err)
@@ -370,7 +469,7 @@ int s3_copy(struct s3 *s3, const char *from_bucket, const char *from_key, uint64
 		.headers = {{"x-amz-copy-source", from.data}},
 		.nheaders = 1,
 		.stall_ms = COMMIT_STALL_MS,
-		.may_fail_late = true,
+		.result = "CopyObjectResult",
 	};
 	return s3_send(s3, &call, err);
 }

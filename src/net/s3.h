@@ -31,8 +31,9 @@ bool s3_is_missing(const struct duct_error *err);
 struct s3_object {
 	const char *key;
 	uint64_t size;
-	const char *etag; /* without quotes */
-	bool is_prefix;	  /* what keys up to a delimiter have in common */
+	const char *etag;    /* without quotes */
+	int64_t modified_us; /* by the server's clock; INT64_MAX: not known */
+	bool is_prefix;	     /* what keys up to a delimiter have in common */
 };
 
 /* --- reading --- */
@@ -61,11 +62,27 @@ struct s3_range {
 /* Side by side; the first that fails ends the others. */
 int s3_read_ranges(struct s3 *s3, const char *bucket, const struct s3_range *ranges, size_t n, struct duct_error *err) DUCT_CHECKED;
 
+/* The last bytes of each object, as many as there are of the `len` that are asked for, and how large it is; side by side, a request each. */
+struct s3_tail {
+	const char *key;
+	void *to;
+	size_t len;    /* in: room; out: bytes */
+	uint64_t size; /* out */
+};
+int s3_read_tails(struct s3 *s3, const char *bucket, struct s3_tail *tails, size_t n, struct duct_error *err) DUCT_CHECKED;
+
 /* Every object whose key begins with `prefix`, by key, pages as they come; what each() is given is valid inside, -class ends it. With a
  * delimiter ("/") keys that go on behind one are given once, as the prefix up to it. NULL: none. */
 int s3_list(struct s3 *s3, const char *bucket, const char *prefix, const char *delimiter,
 	    int (*each)(void *arg, const struct s3_object *object, struct duct_error *err), void *arg,
 	    struct duct_error *err) DUCT_CHECKED;
+
+/* When each of these was written, by the server's clock, side by side; 0: there is no such object, INT64_MAX: it does not say. Is asked under locks, so it
+ * gives up soon: a server that takes longer than 2.5 s for one of them is asked three times at most. */
+int s3_modified(struct s3 *s3, const char *bucket, const char *const *keys, size_t n, int64_t *ret_us,
+		struct duct_error *err) DUCT_CHECKED;
+/* The server's clock as of its last answer; 0: none came, or it does not say. */
+int64_t s3_clock_us(const struct s3 *s3);
 
 /* --- writing --- */
 
@@ -76,7 +93,7 @@ int s3_put_file(struct s3 *s3, const char *bucket, const char *key, const char *
 /*
  * An object that is written piece by piece, in parts that are sent side by side (S3_PARTS_AT_ONCE of them are held in memory): it is there
  * once finish() has returned 0, and before that as it was. close() of what is not finished takes back the parts (within some four seconds; a
- * server that is away keeps them, unseen: s3_abort_uploads()).
+ * server that is away keeps them, unseen: s3_list_uploads()).
  */
 enum { S3_PART_BYTES = 8 << 20, S3_PARTS_AT_ONCE = 4 };
 struct s3_upload;
@@ -85,9 +102,17 @@ int s3_upload_write(struct s3_upload *upload, const void *data, size_t n, struct
 int s3_upload_finish(struct s3_upload *upload, struct duct_error *err) DUCT_CHECKED;
 void s3_upload_close(struct s3_upload *upload); /* accepts NULL */
 
-/* Takes back the parts of all unfinished uploads under the prefix that began before older_than_us (of the wall clock). */
-int s3_abort_uploads(struct s3 *s3, const char *bucket, const char *prefix, int64_t older_than_us, size_t *ret_aborted,
-		     struct duct_error *err) DUCT_CHECKED;
+/* An upload that is neither finished nor taken back; begun_us as modified_us. */
+struct s3_unfinished {
+	const char *key, *id;
+	int64_t begun_us;
+};
+/* All of them under the prefix, as s3_list() does. */
+int s3_list_uploads(struct s3 *s3, const char *bucket, const char *prefix,
+		    int (*each)(void *arg, const struct s3_unfinished *upload, struct duct_error *err), void *arg,
+		    struct duct_error *err) DUCT_CHECKED;
+/* Takes its parts back. One that is not there any more is fine. */
+int s3_abort_upload(struct s3 *s3, const char *bucket, const char *key, const char *id, struct duct_error *err) DUCT_CHECKED;
 
 /* Inside the server, whatever the size, which the caller knows. */
 int s3_copy(struct s3 *s3, const char *from_bucket, const char *from_key, uint64_t size, const char *bucket, const char *key,

@@ -6,7 +6,7 @@
 #include "net/s3_internal.h"
 #include "net/xml.h"
 
-enum { MOST_SAID = 300 };
+enum { MOST_SAID = 200, MOST_CODE = 60 };
 
 bool s3_is_missing(const struct duct_error *err)
 {
@@ -19,19 +19,19 @@ char *s3_code(const struct http_answer *answer)
 	return code ? code : duct_xstrdup("");
 }
 
-static bool is_error_text(const struct http_answer *answer)
+bool s3_brings(const struct http_answer *answer, const char *name)
 {
 	AUTO_XML struct xml xml;
-	const char *name;
+	const char *found;
 	struct duct_error unwanted;
 	xml_init(&xml, answer->body.data, answer->body.len);
-	return xml_next(&xml, &name, &unwanted) == XML_BEGIN && strcmp(name, "Error") == 0;
+	return xml_next(&xml, &found, &unwanted) == XML_BEGIN && strcmp(found, name) == 0;
 }
 
 bool s3_has_failed(const struct s3_call *call, const struct http_answer *answer)
 {
 	bool fine = answer->status >= 200 && answer->status < 300;
-	return !fine || (call->may_fail_late && is_error_text(answer));
+	return !fine || (call->result && !s3_brings(answer, call->result));
 }
 
 /* --- what the codes mean --- */
@@ -55,6 +55,7 @@ static const struct {
 	{"PermanentRedirect", 301, REGION},
 	{"AuthorizationHeaderMalformed", 0, REGION},
 	{"IllegalLocationConstraintException", 0, REGION},
+	{"TemporaryRedirect", 307, REGION},
 	{"PreconditionFailed", 412, CHANGED},
 	{"ExpiredToken", 0, EXPIRED},
 	{"ExpiredTokenException", 0, EXPIRED},
@@ -84,9 +85,14 @@ static int fail_region(const struct s3_call *call, const char *said, struct duct
 	AUTO_FREE char *named = header ? duct_xstrdup(header)
 		: answer->body.len     ? xml_find(answer->body.data, answer->body.len, "Region")
 				       : NULL;
+	AUTO_BUF struct duct_buf plain = {0};
 	if (named)
-		return duct_fail(err, DUCT_CONFIG, "bucket \"%s\" is in region %s, not in %s: set its region", call->bucket, named,
-				 s3_region(call->s3->options));
+		http_append_plain(&plain, named, strlen(named), MOST_CODE);
+	if (plain.len) {
+		duct_buf_append(&plain, "", 0);
+		return duct_fail(err, DUCT_CONFIG, "bucket \"%s\" is in region %s, not in %s: set its region", call->bucket,
+				 plain.data, s3_region(call->s3->options));
+	}
 	return duct_fail(err, DUCT_CONFIG, "bucket \"%s\" is not in region %s of %s: set its region or endpoint%s", call->bucket,
 			 s3_region(call->s3->options), call->host, said);
 }
@@ -97,8 +103,10 @@ static int fail_other(const struct s3_call *call, const char *of, const char *sa
 	enum duct_class class = http_status_passes(status) || (status >= 200 && status < 300) || status >= 500 || status == 409
 		? DUCT_RETRY
 		: DUCT_CONFIG;
-	return duct_fail(err, class, "%s%s in bucket \"%s\" at %s failed with %d%s", call->action, of,
-			 call->bucket ? call->bucket : "", call->host, status, said);
+	bool other = call->result && status >= 200 && status < 300 && !*said;
+	return duct_fail(err, class, "%s%s in bucket \"%s\" at %s failed with %d%s%s%s", call->action, of,
+			 call->bucket ? call->bucket : "", call->host, status, said, other ? ": the answer is no " : "",
+			 other ? call->result : "");
 }
 
 static int fail_as(enum what what, const struct s3_call *call, const char *said, struct duct_error *err)
@@ -143,12 +151,17 @@ int s3_refused(const struct s3_call *call, struct duct_error *err)
 	const struct http_answer *answer = &call->answer;
 	AUTO_FREE char *code = s3_code(answer),
 		       *message = answer->body.len ? xml_find(answer->body.data, answer->body.len, "Message") : NULL;
-	char said[MOST_SAID] = "";
-	if (*code && message && *message)
-		snprintf(said, sizeof said, ": %.60s: %s", code, message);
-	else if (*code)
-		snprintf(said, sizeof said, ": %.60s", code);
-	int rc = fail_as(meaning(call, code), call, said, err);
+	AUTO_BUF struct duct_buf said = {0};
+	const char *const parts[] = {code, message};
+	duct_buf_puts(&said, "");
+	for (size_t i = 0; i < DUCT_LEN(parts) && *code; i++) {
+		if (!parts[i] || !*parts[i])
+			continue;
+		duct_buf_puts(&said, ": ");
+		http_append_plain(&said, parts[i], strlen(parts[i]), i ? MOST_SAID : MOST_CODE);
+	}
+	duct_buf_append(&said, "", 0);
+	int rc = fail_as(meaning(call, code), call, said.data, err);
 	if (err)
 		err->vendor_code = answer->status;
 	return rc;

@@ -14,6 +14,7 @@ struct s3 {
 	struct http_client *http;
 	char *host; /* with a port when it is not the scheme's own */
 	bool tls;
+	int64_t clock_us; /* the server's, as of its last answer; 0: not known */
 };
 
 /* One request to S3, while it is sent. Zero it but for what is asked for; s3_call_done() frees what s3_send() made. */
@@ -26,8 +27,9 @@ struct s3_call {
 	size_t nheaders;
 	const void *body;
 	size_t body_len, max_bytes;
-	int64_t stall_ms;
-	bool may_fail_late; /* a 200 may still bring an error */
+	int64_t stall_ms, total_ms; /* as of an http_request */
+	int tries;
+	const char *result; /* the document that a 200 must bring: it may still be an error. NULL: none */
 	bool missing_is_fine;
 	int repeats; /* so often it is said again while the answer is not 404 */
 	/* Of reads: the range, and how much of it has come. take() is s3_stream()'s; NULL: kept, or to `to`. */
@@ -55,6 +57,8 @@ void s3_call_done(struct s3_call *call);
 int s3_send(struct s3 *s3, struct s3_call *call, struct duct_error *err) DUCT_CHECKED;
 int s3_send_all(struct s3 *s3, struct s3_call *calls, size_t n, struct duct_error *err) DUCT_CHECKED;
 
+/* Whether the answer's document is one of that name. */
+bool s3_brings(const struct http_answer *answer, const char *name);
 /* s3_fail.c: the error that an answer is. */
 int s3_refused(const struct s3_call *call, struct duct_error *err);
 /* The code of an error's XML, "" when there is none; caller frees. */
@@ -67,7 +71,6 @@ void s3_append_xml(struct duct_buf *to, const char *text);
 
 /* s3_upload.c */
 #define S3_MOST_COPY_BYTES ((uint64_t)1 << 30) /* in one request */
-int s3_abort_upload(struct s3 *s3, const char *bucket, const char *key, const char *id, struct duct_error *err) DUCT_CHECKED;
 int s3_copy_parts(struct s3 *s3, const char *from_bucket, const char *from_key, uint64_t size, const char *bucket, const char *key,
 		  struct duct_error *err) DUCT_CHECKED;
 void s3_append_source(struct duct_buf *to, const char *bucket, const char *key); /* the value of x-amz-copy-source */

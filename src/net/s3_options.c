@@ -66,10 +66,9 @@ void s3_options_from_env(struct s3_options *ret)
 	};
 }
 
-static void set_from(char **field, const char *name)
+void s3_options_set(char **field, const char *value)
 {
-	const char *value = setting(name);
-	if (!value)
+	if (!value || !*value)
 		return;
 	free(*field);
 	*field = duct_xstrdup(value);
@@ -81,11 +80,11 @@ int s3_options_of_lake(struct s3_options *ret, char **ret_bucket, struct duct_er
 	AUTO_FREE char *host = NULL;
 	bool tls;
 	s3_options_from_env(&found);
-	set_from(&found.endpoint, "DUCKLAKE_S3_ENDPOINT");
-	set_from(&found.region, "DUCKLAKE_BUCKET_REGION");
-	set_from(&found.access_key, "DUCKLAKE_S3_ACCESS_KEY");
-	set_from(&found.secret_key, "DUCKLAKE_S3_SECRET_KEY");
-	set_from(&found.session_token, "DUCKLAKE_S3_SESSION_TOKEN");
+	s3_options_set(&found.endpoint, getenv("DUCKLAKE_S3_ENDPOINT"));
+	s3_options_set(&found.region, getenv("DUCKLAKE_BUCKET_REGION"));
+	s3_options_set(&found.access_key, getenv("DUCKLAKE_S3_ACCESS_KEY"));
+	s3_options_set(&found.secret_key, getenv("DUCKLAKE_S3_SECRET_KEY"));
+	s3_options_set(&found.session_token, getenv("DUCKLAKE_S3_SESSION_TOKEN"));
 	int rc = s3_endpoint_parse(found.endpoint, &host, &tls, err);
 	if (rc < 0)
 		rc = duct_wrap(err, "%s", setting("DUCKLAKE_S3_ENDPOINT") ? "DUCKLAKE_S3_ENDPOINT" : "AWS_ENDPOINT_URL");

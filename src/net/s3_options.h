@@ -27,6 +27,8 @@ void s3_options_from_env(struct s3_options *ret);
  * the other, an endpoint that is none.
  */
 int s3_options_of_lake(struct s3_options *ret, char **ret_bucket, struct duct_error *err) DUCT_CHECKED;
+/* Another value of a field; NULL and "" leave it as it is. */
+void s3_options_set(char **field, const char *value);
 void s3_options_copy(struct s3_options *to, const struct s3_options *from);
 
 /* The endpoint taken apart: the host, with a port when it is not the scheme's own. "" or NULL: host "", TLS. The caller frees the host. */

@@ -85,9 +85,9 @@ static int note_parts(struct s3_upload *upload, const struct s3_call *calls, siz
 {
 	for (size_t i = 0; i < n; i++) {
 		const struct http_answer *answer = &calls[i].answer;
-		AUTO_FREE char *copied = calls[i].may_fail_late ? xml_find(answer->body.data, answer->body.len, "ETag") : NULL;
+		AUTO_FREE char *copied = calls[i].result ? xml_find(answer->body.data, answer->body.len, "ETag") : NULL;
 		struct part *part = &upload->parts[upload->nparts];
-		s3_copy_etag(part->etag, calls[i].may_fail_late ? copied : http_header(answer, "etag"));
+		s3_copy_etag(part->etag, calls[i].result ? copied : http_header(answer, "etag"));
 		if (!*part->etag)
 			return duct_fail(err, DUCT_FATAL, "%s gives no ETag for a part of \"s3://%s/%s\"", calls[i].host,
 					 upload->bucket, upload->key);
@@ -153,7 +153,7 @@ int s3_abort_upload(struct s3 *s3, const char *bucket, const char *key, const ch
 	return s3_send(s3, &call, err);
 }
 
-/* There is no such upload: did an earlier try of ours complete it? */
+/* There is no such upload, or nobody says what became of it: did a try of ours complete it? */
 static int was_completed(struct s3_upload *upload, const struct duct_error *said, struct duct_error *err)
 {
 	bool found = false;
@@ -191,13 +191,14 @@ static int complete(struct s3_upload *upload, struct duct_error *err)
 		.body = body.data,
 		.body_len = body.len,
 		.stall_ms = COMMIT_STALL_MS,
-		.may_fail_late = true,
+		.result = "CompleteMultipartUploadResult",
 	};
 	struct duct_error said;
 	int rc = s3_send(upload->s3, &call, &said);
 	if (rc < 0) {
 		AUTO_FREE char *code = s3_code(&call.answer);
-		if (strcmp(code, "NoSuchUpload") == 0 && call.answer.tries > 1)
+		bool unclear = call.answer.status == 200 && !s3_brings(&call.answer, "Error");
+		if (unclear || (strcmp(code, "NoSuchUpload") == 0 && call.answer.tries > 1))
 			rc = was_completed(upload, &said, err);
 		else
 			*err = said;
@@ -332,7 +333,7 @@ static int copy_some(struct s3_upload *upload, const char *source, uint64_t from
 		calls[i].headers[1] = (struct sigv4_header){"x-amz-copy-source-range", ranges[i]};
 		calls[i].nheaders = 2;
 		calls[i].stall_ms = COMMIT_STALL_MS;
-		calls[i].may_fail_late = true;
+		calls[i].result = "CopyPartResult";
 	}
 	return send_parts(upload, calls, count, err);
 }

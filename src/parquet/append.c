@@ -6,6 +6,8 @@
 
 #include "base/utf8.h"
 
+enum { SHORT = 32 }; /* bytes of a string that are copied whatever its length */
+
 #define COLLECT(from_type, to_type) \
 	do { \
 		const from_type *from_ = (const void *)v->data; \
@@ -114,8 +116,7 @@ static void add_fixed(struct parquet_writer *w, struct parquet_leaf *leaf, const
 	parquet_bounds_fixed(&leaf->page, leaf->form, to, k);
 	add_levels(leaf, v, rows, first, n, k);
 	if (indexed) {
-		leaf->indexes = duct_grow(leaf->indexes, &leaf->indexes_cap, leaf->nvalues + k, sizeof *leaf->indexes);
-		size_t done = parquet_dictionary_put_all(&leaf->dictionary, to, k, leaf->indexes + leaf->nvalues);
+		size_t done = parquet_dictionary_put_all(&leaf->dictionary, to, k, parquet_leaf_numbers(leaf, k));
 		leaf->nvalues += (uint32_t)done;
 		leaf->plain_bytes += done * leaf->width;
 		if (done < k) {
@@ -210,26 +211,42 @@ static uint32_t strings_that_fit(const struct parquet_writer *w, const struct pa
 	return i;
 }
 
-/* Strings without NULLs into a plain page: length and bytes, one after the other. Short ones are copied with what follows them. */
-static uint32_t add_strings(struct parquet_writer *w, struct parquet_leaf *leaf, const struct duct_vector *v, const uint32_t *rows,
-			    uint32_t first, uint32_t n)
+/* Strings without NULLs, of chosen rows. Short ones are copied with what follows them. */
+static char *copy_chosen(const struct duct_vector *v, const uint32_t *rows, uint32_t n, char *to, uint32_t *lengths)
 {
-	enum { SHORT = 32 };
-	size_t bytes, used = v->offsets[v->rows];
-	n = strings_that_fit(w, leaf, v, rows, first, n, &bytes);
-	char *to = parquet_leaf_room(leaf, bytes + SHORT);
+	size_t used = v->offsets[v->rows];
 	for (uint32_t i = 0; i < n; i++) {
-		uint32_t row = rows ? rows[i] : first + i, at = v->offsets[row], len = v->offsets[row + 1] - at;
-		memcpy(to, &len, sizeof len);
-		to += sizeof len;
+		uint32_t at = v->offsets[rows[i]], len = v->offsets[rows[i] + 1] - at;
 		if (len <= SHORT && at + SHORT <= used)
 			memcpy(to, v->heap + at, SHORT);
 		else if (len)
 			memcpy(to, v->heap + at, len);
 		to += len;
+		lengths[i] = len;
+	}
+	return to;
+}
+
+/* Strings without NULLs into a page without a dictionary. */
+static uint32_t add_strings(struct parquet_writer *w, struct parquet_leaf *leaf, const struct duct_vector *v, const uint32_t *rows,
+			    uint32_t first, uint32_t n)
+{
+	size_t bytes;
+	n = strings_that_fit(w, leaf, v, rows, first, n, &bytes);
+	uint32_t *lengths = parquet_leaf_numbers(leaf, n);
+	char *start = parquet_leaf_room(leaf, bytes + SHORT), *end = start;
+	if (rows) {
+		end = copy_chosen(v, rows, n, start, lengths);
+	} else {
+		const uint32_t *at = v->offsets + first;
+		for (uint32_t i = 0; i < n; i++)
+			lengths[i] = at[i + 1] - at[i];
+		if (at[n] > at[0])
+			memcpy(start, v->heap + at[0], at[n] - at[0]);
+		end += at[n] - at[0];
 	}
 	add_levels(leaf, v, rows, first, n, n);
-	leaf->values.len += bytes;
+	leaf->values.len += (size_t)(end - start);
 	leaf->nvalues += n;
 	leaf->plain_bytes += bytes;
 	w->group_raw += bytes;

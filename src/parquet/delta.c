@@ -63,15 +63,21 @@ static uint8_t *pack(uint8_t *to, const uint64_t *values, unsigned bits)
 /* n differences, at most BLOCK. */
 static uint8_t *put_block(uint8_t *to, uint64_t *deltas, size_t n, uint64_t mask)
 {
-	int64_t min = (int64_t)deltas[0];
-	for (size_t i = 1; i < n; i++)
+	int64_t min = (int64_t)deltas[0], max = min;
+	for (size_t i = 1; i < n; i++) {
 		min = (int64_t)deltas[i] < min ? (int64_t)deltas[i] : min;
-	for (size_t i = 0; i < n; i++)
-		deltas[i] = (deltas[i] - (uint64_t)min) & mask;
-	memset(deltas + n, 0, (BLOCK - n) * sizeof *deltas);
+		max = (int64_t)deltas[i] > max ? (int64_t)deltas[i] : max;
+	}
 	to = put_varint(to, zigzag((uint64_t)min));
 	uint8_t *widths = to;
 	to += MINIS;
+	if (min == max) {
+		memset(widths, 0, MINIS);
+		return to;
+	}
+	for (size_t i = 0; i < n; i++)
+		deltas[i] = (deltas[i] - (uint64_t)min) & mask;
+	memset(deltas + n, 0, (BLOCK - n) * sizeof *deltas);
 	for (size_t m = 0; m < MINIS; m++) {
 		uint64_t any = 0;
 		for (size_t i = m * MINI; i < (m + 1) * MINI; i++)

@@ -96,14 +96,12 @@ size_t parquet_dictionary_put_all(struct parquet_dictionary *d, const char *valu
 
 const char *parquet_dictionary_entry(const struct parquet_dictionary *d, uint32_t index, uint32_t *ret_len)
 {
-	size_t start = d->width ? (size_t)index * d->width : d->starts[index];
-	uint32_t len = d->width;
-	if (!len) {
-		memcpy(&len, d->values.data + start, sizeof len);
-		len += (uint32_t)sizeof len;
-	}
-	*ret_len = len;
-	return d->values.data + start;
+	*ret_len = d->width;
+	if (d->width)
+		return d->values.data + (size_t)index * d->width;
+	const char *entry = d->values.data + d->starts[index];
+	memcpy(ret_len, entry, sizeof *ret_len);
+	return entry + sizeof *ret_len;
 }
 
 void parquet_dictionary_clear(struct parquet_dictionary *d)

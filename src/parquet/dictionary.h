@@ -26,7 +26,7 @@ int64_t parquet_dictionary_put(struct parquet_dictionary *d, const char *p, uint
 /* Indexes of up to n fixed-width values; returns how many had room. */
 size_t parquet_dictionary_put_all(struct parquet_dictionary *d, const char *values, size_t n, uint32_t *to);
 
-/* The entry as it stands in a page. */
+/* The bytes of an entry, of a string without its length. */
 const char *parquet_dictionary_entry(const struct parquet_dictionary *d, uint32_t index, uint32_t *ret_len);
 
 void parquet_dictionary_clear(struct parquet_dictionary *d); /* memory is kept */

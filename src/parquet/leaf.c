@@ -36,7 +36,7 @@ void parquet_leaf_done(struct parquet_leaf *leaf)
 	duct_buf_done(&leaf->rep);
 	duct_buf_done(&leaf->out);
 	duct_buf_done(&leaf->page_bounds);
-	free(leaf->indexes);
+	free(leaf->numbers);
 	free(leaf->pages);
 }
 
@@ -56,7 +56,8 @@ void parquet_leaf_to_plain(struct parquet_leaf *leaf)
 	parquet_leaf_room(leaf, leaf->plain_bytes);
 	for (uint32_t i = 0; i < leaf->nvalues; i++) {
 		uint32_t len;
-		const char *p = parquet_dictionary_entry(&leaf->dictionary, leaf->indexes[i], &len);
+		const char *p = parquet_dictionary_entry(&leaf->dictionary, leaf->numbers[i], &len);
+		leaf->numbers[i] = len;
 		duct_buf_append(&leaf->values, p, len);
 	}
 }
@@ -79,23 +80,21 @@ static bool dictionary_pays(const struct parquet_leaf *leaf)
 
 void parquet_leaf_put_string(struct parquet_leaf *leaf, const char *p, uint32_t len)
 {
-	if (leaf->indexed) {
-		int64_t index = len <= LONGEST_ENTRY ? parquet_dictionary_put(&leaf->dictionary, p, len) : PARQUET_NO_ENTRY;
-		if (index >= 0) {
-			if (leaf->nvalues >= leaf->indexes_cap)
-				leaf->indexes =
-					duct_grow(leaf->indexes, &leaf->indexes_cap, leaf->nvalues + 1, sizeof *leaf->indexes);
-			leaf->indexes[leaf->nvalues++] = (uint32_t)index;
-			leaf->plain_bytes += len + sizeof len;
-			return;
-		}
-		parquet_leaf_to_plain(leaf);
+	uint32_t *number = parquet_leaf_numbers(leaf, 1);
+	int64_t index = PARQUET_NO_ENTRY;
+	if (leaf->indexed && len <= LONGEST_ENTRY)
+		index = parquet_dictionary_put(&leaf->dictionary, p, len);
+	if (index >= 0) {
+		*number = (uint32_t)index;
+	} else {
+		if (leaf->indexed)
+			parquet_leaf_to_plain(leaf);
+		*number = len;
+		char *to = parquet_leaf_room(leaf, len);
+		if (len)
+			memcpy(to, p, len);
+		leaf->values.len += len;
 	}
-	char *to = parquet_leaf_room(leaf, len + sizeof len);
-	memcpy(to, &len, sizeof len);
-	if (len)
-		memcpy(to + sizeof len, p, len);
-	leaf->values.len += len + sizeof len;
 	leaf->plain_bytes += len + sizeof len;
 	leaf->nvalues++;
 }
@@ -145,8 +144,8 @@ static void put_fixed(struct parquet_leaf *leaf, const char *p)
 	if (leaf->indexed) {
 		int64_t index = parquet_dictionary_put(&leaf->dictionary, value, leaf->width);
 		if (index >= 0) {
-			leaf->indexes = duct_grow(leaf->indexes, &leaf->indexes_cap, leaf->nvalues + 1, sizeof *leaf->indexes);
-			leaf->indexes[leaf->nvalues++] = (uint32_t)index;
+			*parquet_leaf_numbers(leaf, 1) = (uint32_t)index;
+			leaf->nvalues++;
 			return;
 		}
 		parquet_leaf_to_plain(leaf);
@@ -212,18 +211,32 @@ static void put_levels(struct parquet_writer *w, const struct duct_buf *levels, 
 	memcpy(to->data + at, &len, sizeof len);
 }
 
+/* Each string behind its length, for readers of Parquet's first version. */
+static void put_plain_strings(struct parquet_writer *w, const struct parquet_leaf *leaf)
+{
+	const char *from = leaf->values.data + PARQUET_HEAD;
+	duct_buf_room(&w->raw, leaf->plain_bytes);
+	for (uint32_t i = 0; i < leaf->nvalues; i++) {
+		duct_buf_append(&w->raw, &leaf->numbers[i], sizeof *leaf->numbers);
+		duct_buf_append(&w->raw, from, leaf->numbers[i]);
+		from += leaf->numbers[i];
+	}
+}
+
 static void put_values(struct parquet_writer *w, const struct parquet_leaf *leaf)
 {
 	if (leaf->indexed) {
 		int width = parquet_bit_width(leaf->dictionary.n ? leaf->dictionary.n - 1 : 0);
 		duct_buf_putc(&w->raw, (char)width);
-		parquet_rle_write(&w->raw, leaf->indexes, leaf->nvalues, width);
+		parquet_rle_write(&w->raw, leaf->numbers, leaf->nvalues, width);
 	} else if (leaf->form == PARQUET_FORM_BOOL) {
 		size_t n = (leaf->nvalues + 7) / 8;
 		uint8_t *to = memset(duct_buf_room(&w->raw, n), 0, n);
 		for (uint32_t i = 0; i < leaf->nvalues; i++)
 			to[i >> 3] |= (uint8_t)((leaf->values.data[PARQUET_HEAD + i] & 1) << (i & 7));
 		w->raw.len += n;
+	} else if (!leaf->width && w->settings.first_version) {
+		put_plain_strings(w, leaf);
 	} else {
 		duct_buf_append(&w->raw, leaf->values.data + PARQUET_HEAD, leaf->values.len - PARQUET_HEAD);
 	}
@@ -239,25 +252,38 @@ struct raw_page {
 static bool put_differences(struct parquet_writer *w, struct parquet_leaf *leaf)
 {
 	bool integer = leaf->physical == PARQUET_INT32 || leaf->physical == PARQUET_INT64;
-	if (!integer || w->settings.plain_integers || leaf->indexed || leaf->no_delta || leaf->nvalues < FEWEST_DIFFERENCES)
+	if (!integer || w->settings.first_version || leaf->indexed || leaf->no_delta || leaf->nvalues < FEWEST_DIFFERENCES)
 		return false;
 	size_t plain = leaf->values.len - PARQUET_HEAD;
 	leaf->no_delta = !parquet_delta_write(&w->raw, leaf->values.data + PARQUET_HEAD, leaf->nvalues, leaf->width, plain / 8 * 7);
 	return !leaf->no_delta;
 }
 
+/* What comes before the bytes of the values, into w->raw. */
+static enum parquet_encoding put_head(struct parquet_writer *w, struct parquet_leaf *leaf)
+{
+	put_levels(w, &leaf->rep, leaf->max_rep, leaf->nlevels);
+	put_levels(w, &leaf->def, leaf->max_def, leaf->nlevels);
+	if (!leaf->nvalues || leaf->indexed)
+		return leaf->nvalues ? PARQUET_RLE_DICTIONARY : PARQUET_PLAIN;
+	if (leaf->width || w->settings.first_version)
+		return PARQUET_PLAIN;
+	/* Strings without their lengths between them repeat at other places, or not at all, which compressors see sooner. */
+	parquet_delta_write(&w->raw, leaf->numbers, leaf->nvalues, sizeof *leaf->numbers, SIZE_MAX);
+	return PARQUET_DELTA_LENGTH_BYTE_ARRAY;
+}
+
 /* Levels and values of the open page; in w->raw unless the values need not be moved. */
 static struct raw_page raw_page(struct parquet_writer *w, struct parquet_leaf *leaf, enum parquet_encoding *ret_encoding)
 {
 	w->raw.len = 0;
-	put_levels(w, &leaf->rep, leaf->max_rep, leaf->nlevels);
-	put_levels(w, &leaf->def, leaf->max_def, leaf->nlevels);
-	*ret_encoding = leaf->indexed && leaf->nvalues ? PARQUET_RLE_DICTIONARY : PARQUET_PLAIN;
+	*ret_encoding = put_head(w, leaf);
 	if (put_differences(w, leaf)) {
 		*ret_encoding = PARQUET_DELTA_BINARY_PACKED;
 		return (struct raw_page){w->raw.data, w->raw.len};
 	}
-	if (leaf->nvalues && !leaf->indexed && leaf->form != PARQUET_FORM_BOOL && w->raw.len <= PARQUET_HEAD) {
+	bool as_is = leaf->form != PARQUET_FORM_BOOL && (leaf->width || !w->settings.first_version);
+	if (leaf->nvalues && !leaf->indexed && as_is && w->raw.len <= PARQUET_HEAD) {
 		char *start = leaf->values.data + PARQUET_HEAD - w->raw.len;
 		if (w->raw.len)
 			memcpy(start, w->raw.data, w->raw.len);

@@ -172,7 +172,10 @@ int parquet_open(struct parquet_file **ret, struct parquet_reader *reader, const
 	int rc = 1;
 	if (file.fd < 0 || fstat(file.fd, &st) < 0) {
 		int code = errno;
-		rc = duct_fail(err, code == EACCES ? DUCT_CONFIG : DUCT_RETRY, "open \"%s\": %s", path, strerror(code));
+		rc = duct_fail(err, code == EACCES ? DUCT_CONFIG : DUCT_RETRY, "open \"%s\": %s%s", path, strerror(code),
+			       code == ENOENT
+				       ? ": the lake names this file; when it is lost, `ductstream lake copy-again` mends its table"
+				       : "");
 	} else {
 		file.footer = cached(reader, path, &st);
 		if (!file.footer)

@@ -18,7 +18,7 @@ enum {
 	KEPT_BYTES = 4 << 20,	/* a larger window is given back once its page is decompressed */
 	MAX_ENTRIES = 1 << 24,	/* of one row */
 	SERVED_ENCODINGS = 1 << PARQUET_PLAIN | 1 << PARQUET_PLAIN_DICTIONARY | 1 << PARQUET_RLE | 1 << PARQUET_RLE_DICTIONARY |
-		1 << PARQUET_DELTA_BINARY_PACKED,
+		1 << PARQUET_DELTA_BINARY_PACKED | 1 << PARQUET_DELTA_LENGTH_BYTE_ARRAY,
 };
 
 /* Memory that is used again for the next page. */
@@ -57,8 +57,8 @@ struct parquet_leaf {
 	uint32_t ahead;						/* the next entry's repetition level */
 	struct parquet_hybrid definitions, repetitions, packed; /* packed: indices or booleans */
 	const uint8_t *values, *values_end;
-	uint64_t next_bit; /* of plain booleans */
-	struct parquet_delta delta;
+	uint64_t next_bit;	    /* of plain booleans */
+	struct parquet_delta delta; /* of values, or of their lengths */
 
 	char scratch[16];
 
@@ -308,6 +308,22 @@ static bool take_sized(const uint8_t **at, const uint8_t *end, unsigned width, s
 	return true;
 }
 
+/* Lengths come first, all of them; values_end stays, values moves behind them. */
+static bool open_lengths(struct parquet_leaf *c)
+{
+	if (c->node->type != PARQUET_BYTE_ARRAY)
+		return false;
+	if (c->values == c->values_end)
+		return true; /* NULLs only */
+	if (!parquet_delta_open(&c->delta, c->values, (size_t)(c->values_end - c->values)))
+		return false;
+	struct parquet_delta to_end = c->delta;
+	if (!parquet_delta_skip(&to_end, to_end.left))
+		return false;
+	c->values = to_end.at;
+	return true;
+}
+
 static int open_values(struct parquet_leaf *c, const struct parquet_page_head *head, struct duct_error *err)
 {
 	bool good = true;
@@ -334,6 +350,7 @@ static int open_values(struct parquet_leaf *c, const struct parquet_page_head *h
 			(c->values == c->values_end || /* NULLs only */
 			 parquet_delta_open(&c->delta, c->values, (size_t)(c->values_end - c->values)));
 		break;
+	case PARQUET_DELTA_LENGTH_BYTE_ARRAY: good = open_lengths(c); break;
 	default: good = false; break;
 	}
 	return good ? 0
@@ -434,9 +451,24 @@ static bool take_plain(const uint8_t **at, const uint8_t *end, uint32_t width, s
 	return true;
 }
 
+static bool take_by_length(struct parquet_leaf *c, struct duct_cell *ret)
+{
+	uint64_t n;
+	if (!parquet_delta_get(&c->delta, &n) || (uint32_t)n > (size_t)(c->values_end - c->values))
+		return false;
+	*ret = (struct duct_cell){(const char *)c->values, (uint32_t)n};
+	c->values += ret->len;
+	return true;
+}
+
 static bool skip_values(struct parquet_leaf *c, uint64_t n)
 {
 	struct duct_cell cell;
+	if (c->encoding == PARQUET_DELTA_LENGTH_BYTE_ARRAY) {
+		while (n && take_by_length(c, &cell))
+			n--;
+		return !n;
+	}
 	if (c->encoding == PARQUET_DELTA_BINARY_PACKED)
 		return parquet_delta_skip(&c->delta, n);
 	if (c->encoding != PARQUET_PLAIN)
@@ -536,6 +568,8 @@ static bool take_value(struct parquet_leaf *c, struct duct_cell *ret)
 		return take_from_dictionary(c, ret) && convert(c, ret);
 	if (c->encoding == PARQUET_DELTA_BINARY_PACKED)
 		return take_delta(c, ret) && convert(c, ret);
+	if (c->encoding == PARQUET_DELTA_LENGTH_BYTE_ARRAY)
+		return take_by_length(c, ret) && convert(c, ret);
 	if (c->node->type == PARQUET_BOOLEAN)
 		return take_boolean(c, ret);
 	return take_plain(&c->values, c->values_end, c->width, ret) && convert(c, ret);

@@ -6,8 +6,9 @@
 
 /*
  * Writes one Parquet file from columns of batches. Pages are encoded and compressed as rows come: in memory are the compressed pages of
- * the open row group and one open page per leaf column. Version 1 data pages, PLAIN, RLE_DICTIONARY and DELTA_BINARY_PACKED, everything OPTIONAL but map
- * keys, field ids on all named nodes; statistics per chunk, page index (OffsetIndex, ColumnIndex) before the footer. One thread at a time.
+ * the open row group and one open page per leaf column. Version 1 data pages, PLAIN, RLE_DICTIONARY, DELTA_BINARY_PACKED and
+ * DELTA_LENGTH_BYTE_ARRAY, everything OPTIONAL but map keys, field ids on all named nodes; statistics per chunk, page index (OffsetIndex,
+ * ColumnIndex) before the footer. One thread at a time.
  *
  * Rows come in slices: ask parquet_writer_room() how many may be added, add so many values to each column in any order, then
  * parquet_writer_end_rows(). After an error only parquet_writer_free() is allowed. The file is the caller's: an open descriptor that is
@@ -22,9 +23,9 @@ struct parquet_column {
 
 struct parquet_settings {
 	enum parquet_codec codec;
-	int level;	     /* 0: the codec's default */
-	int64_t group_rows;  /* rows of a row group exactly; 0: by bytes, at most 122880 */
-	bool plain_integers; /* not as differences, which readers of Parquet's first version do not know */
+	int level;	    /* 0: the codec's default */
+	int64_t group_rows; /* rows of a row group exactly; 0: by bytes, at most 122880 */
+	bool first_version; /* without the encodings by differences, which readers of Parquet's first version do not know */
 };
 
 struct parquet_writer;

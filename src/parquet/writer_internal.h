@@ -10,7 +10,7 @@ enum {
 	PARQUET_SLICE = 2048,	  /* most rows added at once */
 	PARQUET_PART = 1024,	  /* fixed-width values encoded at once */
 	PARQUET_INDEX_BOUND = 64, /* bytes of a string in statistics and page index */
-	PARQUET_HEAD = 16,	  /* room before a page's values: levels that are one run go there, and nothing is copied */
+	PARQUET_HEAD = 512,	  /* room before a page's values: levels that are one run go there, and nothing is copied */
 };
 
 struct parquet_page_facts {
@@ -45,11 +45,11 @@ struct parquet_leaf {
 	const char *const *path;
 	int npath;
 
-	struct duct_buf values; /* PLAIN, behind PARQUET_HEAD bytes: see parquet_leaf_room() */
-	uint32_t *indexes;	/* instead, where the page is dictionary-encoded */
-	size_t indexes_cap;
-	bool indexed;
-	size_t plain_bytes; /* that the values have in PLAIN */
+	bool indexed;	   /* the page is dictionary-encoded */
+	uint32_t *numbers; /* the values' places in the dictionary where it is, else the lengths of strings */
+	size_t numbers_cap;
+	struct duct_buf values; /* bytes of values where it is not, behind PARQUET_HEAD bytes: see parquet_leaf_room() */
+	size_t plain_bytes;	/* that the values have in PLAIN */
 	uint32_t nlevels, nvalues, nrows;
 	struct duct_buf def; /* a byte per level, once one is not max_def */
 	struct duct_buf rep;
@@ -117,7 +117,7 @@ void parquet_leaf_init(struct parquet_leaf *leaf, size_t budget_bytes);
 void parquet_leaf_done(struct parquet_leaf *leaf);
 int parquet_leaf_end_page(struct parquet_writer *w, struct parquet_leaf *leaf, struct duct_error *err) DUCT_CHECKED;
 int parquet_leaf_end_chunk(struct parquet_writer *w, struct parquet_leaf *leaf, struct duct_error *err) DUCT_CHECKED;
-/* The open page's dictionary indexes become PLAIN values; no more are taken in this chunk. */
+/* The open page's dictionary indexes become values; no more are taken in this chunk. */
 void parquet_leaf_to_plain(struct parquet_leaf *leaf);
 /* Whether a dictionary still pays, asked from time to time. */
 void parquet_leaf_judge(struct parquet_leaf *leaf);
@@ -147,6 +147,13 @@ static inline bool parquet_leaf_full_with(const struct parquet_writer *w, const 
 static inline bool parquet_leaf_page_full(const struct parquet_writer *w, const struct parquet_leaf *leaf)
 {
 	return parquet_leaf_full_with(w, leaf, 0, 0);
+}
+
+/* For n values more. */
+static inline uint32_t *parquet_leaf_numbers(struct parquet_leaf *leaf, size_t n)
+{
+	leaf->numbers = duct_grow(leaf->numbers, &leaf->numbers_cap, leaf->nvalues + n, sizeof *leaf->numbers);
+	return leaf->numbers + leaf->nvalues;
 }
 
 /* Room for n bytes of values; the caller advances values.len. */

@@ -240,13 +240,10 @@ static void set_numbers(struct duct_relation *rel, const struct pg_table *t, con
 		struct duct_live_column *l = &live[n++];
 		l->attnum = c->attnum;
 		l->computed = c->computed;
-		if (!c->missing)
-			continue;
 		struct duct_error ignored; /* its own column reports it, if it comes to that */
-		struct pg_mapping *m = duct_arena_zalloc(&rel->arena, sizeof *m);
-		*m = pg_mapping_build(catalog, c->typid, c->typmod, c->ndims, &rel->arena);
-		l->missing_value = missing_value(rel, m, c->missing, &ignored);
-		l->type = &m->type;
+		struct pg_mapping m = pg_mapping_build(catalog, c->typid, c->typmod, c->ndims, &rel->arena);
+		l->missing_value = c->missing ? missing_value(rel, &m, c->missing, &ignored) : NULL;
+		l->type = duct_arena_dup(&rel->arena, &m.type, sizeof m.type);
 	}
 	for (int i = 0; i < t->ndropped; i++)
 		dropped[i] = t->dropped[i];

@@ -172,6 +172,7 @@ static void describe(struct pg_session *s)
 	const char *host = PQhost(s->conn), *port = PQport(s->conn), *db = PQdb(s->conn);
 	(void)snprintf(s->where, sizeof s->where, "%s:%s/%s", host && *host ? host : "?", port && *port ? port : "?",
 		       db && *db ? db : "?");
+	s->local = host && (*host == '/' || *host == '@');
 }
 
 static int connect_poll(struct pg_session *s, int timeout_ms, struct duct_error *err)
@@ -393,6 +394,11 @@ int pg_execf(struct pg_session *s, PGresult **ret, struct duct_error *err, const
 	if (n < 0)
 		abort();
 	return pg_exec(s, sql, ret, err);
+}
+
+int pg_session_widen(struct pg_session *session, struct duct_error *err)
+{
+	return pg_exec(session, "select pg_catalog.repeat(' ', 100000)", NULL, err); /* libpq doubles: 128 KiB */
 }
 
 int pg_query(struct pg_session *s, const char *sql, int nparams, const char *const *params, PGresult **ret, struct duct_error *err)

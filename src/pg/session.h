@@ -18,6 +18,7 @@ struct pg_session {
 	PGconn *conn;
 	int version;	  /* e.g. 150020 */
 	bool replication; /* a walsender of a database: simple queries only (pg_exec) */
+	bool local;	  /* over a unix socket */
 	bool ascii;	  /* the database is SQL_ASCII: text may be invalid UTF-8 */
 	int money_scale;  /* fraction digits of the type money in this database; 2 on a replication connection */
 	int stop_fd;	  /* readable: calls return CANCELLED; -1: none */
@@ -66,6 +67,12 @@ int pg_query_binary(struct pg_session *session, const char *sql, int nparams, co
 /* pg_query() whose last parameter is bytes. */
 int pg_query_bytes(struct pg_session *session, const char *sql, int nparams, const char *const *params, size_t last_bytes,
 		   PGresult **ret, struct duct_error *err) DUCT_CHECKED;
+
+/*
+ * For a session that reads much: libpq takes as much from the socket at once as its buffer has room for, 16 KiB, and that grows with the widest
+ * message only (pqCheckInBufferSpace). So one wide message is asked for: else a server that sends faster than we decode waits for room.
+ */
+int pg_session_widen(struct pg_session *session, struct duct_error *err) DUCT_CHECKED;
 
 /* Waits until the socket is readable (or also writable when libpq has output pending), the stop, or the time-out. 1
  * ready, 0 timed out, -CANCELLED, -RETRY. timeout_ms -1: no limit. */

@@ -36,11 +36,18 @@
 	"LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisreplident AND i.indisvalid AND i.indimmediate " \
 	"WHERE c.oid = ANY ($1::oid[]) ORDER BY c.oid"
 
+/*
+ * The last but one: whether rows older than the column may have got values of their own. It has or had a default that is not kept as their
+ * value: each row's own, that of a partitioned table, or one from before the table was rewritten. One that was dropped again is
+ * seen only where the column takes no NULL, or the leaves have kept it.
+ */
 #define PG_SQL_COLUMNS \
 	"SELECT a.attrelid, a.attnum, a.attname, a.atttypid, a.atttypmod, a.attndims, a.attnotnull, " \
 	"format_type(a.atttypid, a.atttypmod), CASE WHEN a.atthasmissing THEN a.attmissingval::text END, " \
-	"(a.atthasdef OR a.attidentity <> '') AND NOT a.atthasmissing, a.attgenerated <> '' " \
-	"FROM pg_attribute a WHERE a.attrelid = ANY ($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped " \
+	"NOT a.atthasmissing AND (a.atthasdef OR a.attidentity <> '' OR (a.attnotnull AND c.relfilenode <> c.oid) OR " \
+	"CASE WHEN c.relkind = 'p' THEN EXISTS (SELECT FROM pg_partition_tree(c.oid) p JOIN pg_attribute l ON l.attrelid = p.relid " \
+	"WHERE l.attname = a.attname AND l.atthasmissing) ELSE false END), a.attgenerated <> '' " \
+	"FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid WHERE a.attrelid = ANY ($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped " \
 	"AND a.attgenerated IN ('', 's') ORDER BY a.attrelid, a.attnum"
 
 #define PG_SQL_SERVER \

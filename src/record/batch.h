@@ -75,7 +75,9 @@ struct duct_changes {
 	uint32_t open_xid;    /* of that one, where and when it was committed */
 	uint64_t open_lsn;    /* the start of its commit */
 	int64_t open_commit_us;
-	size_t bytes; /* memory held */
+	bool ahead; /* it has not committed yet (open_lsn lies before its commit, open_commit_us is 0): it may still be withdrawn */
+	bool withdrawn; /* what came of it does not count; nothing else is in these */
+	size_t bytes;	/* memory held */
 	size_t rows;
 };
 

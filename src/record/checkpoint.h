@@ -27,6 +27,7 @@ struct duct_checkpoint {
 	/* Positions above pos where other destinations of the flow go on: nothing handed over reaches across one. */
 	const uint64_t *cuts;
 	size_t ncuts;
+	const char *behind; /* the destination that this is the position of, where others are further; NULL: none is */
 	/* Not 0: changes after this position, which is below pos, are wanted once more. */
 	uint64_t replay_lsn;
 };

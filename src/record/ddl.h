@@ -52,7 +52,8 @@ struct duct_ddl_hook {
 	bool gate; /* met() may hold a change back: what was committed before it at the source is then durable already */
 	int (*met)(void *arg, const struct duct_ddl_plan *plan, uint64_t lsn, struct duct_error *err);
 	int (*durable)(void *arg, uint64_t lsn, struct duct_error *err);
-	uint64_t lsn; /* of the transaction that is being written: set by the flow, read by the destination */
+	uint64_t
+		lsn; /* of the transaction that is being written, 0: it has not committed yet; set by the flow, read by the destination */
 };
 
 #endif

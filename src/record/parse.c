@@ -193,7 +193,7 @@ static bool take_time(struct text *t, int64_t *ret_us)
 	return *ret_us <= US_PER_DAY;
 }
 
-/* +HH[:MM[:SS]], Z or nothing. */
+/* +HH[:MM[:SS]] below 16 hours, as Postgres has them, Z or nothing. */
 static bool take_zone(struct text *t, int64_t *ret_us)
 {
 	int64_t h = 0, m = 0, s = 0;
@@ -208,7 +208,7 @@ static bool take_zone(struct text *t, int64_t *ret_us)
 	if (take(t, ":") && !take_number(t, 2, 2, &s))
 		return false;
 	*ret_us = ((h * 60 + m) * 60 + s) * (west ? -1000000 : 1000000);
-	return m < 60 && s < 60;
+	return h < 16 && m < 60 && s < 60;
 }
 
 static bool infinite(const char *text, size_t len, int64_t *v, int64_t positive)

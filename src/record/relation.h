@@ -28,7 +28,7 @@ struct duct_column {
 struct duct_live_column {
 	int16_t attnum;
 	bool computed; /* rows older than it may have got values that only the source knows (a default of each row's own) */
-	const struct duct_type *type; /* of missing_value, NULL without one */
+	const struct duct_type *type; /* NULL: not known */
 	const char *missing_value;    /* as in duct_column */
 };
 

@@ -91,7 +91,7 @@ struct duct_type duct_type_copy(struct duct_arena *arena, const struct duct_type
 	return copy;
 }
 
-void duct_type_print(struct duct_buf *to, const struct duct_type *type)
+const char *duct_kind_name(enum duct_kind kind)
 {
 	static const char *const names[] = {
 		[DUCT_BOOL] = "boolean",
@@ -118,7 +118,12 @@ void duct_type_print(struct duct_buf *to, const struct duct_type *type)
 		[DUCT_STRUCT] = "struct",
 		[DUCT_MAP] = "map",
 	};
-	duct_buf_puts(to, names[type->kind]);
+	return (size_t)kind < DUCT_LEN(names) ? names[kind] : NULL;
+}
+
+void duct_type_print(struct duct_buf *to, const struct duct_type *type)
+{
+	duct_buf_puts(to, duct_kind_name(type->kind));
 	if (type->kind == DUCT_DECIMAL)
 		duct_buf_printf(to, "(%d,%d)", type->precision, type->scale);
 	for (int i = 0; i < type->nchildren; i++) {

@@ -81,8 +81,10 @@ bool duct_type_widens(const struct duct_type *from, const struct duct_type *to);
 /* Deep copy into the arena. */
 struct duct_type duct_type_copy(struct duct_arena *arena, const struct duct_type *type);
 
-/* For people: `decimal(12,2)`, `list(int32)`, `struct(a int32, b varchar)`, `map(varchar, varchar)`; DuckLake's own
- * names for scalars (ducklake column_type). */
+/* DuckLake's own name of a scalar (ducklake column_type), or "list", "struct", "map"; NULL: there is no such kind. */
+const char *duct_kind_name(enum duct_kind kind);
+
+/* For people: `decimal(12,2)`, `list(int32)`, `struct(a int32, b varchar)`, `map(varchar, varchar)`. */
 void duct_type_print(struct duct_buf *to, const struct duct_type *type);
 
 #endif

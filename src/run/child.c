@@ -19,7 +19,7 @@
 #include "base/mem.h"
 #include "base/trace.h"
 
-enum { GRACE_MS = 5000, FLUSH_MS = 500, MOST_LINES = 100, MOST_TEXT = 4000, MOST_OBJECT = 1 << 20 };
+enum { GRACE_MS = 5000, FLUSH_MS = 500, MOST_LINES = 100, MOST_TEXT = 4000, MOST_WORDS = 200, MOST_OBJECT = 1 << 20 };
 
 extern char **environ;
 
@@ -52,15 +52,27 @@ struct process {
 
 /* --- lines --- */
 
+/* Its beginning, without half a character at its end: texts of the state are UTF-8. */
+static char *beginning(const char *text, size_t most)
+{
+	size_t n = strnlen(text, most);
+	while (n && ((unsigned char)text[n] & 0xc0) == 0x80)
+		n--;
+	return duct_xstrndup(text, n);
+}
+
 static void tell_progress(struct process *p)
 {
 	struct duct_error ignored;
 	const json_t *said = p->news.progress;
+	const char *unit = json_string_value(json_object_get(said, "unit")),
+		   *step = json_string_value(json_object_get(said, "step"));
+	AUTO_FREE char *of_unit = unit ? beginning(unit, MOST_WORDS) : NULL, *of_step = step ? beginning(step, MOST_WORDS) : NULL;
 	struct state_progress progress = {
 		.done = json_integer_value(json_object_get(said, "done")),
 		.total = json_integer_value(json_object_get(said, "total")),
-		.unit = json_string_value(json_object_get(said, "unit")),
-		.step = json_string_value(json_object_get(said, "step")),
+		.unit = of_unit,
+		.step = of_step,
 	};
 	AUTO_FREE char *checkpoint = p->news.checkpoint ? json_dumps(p->news.checkpoint, JSON_COMPACT) : NULL;
 	int rc = state_run_report(p->work->state, p->work->run->id, p->work->run->fence, &progress, checkpoint, &ignored);
@@ -90,9 +102,7 @@ static void add_line(struct process *p, const char *level, const char *text)
 {
 	if (p->n == MOST_LINES)
 		flush_lines(p);
-	p->lines[p->n++] = (struct state_run_line){.level = level,
-						   .text = duct_xstrndup(text, strnlen(text, MOST_TEXT)),
-						   .at_us = duct_wall_us()};
+	p->lines[p->n++] = (struct state_run_line){.level = level, .text = beginning(text, MOST_TEXT), .at_us = duct_wall_us()};
 }
 
 static const char *level_named(const char *name)
@@ -146,6 +156,13 @@ static void end_line(struct process *p, struct stream *s)
 	s->last = duct_steal(&line);
 }
 
+/* A line goes on in the next one, if it can between two characters. An object is read whole: it may be the result. */
+static bool is_full(const struct stream *s, char next)
+{
+	size_t most = s->line.len && *s->line.data == '{' ? MOST_OBJECT : MOST_TEXT - 3;
+	return s->line.len >= most && (((unsigned char)next & 0xc0) != 0x80 || s->line.len >= most + 3);
+}
+
 /* False: the child closed it. */
 static bool read_stream(struct process *p, struct stream *s)
 {
@@ -160,8 +177,7 @@ static bool read_stream(struct process *p, struct stream *s)
 		return false;
 	}
 	for (ssize_t i = 0; i < got; i++) {
-		/* An object is read whole: it may be the result. */
-		if (chunk[i] == '\n' || s->line.len == (size_t)(s->line.len && *s->line.data == '{' ? MOST_OBJECT : MOST_TEXT))
+		if (chunk[i] == '\n' || is_full(s, chunk[i]))
 			end_line(p, s);
 		if (chunk[i] != '\n')
 			duct_buf_putc(&s->line, chunk[i]);
@@ -439,9 +455,11 @@ char **run_child_environment(struct run_work *work, const char *const *only)
 	}
 	const struct state_run *run = work->run;
 	AUTO_FREE char *id = duct_xasprintf("DUCTSTREAM_RUN_ID=%s", run->id);
+	AUTO_FREE char *kind = duct_xasprintf("DUCTSTREAM_RUN_KIND=%s", run->kind);
 	AUTO_FREE char *fence = duct_xasprintf("DUCTSTREAM_RUN_FENCE=%lld", (long long)run->fence);
 	AUTO_FREE char *attempt = duct_xasprintf("DUCTSTREAM_RUN_ATTEMPT=%lld", (long long)run->attempt);
 	to[n++] = duct_arena_strdup(work->arena, id);
+	to[n++] = duct_arena_strdup(work->arena, kind);
 	to[n++] = duct_arena_strdup(work->arena, fence);
 	to[n++] = duct_arena_strdup(work->arena, attempt);
 	if (run->checkpoint && *run->checkpoint) {

@@ -1,7 +1,7 @@
 /*
  * Kind "command": a program of the machine, {"argv": ["/usr/bin/rsync", ...], "timeout_seconds": 600}. An API that runs programs is as good as a
  * shell, so it is off unless DUCTSTREAM_RUN_COMMANDS is true where it is enqueued and where it runs, and only admins enqueue it. The
- * program sees its run as DUCTSTREAM_RUN_ID, _FENCE and _ATTEMPT; of our environment it has what DUCTSTREAM_RUN_COMMAND_ENV names beyond a
+ * program sees its run as DUCTSTREAM_RUN_ID, _KIND, _FENCE and _ATTEMPT; of our environment it has what DUCTSTREAM_RUN_COMMAND_ENV names beyond a
  * harmless few, because what it prints can be read by every viewer.
  */
 #include "run/jobs.h"

@@ -17,8 +17,9 @@
 #include "copy/gate.h"
 #include "copy/names.h"
 #include "copy/table.h"
+#include "duck/keys.h"
 #include "duck/session.h"
-#include "run/inside.h"
+#include "run/record.h"
 
 static const struct family {
 	const char *kind, *flag, *list, *schema, *checks, *key;
@@ -173,7 +174,7 @@ struct doing {
 	struct aws_credentials *credentials;
 	struct copy_session session;
 	size_t done, n;
-	const char *label;
+	const char *label, *store;
 };
 
 static void told_step(void *arg, const char *step)
@@ -234,17 +235,49 @@ static int refuse_folders(const struct doing *d, const struct copy_table *tables
 	return 0;
 }
 
+/* What came of a table, also as datasets: what it was read from, and the table of the lake. */
+static json_t *dataset_of(const struct doing *d, const struct copy_table *table, bool read, const json_t *result)
+{
+	AUTO_FREE char *name = duct_xasprintf("ducklake.%s.%s", table->names.schema_name, table->names.table_name);
+	json_t *dataset = read ? run_dataset_at(table->names.source_table_uri) : run_dataset(d->store, name);
+	static const char *const of_source[] = {"columns", NULL}, *const of_table[] = {"columns", "rows",	 "bytes",
+										       "files",	  "snapshot_id", NULL};
+	for (const char *const *key = read ? of_source : of_table; *key; key++)
+		if (json_object_get(result, *key))
+			json_object_set(dataset, *key, json_object_get(result, *key));
+	if (read && json_object_get(result, "delta_version"))
+		json_object_set(dataset, "version", json_object_get(result, "delta_version"));
+	return dataset;
+}
+
+static int copy_one(struct doing *d, const struct copy_table *table, json_t *list, struct duct_error *err)
+{
+	char id[DUCT_UUID_LEN];
+	AUTO_FREE char *name = duct_xasprintf("%s.%s", table->names.schema_name, table->names.table_name);
+	json_t *result = NULL;
+	struct run_part part = {.name = name,
+				.id = duct_uuid_v7(id),
+				.inputs = run_dataset_list(dataset_of(d, table, true, NULL)),
+				.outputs = run_dataset_list(dataset_of(d, table, false, NULL))};
+	d->label = table->names.table_name;
+	run_record_begin(d->inside->record, &part);
+	int rc = copy_table(&d->session, table, d->inside->arena, &result, err);
+	part.inputs = run_dataset_list(dataset_of(d, table, true, result));
+	part.outputs = run_dataset_list(dataset_of(d, table, false, result));
+	run_record_end(d->inside->record, &part, rc, err);
+	json_object_del(result, "columns");
+	json_array_append_new(list, result);
+	return rc;
+}
+
 static int copy_all(struct doing *d, const struct copy_table *tables, struct duct_error *err)
 {
 	json_t *list = json_array();
 	int rc = 0;
 	d->inside->result = json_pack("{s:o}", "tables", list);
 	for (size_t i = 0; i < d->n && rc == 0; i++) {
-		json_t *result = NULL;
 		d->done = i;
-		d->label = tables[i].names.table_name;
-		rc = copy_table(&d->session, &tables[i], d->inside->arena, &result, err);
-		json_array_append_new(list, result);
+		rc = copy_one(d, &tables[i], list, err);
 		if (rc == 0 && duct_ctx_stopped(d->inside->ctx) && i + 1 < d->n)
 			rc = duct_fail(err, DUCT_CANCELLED, "asked to end");
 	}
@@ -256,11 +289,11 @@ static int copy_all(struct doing *d, const struct copy_table *tables, struct duc
 static int in_session(struct doing *d, const struct copy_table *tables, struct duct_error *err)
 {
 	struct duck_session *duck = NULL;
+	struct duck_keys *keys = NULL;
 	const char *checks = getenv("DUCKLAKE_COPY_CHECKS");
 	d->session = (struct copy_session){
 		.settings = &d->settings,
 		.ctx = d->inside->ctx,
-		.credentials = d->credentials,
 		.kind = d->family->checks,
 		.checks_path = checks && *checks ? checks : NULL,
 		.step = told_step,
@@ -268,16 +301,26 @@ static int in_session(struct doing *d, const struct copy_table *tables, struct d
 		.arg = d,
 	};
 	bool remote = d->settings.bucket;
+	AUTO_FREE char *store = duck_lake_label(&d->settings.lake);
+	d->store = store;
 	for (size_t i = 0; i < d->n; i++)
 		remote |= s3_is_url(tables[i].names.source_table_uri);
 	int rc = remote ? s3_open(&d->session.s3, &d->settings.s3, d->credentials, d->inside->ctx->stop_fd, err) : 0;
 	rc = rc ? rc : ready_bucket(d, err);
 	rc = rc ? rc : duck_session_open(&duck, err);
 	d->session.conn = rc ? NULL : duck_connect(duck_session_db(duck));
+	rc = rc || !d->session.s3
+		? rc
+		: duck_keys_open(&keys, duck_session_db(duck), "ducklake_s3", NULL, &d->settings.s3, d->credentials, err);
+	/* What comes from S3 is read once: DuckDB would keep all of it, beside its limit of memory as well. */
+	rc = rc ? rc : duck_exec(d->session.conn, "SET GLOBAL enable_external_file_cache = false", err);
 	rc = rc ? rc : duck_load_extension(d->session.conn, "delta", err);
+	rc = rc ? rc : duck_tap_open(&d->session.tap, d->session.conn, err);
 	rc = rc ? rc : copy_all(d, tables, err);
+	duck_keys_close(keys);
 	duck_disconnect(d->session.conn);
 	duck_session_close(duck);
+	duck_tap_close(d->session.tap);
 	s3_close(d->session.s3);
 	return rc;
 }
@@ -343,6 +386,7 @@ const struct run_job run_job_copy_modeling = {
 	.check = check_modeling,
 	.inside = copy_modeling,
 	.key = key_modeling,
+	.alone = true,
 };
 const struct run_job run_job_copy_imports = {
 	.kind = "ducklake-copy.data-imports",
@@ -350,4 +394,5 @@ const struct run_job run_job_copy_imports = {
 	.check = check_imports,
 	.inside = copy_imports,
 	.key = key_imports,
+	.alone = true,
 };

@@ -141,10 +141,10 @@ int dbos_enqueue_on(struct dbos *d, const char *id, const char *flow_id, struct 
 	return dbos_enqueue(d, "ductstream.run_flow", id, flow_id, named.data, err);
 }
 
-int dbos_enqueue_flow(const struct dbos_config *config, const char *id, const char *flow_id, struct duct_error *err)
+int dbos_enqueue_flow(const struct dbos_config *config, const char *id, const char *flow_id, int stop_fd, struct duct_error *err)
 {
 	struct dbos d;
-	int rc = dbos_open(&d, config, false, -1, err);
+	int rc = dbos_open(&d, config, false, stop_fd, err);
 	if (rc < 0)
 		return rc;
 	rc = dbos_enqueue_on(&d, id, flow_id, err);

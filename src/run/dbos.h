@@ -40,7 +40,8 @@ int dbos_enqueue(struct dbos *dbos, const char *workflow, const char *id, const 
 
 /* The same for one poll of a flow, with its id as deduplication id: 0 also while one is under way. dbos_enqueue_flow connects for it. */
 int dbos_enqueue_on(struct dbos *dbos, const char *id, const char *flow_id, struct duct_error *err) DUCT_CHECKED;
-int dbos_enqueue_flow(const struct dbos_config *config, const char *id, const char *flow_id, struct duct_error *err) DUCT_CHECKED;
+int dbos_enqueue_flow(const struct dbos_config *config, const char *id, const char *flow_id, int stop_fd,
+		      struct duct_error *err) DUCT_CHECKED;
 
 struct dbos_row {
 	const char *id, *name, *inputs;

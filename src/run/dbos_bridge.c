@@ -22,7 +22,7 @@
 #include "run/jobs.h"
 #include "state/flows.h"
 
-enum { LEASE_MS = 10000, RENEW_MS = 2000, LOOK_MS = 200, AWAY_MS = 2000, MOST_HELD = 200 };
+enum { LEASE_MS = 10000, RENEW_MS = 2000, LOOK_MS = 200, AWAY_MS = 2000, MOST_HELD = 200, MOST_ID = 1000 };
 
 struct dbos_bridge {
 	struct dbos_config config;
@@ -68,9 +68,15 @@ static char *input_of(const struct dbos_bridge *b, const json_t *inputs, bool fl
 	return duct_xasprintf("{\"max_empty_reads\":%lld}", (long long)reads);
 }
 
-/* Kinds that only admins enqueue are not for whoever can write to the queue. */
+/* Kinds that only admins enqueue are not for whoever can write to the queue. What no index of the state holds would be tried for ever. */
 static int check_run(const struct state_run *run, struct duct_error *err)
 {
+	if (strlen(run->id) > MOST_ID)
+		return duct_fail(err, DUCT_CONFIG, "workflow id: longer than %d bytes", MOST_ID);
+	if (strlen(run->flow_id) > RUN_MOST_NAME)
+		return duct_fail(err, DUCT_CONFIG, "flow_id: longer than %d bytes", RUN_MOST_NAME);
+	if (run_job_check_settings(run, err) < 0)
+		return -(int)err->class;
 	const struct run_job *job = run_job_find(run->kind);
 	if (job && job->admin)
 		return duct_fail(err, DUCT_CONFIG, "kind: runs of kind \"%s\" are not taken from DBOS", run->kind);

@@ -37,6 +37,7 @@ struct slot {
 	atomic_int stop; /* enum run_stop */
 	int stop_fd;
 	int64_t beat_us; /* of the last heartbeat that was answered, monotonic, taken before it was sent */
+	bool unheard;	 /* the last one failed: said once; a state that cannot be written may be read all the same */
 };
 
 struct run_executor {
@@ -92,6 +93,7 @@ struct verdict {
 	enum state_run_state to;
 	const char *result, *error;
 	int64_t delay_ms;
+	bool given_back;
 };
 
 static struct verdict judge(const struct slot *slot, const struct run_work *work, int rc, const struct duct_error *err)
@@ -100,9 +102,12 @@ static struct verdict judge(const struct slot *slot, const struct run_work *work
 	if (rc == 0)
 		return (struct verdict){.to = work->skipped ? STATE_RUN_SKIPPED : STATE_RUN_SUCCEEDED, .result = work->result};
 	if (stop == RUN_STOP_CANCEL)
-		return (struct verdict){.to = STATE_RUN_CANCELLED, .error = "cancelled"};
+		return (struct verdict){.to = STATE_RUN_CANCELLED, .result = work->result, .error = "cancelled"};
 	if (stop == RUN_STOP_SHUTDOWN)
-		return (struct verdict){.to = STATE_RUN_QUEUED, .error = "its worker was stopped"};
+		return (struct verdict){.to = STATE_RUN_QUEUED,
+					.result = work->result,
+					.error = "its worker was stopped",
+					.given_back = true};
 	if ((rc == -DUCT_RETRY || rc == -DUCT_CANCELLED) && slot->run.attempt < slot->run.max_attempts)
 		return (struct verdict){.to = STATE_RUN_QUEUED, .error = err->message, .delay_ms = backoff_ms(slot)};
 	return (struct verdict){.to = STATE_RUN_FAILED, .result = work->result, .error = err->message};
@@ -123,8 +128,17 @@ static int attempt(struct slot *slot, struct run_work *work, struct duct_error *
 	return rc;
 }
 
+static int write_once(const struct slot *slot, const struct verdict *v, const char *error, struct duct_error *err)
+{
+	struct state *state = slot->executor->config.state;
+	const struct state_run *run = &slot->run;
+	return v->given_back ? state_run_give_back(state, run->id, run->fence, v->result, error, err)
+			     : state_run_finish(state, run->id, run->fence, v->to, v->result, error, v->delay_ms, err);
+}
+
 /*
- * Until it is written down or somebody else has the run: the result of hours of work is not dropped because the state is away for a minute.
+ * Until it is written down or somebody else has the run: the result of hours of work is not dropped because the state is away for a minute,
+ * or refuses its role for one.
  * 1: it is written down; 0: somebody else has the run; -class: given up.
  */
 static int write_down(struct slot *slot, const struct verdict *v, struct duct_error *err)
@@ -132,9 +146,8 @@ static int write_down(struct slot *slot, const struct verdict *v, struct duct_er
 	struct run_executor *e = slot->executor;
 	AUTO_FREE char *error = v->error ? run_clean_text(v->error, strlen(v->error)) : NULL;
 	for (;;) {
-		int rc =
-			state_run_finish(e->config.state, slot->run.id, slot->run.fence, v->to, v->result, error, v->delay_ms, err);
-		if (rc >= 0 || rc != -DUCT_RETRY)
+		int rc = write_once(slot, v, error, err);
+		if (rc != -DUCT_RETRY && rc != -DUCT_CONFIG)
 			return rc;
 		if (atomic_load(&slot->stop) == RUN_STOP_LOST || atomic_load(&e->stopping))
 			return rc;
@@ -234,6 +247,8 @@ static void heartbeat(struct slot *slot)
 	bool cancel = false;
 	int64_t now = duct_mono_us();
 	int rc = state_run_heartbeat(e->config.state, slot->run.id, slot->run.fence, e->config.lease_ms, &cancel, &err);
+	bool said = slot->unheard;
+	slot->unheard = rc < 0;
 	if (rc == 1) {
 		slot->beat_us = now;
 		if (cancel)
@@ -241,7 +256,8 @@ static void heartbeat(struct slot *slot)
 	} else if (rc == 0) {
 		stop_slot(slot, RUN_STOP_LOST); /* or it has just been finished: then nobody looks */
 	} else {
-		state_failed(e, "heartbeat of a run failed", &err);
+		if (!said)
+			state_failed(e, "heartbeat of a run failed", &err);
 		/* By its own clock too: others may take the run from here on. */
 		if (duct_mono_us() - slot->beat_us > e->config.lease_ms * 1000)
 			stop_slot(slot, RUN_STOP_LOST);
@@ -284,6 +300,7 @@ static void claims(struct run_executor *e)
 		lower_fd(slot->stop_fd);
 		atomic_store(&slot->stop, RUN_GOES_ON);
 		slot->beat_us = now;
+		slot->unheard = false;
 		atomic_store(&slot->busy, true);
 		(void)duct_queue_push(e->work, slot, 1, -1); /* it has room for all slots */
 	}

@@ -1,20 +1,20 @@
 /*
  * Sensors of the exports (export_job.c): which partitions of which teams are to run. Two for each job: `daily` looks every hour at yesterday and
- * all days since the first that are not there or have failed, `full` goes through a team's history by its cursor, once a day. Every tick reads the file of
- * teams anew. A partition that fails is tried again three times and then "quarantined": only who runs it by hand frees it.
+ * all days since the first that are not there or have failed, `full` goes through a team's history by its cursor, once a day. Every tick reads the teams anew, of the file
+ * and of the API. A partition that fails is tried again three times and then "quarantined": only who runs it by hand frees it.
  */
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <jansson.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
-#include "export/export.h"
+#include "export/registry.h"
+#include "run/export_calendar.h"
 #include "run/scheduler.h"
 
 enum { PAGE = 500, RETRIES = 3, MOST_PER_TICK = 1000, HOUR_MS = 3600000, TEN_MINUTES_MS = 600000 };
@@ -34,8 +34,9 @@ struct tick {
 	const struct side *side;
 	struct state *state;
 	struct duct_arena *arena;
+	const struct duct_ctx *ctx;
 	struct duct_error *err;
-	struct export_team *teams;
+	struct export_entry *teams;
 	size_t nteams;
 	int64_t today;
 	struct state_partition *known; /* of one team */
@@ -51,20 +52,15 @@ static int64_t setting(const char *name, int64_t otherwise)
 	return v > 0 ? v : otherwise;
 }
 
-static const char *teams_file(void)
-{
-	const char *given = getenv("DUCTSTREAM_DUCKLINGS");
-	return given && *given ? given : "ducklings.yaml";
-}
-
-/* 0: there is no file of teams, and nobody has named one: nothing is to be done. */
 static int begin(struct tick *t)
 {
-	const char *given = getenv("DUCTSTREAM_DUCKLINGS");
 	t->today = duct_wall_us() / day_us;
-	if ((!given || !*given) && access(teams_file(), F_OK) != 0)
-		return 0;
-	return export_teams_read(teams_file(), t->arena, &t->teams, &t->nteams, t->err) < 0 ? -(int)t->err->class : 1;
+	return export_registry_read(t->state, export_registry_file(NULL), t->arena, &t->teams, &t->nteams, t->err);
+}
+
+static int by_key(const void *a, const void *b)
+{
+	return strcmp(((const struct state_partition *)a)->key, ((const struct state_partition *)b)->key);
 }
 
 /* All partitions of the job that the team has: keys "TEAM" and "TEAM_...". */
@@ -77,7 +73,9 @@ static int read_known(struct tick *t, int64_t team)
 	t->nknown = 0;
 	for (int n = PAGE; n == PAGE;) {
 		struct state_partition *page = duct_arena_zalloc(t->arena, PAGE * sizeof *page);
-		n = state_partition_list(t->state, t->arena, t->side->job, NULL, prefix, t->side->job, after, PAGE, page, t->err);
+		const struct state_partition_filter filter = {
+			.job = t->side->job, .prefix = prefix, .after_job = t->side->job, .after_key = after, .results = true};
+		n = state_partition_list(t->state, t->arena, &filter, PAGE, page, t->err);
 		if (n < 0) {
 			free(list);
 			return n;
@@ -90,6 +88,8 @@ static int read_known(struct tick *t, int64_t team)
 			list[t->nknown++] = page[i];
 		}
 	}
+	if (list) /* a database's order may be another one */
+		qsort(list, (size_t)t->nknown, sizeof *list, by_key);
 	t->known = duct_arena_dup(t->arena, list ? list : (struct state_partition *)"", (size_t)t->nknown * sizeof *list);
 	free(list);
 	return 0;
@@ -97,10 +97,8 @@ static int read_known(struct tick *t, int64_t team)
 
 static const struct state_partition *find_known(const struct tick *t, const char *key)
 {
-	for (int i = 0; i < t->nknown; i++)
-		if (strcmp(t->known[i].key, key) == 0)
-			return &t->known[i];
-	return NULL;
+	const struct state_partition wanted = {.key = key};
+	return t->nknown ? bsearch(&wanted, t->known, (size_t)t->nknown, sizeof wanted, by_key) : NULL;
 }
 
 /* --- runs --- */
@@ -133,10 +131,12 @@ static void put_run(struct tick *t, const char *key, const char *id)
 	};
 }
 
-static void put_new(struct tick *t, const char *key)
+/* p: as it is; NULL: there was no run of it. One that was cancelled is another run's from then on. */
+static void put_new(struct tick *t, const char *key, const struct state_partition *p)
 {
 	AUTO_FREE char *id = duct_xasprintf("%s%s_new", key, t->side->infix);
-	put_run(t, key, id);
+	AUTO_FREE char *again = p ? duct_xasprintf("%s_%" PRIx64, id, (uint64_t)p->updated_us) : NULL;
+	put_run(t, key, again ? again : id);
 }
 
 /* Which retry the failed run was: "12345_2024-01-15_retry2_ab12cd34". */
@@ -180,12 +180,11 @@ static int64_t day_of_key(const char *key, int64_t today, bool *ret_month)
 	return k.first_day;
 }
 
-/* A month that is over covers its days. */
-static bool month_covers(const struct tick *t, const char *day_key)
+static bool month_covers(const struct tick *t, const char *day_key, int64_t day)
 {
 	AUTO_FREE char *month = duct_xstrndup(day_key, strlen(day_key) - 3);
 	const struct state_partition *p = find_known(t, month);
-	return p && strcmp(p->state, "quarantined") != 0;
+	return p && run_export_month_has(p, day);
 }
 
 static int look_at_day(struct tick *t, int64_t team, int64_t day)
@@ -195,10 +194,10 @@ static int look_at_day(struct tick *t, int64_t team, int64_t day)
 	const struct state_partition *p = find_known(t, key);
 	if (p && has_failed(p))
 		return put_retry(t, p);
-	if (!p && day != t->today - 1 && month_covers(t, key))
+	if (!p && day != t->today - 1 && month_covers(t, key, day))
 		return 0;
 	if (!p || strcmp(p->state, "missing") == 0)
-		put_new(t, key);
+		put_new(t, key, p);
 	return 0;
 }
 
@@ -221,9 +220,6 @@ static int look_at_team(struct tick *t, int64_t team)
 static int daily(struct tick *t, const char *cursor, struct run_findings *ret)
 {
 	int rc = begin(t);
-	if (rc <= 0)
-		return rc;
-	rc = 0;
 	for (size_t i = 0; i < t->nteams && rc == 0; i++)
 		rc = look_at_team(t, t->teams[i].team_id);
 	if (rc < 0)
@@ -297,9 +293,7 @@ static void put_full(struct tick *t, const struct place *p, const char *key)
 
 static int earliest_day(struct tick *t, int64_t team, int64_t *ret)
 {
-	atomic_bool stop = false;
-	const struct duct_ctx ctx = {.stop = &stop, .stop_fd = -1};
-	return export_earliest_day(getenv("CLICKHOUSE_URL"), t->side->what, team, &ctx, ret, t->err);
+	return export_earliest_day(getenv("CLICKHOUSE_URL"), t->side->what, team, t->ctx, ret, t->err);
 }
 
 /* The days of one team from p->next on, as many as there is room for. */
@@ -340,9 +334,9 @@ static int full_team(struct tick *t, struct place *p, int64_t most)
 	return 0;
 }
 
-static const struct export_team *team_from(const struct tick *t, int64_t least)
+static const struct export_entry *team_from(const struct tick *t, int64_t least)
 {
-	const struct export_team *found = NULL;
+	const struct export_entry *found = NULL;
 	for (size_t i = 0; i < t->nteams; i++)
 		if (t->teams[i].team_id >= least && (!found || t->teams[i].team_id < found->team_id))
 			found = &t->teams[i];
@@ -352,15 +346,17 @@ static const struct export_team *team_from(const struct tick *t, int64_t least)
 static int full(struct tick *t, const char *cursor, struct run_findings *ret)
 {
 	int rc = begin(t);
-	if (rc <= 0)
+	if (rc)
 		return rc;
+	if (!t->nteams) /* whoever comes today is not to wait for tomorrow */
+		return 0;
 	struct place p = read_cursor(cursor, t->today);
 	int64_t most = setting("DUCTSTREAM_FULL_BACKFILL_MAX_PARTITIONS", 100);
 	if (p.completed == t->today) {
 		*ret = (struct run_findings){.cursor = cursor};
 		return 0;
 	}
-	for (const struct export_team *team; (int64_t)t->n < most;) {
+	for (const struct export_entry *team; (int64_t)t->n < most;) {
 		if (!(team = team_from(t, p.team))) {
 			p.completed = t->today;
 			break;
@@ -382,10 +378,10 @@ static int full(struct tick *t, const char *cursor, struct run_findings *ret)
 /* --- the sensors --- */
 
 #define SENSOR(name_, what_, cadence_, interval_) \
-	static int name_##_##cadence_(struct state *state, struct duct_arena *arena, const char *cursor, struct run_findings *ret, \
-				      struct duct_error *err) \
+	static int name_##_##cadence_(struct state *state, struct duct_arena *arena, const struct duct_ctx *ctx, \
+				      const char *cursor, struct run_findings *ret, struct duct_error *err) \
 	{ \
-		struct tick t = {.side = &sides[what_], .state = state, .arena = arena, .err = err}; \
+		struct tick t = {.side = &sides[what_], .state = state, .arena = arena, .ctx = ctx, .err = err}; \
 		return cadence_(&t, cursor, ret); \
 	} \
 	const struct run_sensor run_sensor_##name_##_##cadence_ = {.name = "duckling_" #name_ "_" #cadence_ "_backfill_sensor", \

@@ -46,8 +46,8 @@ static int skip(struct run_work *w, const char *why, const char *who)
 }
 
 /*
- * 1: nobody runs the flow. 0: somebody does: skipped. A later attempt may meet the lease of an earlier one's worker, which died with it:
- * that is waited for.
+ * 1: nobody runs the flow. 0: somebody does: skipped. A later attempt (an error is left of the one before) may meet the lease of its
+ * worker, which died with it: that is waited for.
  */
 static int nobody_else(struct run_work *w, struct duct_error *err)
 {
@@ -58,7 +58,7 @@ static int nobody_else(struct run_work *w, struct duct_error *err)
 		int rc = state_lease_get(w->state, w->arena, lease, &now, err);
 		if (rc <= 0 || !now.held)
 			return rc < 0 ? rc : 1;
-		if (w->run->attempt == 1 || duct_mono_us() > until_us)
+		if (!w->run->error || duct_mono_us() > until_us)
 			return skip(w, "the flow is run by ", now.holder);
 		struct pollfd fd = {.fd = w->stop_fd, .events = POLLIN};
 		if (poll(&fd, 1, 250) > 0)

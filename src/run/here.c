@@ -1,6 +1,7 @@
 /* A run recorded and done at once: see here.h. */
 #include "run/here.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
@@ -11,6 +12,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "base/clock.h"
+#include "base/killpoint.h"
 #include "base/mem.h"
 #include "base/uuid.h"
 #include "run/executor.h"
@@ -23,8 +26,9 @@ struct doing {
 	const struct run_here *here;
 	struct state *state;
 	struct service_settings settings;
-	char queue[64], id[DUCT_UUID_LEN];
-	int64_t seen; /* the last line that was shown */
+	char queue[160], id[DUCT_UUID_LEN];
+	int64_t seen;	   /* the last line that was shown */
+	int64_t waited_us; /* when it was last said that the run is waited for */
 
 	int ended_fd; /* readable once the run is over */
 	pthread_mutex_t lock;
@@ -34,16 +38,47 @@ struct doing {
 
 /* --- the beginning --- */
 
+static const char *host_name(char to[64])
+{
+	memcpy(to, "?", 2);
+	(void)gethostname(to, 63);
+	to[63] = 0;
+	return to;
+}
+
+static bool is_gone_here(long pid)
+{
+	return pid > 0 && kill((pid_t)pid, 0) != 0 && errno == ESRCH;
+}
+
 /* "HOST:PID:..." on this machine, and no such process. */
 static bool is_gone(const char *worker)
 {
-	char host[64] = "?";
-	(void)gethostname(host, sizeof host - 1);
-	size_t n = strlen(host);
-	if (!worker || strncmp(worker, host, n) != 0 || worker[n] != ':')
-		return false;
-	long pid = strtol(worker + n + 1, NULL, 10);
-	return pid > 0 && kill((pid_t)pid, 0) != 0 && errno == ESRCH;
+	char host[64];
+	size_t n = strlen(host_name(host));
+	return worker && strncmp(worker, host, n) == 0 && worker[n] == ':' && is_gone_here(strtol(worker + n + 1, NULL, 10));
+}
+
+/* "here-PID-UUID-HOST": whose it is, before the run has a worker. */
+static void name_queue(char to[160])
+{
+	char uuid[DUCT_UUID_LEN], host[64];
+	(void)host_name(host);
+	for (char *c = host; *c; c++)
+		*c = isalnum((unsigned char)*c) || *c == '.' ? *c : '_';
+	(void)snprintf(to, 160, RUN_HERE_QUEUE "%ld-%s-%s", (long)getpid(), duct_uuid_v7(uuid), host);
+}
+
+static bool is_left(const struct state_run *run)
+{
+	char own[160];
+	size_t n = strlen(RUN_HERE_QUEUE);
+	name_queue(own);
+	const char *host = strrchr(own, '-'), *its = strrchr(run->queue, '-');
+	if (run->state == STATE_RUN_RUNNING)
+		return is_gone(run->worker);
+	return strncmp(run->queue, RUN_HERE_QUEUE, n) == 0 && strcmp(its, host) == 0 &&
+		is_gone_here(strtol(run->queue + n, NULL, 10));
 }
 
 static int wait_for_stop(const struct doing *d, int ms, struct duct_error *err)
@@ -53,27 +88,40 @@ static int wait_for_stop(const struct doing *d, int ms, struct duct_error *err)
 	return duct_ctx_stopped(d->ctx) ? duct_fail(err, DUCT_CANCELLED, "stopped before it began") : 0;
 }
 
+static void say_waiting(const struct doing *d, const struct state_run *run)
+{
+	char text[160];
+	(void)snprintf(text, sizeof text, "run %s was begun by a process that is gone: waiting for its lease to end (%g s at most)",
+		       run->id, (double)d->settings.run_lease_ms / 1000);
+	if (d->here->show)
+		d->here->show(d->here->arg, run, &(struct state_run_line){.level = "warn", .text = text}, 1);
+}
+
 static int submit(struct doing *d, struct duct_arena *arena, struct duct_error *err)
 {
 	static const struct state_actor actor = {.name = "local", .via = "cli"};
 	struct state_run run = *d->here->run, made;
-	char uuid[DUCT_UUID_LEN];
-	(void)snprintf(d->queue, sizeof d->queue, "here-%s", duct_uuid_v7(uuid));
+	name_queue(d->queue);
 	run.queue = d->queue;
 	run.max_attempts = run.max_attempts ? run.max_attempts : 1;
+	const char *key = run_job_key(run.kind, run.input, arena);
 	if (!run.key)
-		run.key = run_job_key(run.kind, run.input, arena);
-	for (;;) {
+		run.key = key;
+	run_job_limit(&run, key);
+	(void)run_job_partition(run.kind, run.input, arena, &run.partition); /* or as it is */
+	for (bool said = false;; said = true) {
 		int rc = state_run_reap(d->state, err);
 		rc = rc < 0 ? rc : state_run_submit(d->state, arena, &run, &actor, &made, err);
 		if (rc == 1)
 			(void)snprintf(d->id, sizeof d->id, "%s", made.id);
 		if (rc != 0)
 			return rc < 0 ? rc : 0;
-		if (made.state != STATE_RUN_RUNNING || !is_gone(made.worker))
+		if (!is_left(&made))
 			return duct_fail(err, DUCT_RETRY,
 					 "run %s is %s and does the same (key \"%s\"): `ductstream runs show --id %s`", made.id,
 					 state_run_state_name(made.state), run.key ? run.key : "", made.id);
+		if (!said)
+			say_waiting(d, &made);
 		if ((rc = wait_for_stop(d, LOOK_MS, err)))
 			return rc;
 	}
@@ -118,6 +166,15 @@ static int look(struct doing *d, struct duct_arena *arena, struct state_run *ret
 	return 0;
 }
 
+static int wait_on(struct doing *d, struct duct_error *err)
+{
+	int64_t now = duct_mono_us();
+	if (d->waited_us && now - d->waited_us < d->settings.run_lease_ms * 1000 / 4)
+		return 0;
+	d->waited_us = now;
+	return state_run_wait(d->state, d->id, d->settings.run_lease_ms, err);
+}
+
 /* A look that fails is not the end of the work. */
 static void attend(struct doing *d)
 {
@@ -132,6 +189,8 @@ static void attend(struct doing *d)
 		duct_arena_init(&arena);
 		int rc = look(d, &arena, &now, &ignored);
 		duct_arena_done(&arena);
+		if (rc == 0 && now.state == STATE_RUN_QUEUED)
+			rc = wait_on(d, &ignored);
 		if (rc == 0 && is_over(now.state)) /* cancelled while it was queued */
 			return;
 	}
@@ -177,6 +236,9 @@ static int do_it(struct doing *d, struct duct_arena *arena, struct state_run *re
 	int rc = state_config_from_env(&config, arena, err);
 	rc = rc ? rc : state_open(&d->state, &config, err);
 	rc = rc ? rc : submit(d, arena, err);
+	rc = rc ? rc : wait_on(d, err);
+	if (!rc)
+		duct_kill_point("run-submitted");
 	rc = rc ? rc : execute(d, err);
 	if (!*d->id)
 		return rc;

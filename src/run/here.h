@@ -4,6 +4,8 @@
 #include "base/ctx.h"
 #include "state/runs.h"
 
+#define RUN_HERE_QUEUE "here-" /* begins the queue of such a run: only the process that made it looks there */
+
 /*
  * A run that is recorded, and done at once by the process that asks for it: what a command of the command line does is in the history, with log,
  * progress and result, like what the service does.

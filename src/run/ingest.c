@@ -2,18 +2,18 @@
  * Kind "ingest": an ingestion file (docs/ingest.md) run once, {"config": "<its text>", "name": "nightscout.yaml", "partition": "2024-10-15"}. The text
  * has references to the environment of whoever does the run, and no secret. The lake is that of the environment (DUCKLAKE_*).
  */
-#include "run/inside.h"
-
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 #include "base/mem.h"
 #include "duck/session.h"
 #include "ingest/files.h"
 #include "ingest/ingest.h"
 #include "run/civil.h"
+#include "run/record.h"
 #include "run/zone.h"
 
 enum { BUSY_TIMEOUT_MS = 60000 };
@@ -111,6 +111,8 @@ static int find_window(const struct ingest_spec *spec, const char *key, struct i
 	ret->key = key;
 	ret->begin_us = run_zone_instant(zone, civil_seconds(&civil)) * 1000000;
 	ret->end_us = run_zone_instant(zone, next_local(&civil, p->every)) * 1000000;
+	ret->local_begin_us = civil_seconds(&civil) * 1000000;
+	ret->local_end_us = next_local(&civil, p->every) * 1000000;
 	run_zone_free(zone);
 	return 0;
 }
@@ -167,52 +169,147 @@ static const char *look_up(const char *name)
 	return getenv(name);
 }
 
-static int open_lake(struct lake **ret, const struct ingest_spec *spec, const struct ingest_window *window,
-		     const struct duct_ctx *ctx, struct duct_arena *arena, struct duct_error *err)
+/* What a run's checkpoint is kept under: its cursor, and the fence between two runs that do the same. Different files, and sources of different
+ * names, go into one table side by side. */
+static char *flow_name(const struct ingest_spec *spec, const struct ingest_window *window)
 {
-	struct duck_lake env;
-	AUTO_FREE char *flow = duct_xasprintf("ingest/%s.%s%s%s", spec->schema, spec->table, window->key ? "/" : "",
-					      window->key ? window->key : "");
-	if (duck_lake_from_env(&env, arena, err))
-		return -(int)err->class;
-	const struct lake_config config = {.catalog = env.catalog,
-					   .metadata_schema = env.metadata_schema,
-					   .data_path = env.data_path,
+	AUTO_BUF struct duct_buf name = {0};
+	duct_buf_printf(&name, "ingest/%s.%s", spec->schema, spec->table);
+	if (spec->main.name)
+		duct_buf_printf(&name, "@%s", spec->main.name);
+	if (spec->main.type == INGEST_FILES) {
+		uint64_t hash = 0;
+		for (char *const *file = spec->main.files; *file; file++)
+			hash = XXH3_64bits_withSeed(*file, strlen(*file) + 1, hash);
+		duct_buf_printf(&name, "#%016llx", (unsigned long long)hash);
+	}
+	if (window->key)
+		duct_buf_printf(&name, "/%s", window->key);
+	return duct_xstrdup(name.data);
+}
+
+static int open_place(struct ingest_place *ret, const struct duck_lake *env, const struct ingest_spec *spec,
+		      const struct ingest_window *window, const struct duct_ctx *ctx, struct duct_error *err)
+{
+	AUTO_FREE char *flow = flow_name(spec, window);
+	const struct lake_config config = {.catalog = env->catalog,
+					   .metadata_schema = env->metadata_schema,
+					   .data_path = env->data_path,
+					   .new_data_path = env->new_data_path,
 					   .flow = flow,
 					   .create = true,
 					   .inline_tables = spec->main.inline_rows > 0,
 					   .busy_timeout_ms = BUSY_TIMEOUT_MS};
-	return lake_open(ret, &config, ctx, err);
+	return ingest_place_open(ret, &config, ctx, err);
 }
 
 static void say_result(struct run_inside *inside, const struct ingest_spec *spec, const struct ingest_window *w,
 		       const struct ingest_result *r)
 {
-	inside->result =
-		json_pack("{s:s,s:s*,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "table", spec->main.into, "partition", w->key,
-			  "records", (json_int_t)r->fetched.records, "pages", (json_int_t)r->fetched.pages, "bytes_read",
-			  (json_int_t)r->fetched.bytes, "rows", (json_int_t)r->rows, "replaced", (json_int_t)r->deleted, "inlined",
-			  (json_int_t)r->inlined, "files", (json_int_t)r->files, "new_columns", (json_int_t)r->new_columns,
-			  "snapshot_id", (json_int_t)r->snapshot_id, "tries", (json_int_t)r->tries);
+	inside->result = json_pack("{s:s,s:s*,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "table", spec->main.into, "partition", w->key,
+				   "records", (json_int_t)r->fetched.records, "pages", (json_int_t)r->fetched.pages, "bytes_read",
+				   (json_int_t)r->fetched.bytes, "replaced", (json_int_t)r->deleted, "inlined",
+				   (json_int_t)r->inlined, "new_columns", (json_int_t)r->new_columns, "tries", (json_int_t)r->tries,
+				   "files_scanned", (json_int_t)r->files_scanned, "files_skipped", (json_int_t)r->files_skipped);
 	if (spec->incremented)
 		json_object_set_new(inside->result, "cursor", json_string(r->cursor));
 }
 
+/* --- what was read and written --- */
+
+struct told {
+	const struct ingest_spec *spec;
+	const struct ingest_result *result;
+	const struct lake *lake; /* as of the commit */
+	const char *store;
+	json_t *outputs;
+};
+
+static void tell_table(void *arg, const char *table, int64_t rows, int64_t files, int64_t bytes)
+{
+	struct told *told = arg;
+	json_t *dataset = run_dataset_of_table(told->store, told->lake, told->spec->schema, table);
+	run_dataset_number(dataset, "rows", rows);
+	run_dataset_number(dataset, "files", files);
+	run_dataset_number(dataset, "bytes", bytes);
+	if (told->result->snapshot_id >= 0)
+		run_dataset_number(dataset, "snapshot_id", told->result->snapshot_id);
+	json_array_append_new(told->outputs, dataset);
+}
+
+static const char *hidden(const char *name)
+{
+	(void)name;
+	return "***";
+}
+
+/* The server's name, and the path as the file has it: what the environment adds to that may be a secret. */
+static json_t *address_of(const struct ingest_spec *spec, const char *config)
+{
+	struct ingest_spec raw;
+	struct duct_error ignored;
+	json_t *dataset = run_dataset_at(spec->main.url);
+	int rc = ingest_spec_parse(&raw, config, strlen(config), "", hidden, &ignored);
+	const char *url = rc == 0 ? raw.main.url : "", *scheme = strstr(url, "://");
+	const char *path = scheme ? scheme + 3 : url;
+	path += strcspn(path, "/?#");
+	AUTO_FREE char *name = duct_xstrndup(path, strcspn(path, "?#"));
+	json_object_set_new(dataset, "name", json_string(*name ? name : "/"));
+	ingest_spec_done(&raw);
+	return dataset;
+}
+
+static json_t *inputs_of(const struct ingest_spec *spec, const char *config)
+{
+	if (spec->main.type == INGEST_REST)
+		return run_dataset_list(address_of(spec, config));
+	json_t *list = json_array();
+	for (char *const *file = spec->main.files; *file; file++)
+		json_array_append_new(list, run_dataset_at(*file));
+	return list;
+}
+
+static int into_lake(const struct run_inside *inside, const struct duck_lake *env, const struct ingest_spec *spec,
+		     const struct ingest_window *window, const char *store, struct ingest_result *result, json_t *outputs,
+		     struct duct_error *err)
+{
+	struct told told = {.spec = spec, .result = result, .store = store, .outputs = outputs};
+	const struct ingest_report report = {.log = tell_log, .progress = tell_progress, .wrote = tell_table, .arg = &told};
+	struct ingest_place place = {0};
+	int rc = open_place(&place, env, spec, window, inside->ctx, err);
+	told.lake = place.lake;
+	if (!rc && spec->main.type == INGEST_FILES)
+		rc = ingest_files(spec, &place, inside->ctx, &report, result, err);
+	else if (!rc)
+		rc = ingest_rest(spec, window, &place, inside->ctx, &report, result, err);
+	ingest_place_close(&place);
+	return rc;
+}
+
 static int do_run(struct run_inside *inside, const struct ingest_spec *spec, struct duct_error *err)
 {
-	const struct ingest_report report = {.log = tell_log, .progress = tell_progress};
+	char id[DUCT_UUID_LEN];
+	struct duck_lake env;
 	struct ingest_window window = {0};
 	struct ingest_result result = {.snapshot_id = -1};
-	struct lake *lake = NULL;
 	const char *key = json_string_value(json_object_get(inside->input, "partition"));
+	const char *config = json_string_value(json_object_get(inside->input, "config"));
 	int rc = find_window(spec, key, &window, err);
-	rc = rc ? rc : open_lake(&lake, spec, &window, inside->ctx, inside->arena, err);
-	if (!rc && spec->main.type == INGEST_FILES)
-		rc = ingest_files(spec, lake, inside->ctx, &report, &result, err);
-	else if (!rc)
-		rc = ingest_rest(spec, &window, lake, inside->ctx, &report, &result, err);
-	lake_close(lake);
+	rc = rc ? rc : duck_lake_from_env(&env, inside->arena, err);
+	if (rc)
+		return rc;
+	AUTO_FREE char *store = duck_lake_label(&env);
+	json_t *inputs = inputs_of(spec, config), *outputs = json_array();
+	struct run_part part = {.name = spec->main.into,
+				.id = duct_uuid_v7(id),
+				.inputs = json_incref(inputs),
+				.outputs = run_dataset_list(run_dataset_of_table(store, NULL, spec->schema, spec->table))};
+	run_record_begin(inside->record, &part);
+	rc = into_lake(inside, &env, spec, &window, store, &result, outputs, err);
 	say_result(inside, spec, &window, &result);
+	part.inputs = inputs;
+	part.outputs = outputs;
+	run_record_end(inside->record, &part, rc, err);
 	return rc;
 }
 

@@ -34,8 +34,8 @@ static int use_store(struct run_lake *lake, struct run_inside *inside, struct du
 	AUTO_FREE char *bucket = NULL, *key = NULL;
 	if (lake->credentials || !data_path || !s3_is_url(data_path))
 		return 0;
-	int rc = s3_options_of_lake(&lake->options, &lake->bucket, err);
-	rc = rc ? rc : s3_url_parse(data_path, &bucket, &key, err);
+	int rc = s3_url_parse(data_path, &bucket, &key, err);
+	rc = rc ? rc : s3_options_of_lake(&lake->options, &lake->bucket, err);
 	if (rc)
 		return rc;
 	lake->scope = duct_xasprintf("s3://%s", bucket);

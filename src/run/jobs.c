@@ -1,6 +1,7 @@
 /* The kinds of runs, and what their jobs share. */
 #include "run/jobs.h"
 
+#include <ctype.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -8,6 +9,8 @@
 #include "base/buf.h"
 #include "base/mem.h"
 #include "base/utf8.h"
+
+enum { MOST_INPUT = 1 << 20 };
 
 const struct run_job *const run_jobs[] = {
 	&run_job_flow_once,
@@ -57,6 +60,31 @@ int run_job_check(const char *kind, const char *flow_id, const char *input_json,
 	return rc;
 }
 
+static int check_queue(const char *queue, struct duct_error *err)
+{
+	for (const char *c = queue; *c; c++)
+		if (!isalnum((unsigned char)*c) && !strchr("_.-", *c))
+			return duct_fail(err, DUCT_CONFIG, "queue: letters, digits, _ . and - only");
+	return strlen(queue) <= RUN_MOST_NAME ? 0 : duct_fail(err, DUCT_CONFIG, "queue: longer than %d bytes", RUN_MOST_NAME);
+}
+
+int run_job_check_settings(const struct state_run *run, struct duct_error *err)
+{
+	if (run->queue && check_queue(run->queue, err) < 0)
+		return -(int)err->class;
+	if (run->max_attempts < 0 || run->max_attempts > 1000)
+		return duct_fail(err, DUCT_CONFIG, "max_attempts: from 0 to 1000");
+	if (run->concurrency_limit < 0)
+		return duct_fail(err, DUCT_CONFIG, "concurrency_limit: not below 0");
+	if (run->concurrency_limit && (!run->concurrency_key || !*run->concurrency_key))
+		return duct_fail(err, DUCT_CONFIG, "concurrency_key: a limit needs one");
+	if (run->concurrency_key && strlen(run->concurrency_key) > RUN_MOST_NAME)
+		return duct_fail(err, DUCT_CONFIG, "concurrency_key: longer than %d bytes", RUN_MOST_NAME);
+	if (run->input && strlen(run->input) > MOST_INPUT)
+		return duct_fail(err, DUCT_CONFIG, "input_json: longer than 1 MiB");
+	return 0;
+}
+
 const char *run_job_key(const char *kind, const char *input_json, struct duct_arena *arena)
 {
 	const struct run_job *job = run_job_find(kind);
@@ -64,6 +92,26 @@ const char *run_job_key(const char *kind, const char *input_json, struct duct_ar
 	AUTO_FREE char *key = input ? job->key(input) : NULL;
 	json_decref(input);
 	return key ? duct_arena_strdup(arena, key) : NULL;
+}
+
+bool run_job_partition(const char *kind, const char *input_json, struct duct_arena *arena, const char **ret)
+{
+	const struct run_job *job = run_job_find(kind);
+	json_t *input = job && job->partition ? json_loads(input_json && *input_json ? input_json : "{}", 0, NULL) : NULL;
+	const char *found = input ? job->partition(input) : NULL;
+	if (input)
+		*ret = found ? duct_arena_strdup(arena, found) : NULL;
+	json_decref(input);
+	return input != NULL;
+}
+
+void run_job_limit(struct state_run *run, const char *key)
+{
+	const struct run_job *job = run_job_find(run->kind);
+	if (!job || !job->alone || !key || (run->concurrency_key && *run->concurrency_key))
+		return;
+	run->concurrency_key = key;
+	run->concurrency_limit = 1;
 }
 
 /* --- log and progress --- */

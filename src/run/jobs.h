@@ -14,6 +14,8 @@
  * written in one transaction with a look at run->fence, or with the run's id as its key; see command.c and sql.c for both.
  */
 
+enum { RUN_MOST_NAME = 200 }; /* bytes of an id, a key, a queue */
+
 /* Why a run is to end before it is done. */
 enum run_stop {
 	RUN_GOES_ON,
@@ -52,6 +54,9 @@ struct run_job {
 	/* The key of a run that is given none: of two with the same input only one at a time makes sense. NULL, or returns NULL: there is none. The
 	 * input has passed check(). Caller frees. */
 	char *(*key)(const json_t *input);
+	/* The partition that follows such a run, whatever its tag "partition" says; borrowed. NULL: none does. */
+	const char *(*partition)(const json_t *input);
+	bool alone; /* runs with that key go one after the other, also one that waits for its turn under another key */
 };
 extern const struct run_job run_job_flow_once, run_job_backfill, run_job_command, run_job_sql;
 extern const struct run_job run_job_events_export, run_job_persons_export;
@@ -67,8 +72,16 @@ const struct run_job *run_job_find(const char *kind); /* NULL: there is none */
 /* Is it something that may be enqueued? NULL input: {}. Names the field. */
 int run_job_check(const char *kind, const char *flow_id, const char *input_json, struct duct_error *err) DUCT_CHECKED;
 
+/* What is said of how it is done: queue, attempts, concurrency, the size of its input. Names the field. */
+int run_job_check_settings(const struct state_run *run, struct duct_error *err) DUCT_CHECKED;
+
 /* What its job says (above), of an input that was checked; in the arena, or NULL. */
 const char *run_job_key(const char *kind, const char *input_json, struct duct_arena *arena);
+/* The concurrency of a run that says nothing of it, where its job's runs are alone; key: the job's, borrowed; NULL: none. */
+void run_job_limit(struct state_run *run, const char *key);
+
+/* The same of the partition; false: its job does not say, *ret is as it was. */
+bool run_job_partition(const char *kind, const char *input_json, struct duct_arena *arena, const char **ret);
 
 /* A line of the run's log. It is dropped when the claim was lost or the state cannot be reached: a job does not stop for its log. */
 void run_work_log(struct run_work *work, const char *level, const char *fmt, ...) DUCT_PRINTF(3, 4);
@@ -108,7 +121,7 @@ struct run_child {
  * it could not be started, or took too long.
  */
 int run_child_run(struct run_work *work, struct run_child *child, struct duct_error *err) DUCT_CHECKED;
-/* The environment of this process with DUCTSTREAM_RUN_ID, _FENCE, _ATTEMPT and _CHECKPOINT (where there is one); only: NULL, or names that are taken over. In the arena. */
+/* The environment of this process with DUCTSTREAM_RUN_ID, _KIND, _FENCE, _ATTEMPT and _CHECKPOINT (where there is one); only: NULL, or names that are taken over. In the arena. */
 char **run_child_environment(struct run_work *work, const char *const *only);
 /* A child of ours has ended: 0, or its failure by its exit code; said: its last words, NULL: what it wrote to stderr. */
 int run_child_outcome(const struct run_child *child, const char *program, const char *said, struct duct_error *err) DUCT_CHECKED;

@@ -11,11 +11,12 @@
 #include <strings.h>
 #include <time.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
 #include "net/http.h"
-#include "run/inside.h"
+#include "run/jobs.h"
 
 #define PRODUCER "urn:ductstream:" DUCT_VERSION
 #define SPEC "https://openlineage.io/spec/"
@@ -23,6 +24,8 @@
 enum { MOST_FAILURES = 3 };
 
 struct run_lineage {
+	void (*warn)(void *arg, const char *text);
+	void *arg;
 	char *namespace, *url, *authorization, *file;
 	struct http_settings settings;
 	struct http_client *http; /* under the lock, like what follows */
@@ -78,7 +81,8 @@ static int configure(struct run_lineage *l, struct duct_error *err)
 	return type ? duct_fail(err, DUCT_CONFIG, "OPENLINEAGE_URL is not set: where are events to go?") : 0;
 }
 
-int run_lineage_open(struct run_lineage **ret, int stop_fd, struct duct_error *err)
+/* A stop is no reason to keep the end of the work to ourselves, so requests do not end by it. */
+int run_lineage_open(struct run_lineage **ret, void (*warn)(void *arg, const char *text), void *arg, struct duct_error *err)
 {
 	const char *off = SETTING("OPENLINEAGE_DISABLED");
 	*ret = NULL;
@@ -87,12 +91,14 @@ int run_lineage_open(struct run_lineage **ret, int stop_fd, struct duct_error *e
 	struct run_lineage *l = duct_xcalloc(1, sizeof *l);
 	pthread_mutex_init(&l->lock, NULL);
 	l->settings = http_defaults;
-	l->settings.connect_ms = 2000;
-	l->settings.stall_ms = l->settings.total_ms = 3000;
+	l->warn = warn;
+	l->arg = arg;
+	l->settings.connect_ms = 1000;
+	l->settings.stall_ms = l->settings.total_ms = 2000;
 	l->settings.tries = 1;
 	int rc = configure(l, err);
 	if (rc == 0 && l->url)
-		l->http = http_open(&l->settings, stop_fd);
+		l->http = http_open(&l->settings, -1);
 	if (rc || (!l->url && !l->file))
 		run_lineage_close(l);
 	else
@@ -126,12 +132,36 @@ static json_t *with(json_t *object, const char *key, json_t *value)
 	return object;
 }
 
+char *run_lineage_uuid(char to[DUCT_UUID_LEN], const char *id)
+{
+	static const char shape[] = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx", hex[] = "0123456789abcdefABCDEF";
+	bool is = strlen(id) == sizeof shape - 1;
+	for (size_t i = 0; is && i < sizeof shape - 1; i++)
+		is = shape[i] == '-' ? id[i] == '-' : strchr(hex, id[i]) != NULL;
+	XXH128_hash_t h = XXH3_128bits(id, strlen(id));
+	if (is)
+		(void)snprintf(to, DUCT_UUID_LEN, "%s", id);
+	else /* version 8: made by rules of ours */
+		(void)snprintf(to, DUCT_UUID_LEN, "%08x-%04x-8%03x-%04x-%012llx", (unsigned)(h.high64 >> 32),
+			       (unsigned)(h.high64 >> 16 & 0xffff), (unsigned)(h.high64 & 0xfff),
+			       (unsigned)(0x8000 | (h.low64 >> 48 & 0x3fff)), (unsigned long long)(h.low64 & 0xffffffffffff));
+	return to;
+}
+
+enum run_lineage_type run_lineage_end(int rc, const struct duct_error *err)
+{
+	if (rc >= 0)
+		return RUN_LINEAGE_COMPLETE;
+	return err->class == DUCT_CANCELLED ? RUN_LINEAGE_ABORT : RUN_LINEAGE_FAIL;
+}
+
 static json_t *run_of(const struct run_lineage *l, const struct run_lineage_event *e)
 {
+	char id[DUCT_UUID_LEN];
 	json_t *facets = json_object();
 	if (e->parent_id && *e->parent_id) {
 		json_t *parent = facet(SPEC "facets/1-1-0/ParentRunFacet.json#/$defs/ParentRunFacet");
-		with(parent, "run", json_pack("{s:s}", "runId", e->parent_id));
+		with(parent, "run", json_pack("{s:s}", "runId", run_lineage_uuid(id, e->parent_id)));
 		with(parent, "job", json_pack("{s:s,s:s}", "namespace", l->namespace, "name", e->parent_job));
 		with(facets, "parent", parent);
 	}
@@ -142,7 +172,7 @@ static json_t *run_of(const struct run_lineage *l, const struct run_lineage_even
 		with(error, "programmingLanguage", json_string("SQL"));
 		with(facets, "errorMessage", error);
 	}
-	return json_pack("{s:s,s:o}", "runId", e->run_id, "facets", facets);
+	return json_pack("{s:s,s:o}", "runId", run_lineage_uuid(id, e->run_id), "facets", facets);
 }
 
 static json_t *job_of(const struct run_lineage *l, const struct run_lineage_event *e)
@@ -154,15 +184,57 @@ static json_t *job_of(const struct run_lineage *l, const struct run_lineage_even
 	return json_pack("{s:s,s:s,s:o}", "namespace", l->namespace, "name", e->job, "facets", facets);
 }
 
-static json_t *outputs_of(const struct run_lineage_event *e)
+/* --- datasets --- */
+
+static void put_version(json_t *facets, const json_t *dataset)
 {
-	json_t *facets = json_object();
-	if (e->rows >= 0)
-		with(facets, "outputStatistics",
-		     with(facet(SPEC
-				"facets/1-0-2/OutputStatisticsOutputDatasetFacet.json#/$defs/OutputStatisticsOutputDatasetFacet"),
-			  "rowCount", json_integer(e->rows)));
-	return json_pack("[{s:s,s:s,s:o}]", "namespace", e->store, "name", e->writes, "outputFacets", facets);
+	const json_t *version = json_object_get(dataset, "snapshot_id");
+	version = version ? version : json_object_get(dataset, "version");
+	if (version)
+		with(facets, "version",
+		     with(facet(SPEC "facets/1-0-1/DatasetVersionDatasetFacet.json#/$defs/DatasetVersionDatasetFacet"),
+			  "datasetVersion", json_sprintf("%" JSON_INTEGER_FORMAT, json_integer_value(version))));
+}
+
+static json_t *statistics_of(const json_t *dataset)
+{
+	static const char *const names[][2] = {{"rows", "rowCount"}, {"bytes", "size"}, {"files", "fileCount"}};
+	json_t *statistics =
+		facet(SPEC "facets/1-0-2/OutputStatisticsOutputDatasetFacet.json#/$defs/OutputStatisticsOutputDatasetFacet");
+	bool any = false;
+	for (size_t i = 0; i < DUCT_LEN(names); i++) {
+		json_t *value = json_object_get(dataset, names[i][0]);
+		if (value)
+			json_object_set(statistics, names[i][1], value);
+		any |= value != NULL;
+	}
+	if (any)
+		return statistics;
+	json_decref(statistics);
+	return NULL;
+}
+
+static json_t *datasets_of(const json_t *list, bool outputs)
+{
+	json_t *to = json_array(), *dataset;
+	size_t i;
+	json_array_foreach((json_t *)(uintptr_t)list, i, dataset)
+	{
+		json_t *facets = json_object(), *columns = json_object_get(dataset, "columns");
+		json_t *one = json_pack("{s:O,s:O}", "namespace", json_object_get(dataset, "namespace"), "name",
+					json_object_get(dataset, "name"));
+		if (columns)
+			with(facets, "schema",
+			     with(facet(SPEC "facets/1-1-1/SchemaDatasetFacet.json#/$defs/SchemaDatasetFacet"), "fields",
+				  json_incref(columns)));
+		put_version(facets, dataset);
+		with(one, "facets", facets);
+		json_t *statistics = outputs ? statistics_of(dataset) : NULL;
+		if (statistics)
+			with(one, "outputFacets", json_pack("{s:o}", "outputStatistics", statistics));
+		json_array_append_new(to, one);
+	}
+	return to;
 }
 
 static char *event_text(const struct run_lineage *l, const struct run_lineage_event *e)
@@ -175,12 +247,10 @@ static char *event_text(const struct run_lineage *l, const struct run_lineage_ev
 	gmtime_r(&seconds, &tm);
 	(void)snprintf(when, sizeof when, "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday,
 		       tm.tm_hour, tm.tm_min, tm.tm_sec, (int)(now / 1000 % 1000));
-	json_t *inputs = json_array();
-	for (size_t i = 0; i < e->nreads; i++)
-		json_array_append_new(inputs, json_pack("{s:s,s:s}", "namespace", e->store, "name", e->reads[i]));
-	json_t *event = json_pack("{s:s,s:s,s:o,s:o,s:o,s:o,s:s,s:s}", "eventType", types[e->type], "eventTime", when, "run",
-				  run_of(l, e), "job", job_of(l, e), "inputs", inputs, "outputs", outputs_of(e), "producer",
-				  PRODUCER, "schemaURL", SPEC "2-0-2/OpenLineage.json#/$defs/RunEvent");
+	json_t *event =
+		json_pack("{s:s,s:s,s:o,s:o,s:o,s:o,s:s,s:s}", "eventType", types[e->type], "eventTime", when, "run", run_of(l, e),
+			  "job", job_of(l, e), "inputs", datasets_of(e->inputs, false), "outputs", datasets_of(e->outputs, true),
+			  "producer", PRODUCER, "schemaURL", SPEC "2-0-2/OpenLineage.json#/$defs/RunEvent");
 	char *text = json_dumps(event, JSON_COMPACT | JSON_PRESERVE_ORDER);
 	json_decref(event);
 	return text;
@@ -220,9 +290,11 @@ void run_lineage_send(struct run_lineage *l, const struct run_lineage_event *eve
 	if (l->failures < MOST_FAILURES) {
 		int rc = l->file ? to_file(l, text, &err) : to_url(l, text, &err);
 		l->failures = rc < 0 ? l->failures + 1 : 0;
-		if (rc < 0)
-			run_inside_log("warn", "OpenLineage: %s%s", err.message,
-				       l->failures == MOST_FAILURES ? ": nothing more is sent" : "");
+		if (rc < 0) {
+			AUTO_FREE char *said = duct_xasprintf("OpenLineage: %s%s", err.message,
+							      l->failures == MOST_FAILURES ? ": nothing more is sent" : "");
+			l->warn(l->arg, said);
+		}
 	}
 	pthread_mutex_unlock(&l->lock);
 }

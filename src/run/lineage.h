@@ -1,36 +1,40 @@
 #ifndef RUN_LINEAGE_H
 #define RUN_LINEAGE_H
 
-#include <stddef.h>
-#include <stdint.h>
+#include <jansson.h>
 
 #include "base/error.h"
+#include "base/uuid.h"
 
 /*
- * OpenLineage events of what jobs read and write, where the environment says so (docs/models.md): to an HTTP endpoint, or as lines of a file. Nobody who
+ * OpenLineage events of what runs read and write, where the environment says so (docs/runs.md): to an HTTP endpoint, or as lines of a file. Nobody who
  * does not listen holds a job up or fails it: a request takes at most some seconds, and after a few failures in a row nothing more is sent.
  * Threads: any.
  */
 struct run_lineage;
 
-/* *ret NULL: the environment asks for none. CONFIG: it asks for what cannot be. stop_fd: ends requests. */
-int run_lineage_open(struct run_lineage **ret, int stop_fd, struct duct_error *err) DUCT_CHECKED;
+/* *ret NULL: the environment asks for none. CONFIG: it asks for what cannot be. warn: told what could not be sent, once or a few times. */
+int run_lineage_open(struct run_lineage **ret, void (*warn)(void *arg, const char *text), void *arg,
+		     struct duct_error *err) DUCT_CHECKED;
 void run_lineage_close(struct run_lineage *lineage); /* accepts NULL */
 
+enum run_lineage_type { RUN_LINEAGE_START, RUN_LINEAGE_COMPLETE, RUN_LINEAGE_FAIL, RUN_LINEAGE_ABORT };
+/* As the work ended. */
+enum run_lineage_type run_lineage_end(int rc, const struct duct_error *err);
+
 struct run_lineage_event {
-	enum { RUN_LINEAGE_START, RUN_LINEAGE_COMPLETE, RUN_LINEAGE_FAIL, RUN_LINEAGE_ABORT } type;
+	enum run_lineage_type type;
 	const char *job;		    /* "model.gold.dim_date" */
-	const char *run_id;		    /* a UUID, the same from START on */
+	const char *run_id;		    /* the same from START on; one that is no UUID gets one (below) */
 	const char *parent_job, *parent_id; /* the run that it is a part of; "" or NULL: none */
-	const char *store;		    /* the namespace of the tables: the lake, without secrets */
-	const char *const *reads;	    /* "ducklake.raw.entries" */
-	size_t nreads;
-	const char *writes;
-	const char *sql;   /* or NULL */
-	int64_t rows;	   /* of what was written; -1: not known */
-	const char *error; /* RUN_LINEAGE_FAIL */
+	const json_t *inputs, *outputs;	    /* lists of datasets (run/record.h); NULL: none */
+	const char *sql;		    /* or NULL */
+	const char *error;		    /* RUN_LINEAGE_FAIL */
 };
-/* NULL lineage: nothing. What fails is a line of the run's log (run/inside.h). */
+/* NULL lineage: nothing. */
 void run_lineage_send(struct run_lineage *lineage, const struct run_lineage_event *event);
+
+/* A run's id as OpenLineage wants one: itself if it is a UUID, else one that is made of it, always the same. */
+char *run_lineage_uuid(char to[DUCT_UUID_LEN], const char *id);
 
 #endif

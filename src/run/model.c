@@ -3,12 +3,16 @@
  * "parallel": 4, "vars": {"day": "2024-10-15"}}. The folder is one of the worker's machine, and its queries may read what that process may, so only
  * admins enqueue it. The lake is that of the worker's environment (duck/session.h), so no run carries a secret.
  */
+#include <inttypes.h>
+#include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/buf.h"
 #include "base/mem.h"
 #include "model/build.h"
 #include "run/inside_lake.h"
-#include "run/lineage.h"
+#include "run/record.h"
 
 enum { PARALLEL = 4, MOST_PARALLEL = 32 };
 
@@ -35,8 +39,8 @@ static int check(const json_t *input, struct duct_error *err)
 {
 	static const char *const names[] = {"models", "command", "select", "exclude", "full_refresh", "parallel", "vars", NULL};
 	const char *folder = "", *command = "run";
-	bool full;
-	int64_t parallel;
+	bool full = false;
+	int64_t parallel = PARALLEL;
 	if (run_input_only(input, names, err) < 0 || run_input_text(input, "models", &folder, err) < 0 ||
 	    (json_object_get(input, "command") && run_input_text(input, "command", &command, err) < 0) ||
 	    check_texts(input, "select", err) < 0 || check_texts(input, "exclude", err) < 0 ||
@@ -53,8 +57,8 @@ static int check(const json_t *input, struct duct_error *err)
 /* Of the callbacks. */
 struct told {
 	struct run_inside *inside;
-	struct run_lineage *lineage; /* NULL: nobody asks */
 	char *store;
+	const char *catalog_schema;
 };
 
 static void log_line(void *arg, const char *level, const char *text)
@@ -69,33 +73,78 @@ static void tell(void *arg, int done, int total, const char *step)
 	run_inside_progress(&(struct state_progress){.done = done, .total = total, .unit = "models", .step = step}, NULL);
 }
 
+static int take_column(void *arg, const char *const *v, struct duct_error *err)
+{
+	(void)err;
+	run_dataset_column(arg, v[0], v[1]);
+	return 0;
+}
+
+static int take_files(void *arg, const char *const *v, struct duct_error *err)
+{
+	(void)err;
+	run_dataset_number(arg, "files", strtoll(v[0], NULL, 10));
+	run_dataset_number(arg, "bytes", strtoll(v[1], NULL, 10));
+	return 0;
+}
+
+static void put_columns(json_t *dataset, struct duck_conn *conn, const char *schema, const char *table)
+{
+	AUTO_BUF struct duct_buf sql = {0};
+	struct duct_error ignored;
+	duct_buf_puts(&sql, "SELECT column_name, column_type FROM (DESCRIBE " MODEL_LAKE ".");
+	duct_buf_sql_ident(&sql, schema);
+	duct_buf_putc(&sql, '.');
+	duct_buf_sql_ident(&sql, table);
+	duct_buf_putc(&sql, ')');
+	int rc = duck_rows(conn, sql.data, take_column, dataset, &ignored);
+	(void)rc; /* then nobody knows them */
+}
+
+static json_t *table_of(const struct told *told, struct duck_conn *conn, const char *schema, const char *table)
+{
+	AUTO_FREE char *name = duct_xasprintf(MODEL_LAKE ".%s.%s", schema, table);
+	json_t *dataset = run_dataset(told->store, name);
+	if (conn)
+		put_columns(dataset, conn, schema, table);
+	return dataset;
+}
+
+/* Of the commit, which is this model's alone. */
+static void put_files(const struct told *told, json_t *dataset, const struct model_event *event)
+{
+	AUTO_BUF struct duct_buf sql = {0};
+	struct duct_error ignored;
+	duct_buf_puts(&sql,
+		      "SELECT CAST(count(*) AS VARCHAR), CAST(coalesce(sum(file_size_bytes), 0) AS VARCHAR) FROM "
+		      "__ducklake_metadata_" MODEL_LAKE ".");
+	duct_buf_sql_ident(&sql, told->catalog_schema);
+	duct_buf_printf(&sql, ".ducklake_data_file WHERE begin_snapshot = %" PRId64, event->snapshot);
+	int rc = duck_rows(event->conn, sql.data, take_files, dataset, &ignored);
+	(void)rc;
+}
+
 static void send_event(void *arg, const struct model_event *event)
 {
 	struct told *told = arg;
 	const struct model *m = event->model;
-	AUTO_FREE const char **reads = duct_xcalloc(m->ninputs + 1, sizeof *reads);
-	AUTO_FREE char *job = duct_xasprintf("model.%s.%s", m->schema, m->name);
-	AUTO_FREE char *writes = duct_xasprintf(MODEL_LAKE ".%s.%s", m->schema, m->name);
+	struct duck_conn *conn = event->what == MODEL_DONE ? event->conn : NULL;
+	AUTO_FREE char *name = duct_xasprintf("%s.%s", m->schema, m->name);
+	json_t *inputs = json_array(), *output = table_of(told, conn, m->schema, m->name);
 	for (size_t i = 0; i < m->ninputs; i++)
-		reads[i] = duct_xasprintf(MODEL_LAKE ".%s.%s", m->inputs[i].schema, m->inputs[i].table);
-	struct run_lineage_event out = {.job = job,
-					.run_id = event->id,
-					.parent_job = "model",
-					.parent_id = told->inside->run_id,
-					.store = told->store,
-					.reads = reads,
-					.nreads = m->ninputs,
-					.writes = writes,
-					.sql = m->sql,
-					.rows = event->rows,
-					.error = event->error};
-	out.type = event->what == MODEL_BEGINS ? RUN_LINEAGE_START
-		: event->what == MODEL_DONE    ? RUN_LINEAGE_COMPLETE
-		: event->what == MODEL_FAILED  ? RUN_LINEAGE_FAIL
-					       : RUN_LINEAGE_ABORT;
-	run_lineage_send(told->lineage, &out);
-	for (size_t i = 0; i < m->ninputs; i++)
-		free((char *)(uintptr_t)reads[i]);
+		json_array_append_new(inputs, table_of(told, conn, m->inputs[i].schema, m->inputs[i].table));
+	if (event->rows >= 0)
+		run_dataset_number(output, "rows", event->rows);
+	if (event->snapshot > 0)
+		run_dataset_number(output, "snapshot_id", event->snapshot);
+	if (conn && event->snapshot > 0)
+		put_files(told, output, event);
+	const struct run_part part = {
+		.name = name, .id = event->id, .inputs = inputs, .outputs = run_dataset_list(output), .sql = m->sql};
+	if (event->what == MODEL_BEGINS)
+		run_record_begin(told->inside->record, &part);
+	else
+		run_record_end(told->inside->record, &part, event->error ? -(int)event->error->class : 0, event->error);
 }
 
 static const char **texts(struct run_inside *w, const char *name, size_t *ret_n)
@@ -150,12 +199,10 @@ static int build(struct run_inside *w, const struct model_project *project, stru
 	    model_select(project, select, nselect, except, nexcept, selected, err) < 0)
 		return -(int)err->class;
 	options.parallel = (int)parallel;
-	int rc = run_lineage_open(&told.lineage, w->ctx->stop_fd, err);
-	if (rc < 0)
-		return rc;
-	told.store = duck_lake_label(run_lake_config(lake));
-	rc = model_build(project, selected, session, &options, &w->result, err);
-	run_lineage_close(told.lineage);
+	const struct duck_lake *config = run_lake_config(lake);
+	told.store = duck_lake_label(config);
+	told.catalog_schema = duck_lake_schema(config);
+	int rc = model_build(project, selected, session, &options, &w->result, err);
 	free(told.store);
 	w->skipped = rc == 0 && !options.test_only && !json_integer_value(json_object_get(w->result, "built")) &&
 		!json_integer_value(json_object_get(w->result, "unchanged"));
@@ -186,10 +233,28 @@ static int inside(struct run_inside *w, struct duct_error *err)
 	return rc;
 }
 
+/* One at a time on a folder and the lake of the environment. */
+static char *make_key(const json_t *input)
+{
+	struct duck_lake lake;
+	struct duct_arena arena;
+	struct duct_error ignored;
+	const char *folder = json_string_value(json_object_get(input, "models"));
+	char path[PATH_MAX], *key = NULL;
+	duct_arena_init(&arena);
+	if (folder && duck_lake_from_env(&lake, &arena, &ignored) == 0) {
+		AUTO_FREE char *label = duck_lake_label(&lake);
+		key = duct_xasprintf("model/%s/%s", label, realpath(folder, path) ? path : folder);
+	}
+	duct_arena_done(&arena);
+	return key;
+}
+
 const struct run_job run_job_model = {
 	.kind = "model",
 	.summary = "builds or tests SQL models of the lake",
 	.admin = true,
 	.check = check,
 	.inside = inside,
+	.key = make_key,
 };

@@ -1,14 +1,15 @@
 #ifndef RUN_SCHEDULER_H
 #define RUN_SCHEDULER_H
 
-#include "base/log.h"
+#include "base/ctx.h"
 #include "run/dbos.h"
 #include "run/executor.h"
 #include "state/schedules.h"
 
 /*
  * Enqueues runs: schedules when the clock says so, sensors when they find something. One process at a time does, under the lease
- * "scheduler"; another takes over seconds after it died. What a tick enqueues has ids made of the schedule's name and the tick's moment, so a
+ * "scheduler"; another takes over seconds after it died. Sensors and DBOS, which are elsewhere, have
+ * threads of their own: the clock waits for none of them. What a tick enqueues has ids made of the schedule's name and the tick's moment, so a
  * tick that is done twice enqueues once. Ticks that were missed while nobody was there are made up for by one.
  */
 struct run_scheduler;
@@ -23,9 +24,9 @@ struct run_findings {
 struct run_sensor {
 	const char *name;
 	int64_t interval_ms;
-	/* Looks from the cursor ("" : the beginning) on. A failure is shown and tried again, later and later, at most every hour. */
-	int (*evaluate)(struct state *state, struct duct_arena *arena, const char *cursor, struct run_findings *ret,
-			struct duct_error *err);
+	/* Looks from the cursor ("" : the beginning) on. A failure is shown and tried again, later and later, at most every hour. ctx: its stop. */
+	int (*evaluate)(struct state *state, struct duct_arena *arena, const struct duct_ctx *ctx, const char *cursor,
+			struct run_findings *ret, struct duct_error *err);
 };
 extern const struct run_sensor run_sensor_events_daily, run_sensor_events_full, run_sensor_persons_daily, run_sensor_persons_full;
 extern const struct run_sensor *const run_sensors[]; /* NULL-terminated; sensors.c */
@@ -53,7 +54,7 @@ struct run_ticked {
 };
 /* Evaluates a schedule or sensor now, whether it is due or not, paused or not: 1; 0: there is none of that name. The next due tick of a
  * schedule stays. */
-int run_tick(struct state *state, struct duct_arena *arena, const char *name, const struct dbos_config *dbos,
-	     struct run_ticked *ret, struct duct_error *err) DUCT_CHECKED;
+int run_tick(struct state *state, struct duct_arena *arena, const struct duct_ctx *ctx, const char *name,
+	     const struct dbos_config *dbos, struct run_ticked *ret, struct duct_error *err) DUCT_CHECKED;
 
 #endif

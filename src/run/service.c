@@ -103,10 +103,10 @@ void run_service_wake(struct run_service *s)
 	run_scheduler_wake(atomic_load(&s->scheduler));
 }
 
-int run_service_tick(struct run_service *s, struct state *state, struct duct_arena *arena, const char *name, struct run_ticked *ret,
-		     struct duct_error *err)
+int run_service_tick(struct run_service *s, struct state *state, struct duct_arena *arena, const struct duct_ctx *ctx,
+		     const char *name, struct run_ticked *ret, struct duct_error *err)
 {
-	int rc = run_tick(state, arena, name, s ? &s->dbos : NULL, ret, err);
+	int rc = run_tick(state, arena, ctx, name, s ? &s->dbos : NULL, ret, err);
 	run_service_wake(s);
 	return rc;
 }
@@ -121,14 +121,14 @@ static int flow_once_natively(struct state *state, struct duct_arena *arena, con
 }
 
 int run_service_flow_once(struct run_service *s, struct state *state, const char *flow_id, const struct state_actor *actor,
-			  struct duct_error *err)
+			  int stop_fd, struct duct_error *err)
 {
 	struct duct_arena arena;
 	char uuid[DUCT_UUID_LEN];
 	int rc;
 	duct_arena_init(&arena);
 	if (s && s->dbos.enabled)
-		rc = dbos_enqueue_flow(&s->dbos, duct_uuid_v7(uuid), flow_id, err);
+		rc = dbos_enqueue_flow(&s->dbos, duct_uuid_v7(uuid), flow_id, stop_fd, err);
 	else
 		rc = flow_once_natively(state, &arena, flow_id, actor, err);
 	duct_arena_done(&arena);

@@ -8,6 +8,7 @@
  * What the server runs beside its API, by its environment: the executor (DUCTSTREAM_RUN_WORKERS, 0: none), the scheduler, and the bridge to DBOS
  * (DUCTSTREAM_DBOS_ENABLED).
  */
+struct duct_ctx;
 struct run_service;
 struct run_ticked;
 
@@ -21,10 +22,10 @@ void run_service_stop(struct run_service *service);
 /* Something was enqueued, or a sensor's cursor was set: look now. Any thread; accepts NULL. */
 void run_service_wake(struct run_service *service);
 /* As run_tick(), through DBOS where that is on. */
-int run_service_tick(struct run_service *service, struct state *state, struct duct_arena *arena, const char *name,
-		     struct run_ticked *ret, struct duct_error *err) DUCT_CHECKED;
-/* One poll of a flow: enqueued in DBOS where that is on, else in our queue. 1, or 0: one is under way. */
+int run_service_tick(struct run_service *service, struct state *state, struct duct_arena *arena, const struct duct_ctx *ctx,
+		     const char *name, struct run_ticked *ret, struct duct_error *err) DUCT_CHECKED;
+/* One poll of a flow: enqueued in DBOS where that is on, until stop_fd is readable, else in our queue. 1, or 0: one is under way. */
 int run_service_flow_once(struct run_service *service, struct state *state, const char *flow_id, const struct state_actor *actor,
-			  struct duct_error *err) DUCT_CHECKED;
+			  int stop_fd, struct duct_error *err) DUCT_CHECKED;
 
 #endif

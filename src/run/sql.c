@@ -2,8 +2,8 @@
  * Kind "sql": statements on a Postgres, {"dsn": "warehouse", "statements": [...], "transaction": "all" | "each"}. The connection string is that
  * of the worker's environment, DUCTSTREAM_RUN_DSN_WAREHOUSE, so no run carries a secret and no run reaches what no operator named.
  *
- * Each statement takes effect once, however often the run is begun: the target has a table ductstream.run_steps with the run's fencing
- * number and how many statements are done. An attempt first raises the number to its own; then every transaction (one for all statements,
+ * Each statement takes effect once, however often the run is begun: the target has a table ductstream.run_steps with the run's (id and moment
+ * of submission) fencing number and how many statements are done. An attempt first raises the number to its own; then every transaction (one for all statements,
  * or one each) begins by locking that row under that number and ends by counting up, so an attempt whose worker was taken for dead can commit
  * nothing after a later one has begun, and what was committed is not done again. The statements see current_setting('ductstream.run_id'),
  * 'ductstream.fence', 'ductstream.attempt' and 'ductstream.flow_id'.
@@ -44,6 +44,7 @@ struct sql_work {
 	struct run_work *work;
 	struct pg_session *session;
 	const json_t *statements;
+	char *row; /* run_steps.run_id: other states may have had a run of this id, and so may this one, long ago */
 	char fence[24], attempt[24];
 	bool each;
 };
@@ -92,15 +93,32 @@ static int fenced(const struct sql_work *s, struct duct_error *err)
 			 s->work->run->id, s->fence);
 }
 
+/* Older programs had the id alone there. A row of theirs is this run's when it was changed since the run was submitted, by clocks that may
+ * differ by a day. */
+static int adopt_row(struct sql_work *s, struct duct_error *err)
+{
+	char created[32];
+	(void)snprintf(created, sizeof created, "%" PRId64, s->work->run->created_us / 1000000);
+	const char *params[] = {s->work->run->id, s->fence, s->row, created};
+	return pg_query(s->session,
+			"UPDATE ductstream.run_steps SET run_id = $3 WHERE run_id = $1 AND fence < $2::bigint AND "
+			"changed_at > pg_catalog.to_timestamp($4::float8) - interval '1 day' AND "
+			"NOT EXISTS (SELECT FROM ductstream.run_steps WHERE run_id = $3)",
+			DUCT_LEN(params), params, NULL, err);
+}
+
 /* Raises the number to ours. Returns the steps that are done. */
 static int64_t take_over(struct sql_work *s, struct duct_error *err)
 {
 	AUTO_PGRESULT PGresult *res = NULL;
-	const char *params[] = {s->work->run->id, s->fence};
-	int rc = pg_query(s->session,
-			  "INSERT INTO ductstream.run_steps (run_id, fence) VALUES ($1, $2::bigint) ON CONFLICT (run_id) DO UPDATE "
-			  "SET fence = excluded.fence WHERE run_steps.fence <= excluded.fence RETURNING steps",
-			  2, params, &res, err);
+	const char *params[] = {s->row, s->fence};
+	int rc = adopt_row(s, err);
+	if (rc < 0)
+		return rc;
+	rc = pg_query(s->session,
+		      "INSERT INTO ductstream.run_steps (run_id, fence) VALUES ($1, $2::bigint) ON CONFLICT (run_id) DO UPDATE "
+		      "SET fence = excluded.fence WHERE run_steps.fence <= excluded.fence RETURNING steps",
+		      2, params, &res, err);
 	if (rc < 0)
 		return rc;
 	return PQntuples(res) ? pg_get_i64(res, 0, 0) : fenced(s, err);
@@ -111,14 +129,14 @@ static int begin(struct sql_work *s, struct duct_error *err)
 {
 	AUTO_PGRESULT PGresult *res = NULL;
 	const struct state_run *run = s->work->run;
-	const char *params[] = {run->id, s->fence, s->attempt, run->flow_id ? run->flow_id : ""};
+	const char *params[] = {run->id, s->fence, s->attempt, run->flow_id ? run->flow_id : "", s->row};
 	int rc = pg_exec(s->session, "BEGIN", NULL, err);
 	if (rc == 0)
 		rc = pg_query(s->session,
 			      "SELECT set_config('ductstream.run_id', $1, true), set_config('ductstream.fence', $2, true), "
 			      "set_config('ductstream.attempt', $3, true), set_config('ductstream.flow_id', $4, true) "
-			      "FROM ductstream.run_steps WHERE run_id = $1 AND fence = $2::bigint FOR UPDATE",
-			      4, params, &res, err);
+			      "FROM ductstream.run_steps WHERE run_id = $5 AND fence = $2::bigint FOR UPDATE",
+			      DUCT_LEN(params), params, &res, err);
 	return rc < 0 || PQntuples(res) ? rc : fenced(s, err);
 }
 
@@ -128,11 +146,11 @@ static int commit(struct sql_work *s, size_t steps, struct duct_error *err)
 	AUTO_PGRESULT PGresult *res = NULL;
 	char done[24];
 	(void)snprintf(done, sizeof done, "%zu", steps);
-	const char *params[] = {s->work->run->id, s->fence, done};
+	const char *params[] = {s->work->run->id, s->fence, done, s->row};
 	int rc = pg_query(s->session,
-			  "UPDATE ductstream.run_steps SET steps = $3::bigint, changed_at = pg_catalog.now() WHERE run_id = $1 AND "
+			  "UPDATE ductstream.run_steps SET steps = $3::bigint, changed_at = pg_catalog.now() WHERE run_id = $4 AND "
 			  "fence = $2::bigint AND pg_catalog.current_setting('ductstream.run_id', true) = $1 RETURNING 1",
-			  3, params, &res, err);
+			  DUCT_LEN(params), params, &res, err);
 	if (rc < 0)
 		return rc;
 	if (!PQntuples(res))
@@ -183,12 +201,14 @@ static int work(struct run_work *w, struct duct_error *err)
 	s.each = transaction && strcmp(transaction, "each") == 0;
 	(void)snprintf(s.fence, sizeof s.fence, "%" PRId64, w->run->fence);
 	(void)snprintf(s.attempt, sizeof s.attempt, "%" PRId64, w->run->attempt);
+	s.row = duct_xasprintf("%s@%" PRId64, w->run->id, w->run->created_us);
 	int rc = open_session(&s, err);
 	if (rc == 0)
 		rc = make_table(&s, err);
 	if (rc == 0)
 		rc = do_statements(&s, err);
 	pg_session_close(s.session);
+	free(s.row);
 	if (rc == 0) {
 		AUTO_FREE char *result = duct_xasprintf("{\"statements\":%zu}", json_array_size(s.statements));
 		w->result = duct_arena_strdup(w->arena, result);

@@ -48,8 +48,13 @@ int run_schedule_check(struct state_schedule *s, int64_t now_us, struct duct_err
 		return duct_fail(err, DUCT_CONFIG, "flow_id: not together with each_running_flow");
 	if (s->each_running_flow && job && !job->needs_flow)
 		return duct_fail(err, DUCT_CONFIG, "each_running_flow: a run of kind \"%s\" is not about a flow", s->kind);
-	if (s->max_attempts < 0 || s->concurrency_limit < 0)
-		return duct_fail(err, DUCT_CONFIG, "%s: not below 0", s->max_attempts < 0 ? "max_attempts" : "concurrency_limit");
+	const struct state_run run = {.queue = s->queue,
+				      .input = s->input,
+				      .concurrency_key = s->concurrency_key,
+				      .concurrency_limit = s->concurrency_limit,
+				      .max_attempts = s->max_attempts};
+	if (run_job_check_settings(&run, err) < 0)
+		return -(int)err->class;
 	if (run_job_check(s->kind, s->each_running_flow ? "each" : s->flow_id, s->input, err) < 0)
 		return -(int)err->class;
 	return run_schedule_next(s, now_us, &s->next_us, err);
@@ -104,7 +109,7 @@ static int enqueue(struct tick *t, const char *flow_id)
 	const struct state_schedule *s = t->schedule;
 	AUTO_FREE char *id = duct_xasprintf("%s@%s%s%s", s->name, t->tick, flow_id ? "@" : "", flow_id ? flow_id : "");
 	AUTO_FREE char *key = flow_id ? duct_xasprintf("flow/%s", flow_id) : duct_xasprintf("schedule/%s", s->name);
-	const struct state_run run = {
+	struct state_run run = {
 		.id = id,
 		.kind = s->kind,
 		.key = key,
@@ -116,6 +121,7 @@ static int enqueue(struct tick *t, const char *flow_id)
 		.concurrency_limit = s->concurrency_limit,
 		.max_attempts = s->max_attempts,
 	};
+	run_job_limit(&run, run_job_key(s->kind, s->input, t->arena));
 	int rc = state_run_submit(t->state, t->arena, &run, NULL, room(t->arena, t->ret, &t->cap), t->err);
 	if (rc > 0)
 		t->ret->n++;
@@ -138,12 +144,12 @@ static int enqueue_flows(struct tick *t)
 	return 0;
 }
 
-static int tick_there(struct tick *t, const struct dbos_config *config)
+static int tick_there(struct tick *t, const struct dbos_config *config, int stop_fd)
 {
 	struct dbos dbos;
 	if (!config || !config->enabled)
 		return 0;
-	int rc = dbos_open(&dbos, config, false, -1, t->err);
+	int rc = dbos_open(&dbos, config, false, stop_fd, t->err);
 	if (rc < 0)
 		return rc;
 	t->dbos = &dbos;
@@ -153,12 +159,12 @@ static int tick_there(struct tick *t, const struct dbos_config *config)
 }
 
 int run_tick_schedule(struct state *state, struct duct_arena *arena, const struct state_schedule *schedule, const char *tick,
-		      const struct dbos_config *dbos, struct run_ticked *ret, struct duct_error *err)
+		      const struct dbos_config *dbos, int stop_fd, struct run_ticked *ret, struct duct_error *err)
 {
 	struct tick t = {.state = state, .arena = arena, .schedule = schedule, .tick = tick, .ret = ret, .err = err};
 	*ret = (struct run_ticked){0};
 	if (strcmp(schedule->name, DBOS_SCHEDULE) == 0)
-		return tick_there(&t, dbos);
+		return tick_there(&t, dbos, stop_fd);
 	return schedule->each_running_flow ? enqueue_flows(&t)
 					   : enqueue(&t, schedule->flow_id && *schedule->flow_id ? schedule->flow_id : NULL);
 }
@@ -186,13 +192,15 @@ static int submit_found(struct state *state, struct duct_arena *arena, const str
 	return 0;
 }
 
-int run_tick_sensor(struct state *state, struct duct_arena *arena, const struct run_sensor *sensor, const struct state_sensor *row,
-		    int64_t now_us, struct run_ticked *ret, struct duct_error *err)
+int run_tick_sensor(struct state *state, struct duct_arena *arena, const struct duct_ctx *ctx, const struct run_sensor *sensor,
+		    const struct state_sensor *row, int64_t now_us, struct run_ticked *ret, struct duct_error *err)
 {
 	struct run_findings found = {.cursor = row->cursor};
 	struct duct_error why;
 	*ret = (struct run_ticked){0};
-	int failed = sensor->evaluate(state, arena, row->cursor, &found, &why);
+	int failed = sensor->evaluate(state, arena, ctx, row->cursor, &found, &why);
+	if (failed && duct_ctx_stopped(ctx))
+		return duct_fail(err, DUCT_CANCELLED, "asked to end");
 	if (failed == 0)
 		failed = submit_found(state, arena, &found, ret, &why);
 	/* The cursor moves when everything before it is enqueued; what is enqueued twice is enqueued once. */
@@ -204,8 +212,8 @@ int run_tick_sensor(struct state *state, struct duct_arena *arena, const struct 
 
 /* --- by hand --- */
 
-int run_tick(struct state *state, struct duct_arena *arena, const char *name, const struct dbos_config *dbos,
-	     struct run_ticked *ret, struct duct_error *err)
+int run_tick(struct state *state, struct duct_arena *arena, const struct duct_ctx *ctx, const char *name,
+	     const struct dbos_config *dbos, struct run_ticked *ret, struct duct_error *err)
 {
 	struct state_schedule schedule;
 	struct state_sensor row;
@@ -214,10 +222,12 @@ int run_tick(struct state *state, struct duct_arena *arena, const char *name, co
 	if (rc < 0)
 		return rc;
 	if (rc > 0)
-		return run_tick_schedule(state, arena, &schedule, duct_uuid_v7(uuid), dbos, ret, err) < 0 ? -(int)err->class : 1;
+		return run_tick_schedule(state, arena, &schedule, duct_uuid_v7(uuid), dbos, ctx->stop_fd, ret, err) < 0
+			? -(int)err->class
+			: 1;
 	for (const struct run_sensor *const *s = run_sensors; *s; s++)
 		if (strcmp((*s)->name, name) == 0 && (rc = state_sensor_register(state, name, (*s)->interval_ms, err)) >= 0 &&
 		    (rc = state_sensor_get(state, arena, name, &row, err)) == 1)
-			return run_tick_sensor(state, arena, *s, &row, state_now_us(), ret, err) < 0 ? -(int)err->class : 1;
+			return run_tick_sensor(state, arena, ctx, *s, &row, state_now_us(), ret, err) < 0 ? -(int)err->class : 1;
 	return rc;
 }

@@ -100,7 +100,8 @@ struct duct_source_ops {
 	/*
 	 * The next changes, or *ret = NULL when timeout_ms passed without any. `durable` is what the destination has
 	 * proven durable since the last call; it is what the server may be told. Returns 0, 1 when tables were added
-	 * that must be copied first (call snapshot), or -class.
+	 * that must be copied first (call snapshot), or -class. Where the context allows it changes may be `ahead`; either the rest of
+	 * their transaction follows, or `withdrawn` does before anything else.
 	 */
 	int (*read)(void *source, const struct duct_pos *durable, struct duct_changes **ret, int timeout_ms,
 		    struct duct_error *err);

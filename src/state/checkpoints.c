@@ -59,7 +59,7 @@ static int choose_sqlite(struct choice *c, struct duct_arena *arena, struct duct
 		return duct_fail(err, DUCT_CONFIG,
 				 "there is no $HOME to keep checkpoints in: set DUCTSTREAM_CHECKPOINT_PATH to a file");
 	c->config.db.sqlite_path = at;
-	return 0;
+	return state_check_path(c->dsn ? "DUCTSTREAM_CHECKPOINT_DSN" : "DUCTSTREAM_CHECKPOINT_PATH", at, err);
 }
 
 static int choose(struct choice *c, const struct state *state, struct duct_arena *arena, struct duct_error *err)

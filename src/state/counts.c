@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "state/runs_internal.h"
 
 /* Flows and changes of schema keep their state as a name, runs as its number. */
 static int take_flow(void *arg, const struct state_row *row, struct duct_error *err)
@@ -42,7 +43,7 @@ int state_count(struct state *state, struct state_counts *ret, struct duct_error
 	if (rc >= 0)
 		rc = STATE_RUN(db, "SELECT status, count(*) FROM ddl_events GROUP BY status", take_ddl, counts.ddl, err);
 	if (rc >= 0)
-		rc = STATE_RUN(db, "SELECT state, count(*) FROM runs GROUP BY state", take_run, counts.runs, err);
+		rc = STATE_RUN(db, RUN_COUNTS, take_run, counts.runs, err);
 	state_return(state, db);
 	if (rc < 0)
 		return (int)rc;

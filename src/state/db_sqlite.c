@@ -87,6 +87,20 @@ static void drop_statement(void *prepared)
 	free(statement);
 }
 
+/* A file that was removed takes whatever is written, and nobody finds it again. */
+static int is_there(const struct sqlite_db *db, struct duct_error *err)
+{
+	int moved = 0;
+	(void)sqlite3_file_control(db->handle, "main", SQLITE_FCNTL_HAS_MOVED, &moved); /* of memory: it has not */
+	return moved
+		? duct_fail(
+			  err, DUCT_RETRY,
+			  "state \"%s\": the file that was opened is not there any more: put it back, or start again with the one "
+			  "that is in its place",
+			  db->path)
+		: 0;
+}
+
 /* NULL: err is filled. */
 static struct sqlite_statement *prepare(struct sqlite_db *db, const char *sql, struct duct_error *err)
 {
@@ -134,7 +148,9 @@ static int64_t run(struct state_db *base, const char *sql, const struct state_va
 {
 	struct sqlite_db *db = of(base);
 	struct duct_error own;
-	struct sqlite_statement *statement = prepare(db, sql, err = err ? err : &own);
+	err = err ? err : &own;
+	bool there = base->in_transaction || is_there(db, err) == 0;
+	struct sqlite_statement *statement = there ? prepare(db, sql, err) : NULL;
 	if (!statement)
 		return -(int)err->class;
 	bind_values(statement, values, n);
@@ -162,7 +178,7 @@ static int script(struct state_db *base, const char *sql, struct duct_error *err
 
 static int begin(struct state_db *base, struct duct_error *err)
 {
-	return script(base, "BEGIN IMMEDIATE", err);
+	return is_there(of(base), err) < 0 ? -(int)err->class : script(base, "BEGIN IMMEDIATE", err);
 }
 
 static int commit(struct state_db *base, bool *ret_unknown, struct duct_error *err)

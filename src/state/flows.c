@@ -166,20 +166,6 @@ int state_flow_update(struct state *state, const struct state_flow *flow, int64_
 			 (long long)change.stored_revision, (long long)expected_revision);
 }
 
-static int64_t delete (struct state_db *db, void *arg, struct duct_error *err)
-{
-	const struct change *c = arg;
-	int64_t rows = STATE_RUN(db, "DELETE FROM flows WHERE id = $1", NULL, NULL, err, state_text(c->id));
-	int rc = rows > 0 ? state_audit_write(db, c->actor, "flow.delete", c->id, NULL, err) : 0;
-	return rc < 0 ? rc : rows;
-}
-
-int state_flow_delete(struct state *state, const char *id, const struct state_actor *actor, struct duct_error *err)
-{
-	struct change change = {.id = id, .actor = actor};
-	return (int)state_transact(state, delete, &change, err);
-}
-
 /* --- transitions --- */
 
 static bool allowed(enum state_flow_state from, enum state_flow_state to)
@@ -203,6 +189,30 @@ static int take_state(void *arg, const struct state_row *row, struct duct_error 
 	return 0;
 }
 
+static int64_t delete (struct state_db *db, void *arg, struct duct_error *err)
+{
+	const struct change *c = arg;
+	enum state_flow_state now = 0;
+	int64_t rows = STATE_RUN(db, "UPDATE flows SET state = state WHERE id = $1 RETURNING state", take_state, &now, err,
+				 state_text(c->id));
+	if (rows > 0 && (now == STATE_FLOW_RUNNING || now == STATE_FLOW_STOPPING))
+		return 2;
+	rows = rows > 0 ? STATE_RUN(db, "DELETE FROM flows WHERE id = $1", NULL, NULL, err, state_text(c->id)) : rows;
+	int rc = rows > 0 ? state_audit_write(db, c->actor, "flow.delete", c->id, NULL, err) : 0;
+	return rc < 0 ? rc : rows;
+}
+
+int state_flow_delete(struct state *state, const char *id, const struct state_actor *actor, struct duct_error *err)
+{
+	struct change change = {.id = id, .actor = actor};
+	return (int)state_transact(state, delete, &change, err);
+}
+
+bool state_flow_rests_a_moment(const struct state_flow *flow)
+{
+	return flow->state == STATE_FLOW_PAUSED && strncmp(flow->reason, STATE_FLOW_MOMENT, sizeof STATE_FLOW_MOMENT - 1) == 0;
+}
+
 static int64_t write_event(struct state_db *db, const struct change *c, const char *was, const char *is, int64_t now,
 			   struct duct_error *err)
 {
@@ -224,30 +234,39 @@ static int write_transition(struct state_db *db, const struct change *c, enum st
 	return rc < 0 ? (int)rc : state_audit_write(db, c->actor, "flow.move", c->id, detail, err);
 }
 
+struct standing {
+	enum state_flow_state state;
+	bool passes; /* a pause that ends by itself */
+};
+
+static int take_standing(void *arg, const struct state_row *row, struct duct_error *err)
+{
+	struct standing *to = arg;
+	const struct state_flow flow = {.state = STATE_FLOW_PAUSED, .reason = state_row_text(row, 1)};
+	to->passes = strcmp(flow.reason, STATE_FLOW_DDL_PENDING) == 0 || state_flow_rests_a_moment(&flow);
+	return take_state(&to->state, row, err);
+}
+
 static int64_t move(struct state_db *db, void *arg, struct duct_error *err)
 {
 	struct change *c = arg;
-	enum state_flow_state now = 0;
+	struct standing now = {0};
 	c->refused = false;
 	int rc = state_fence_check(db, c->id, c->actor, err);
 	if (rc < 0)
 		return rc;
-	int64_t rows = STATE_RUN(db, "UPDATE flows SET state = state WHERE id = $1 RETURNING state", take_state, &now, err,
-				 state_text(c->id));
+	int64_t rows = STATE_RUN(db, "UPDATE flows SET state = state WHERE id = $1 RETURNING state, reason", take_standing, &now,
+				 err, state_text(c->id));
 	if (rows <= 0)
 		return rows;
-	if (now == c->to)
+	bool stays = now.state == STATE_FLOW_PAUSED && c->to == STATE_FLOW_PAUSED && now.passes && !c->from;
+	if (now.state == c->to && !stays)
 		return 1;
-	if (c->from && c->from != now)
+	if (c->from && c->from != now.state)
 		return 2;
-	c->refused = !allowed(now, c->to);
-	rc = c->refused ? 0 : write_transition(db, c, now, err);
+	c->refused = !stays && !allowed(now.state, c->to);
+	rc = c->refused ? 0 : write_transition(db, c, now.state, err);
 	return rc < 0 ? rc : 1;
-}
-
-bool state_flow_rests_a_moment(const struct state_flow *flow)
-{
-	return flow->state == STATE_FLOW_PAUSED && strncmp(flow->reason, STATE_FLOW_MOMENT, sizeof STATE_FLOW_MOMENT - 1) == 0;
 }
 
 int state_flow_move(struct state *state, const char *id, enum state_flow_state from, enum state_flow_state to, const char *reason,

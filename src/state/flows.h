@@ -36,6 +36,7 @@ int state_flow_get(struct state *state, struct duct_arena *arena, const char *id
 /* Name and definition only; the state stays. expected_revision 0: whatever it is; otherwise RETRY when it is another. */
 int state_flow_update(struct state *state, const struct state_flow *flow, int64_t expected_revision,
 		      const struct state_actor *actor, struct duct_error *err) DUCT_CHECKED;
+/* 2: it is running or stopping, and stays. */
 int state_flow_delete(struct state *state, const char *id, const struct state_actor *actor, struct duct_error *err) DUCT_CHECKED;
 
 /* By id, those after `after` ("" : from the first); state 0: any. Returns how many, at most `most`. */
@@ -47,6 +48,7 @@ int state_flow_list(struct state *state, struct duct_arena *arena, const char *a
  * whatever `from` is: 1 with *ret_refused false.
  * Which moves there are: created -> running, stopped; running -> paused, stopping, stopped, failed; paused, failed, stopped -> running;
  * paused, failed -> stopped; stopping -> stopped, paused, failed. Others: 1 with *ret_refused true, nothing changed.
+ * A pause for one of the two reasons below takes over the reason of a second one, unless `from` is given.
  * from: when not 0, only from that state (2 is returned when the flow is in another).
  */
 int state_flow_move(struct state *state, const char *id, enum state_flow_state from, enum state_flow_state to, const char *reason,
@@ -54,6 +56,8 @@ int state_flow_move(struct state *state, const char *id, enum state_flow_state f
 
 /* How the reason of a pause begins that whoever asked for it ends soon: the flow's worker waits for that instead of ending. */
 #define STATE_FLOW_MOMENT "paused for a moment"
+/* The reason of a pause that ends by itself once a change of a table has been decided. */
+#define STATE_FLOW_DDL_PENDING "ddl_pending"
 bool state_flow_rests_a_moment(const struct state_flow *flow);
 
 /* Something about a flow that people should know while its state stays: becomes its reason and one more of its transitions, from the state to

@@ -83,6 +83,17 @@ int state_run_heartbeat(struct state *state, const char *id, int64_t fence, int6
 	return (int)rc;
 }
 
+int state_run_wait(struct state *state, const char *id, int64_t lease_ms, struct duct_error *err)
+{
+	struct state_db *db = state_lend(state, err);
+	if (!db)
+		return -(int)err->class;
+	int64_t rc = STATE_RUN(db, "UPDATE runs SET lease_us = store_now_us() + $2 WHERE id = $1 AND state = 1", NULL, NULL, err,
+			       state_text(id), state_i64(lease_ms * 1000));
+	state_return(state, db);
+	return rc < 0 ? (int)rc : 0;
+}
+
 int state_run_report(struct state *state, const char *id, int64_t fence, const struct state_progress *progress,
 		     const char *checkpoint, struct duct_error *err)
 {
@@ -104,6 +115,7 @@ int state_run_report(struct state *state, const char *id, int64_t fence, const s
 struct finish {
 	const char *id, *result, *error;
 	int64_t fence, delay_us;
+	int64_t attempts; /* that it was: 1, or 0 */
 	enum state_run_state to;
 };
 
@@ -118,17 +130,22 @@ static const char *partition_state(enum state_run_state to)
 	}
 }
 
-static int take_has_partition(void *arg, const struct state_row *row, struct duct_error *err)
+struct finished {
+	bool partition;
+	enum state_run_state state;
+};
+
+static int take_finished(void *arg, const struct state_row *row, struct duct_error *err)
 {
 	(void)err;
-	*(bool *)arg = !state_row_is_null(row, 0);
+	*(struct finished *)arg = (struct finished){!state_row_is_null(row, 0), (enum state_run_state)state_row_i64(row, 1)};
 	return 0;
 }
 
 static int64_t finish(struct state_db *db, void *arg, struct duct_error *err)
 {
 	struct finish *f = arg;
-	bool partition = false;
+	struct finished done = {0};
 	int64_t now, rc = state_clock(db, &now, err);
 	if (rc < 0)
 		return rc;
@@ -137,30 +154,54 @@ static int64_t finish(struct state_db *db, void *arg, struct duct_error *err)
 		db,
 		"UPDATE runs SET state = CASE WHEN $3 = 1 AND cancel_requested = 1 THEN 5 ELSE $3 END, result = $4, error = $5, "
 		"finished_us = CASE WHEN $3 = 1 AND cancel_requested = 0 THEN 0 ELSE $6 END, due_us = CASE WHEN $3 = 1 THEN "
-		"$6 + $7 ELSE due_us END, lease_us = 0, revision = revision + 1 WHERE id = $1 AND fence = $2 AND state = 2 "
-		"RETURNING partition_key",
-		take_has_partition, &partition, err, state_text(f->id), state_i64(f->fence), state_i64(f->to), run_text(f->result),
-		run_text(f->error), state_i64(now), state_i64(f->delay_us));
-	if (rc > 0 && partition && (rc = run_move_partition(db, f->id, partition_state(f->to), now, err)) == 0)
+		"$6 + $7 ELSE due_us END, lease_us = 0, attempt = attempt - 1 + $8, revision = revision + 1 WHERE id = $1 AND fence = $2 AND state = 2 "
+		"RETURNING partition_key, state",
+		take_finished, &done, err, state_text(f->id), state_i64(f->fence), state_i64(f->to), run_text(f->result),
+		run_text(f->error), state_i64(now), state_i64(f->delay_us), state_i64(f->attempts));
+	if (rc > 0 && done.partition && (rc = run_move_partition(db, f->id, partition_state(done.state), now, err)) == 0)
 		rc = 1;
+	if (rc > 0 && done.partition && f->result && *f->result) {
+		rc = STATE_RUN(db, "UPDATE partitions SET result = $2 WHERE run_id = $1", NULL, NULL, err, state_text(f->id),
+			       state_text(f->result));
+		rc = rc < 0 ? rc : 1;
+	}
 	return rc;
+}
+
+static int end_attempt(struct state *state, struct finish *f, struct duct_error *err)
+{
+	struct state_db *db = state_lend(state, err);
+	if (!db)
+		return -(int)err->class;
+	int64_t rc = state_db_transact(db, finish, f, err);
+	state_return(state, db);
+	return (int)rc;
 }
 
 int state_run_finish(struct state *state, const char *id, int64_t fence, enum state_run_state to, const char *result,
 		     const char *error, int64_t delay_ms, struct duct_error *err)
 {
-	struct finish f = {.id = id, .fence = fence, .to = to, .result = result, .error = error, .delay_us = delay_ms * 1000};
-	struct state_db *db = state_lend(state, err);
-	if (!db)
-		return -(int)err->class;
-	int64_t rc = state_db_transact(db, finish, &f, err);
-	state_return(state, db);
-	return (int)rc;
+	struct finish f = {
+		.id = id, .fence = fence, .to = to, .result = result, .error = error, .delay_us = delay_ms * 1000, .attempts = 1};
+	return end_attempt(state, &f, err);
+}
+
+int state_run_give_back(struct state *state, const char *id, int64_t fence, const char *result, const char *error,
+			struct duct_error *err)
+{
+	struct finish f = {.id = id, .fence = fence, .to = STATE_RUN_QUEUED, .result = result, .error = error};
+	return end_attempt(state, &f, err);
 }
 
 /* --- those whose worker is gone --- */
 
-#define LOST "state = 2 AND lease_us < $1"
+/* A heartbeat that lies more than a lease ahead is from before the store's clock was set back: who lives sends another. */
+#define LOST "state = 2 AND (lease_us < $1 OR heartbeat_us > $1 + lease_us - heartbeat_us)"
+
+/* Only the process that made it takes it, which says that it still waits (state_run_wait). */
+#define ABANDONED \
+	"state = 1 AND queue LIKE 'here-%' AND lease_us < $1 AND " \
+	"due_us < $1 - CASE WHEN attempt = 0 AND lease_us > 0 THEN 0 ELSE 10000000 END"
 
 /* One statement per outcome; the last of them lets the partitions follow. */
 static int64_t reap(struct state_db *db, void *arg, struct duct_error *err)
@@ -172,14 +213,17 @@ static int64_t reap(struct state_db *db, void *arg, struct duct_error *err)
 	static const char failed[] =
 		"UPDATE runs SET state = 4, finished_us = $1, error = 'worker ' || worker || ' is gone: no heartbeat for its lease', "
 		"revision = revision + 1 WHERE " LOST " AND attempt >= max_attempts";
+	static const char abandoned[] =
+		"UPDATE runs SET state = 4, finished_us = $1, error = 'the process that began it is gone', revision = revision + 1 "
+		"WHERE " ABANDONED;
 	static const char queued[] =
 		"UPDATE runs SET state = 1, due_us = $1, error = 'worker ' || worker || ' is gone: no heartbeat for its lease', "
 		"revision = revision + 1 WHERE " LOST;
 	static const char partitions[] =
 		"UPDATE partitions SET state = (SELECT CASE r.state WHEN 1 THEN 'queued' WHEN 4 THEN 'failed' ELSE 'missing' END FROM "
-		"runs r WHERE r.id = run_id), updated_us = $1 WHERE state = 'running' AND run_id IN (SELECT id FROM runs WHERE state IN "
+		"runs r WHERE r.id = run_id), updated_us = $1 WHERE state IN ('running', 'queued') AND run_id IN (SELECT id FROM runs WHERE state IN "
 		"(1, 4, 5) AND partition_key IS NOT NULL AND (due_us = $1 OR finished_us = $1))";
-	const char *const statements[] = {cancelled, failed, queued};
+	const char *const statements[] = {cancelled, failed, abandoned, queued};
 	int64_t now, n = 0, rc = state_clock(db, &now, err);
 	for (size_t i = 0; i < DUCT_LEN(statements) && rc >= 0; i++) {
 		rc = STATE_RUN(db, statements[i], NULL, NULL, err, state_i64(now));
@@ -195,8 +239,11 @@ int state_run_reap(struct state *state, struct duct_error *err)
 	struct state_db *db = state_lend(state, err);
 	if (!db)
 		return -(int)err->class;
-	int64_t rc = STATE_RUN(db, "SELECT id FROM runs WHERE state = 2 AND lease_us < (SELECT store_now_us()) LIMIT 1", NULL, NULL,
-			       err);
+	int64_t now = 0, rc = state_clock(db, &now, err);
+	/* Two looks, each by its index: with OR all runs that are kept would be gone through. */
+	if (rc == 0)
+		rc = STATE_RUN(db, "SELECT id FROM runs WHERE " LOST " UNION ALL SELECT id FROM runs WHERE " ABANDONED " LIMIT 1",
+			       NULL, NULL, err, state_i64(now));
 	if (rc > 0)
 		rc = state_db_transact(db, reap, NULL, err);
 	state_return(state, db);

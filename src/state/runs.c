@@ -178,6 +178,13 @@ int state_run_get(struct state *state, struct duct_arena *arena, const char *id,
 	"AND (CAST($8 AS TEXT) IS NULL OR kind = $8) AND (CAST($9 AS TEXT) IS NULL OR queue = $9) " \
 	"AND (CAST($10 AS BIGINT) = 0 OR state = $10) ORDER BY created_us DESC, id DESC LIMIT $11"
 
+static const char *list_of_state(enum state_run_state state)
+{
+	return state == STATE_RUN_QUEUED     ? LIST("CAST($1 AS TEXT) IS NULL AND id IN (SELECT id FROM runs WHERE state = 1)")
+		: state == STATE_RUN_RUNNING ? LIST("CAST($1 AS TEXT) IS NULL AND id IN (SELECT id FROM runs WHERE state = 2)")
+					     : LIST("CAST($1 AS TEXT) IS NULL AND state > 2 AND state = $10");
+}
+
 int state_run_list(struct state *state, struct duct_arena *arena, const struct state_run_filter *f, int most, struct state_run *ret,
 		   struct duct_error *err)
 {
@@ -191,6 +198,10 @@ int state_run_list(struct state *state, struct duct_arena *arena, const struct s
 		sql = LIST("flow_id = $1"), lead = f->flow_id;
 	else if (f->schedule)
 		sql = LIST("schedule = $1"), lead = f->schedule;
+	else if (f->state && (!f->kind || f->state != STATE_RUN_SUCCEEDED)) /* most have succeeded */
+		sql = list_of_state(f->state);
+	else if (f->kind)
+		sql = LIST("kind = $1"), lead = f->kind;
 	struct state_db *db = state_lend(state, err);
 	if (!db)
 		return -(int)err->class;
@@ -217,7 +228,7 @@ int state_run_counts(struct state *state, int64_t counts[STATE_RUN_SKIPPED + 1],
 	struct state_db *db = state_lend(state, err);
 	if (!db)
 		return -(int)err->class;
-	int64_t rc = STATE_RUN(db, "SELECT state, count(*) FROM runs GROUP BY state", take_count, counts, err);
+	int64_t rc = STATE_RUN(db, RUN_COUNTS, take_count, counts, err);
 	state_return(state, db);
 	return rc < 0 ? (int)rc : 0;
 }
@@ -248,17 +259,17 @@ static int64_t cancel(struct state_db *db, void *arg, struct duct_error *err)
 		return rc;
 	if (state > STATE_RUN_RUNNING)
 		return 2;
-	rc = STATE_RUN(db, "UPDATE runs SET cancel_requested = 1, revision = revision + 1 WHERE state = 2 AND " FAMILY, NULL, NULL,
-		       err, state_text(c->id));
-	if (rc >= 0)
-		rc = STATE_RUN(db,
-			       "UPDATE runs SET state = 5, cancel_requested = 1, finished_us = $2, revision = revision + 1, "
-			       "error = 'cancelled before it began' WHERE state = 1 AND " FAMILY,
-			       NULL, NULL, err, state_text(c->id), state_i64(now));
+	/* One statement: a claim or the end of an attempt in between two would be missed by both. */
+	rc = STATE_RUN(
+		db,
+		"UPDATE runs SET cancel_requested = 1, revision = revision + 1, state = CASE state WHEN 1 THEN 5 ELSE state END, "
+		"finished_us = CASE state WHEN 1 THEN $2 ELSE finished_us END, "
+		"error = CASE state WHEN 1 THEN 'cancelled before it began' ELSE error END WHERE state IN (1, 2) AND " FAMILY,
+		NULL, NULL, err, state_text(c->id), state_i64(now));
 	if (rc > 0)
 		rc = STATE_RUN(db,
 			       "UPDATE partitions SET state = 'missing', updated_us = $1 WHERE state = 'queued' AND run_id IN "
-			       "(SELECT id FROM runs WHERE state = 5 AND finished_us = $1)",
+			       "(SELECT id FROM runs WHERE state = 5 AND state > 2 AND finished_us = $1)", /* by the index */
 			       NULL, NULL, err, state_i64(now));
 	if (rc >= 0 && c->actor)
 		rc = state_audit(c->state, db, c->actor, "run.cancel", c->id, NULL, err);

@@ -76,13 +76,19 @@ int state_run_claim(struct state *state, struct duct_arena *arena, const char *q
 /* 1: go on (*ret_cancel: somebody asked to end it). 0: the claim was lost: stop, change nothing more. */
 int state_run_heartbeat(struct state *state, const char *id, int64_t fence, int64_t lease_ms, bool *ret_cancel,
 			struct duct_error *err) DUCT_CHECKED;
+/* A queued run of a queue "here-...", which one process alone looks at, is waited for by that for so long at least. */
+int state_run_wait(struct state *state, const char *id, int64_t lease_ms, struct duct_error *err) DUCT_CHECKED;
 /* What people see of it, and (when not NULL) where the next attempt goes on. 1, or 0: the claim was lost. */
 int state_run_report(struct state *state, const char *id, int64_t fence, const struct state_progress *progress,
 		     const char *checkpoint, struct duct_error *err) DUCT_CHECKED;
 /* Ends the attempt: SUCCEEDED, SKIPPED, CANCELLED, FAILED; or QUEUED again, not before delay_ms have passed. 1, or 0: the claim was lost. */
 int state_run_finish(struct state *state, const char *id, int64_t fence, enum state_run_state to, const char *result,
 		     const char *error, int64_t delay_ms, struct duct_error *err) DUCT_CHECKED;
-/* Runs whose lease ran out go back into the queue, or fail when it was their last attempt; asked-for cancels of them end. Returns how many. */
+/* Queued again at once, as if the attempt had not been made: its worker was told to stop. 1, or 0: the claim was lost. */
+int state_run_give_back(struct state *state, const char *id, int64_t fence, const char *result, const char *error,
+			struct duct_error *err) DUCT_CHECKED;
+/* Runs whose lease ran out go back into the queue, or fail when it was their last attempt; asked-for cancels of them end; those that nobody waits for any more
+ * fail. Returns how many. */
 int state_run_reap(struct state *state, struct duct_error *err) DUCT_CHECKED;
 
 /* --- logs (run_logs.c): at most 10,000 lines and 1 MiB per run; the last line then says that there was more --- */

@@ -9,6 +9,11 @@
 	"concurrency_key, concurrency_limit, state, attempt, max_attempts, fence, cancel_requested, progress_done, " \
 	"progress_total, progress_unit, progress_step, log_seq, revision, created_us, due_us, started_us, heartbeat_us, finished_us"
 
+/* How many there are per state, each part by its index. */
+#define RUN_COUNTS \
+	"SELECT state, count(*) FROM runs WHERE state > 2 GROUP BY state UNION ALL SELECT 1, count(*) FROM runs WHERE state = 1 " \
+	"UNION ALL SELECT 2, count(*) FROM runs WHERE state = 2"
+
 /* Where rows go: an array of `room` runs whose texts live in the arena. */
 struct run_rows {
 	struct duct_arena *arena;

@@ -143,10 +143,11 @@ int state_schedule_list(struct state *state, struct duct_arena *arena, const cha
 	struct state_db *db = state_lend(state, err);
 	if (!db)
 		return -(int)err->class;
-	int64_t rc = STATE_RUN(db,
-			       "SELECT " COLUMNS " FROM schedules WHERE name > $1 AND (CAST($2 AS BIGINT) = 0 OR paused = 0 AND "
-			       "next_us <= $2) ORDER BY name LIMIT $3",
-			       take, &rows, err, state_text(after), state_i64(due_us), state_i64(most));
+	int64_t rc =
+		STATE_RUN(db,
+			  "SELECT " COLUMNS " FROM schedules WHERE name > $1 AND (CAST($2 AS BIGINT) = 0 OR paused = 0 AND "
+			  "(next_us <= $2 OR last_us - $4 > $2)) ORDER BY name LIMIT $3",
+			  take, &rows, err, state_text(after), state_i64(due_us), state_i64(most), state_i64(STATE_SET_BACK_US));
 	state_return(state, db);
 	return rc < 0 ? (int)rc : rows.n;
 }

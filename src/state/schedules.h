@@ -5,6 +5,8 @@
 
 /* What enqueues runs by itself: schedules by the clock, sensors by what they find, and the partitions that runs are about. Threads: any. */
 
+enum { STATE_SET_BACK_US = 60000000 };
+
 struct state_schedule {
 	const char *name, *cron, *timezone; /* "" : UTC */
 	bool paused;
@@ -26,7 +28,8 @@ int state_schedule_get(struct state *state, struct duct_arena *arena, const char
 		       struct duct_error *err) DUCT_CHECKED; /* 1, or 0 */
 int state_schedule_delete(struct state *state, const char *name, const struct state_actor *actor,
 			  struct duct_error *err) DUCT_CHECKED;
-/* By name, those after `after` ("": from the first). due_us not 0: only those not paused that are due by then. Returns how many. */
+/* By name, those after `after` ("": from the first). due_us not 0: only those not paused that are due by then, and those whose last
+ * tick lies STATE_SET_BACK_US ahead of it: the store's clock was set back, and their next tick was reckoned by the old one. Returns how many. */
 int state_schedule_list(struct state *state, struct duct_arena *arena, const char *after, int64_t due_us, int most,
 			struct state_schedule *ret, struct duct_error *err) DUCT_CHECKED;
 /* After a tick: its moment and outcome; next_us moves from `from_us` to `next_us` unless somebody else moved it: 1, or 0. */
@@ -56,13 +59,18 @@ int state_sensor_reset(struct state *state, const char *name, const char *cursor
 struct state_partition {
 	const char *job, *key, *state, *run_id; /* missing, queued, running, done, failed, quarantined */
 	int64_t attempts, updated_us;
+	const char *result; /* JSON of the last run that had one, NULL: none, or not asked for */
 };
 
 /* Adds or changes it. */
 int state_partition_put(struct state *state, const struct state_partition *partition, struct duct_error *err) DUCT_CHECKED;
-/* By job and key, those after; job, state_name NULL: any; prefix "": any. Returns how many. */
-int state_partition_list(struct state *state, struct duct_arena *arena, const char *job, const char *state_name, const char *prefix,
-			 const char *after_job, const char *after_key, int most, struct state_partition *ret,
-			 struct duct_error *err) DUCT_CHECKED;
+struct state_partition_filter {
+	const char *job, *state, *prefix;  /* NULL: any */
+	const char *after_job, *after_key; /* those behind; NULL: from the first */
+	bool results;
+};
+/* By job and key. Returns how many. */
+int state_partition_list(struct state *state, struct duct_arena *arena, const struct state_partition_filter *filter, int most,
+			 struct state_partition *ret, struct duct_error *err) DUCT_CHECKED;
 
 #endif

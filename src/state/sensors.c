@@ -161,13 +161,13 @@ static int take_partition(void *arg, const struct state_row *row, struct duct_er
 			.run_id = dup(rows->arena, row, 3),
 			.attempts = state_row_i64(row, 4),
 			.updated_us = state_row_i64(row, 5),
+			.result = dup(rows->arena, row, 6),
 		};
 	return 0;
 }
 
-int state_partition_list(struct state *state, struct duct_arena *arena, const char *job, const char *state_name, const char *prefix,
-			 const char *after_job, const char *after_key, int most, struct state_partition *ret,
-			 struct duct_error *err)
+int state_partition_list(struct state *state, struct duct_arena *arena, const struct state_partition_filter *filter, int most,
+			 struct state_partition *ret, struct duct_error *err)
 {
 	struct partitions rows = {.arena = arena, .to = ret, .room = most};
 	struct state_db *db = state_lend(state, err);
@@ -175,11 +175,12 @@ int state_partition_list(struct state *state, struct duct_arena *arena, const ch
 		return -(int)err->class;
 	int64_t rc = STATE_RUN(
 		db,
-		"SELECT job, key, state, run_id, attempts, updated_us FROM partitions "
+		"SELECT job, key, state, run_id, attempts, updated_us, CASE WHEN $7 = 1 THEN result END FROM partitions "
 		"WHERE (job > $1 OR job = $1 AND key > $2) AND (CAST($3 AS TEXT) IS NULL OR job = $3) "
 		"AND (CAST($4 AS TEXT) IS NULL OR state = $4) AND substr(key, 1, length($5)) = $5 ORDER BY job, key LIMIT $6",
-		take_partition, &rows, err, state_text(after_job), state_text(after_key), state_text(job), state_text(state_name),
-		state_text(prefix), state_i64(most));
+		take_partition, &rows, err, state_text(filter->after_job ? filter->after_job : ""),
+		state_text(filter->after_key ? filter->after_key : ""), text(filter->job), text(filter->state),
+		state_text(filter->prefix ? filter->prefix : ""), state_i64(most), state_i64(filter->results));
 	state_return(state, db);
 	return rc < 0 ? (int)rc : rows.n;
 }

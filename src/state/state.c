@@ -59,6 +59,18 @@ static int dsn_from_env(struct state_config *config, struct duct_arena *arena, c
 	return 0;
 }
 
+/* Paths are shown, and a file would be made under the name of a password. */
+int state_check_path(const char *variable, const char *path, struct duct_error *err)
+{
+	if (strncmp(path, "file:", 5) == 0 || !duct_dsn_is_misplaced(path))
+		return 0;
+	return duct_fail(
+		err, DUCT_CONFIG,
+		"%s: this is no path of a file; a connection string of Postgres belongs in DUCTSTREAM_POSTGRES_DSN, or for "
+		"checkpoints alone in DUCTSTREAM_CHECKPOINT_DSN",
+		variable);
+}
+
 static const char *beside(struct duct_arena *arena, const char *path, const char *name)
 {
 	AUTO_FREE char *file = state_sqlite_file(path);
@@ -77,9 +89,9 @@ int state_config_from_env(struct state_config *ret, struct duct_arena *arena, st
 	int rc = 0;
 	if (dsn)
 		rc = dsn_from_env(&config, arena, dsn, err);
-	else if (path)
+	else if (path && (rc = state_check_path("DUCTSTREAM_STATE_PATH", path, err)) == 0)
 		config.db.sqlite_path = duct_arena_strdup(arena, path);
-	else if (!(config.db.sqlite_path = state_home_file(arena, "state.db")))
+	else if (!path && !(config.db.sqlite_path = state_home_file(arena, "state.db")))
 		rc = duct_fail(
 			err, DUCT_CONFIG,
 			"there is no $HOME to keep the state in: set DUCTSTREAM_STATE_PATH to a file, or DUCTSTREAM_POSTGRES_DSN");

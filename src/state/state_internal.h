@@ -55,6 +55,8 @@ int state_audit_write(struct state_db *db, const struct state_actor *actor, cons
 /* $HOME/.ductstream/NAME in the arena, NULL without $HOME; a variable of the environment, NULL when it is not set or empty. */
 const char *state_home_file(struct duct_arena *arena, const char *name);
 const char *state_env(const char *name);
+/* CONFIG: what stands there is a connection string. */
+int state_check_path(const char *variable, const char *path, struct duct_error *err) DUCT_CHECKED;
 
 void state_key_forget(struct state *state);
 

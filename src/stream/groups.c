@@ -99,23 +99,32 @@ int stream_describe(struct pg_session *pg, const char *stream, struct stream_inf
 	return 0;
 }
 
-int stream_dead_letters(struct pg_session *pg, const char *stream, const char *group, int64_t after, int most,
-			struct duct_arena *arena, struct stream_dead_letter **ret, size_t *ret_n, struct duct_error *err)
+/* A page is found first, then cut where its payloads get too large together. One that is too large by itself is left out: it may be why the
+ * message is here. */
+static const char dead_sql[] =
+	"WITH page AS MATERIALIZED (SELECT l.*, g.stream_id, octet_length(e.payload) AS n FROM ductstream.stream_find_group($1, $2) g "
+	"JOIN ductstream.stream_dead_letters l ON l.group_id = g.group_id AND l.id > $3 "
+	"JOIN ductstream.stream_events e ON e.stream_id = g.stream_id AND e.id = l.id ORDER BY l.id LIMIT $4), "
+	"sized AS (SELECT p.*, count(*) OVER () AS found, sum(CASE WHEN n <= $5::int8 THEN n ELSE 0 END) OVER (ORDER BY id) AS bytes "
+	"FROM page p) SELECT " STREAM_MESSAGE_COLUMNS ", l.attempts, l.dead_at, l.reason, l.found FROM sized l CROSS JOIN LATERAL "
+	"(SELECT o.id, o.lsn, o.created_at, o.operation, o.namespace, o.table_name, o.wire_format, o.registry_subject, o.registry_id, "
+	"o.registry_version, CASE WHEN l.n <= $5::int8 THEN o.payload ELSE '' END AS payload FROM ductstream.stream_events o "
+	"WHERE o.stream_id = l.stream_id AND o.id = l.id) e WHERE l.bytes <= $5::int8 ORDER BY l.id";
+
+int stream_dead_letters(struct pg_session *pg, const struct stream_dead_page *page, struct duct_arena *arena,
+			struct stream_dead_letter **ret, size_t *ret_n, bool *ret_more, struct duct_error *err)
 {
 	AUTO_PGRESULT PGresult *res = NULL;
-	char from[24], limit[16];
-	(void)snprintf(from, sizeof from, "%" PRId64, after);
-	(void)snprintf(limit, sizeof limit, "%d", most);
-	const char *params[] = {stream, group, from, limit};
-	int rc = stream_query(pg,
-			      "SELECT " STREAM_MESSAGE_COLUMNS ", l.attempts, l.dead_at, l.reason "
-			      "FROM ductstream.stream_find_group($1, $2) g "
-			      "JOIN ductstream.stream_dead_letters l ON l.group_id = g.group_id AND l.id > $3 "
-			      "JOIN ductstream.stream_events e ON e.stream_id = g.stream_id AND e.id = l.id ORDER BY l.id LIMIT $4",
-			      DUCT_LEN(params), params, true, &res, err);
+	char from[24], limit[16], bytes[24];
+	(void)snprintf(from, sizeof from, "%" PRId64, page->after);
+	(void)snprintf(limit, sizeof limit, "%d", page->most);
+	(void)snprintf(bytes, sizeof bytes, "%" PRId64, page->most_bytes);
+	const char *params[] = {page->stream, page->group, from, limit, bytes};
+	int rc = stream_query(pg, dead_sql, DUCT_LEN(params), params, true, &res, err);
 	if (rc < 0)
 		return rc;
 	size_t n = (size_t)PQntuples(res);
+	int64_t found = n ? stream_cell_i64(res, 0, STREAM_MESSAGE_WIDTH + 3) : 0;
 	struct stream_dead_letter *letters = duct_arena_zalloc(arena, n * sizeof *letters);
 	for (size_t i = 0; i < n; i++) {
 		stream_take_message(res, (int)i, arena, &letters[i].message);
@@ -124,6 +133,7 @@ int stream_dead_letters(struct pg_session *pg, const char *stream, const char *g
 	}
 	*ret = letters;
 	*ret_n = n;
+	*ret_more = found == page->most || found > (int64_t)n;
 	return 0;
 }
 

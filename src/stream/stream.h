@@ -139,10 +139,15 @@ struct stream_dead_letter {
 	int64_t dead_us;
 	const char *reason;
 };
-/* By id, those after `after`; at most `most`. In the arena. */
-int stream_dead_letters(struct pg_session *pg, const char *stream, const char *group, int64_t after, int most,
-			struct duct_arena *arena, struct stream_dead_letter **ret, size_t *ret_n,
-			struct duct_error *err) DUCT_CHECKED;
+/* By id, those after `after`; at most `most`, of at most `most_bytes` payload together: one that is larger by itself comes without it. */
+struct stream_dead_page {
+	const char *stream, *group;
+	int64_t after, most_bytes;
+	int most;
+};
+/* In the arena. *ret_more: there may be more behind them. */
+int stream_dead_letters(struct pg_session *pg, const struct stream_dead_page *page, struct duct_arena *arena,
+			struct stream_dead_letter **ret, size_t *ret_n, bool *ret_more, struct duct_error *err) DUCT_CHECKED;
 /* Back to the group with their attempts counted anew (again), or dropped. n 0: all. */
 int stream_redrive(struct pg_session *pg, const char *stream, const char *group, const int64_t *ids, size_t n, bool again,
 		   int64_t *ret_n, struct duct_error *err) DUCT_CHECKED;

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "base/log.h"
+
 static const struct wire_format *const formats[] = {&wire_arrow, &wire_json};
 
 struct wire_rows wire_all_rows(const struct duct_changes *changes, const struct duct_batch *batch)
@@ -22,7 +24,8 @@ int wire_format_find(const struct wire_format **ret, const char *name, struct du
 		if (strcmp(later[i], name) == 0)
 			return duct_fail(err, DUCT_CONFIG, "wire format \"%s\" is not built into this version: use arrow or json",
 					 name);
-	return duct_fail(err, DUCT_CONFIG, "there is no wire format \"%.40s\": use arrow or json", name);
+	return duct_fail(err, DUCT_CONFIG, "there is no wire format \"%.40s\": use arrow or json",
+			 duct_dsn_has_password(name) ? "***" : name);
 }
 
 static bool is_set(const char *name)

@@ -160,6 +160,16 @@ int definition_seal(json_t *definition, const char *id, struct state *state, str
 
 static const char hidden[] = "***";
 
+/* Where the default of ${NAME:-DEFAULT} begins, when the text is that and nothing else; 0: it is not. */
+static size_t default_of(const char *text)
+{
+	const char *dash = strstr(text, ":-"), *end = strchr(text, '}');
+	bool is = strncmp(text, "${", 2) == 0 && dash && end && dash < end && !end[1];
+	for (const char *p = text + 2; is && p < dash; p++)
+		is = isalnum((unsigned char)*p) || *p == '_';
+	return is ? (size_t)(dash - text) + 2 : 0;
+}
+
 /* Of a file's path nothing is secret, of a connection string the password is, of anything else all: a token can look like one. */
 static char *shown(unsigned secrecy, const char *text)
 {
@@ -169,12 +179,17 @@ static char *shown(unsigned secrecy, const char *text)
 	if (secrecy != DUCT_OPT_DSN)
 		return duct_xstrdup(hidden);
 	if (strncmp(text, "sqlite:", 7) == 0)
-		return duct_xstrdup(text);
+		return duct_xstrdup(duct_dsn_is_misplaced(text + 7) ? hidden : text);
 	if (strncmp(text, postgres, strlen(postgres)) == 0 && strncmp(text, "postgres://", 11) != 0) {
 		AUTO_FREE char *dsn = duct_dsn_redact(text + strlen(postgres));
 		return duct_xasprintf("%s%s", postgres, dsn);
 	}
-	return duct_dsn_redact(text);
+	size_t name = default_of(text), n = strlen(text);
+	if (!name)
+		return duct_dsn_redact(text);
+	AUTO_FREE char *otherwise = duct_xstrndup(text + name, n - name - 1);
+	AUTO_FREE char *dsn = shown(secrecy, otherwise);
+	return duct_xasprintf("%.*s%s}", (int)name, text, dsn);
 }
 
 static void hide_one(void *arg, const struct option *option)
@@ -211,17 +226,18 @@ static const char *stored_text(const struct keeping *k, const struct option *opt
 	return "";
 }
 
+/* What is shown of the stored value stands for it. */
 static void keep_one(void *arg, const struct option *option)
 {
 	struct keeping *k = arg;
-	if (!option->secrecy || !strstr(option->text, hidden))
+	if (!option->secrecy)
 		return;
 	const char *before = stored_text(k, option);
 	AUTO_FREE char *was = shown(option->secrecy, before);
 	AUTO_FREE char *is = shown(option->secrecy, option->text);
 	if (*before && strcmp(was, option->text) == 0) {
 		set_option(option, before);
-	} else if (strcmp(is, option->text) == 0) { /* hiding hides nothing more: what is there is hidden already */
+	} else if (strstr(option->text, hidden) && strcmp(is, option->text) == 0) { /* it is hidden already */
 		duct_findings_say(
 			k->findings,
 			"%s: a part of the value is hidden (***), and it is not what is shown of the stored one: give the whole "

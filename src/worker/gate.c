@@ -44,7 +44,7 @@ static int look(struct govern_ddl *govern, struct state *state, const char *flow
 	duct_arena_init(&arena);
 	int rc = state_flow_get(state, &arena, flow_id, &flow, err);
 	bool running = rc == 1 && flow.state == STATE_FLOW_RUNNING;
-	bool waits = rc == 1 && flow.state == STATE_FLOW_PAUSED && strcmp(flow.reason, GATE_REASON) == 0;
+	bool waits = rc == 1 && flow.state == STATE_FLOW_PAUSED && strcmp(flow.reason, STATE_FLOW_DDL_PENDING) == 0;
 	duct_arena_done(&arena);
 	if (rc < 0 || running)
 		return rc;
@@ -60,7 +60,7 @@ static int look(struct govern_ddl *govern, struct state *state, const char *flow
 int gate_wait(struct govern_ddl *govern, struct state *state, const char *flow_id, const struct state_actor *actor,
 	      struct lease *lease, const struct duct_ctx *ctx, bool wait, struct duct_error *err)
 {
-	int rc = move(state, flow_id, STATE_FLOW_RUNNING, STATE_FLOW_PAUSED, GATE_REASON, actor, err);
+	int rc = move(state, flow_id, STATE_FLOW_RUNNING, STATE_FLOW_PAUSED, STATE_FLOW_DDL_PENDING, actor, err);
 	if (rc)
 		return rc;
 	log_warn(ctx->log, "the flow is paused: a change of a table waits for a word", LOG_I64("event", govern_ddl_held(govern)));

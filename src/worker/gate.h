@@ -16,7 +16,6 @@ int gate_policy(const struct flow_ddl_policy *flow, struct govern_ddl_policy *re
  * decided, or somebody resumed it: it is running again), 0 when it is not (it was stopped, deleted, or we were asked to end). Without
  * `wait` it is paused, and the answer is 0 at once.
  */
-#define GATE_REASON "ddl_pending"
 int gate_wait(struct govern_ddl *govern, struct state *state, const char *flow_id, const struct state_actor *actor,
 	      struct lease *lease, const struct duct_ctx *ctx, bool wait, struct duct_error *err) DUCT_CHECKED;
 

@@ -184,11 +184,8 @@ static int verdict_of(struct worker *w, enum watch_verdict verdict, int rc, bool
 	/* Who took over may be what made the run fail: nothing is said about the flow then. */
 	if (verdict == WATCH_LOST || (rc && lease_is_ours(&w->lease, &asked) == 0))
 		return lost(w, err);
-	if (verdict == WATCH_STOPPED) {
-		/* Who stops the flow may send the signal, too, and it may be seen first. */
-		move(w, STATE_FLOW_STOPPING, STATE_FLOW_STOPPED, "its worker has ended");
+	if (verdict == WATCH_STOPPED)
 		return rc;
-	}
 	if (rc == -DUCT_CANCELLED && held)
 		return NEXT_HELD;
 	if (rc == -DUCT_CONFIG && (err->vendor_code & 0xff) == SQLITE_BUSY)
@@ -203,10 +200,8 @@ static int verdict_of(struct worker *w, enum watch_verdict verdict, int rc, bool
 		log_info(w->ctx->log, "the flow was changed: going on with its new definition");
 		return NEXT_LOAD;
 	}
-	if (verdict == WATCH_LEFT) {
-		move(w, STATE_FLOW_STOPPING, STATE_FLOW_STOPPED, "its worker has ended");
+	if (verdict == WATCH_LEFT)
 		return left(w);
-	}
 	/* Asked to give up, it did: it is not begun again by itself. */
 	if (rc == -DUCT_RETRY && gives_up && !w->work->backfill && !w->work->max_empty_reads)
 		move(w, STATE_FLOW_RUNNING, STATE_FLOW_FAILED, err->message);
@@ -266,7 +261,7 @@ static int run_once(struct worker *w, const struct loaded *loaded, uint64_t *ret
 	rc = verdict_of(w, watch_end(&watch), rc, govern_ddl_held(govern) != 0, file->spec.gives_up, err);
 	if (rc == NEXT_HELD) {
 		rc = gate_wait(govern, w->state, w->work->flow_id, &w->actor, &w->lease, w->ctx, !w->work->max_empty_reads, err);
-		rc = rc == 1 ? NEXT_LOAD : rc;
+		rc = rc == 1 ? NEXT_LOAD : rc == 0 ? left(w) : rc;
 	}
 	govern_ddl_free(govern);
 	return rc == NEXT_WAIT ? wait_out(w, err) : rc;
@@ -337,6 +332,18 @@ static int rest(struct worker *w)
 	return goes_on;
 }
 
+/* Who stops a flow that has a worker leaves the rest to that one, however far it has come: also when it had just begun, or was about to end. */
+static void end_stopping(struct worker *w)
+{
+	struct duct_arena arena;
+	struct state_flow flow;
+	struct duct_error unused; /* whoever stops or starts it next sees to it */
+	duct_arena_init(&arena);
+	if (state_flow_get(w->state, &arena, w->work->flow_id, &flow, &unused) == 1 && flow.state == STATE_FLOW_STOPPING)
+		move(w, STATE_FLOW_STOPPING, STATE_FLOW_STOPPED, "its worker has ended");
+	duct_arena_done(&arena);
+}
+
 /* Takes the lease, runs the flow, gives the lease back: enum next, or -class. */
 static int take_turn(struct worker *w, struct duct_error *err)
 {
@@ -350,6 +357,8 @@ static int take_turn(struct worker *w, struct duct_error *err)
 	w->actor.fence = w->lease.fence; /* from now on nothing is changed once another owner has come */
 	rc = own(w, err);
 	lease_give_back(&w->lease);
+	if (!atomic_load(&w->lease.lost))
+		end_stopping(w); /* without the lease: who stops the flow from here on finds it without a worker */
 	return rc;
 }
 

@@ -63,6 +63,23 @@ def test_every_kind_of_catalog_transaction_is_cut(mode, server, through, databas
         assert_whole(database, postgres_lake, flow)
 
 
+def test_every_commit_is_cut(server, through, database, postgres_lake):
+    """It is not sent again for ever at once, and the reason that is said is the connection, not others who are faster."""
+    with CommitProxy(server) as proxy:
+        flow = through(proxy)
+        flow.run_until_caught_up()
+        run = flow.start()
+        run.wait_for(lambda: "streaming" in run.stderr, 30, "the stream")
+        proxy.plan("unsent", *range(1, 1000))
+        database.sql("INSERT INTO side (body, n) VALUES ('a', 1)")
+        run.wait_for(lambda: "attempt failed" in run.stderr, 30, "the end of the first attempt")
+        [first] = [line for line in run.stderr.splitlines() if "attempt failed" in line and "attempt=1" in line]
+        assert "commit: tried 6 times: " in first and "the connection was lost" in first, first
+        proxy.plan(None)
+        assert run.terminate() == 0, run.describe()
+        assert_whole(database, postgres_lake, flow)
+
+
 def test_replication_connection_is_cut_at_random(server, database, lake_home, make_flow):
     seed = random.randrange(10**6)
     pick = random.Random(seed)

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from lib.compare import assert_same
-from test_kill_commit import KILLED, POINTS
+from test_kill_commit import KILLED, POINTS, ROADS
 
 SCHEMA = "CREATE TABLE t (id int PRIMARY KEY, price numeric(12,2), v text)"
 OPTIONS = {"source": {"dead_letter": True, "status_interval": "200ms"}, "destination": {"flush_interval": "20ms"}}
@@ -60,6 +60,7 @@ def test_kill_while_streaming(database, lake_home, make_flow, point):
     database.sql(SCHEMA)
     flow = make_flow(database, lake_home, **OPTIONS)
     flow.run_until_caught_up()
+    flow.set_destination(**ROADS["files" if point.startswith("file") else "flushed" if point == "flush-written" else "inlined"])
     with Writer(database, first=1):
         run = flow.start(env={"DUCT_KILL_POINT": f"{point}:{1 if point == 'epoch-raised' else 2}"})
         assert run.wait(60) == KILLED, run.describe()

@@ -9,6 +9,7 @@ import pytest
 
 from lib.api import Server, free_port
 from lib.flow import Flow
+from lib.pause import overtaken
 from lib.receiver import Receiver, replayed
 from lib.wait import wait_until
 from lib.workload import SCHEMA, TABLES, Workload, touch_all
@@ -149,16 +150,8 @@ def test_both_are_killed_at_random_moments(streaming):
 def test_a_frozen_sender_sends_nothing_more(streaming, tmp_path):
     """SIGSTOP before the end of its batch: another takes over at once, and the old one is refused when it wakes."""
     database, receiver, flow = streaming
-    gate = tmp_path / "gate"
-    frozen = flow.start(env={"DUCT_PAUSE_POINT": f"commit-begin:1:{gate}"})
-    database.sql("UPDATE left_account SET amount = amount + 1")
-    frozen.wait_for(lambda: (tmp_path / "gate.reached").exists(), 30, "the pause")
-    frozen.signal(signal.SIGSTOP)
-    database.query("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE database = current_database()")
-    flow.run_until_caught_up(timeout_s=30)
-    gate.touch()
-    frozen.signal(signal.SIGCONT)
-    assert frozen.wait(60) != 0, frozen.describe()
+    frozen = overtaken(flow, database, tmp_path, "commit-begin")
+    assert frozen.code != 0, frozen.describe()
     assert "was taken over by another sender (fenced" in frozen.stderr
     assert_whole(database, flow, receiver.records)
 

@@ -1,5 +1,6 @@
 """kill -9 of a build of SQL models at every step and at random moments: a reader sees the old rows or the new ones (issue 6, point 5)."""
 
+import json
 import random
 import signal
 import subprocess
@@ -9,6 +10,7 @@ from lib import child
 from lib.cli import ductstream, lines
 from lib.models import Models
 from lib.paths import program
+from lib.wait import wait_until
 
 POINTS = ("model-staged", "model-written", "model-checked", "model-committed")
 ROWS = 3000
@@ -59,9 +61,38 @@ def test_killed_at(built, point):
         assert set(models.run().values()) == {"up_to_date"}
 
 
+def test_the_next_one_says_what_it_waits_for(sqlite_lake, tmp_path):
+    models = Models(tmp_path, sqlite_lake)
+    models.env["DUCTSTREAM_RUN_LEASE"] = "2s"
+    models.write("silver/slow.sql", "-- materialized: table\nSELECT count(*) AS n FROM range(1000000000000000)")
+    process = child.popen([program(), "model", "run", models.folder], env=models.env, stderr=subprocess.DEVNULL)
+    wait_until(lambda: "RUN_STATE_RUNNING" in ductstream("runs", "list", "--json", env=models.env)[1], 30, "the run to begin")
+    process.kill()
+    process.wait()
+    models.write("silver/slow.sql", "-- materialized: table\nSELECT 1 AS n")
+    code, out, err = models.call("run")
+    assert code == 0, (out, err)
+    said = [line["text"] for line in out if line.get("level") == "warn"]
+    assert len(said) == 1 and "was begun by a process that is gone: waiting for its lease to end (2 s at most)" in said[0], out
+
+
+def test_killed_before_anybody_has_the_run(sqlite_lake, tmp_path):
+    """Its run was queued for ever, in a queue of which nobody knew, and kept all others of its key out."""
+    models = Models(tmp_path, sqlite_lake)
+    models.env["DUCTSTREAM_RUN_LEASE"] = "2s"
+    models.write("silver/one.sql", "-- materialized: table\nSELECT 1 AS n")
+    assert models.call("run", DUCT_KILL_POINT="run-submitted:1")[0] == -9
+    code, out, err = models.call("run")
+    assert code == 0, (out, err)
+    assert "was begun by a process that is gone" in next(line["text"] for line in out if line.get("level") == "warn")
+    runs = json.loads(ductstream("runs", "list", "--json", env=models.env)[1])["runs"]
+    assert [(run["state"], run["error"]) for run in runs] == [("RUN_STATE_SUCCEEDED", ""), ("RUN_STATE_FAILED", "the process that began it is gone")]
+
+
 def test_killed_at_any_moment(built):
-    """The command and its child, killed together, over and over while readers look; the next run goes on without waiting for a lease."""
+    """The command and its child, killed together, over and over while readers look; the next run goes on after the lease (here 2 s)."""
     models, lake = built
+    models.env["DUCTSTREAM_RUN_LEASE"] = "2s"
     seed = random.Random(6)
     reader = models.home.open()
     for n in range(2, 8):

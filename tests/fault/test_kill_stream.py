@@ -8,6 +8,7 @@ import signal
 import pytest
 
 from lib.flow import Flow
+from lib.pause import overtaken
 from lib.stream import Stream, finish, judge, read_claims
 from lib.wait import wait_until
 from lib.workload import SCHEMA, TABLES, Workload, touch_all
@@ -130,16 +131,8 @@ def test_kill_at_random_moments(streaming):
 def test_a_frozen_owner_commits_nothing_more(streaming, tmp_path):
     """SIGSTOP inside its transaction: another takes over at once, and the old one ends when it wakes."""
     database, sink, flow = streaming
-    gate = tmp_path / "gate"
-    frozen = flow.start(env={"DUCT_PAUSE_POINT": f"rows-sent:1:{gate}"})
-    database.sql("UPDATE left_account SET amount = amount + 1")
-    frozen.wait_for(lambda: (tmp_path / "gate.reached").exists(), 30, "the pause")
-    frozen.signal(signal.SIGSTOP)
-    database.query("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE database = current_database()")
-    flow.run_until_caught_up(timeout_s=30)
-    gate.touch()
-    frozen.signal(signal.SIGCONT)
-    assert frozen.wait(60) == 1, frozen.describe()
+    frozen = overtaken(flow, database, tmp_path, "rows-sent")
+    assert frozen.code == 1, frozen.describe()
     assert "taken over by another process" in frozen.stderr
     assert_whole(database, sink, flow)
 

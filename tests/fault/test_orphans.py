@@ -6,6 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from lib.cli import ductstream, lines
@@ -158,6 +159,25 @@ def test_a_file_that_is_named_in_the_last_moment_stays(mirrored, tmp_path):
     assert listed["path"] == late and not listed["removed"] and "failure" not in listed
     assert os.path.exists(late)
     assert_whole(database, lake_home, flow)
+
+
+@pytest.mark.parametrize("lake_home", ["postgres"], indirect=True)
+def test_a_slow_clean_up_keeps_its_lock(mirrored, tmp_path):
+    """Nobody commits while files are removed, however long that takes and whatever time-outs the catalog's server has."""
+    database, lake_home, flow = mirrored
+    flow.run_until_caught_up()
+    (lake_home.data_path / "ducklake-01920000-0000-7000-8000-000000000000.parquet").write_text("left")
+    make_old(lake_home.data_path)
+    with psycopg.connect(lake_home.catalog.partition(":")[2], autocommit=True) as catalog:
+        name = catalog.info.dbname
+        catalog.execute(f"ALTER DATABASE {name} SET idle_in_transaction_session_timeout = '300ms'")
+        cleaner = Pause(tmp_path, "orphans-locked")
+        with Cleaner(flow, cleaner) as done:
+            wait_until(lambda: cleaner.reached, 30, "the cleaner to have the lock")
+            time.sleep(2)
+            held = catalog.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted").fetchone()
+            cleaner.release()
+        assert held == (1,) and [o["removed"] for o in done.lines if o["event"] == "orphan"] == [True]
 
 
 class Cleaner:

@@ -10,6 +10,7 @@ import pytest
 from lib.compare import assert_same
 from lib.flow import EXIT_DONE
 from lib.lake import LakeError
+from lib.pause import Pause
 
 NAMES = ("one", "two", "three")
 
@@ -46,9 +47,9 @@ class Changes:
 
 @pytest.fixture
 def busy(database, lake_home, make_flow):
-    """busy(**destination) -> three flows of one lake, their runs, and an official client with a table of its own."""
+    """busy(env, **destination) -> three flows of one lake, their runs (env for the first), and an official client with a table of its own."""
 
-    def start(**destination):
+    def start(env=None, **destination):
         for name in NAMES:
             database.sql(f"CREATE TABLE {name} (id bigserial PRIMARY KEY, v text); CREATE PUBLICATION {name} FOR TABLE {name}")
         flows = [make_flow(database, lake_home, name=name, destination=destination) for name in NAMES]
@@ -57,7 +58,7 @@ def busy(database, lake_home, make_flow):
         lake = lake_home.open("DATA_INLINING_ROW_LIMIT 0")
         lake.sql("CREATE SCHEMA theirs")
         lake.sql("CREATE TABLE theirs.t (id INTEGER)")
-        return flows, [flow.start() for flow in flows], lake
+        return flows, [flow.start(env=env if flow is flows[0] else None) for flow in flows], lake
 
     return start
 
@@ -111,6 +112,29 @@ def test_others_get_through_and_flows_share_the_gap(busy, database, lake_home):
     # that its turn is taken.
     assert refused <= (1.5 * len(ours) if sqlite else 0), (done, refused)
     assert lake.count("theirs.t") == done
+    for flow in flows:
+        flow.run_until_caught_up()
+    assert_same(database, lake, *(f"public.{name}" for name in NAMES))
+
+
+@pytest.mark.parametrize("lake_home", ["postgres"], indirect=True)
+def test_one_stands_still_in_its_turn(busy, database, tmp_path):
+    """It holds the lock that all flows queue for: the server takes it away after ten seconds, and what it had is committed when it wakes."""
+    pause = Pause(tmp_path, "turn-taken")
+    flows, runs, lake = busy(pause.env, flush_interval="20ms")
+
+    def committed(since):
+        return {flow for _, flow, _ in our_times(lake, since)}
+
+    with Changes(database):
+        pause.wait(runs[0])
+        since = lake.last_snapshot()
+        runs[1].wait_for(lambda: committed(since) >= {"two", "three"}, 30, "the others to commit")
+        assert "one" not in committed(since)
+        pause.release()
+        runs[0].wait_for(lambda: "one" in committed(since), 30, "it to commit, too")
+    for run in runs:
+        assert run.terminate() == EXIT_DONE, run.describe()
     for flow in flows:
         flow.run_until_caught_up()
     assert_same(database, lake, *(f"public.{name}" for name in NAMES))

@@ -1,4 +1,4 @@
-/* What a REST source may answer, and what an ingestion file may say: JSON and columns, Link headers, paths, the file. */
+/* What a REST source may answer, and what an ingestion file may say: JSON, columns and tables of lists, Link headers, paths, the file. */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -45,14 +45,94 @@ static void use_json(const char *text, size_t n)
 	json_done(&doc);
 }
 
+/* --- records as they become rows of a table and of those of its lists --- */
+
+/* One record or item; what was learned must do for it. */
+static int use_row(struct ingest_shape *shape, const struct json_doc *doc, bool learns, int64_t row)
+{
+	struct duct_error err;
+	if (learns)
+		return ingest_shape_learn(shape, doc, row, &err);
+	for (size_t i = 0; i < shape->ncolumns; i++) {
+		const struct ingest_column *c = &shape->columns[i];
+		AUTO_BUF struct duct_buf to = {0};
+		if (!c->value || c->value->kind == JSON_KIND_NULL)
+			continue;
+		if (!c->type.kind) /* a column of the parent's key that has no value there, either */
+			__builtin_trap();
+		duct_buf_room(&to, 1);
+		/* Numbers out of every type's range are refused, nothing else. */
+		if (ingest_value(&c->type, doc, c->value, &to, &err) && err.class != DUCT_DATA)
+			__builtin_trap();
+	}
+	return 0;
+}
+
+static int use_record(struct ingest_shape *shape, const struct json_doc *doc, const struct json_node *record, bool learns)
+{
+	struct duct_error err;
+	int rc = ingest_shape_take(shape, doc, record, &err);
+	rc = rc ? rc : use_row(shape, doc, learns, 1);
+	for (size_t i = 0; i < shape->nlists && !rc; i++) {
+		const struct ingest_list *list = &shape->lists[i];
+		const struct json_node *item = list->list + 1, *end = doc->nodes + list->list->end;
+		for (; item < end && !rc; item = doc->nodes + item->end) {
+			rc = ingest_shape_take_item(list->shape, doc, item, &err);
+			rc = rc ? rc : use_row(list->shape, doc, learns, 1);
+		}
+	}
+	return rc;
+}
+
+static void settle(struct ingest_shape *shape)
+{
+	struct duct_error err;
+	bool retype;
+	if (shape->parent)
+		ingest_shape_bind_keys(shape);
+	for (size_t i = 0; i < shape->ncolumns; i++)
+		if (ingest_column_settle(&shape->columns[i], NULL, &retype, &err) || retype)
+			__builtin_trap();
+	for (size_t i = 0; i < shape->nchildren; i++)
+		settle(shape->children[i]);
+}
+
+/* As a run does it: all records of an answer are learned, then written. */
+static void use_nested(const char *text, size_t n, enum ingest_nested nested)
+{
+	static char id[] = "id", a[] = "a";
+	static char *keys[] = {id, a, NULL};
+	const struct ingest_spec spec = {.main = {.nested = (int)nested, .names = 1, .merge_key = keys, .write = INGEST_MERGE}};
+	struct json_doc doc = {0};
+	struct duct_error err;
+	if (json_parse(&doc, text, n, &err) == 0) {
+		struct ingest_shape *shape = ingest_shape_new(&spec, "t");
+		bool list = doc.nodes[0].kind == JSON_KIND_ARRAY;
+		uint32_t from = list ? 1 : 0;
+		int rc = 0;
+		for (uint32_t i = from; i < doc.n && !rc; i = doc.nodes[i].end)
+			rc = use_record(shape, &doc, &doc.nodes[i], true);
+		if (!rc)
+			settle(shape);
+		for (uint32_t i = from; i < doc.n && !rc; i = doc.nodes[i].end)
+			if (use_record(shape, &doc, &doc.nodes[i], false))
+				__builtin_trap();
+		ingest_shape_free(shape);
+	}
+	json_done(&doc);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	AUTO_BUF struct duct_buf text = {0}, to = {0};
-	const struct ingest_window window = {"2024-10-15", 0, INT64_C(86400000000), "c"};
+	const struct ingest_window window = {.key = "2024-10-15", .end_us = INT64_C(86400000000), .cursor = "c"};
 	struct ingest_spec spec;
 	struct duct_error err;
 	duct_buf_append(&text, data, size);
 	use_json(text.data, size);
+	use_nested(text.data, size, INGEST_NESTED_TABLES);
+	use_nested(text.data, size, INGEST_NESTED_COLUMNS);
+	use_nested(text.data, size, INGEST_NESTED_JSON);
 	(void)ingest_link_next(text.data, &to);
 	to.len = 0;
 	(void)ingest_follow("http://h/a/b?c", text.data, &to);

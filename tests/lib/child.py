@@ -3,6 +3,7 @@
 import ctypes
 import signal
 import subprocess
+from pathlib import Path
 
 from .wait import WaitTimeout, wait_until
 
@@ -90,8 +91,21 @@ class Child:
         if self.running:
             self.process.send_signal(number)
 
+    def _minds(self, number):
+        """Whether it has come so far that this signal is not just its end."""
+        try:
+            status = Path(f"/proc/{self.pid}/status").read_text()
+        except OSError:
+            return True
+        masks = [int(line.split()[1], 16) for line in status.splitlines() if line.startswith(("SigBlk", "SigCgt"))]
+        return not self.running or any(mask >> (number - 1) & 1 for mask in masks)
+
     def terminate(self, timeout_s=60):
         """SIGTERM, the orderly stop; returns the exit code."""
+        try:
+            wait_until(lambda: self._minds(signal.SIGTERM), 5)
+        except WaitTimeout:
+            pass  # a wrapper's, then
         self.signal(signal.SIGTERM)
         return self.wait(timeout_s)
 

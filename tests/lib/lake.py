@@ -1,9 +1,11 @@
 """The lake as any user sees it: the official ducklake extension, in a process of its own."""
 
 import pickle
+import re
 import selectors
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from . import child
 from .paths import EXTENSIONS
 
 NAME = "lake"
+# What may be asked again: nothing else hangs on whether the first try did it.
+REPEATABLE = re.compile(r"\s*(SELECT|FROM|WITH|DESCRIBE|ATTACH|CALL)\b", re.IGNORECASE)
 
 
 class LakeError(Exception):
@@ -131,10 +135,14 @@ class OfficialLake:
             raise LakeError("Ended", f"the lake's process died of: {statement}") from None
 
     def _result(self, statement, timeout_s=None):
-        tag, first, second = self._ask(statement, timeout_s or self.timeout_s)
-        if tag == "error":
-            raise LakeError(first, f"{second}\n  in: {statement}")
-        return first, second
+        for pause_s in (0.05, 0.1, 0.2, 0.4, 0.8, None):
+            tag, first, second = self._ask(statement, timeout_s or self.timeout_s)
+            if tag != "error":
+                return first, second
+            # The official client does not wait for a SQLite catalog that is locked for a moment, whoever locks it.
+            if pause_s is None or "database is locked" not in second or not REPEATABLE.match(statement):
+                raise LakeError(first, f"{second}\n  in: {statement}")
+            time.sleep(pause_s)
 
     def sql(self, statement, timeout_s=None):
         """Runs a statement; its rows as a list of tuples (empty when it has none)."""

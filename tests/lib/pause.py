@@ -35,6 +35,21 @@ def run_to(flow, folder, name, *args, **env):
     return pause, run
 
 
+def overtaken(flow, database, folder, name):
+    """A run that stood still (SIGSTOP) at the place with a change under way, was overtaken by another, was woken, and has ended."""
+    pause = Pause(folder, name)
+    run = flow.start(env=pause.env)
+    database.sql("UPDATE left_account SET amount = amount + 1")
+    pause.wait(run, 30)
+    run.signal(signal.SIGSTOP)
+    database.query("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE database = current_database()")
+    flow.run_until_caught_up(timeout_s=30)
+    pause.release()
+    run.signal(signal.SIGCONT)
+    run.wait(60)
+    return run
+
+
 def is_free(path):
     """Whether nobody is inside a write transaction of that SQLite database now."""
     connection = sqlite3.connect(path, timeout=0, isolation_level=None)

@@ -26,6 +26,7 @@ class Link:
     started: bool = False  # the start-up packet, which has no type byte, is through
     buffers: list = field(default_factory=lambda: [b"", b""])
     cut_at_commit: bool = False
+    unheard: bool = False  # what the server says from now on is for nobody
 
     def close(self):
         for side in (self.client, self.server):
@@ -173,6 +174,8 @@ class CommitProxy(Proxy):
         return found
 
     def passed(self, link, origin, data):
+        if origin == SERVER and link.unheard:
+            return None
         out = b""
         for kind, message in self._messages(link, origin, data):
             if origin == CLIENT and kind == b"Q" and self._table in message and message.endswith(b"COMMIT\0"):
@@ -194,6 +197,7 @@ class CommitProxy(Proxy):
         if self._mode == "half":
             link.server.sendall(message[: len(message) // 2])
         elif self._mode == "blind":
+            link.unheard = True  # or its reply could be faster than the cut
             link.server.sendall(message)
         elif self._mode == "late":
             late = threading.Timer(0.5, self._send_late, (link, message))

@@ -3,8 +3,10 @@
 import pytest
 
 from lib.api import Server, api_driver
+from lib.ingest import Ingest
 from lib.lake import LakeHome
 from lib.mirror import Mirror
+from lib.models import Models
 from lib.pg import Databases
 from lib.service import Lake, Service
 
@@ -69,6 +71,36 @@ def mirror_sqlite(make_mirror, database, sqlite_lake):
 @pytest.fixture
 def mirror_postgres(make_mirror, database, postgres_lake):
     return lambda *statements, **flow: make_mirror(database, postgres_lake, *statements, **flow)
+
+
+@pytest.fixture
+def ingest(lake_home, tmp_path):
+    """Runs of `ductstream ingest` into an empty lake; the test runs on both catalogs."""
+    return Ingest(lake_home, tmp_path)
+
+
+@pytest.fixture
+def ingest_sqlite(sqlite_lake, tmp_path):
+    return Ingest(sqlite_lake, tmp_path)
+
+
+@pytest.fixture
+def models(lake_home, tmp_path):
+    """SQL models over an empty lake; the test runs on both catalogs."""
+    return Models(tmp_path, lake_home)
+
+
+@pytest.fixture
+def models_sqlite(sqlite_lake, tmp_path):
+    """For what is the same on any catalog."""
+    return Models(tmp_path, sqlite_lake)
+
+
+@pytest.fixture
+def proxy(s3):
+    """Stands between a client and the S3 server of the tests (lib/s3_proxy.py)."""
+    with s3.proxy() as made:
+        yield made
 
 
 @pytest.fixture

@@ -71,37 +71,12 @@ static void parse_children(const char **at, struct duct_type *type, bool named)
 
 static struct duct_type parse_type(const char **at)
 {
-	static const char *const names[] = {
-		[DUCT_BOOL] = "boolean",
-		[DUCT_INT8] = "int8",
-		[DUCT_INT16] = "int16",
-		[DUCT_INT32] = "int32",
-		[DUCT_INT64] = "int64",
-		[DUCT_UINT8] = "uint8",
-		[DUCT_UINT16] = "uint16",
-		[DUCT_UINT32] = "uint32",
-		[DUCT_UINT64] = "uint64",
-		[DUCT_FLOAT32] = "float32",
-		[DUCT_FLOAT64] = "float64",
-		[DUCT_DECIMAL] = "decimal",
-		[DUCT_DATE] = "date",
-		[DUCT_TIME] = "time",
-		[DUCT_TIMESTAMP] = "timestamp",
-		[DUCT_TIMESTAMPTZ] = "timestamptz",
-		[DUCT_UUID] = "uuid",
-		[DUCT_VARCHAR] = "varchar",
-		[DUCT_JSON] = "json",
-		[DUCT_BLOB] = "blob",
-		[DUCT_LIST] = "list",
-		[DUCT_STRUCT] = "struct",
-		[DUCT_MAP] = "map",
-	};
 	struct duct_type type = {0};
 	size_t n = 0;
 	while (isalnum((unsigned char)(*at)[n]))
 		n++;
-	for (int i = 0; i < (int)DUCT_LEN(names); i++)
-		if (names[i] && strlen(names[i]) == n && strncmp(*at, names[i], n) == 0)
+	for (int i = DUCT_BOOL; duct_kind_name((enum duct_kind)i); i++)
+		if (strlen(duct_kind_name((enum duct_kind)i)) == n && strncmp(*at, duct_kind_name((enum duct_kind)i), n) == 0)
 			type.kind = (enum duct_kind)i;
 	if (!type.kind)
 		abort();

@@ -193,11 +193,38 @@ static int do_create(struct duct_error *err)
 	return s3_create_bucket(s3, text("bucket"), err);
 }
 
+static int abort_one(void *arg, const struct s3_unfinished *upload, struct duct_error *err)
+{
+	++*(json_int_t *)arg;
+	return s3_abort_upload(s3, text("bucket"), upload->key, upload->id, err);
+}
+
 static int do_abort_uploads(struct duct_error *err)
 {
-	size_t aborted = 0;
-	int rc = s3_abort_uploads(s3, text("bucket"), text("prefix"), INT64_MAX - 1, &aborted, err);
-	json_object_set_new(out, "aborted", json_integer((json_int_t)aborted));
+	json_int_t aborted = 0;
+	int rc = s3_list_uploads(s3, text("bucket"), text("prefix"), abort_one, &aborted, err);
+	json_object_set_new(out, "aborted", json_integer(aborted));
+	return rc;
+}
+
+static int do_tail(struct duct_error *err)
+{
+	char to[1000];
+	struct s3_tail tail = {.key = text("key"), .to = to, .len = (size_t)number("len", 8)};
+	int rc = s3_read_tails(s3, text("bucket"), &tail, 1, err);
+	if (rc == 0)
+		json_object_set_new(out, "text", json_stringn(to, tail.len));
+	json_object_set_new(out, "size", json_integer((json_int_t)tail.size));
+	return rc;
+}
+
+static int do_modified(struct duct_error *err)
+{
+	const char *keys[] = {text("key"), text("other")};
+	int64_t us[2];
+	int rc = s3_modified(s3, text("bucket"), keys, 2, us, err);
+	json_object_set_new(out, "modified_us", json_pack("[I,I]", (json_int_t)us[0], (json_int_t)us[1]));
+	json_object_set_new(out, "clock_us", json_integer((json_int_t)s3_clock_us(s3)));
 	return rc;
 }
 
@@ -301,6 +328,8 @@ static const struct {
 	{"bucket", do_bucket},
 	{"create", do_create},
 	{"abort_uploads", do_abort_uploads},
+	{"modified", do_modified},
+	{"tail", do_tail},
 	{"http", do_http},
 	{"who", do_who},
 	{"duck", do_duck},
@@ -356,6 +385,7 @@ static void set_up(const char *json)
 	settings.total_ms = number("total_ms", settings.total_ms);
 	settings.tries = (int)number("tries", settings.tries);
 	settings.retry_ms = number("retry_ms", settings.retry_ms);
+	settings.most_asked_ms = number("most_asked_ms", settings.most_asked_ms);
 	settings.ca_file = options.ca_file;
 	json_decref(in);
 	stop_fd = eventfd(0, EFD_CLOEXEC);

@@ -25,13 +25,13 @@ static int64_t number(const json_t *in, const char *name)
 
 static json_t *show(const struct state_run *run)
 {
-	return json_pack("{s:s, s:s, s:s?, s:s, s:s?, s:s?, s:s, s:s?, s:s?, s:s?, s:I, s:I, s:b, s:I, s:I, s:I, s:I}", "id",
+	return json_pack("{s:s, s:s, s:s?, s:s, s:s?, s:s?, s:s, s:s?, s:s?, s:s?, s:I, s:I, s:b, s:I, s:I, s:I, s:I, s:s?}", "id",
 			 run->id, "kind", run->kind, "key", run->key, "state", state_run_state_name(run->state), "flow_id",
 			 run->flow_id, "parent_id", run->parent_id, "queue", run->queue ? run->queue : "", "result", run->result,
 			 "error", run->error, "worker", run->worker, "attempt", (json_int_t)run->attempt, "fence",
 			 (json_int_t)run->fence, "cancel_requested", run->cancel_requested, "started_us",
 			 (json_int_t)run->started_us, "finished_us", (json_int_t)run->finished_us, "done",
-			 (json_int_t)run->progress.done, "total", (json_int_t)run->progress.total);
+			 (json_int_t)run->progress.done, "total", (json_int_t)run->progress.total, "step", run->progress.step);
 }
 
 static json_t *do_cron(const json_t *in, struct duct_error *err)

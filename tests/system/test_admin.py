@@ -348,6 +348,8 @@ def test_tls_mismatches(guarded, service, certificates):
 
 
 def test_a_token_does_not_go_in_the_clear():
+    message = Admin(f"http://u:{SECRET}@127.0.0.1:1").refused("flow", "list")
+    assert "without user, password" in message and SECRET not in message
     message = Admin("db.example:8080", DUCTSTREAM_TOKEN=SECRET).refused("flow", "list")
     assert "would go to" in message and "add --tls" in message
 

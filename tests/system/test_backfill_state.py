@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from lib.lake import LakeHome
 from lib.pause import Pause
 from lib.service import Lake, Service, flow_message
 
@@ -124,6 +125,22 @@ def test_streamed_in_between(backfill, database):
     before = shop.files()
     shop.run()
     assert shop.renewed(before) == "bc"
+    shop.sync()
+
+
+def test_a_flow_of_the_same_name(backfill, database, tmp_path):
+    """Of another service, into another lake, by another slot: what the one has done the other has not."""
+    shop = backfill()
+    home = LakeHome(f"sqlite:{tmp_path}/other.sqlite", tmp_path / "other-data")
+    with Service(tmp_path / "other") as service:
+        other = Backfill(service, database, home, {"slot": "other", "publication": "other"})
+        shop.run(-9, DUCT_KILL_POINT="backfill-kept:1")
+        before = other.files()
+        other.run()
+        assert other.renewed(before) == "abc"
+        other.lake.close()
+    home.close()
+    shop.run()
     shop.sync()
 
 

@@ -1,7 +1,9 @@
 """What is wrong with a flow file, a server or a catalog is said: which, where, why; the exit code is 2, nothing is written."""
 
 import itertools
+import shutil
 import sqlite3
+import subprocess
 
 import pytest
 import yaml
@@ -247,6 +249,41 @@ def test_a_slot_that_was_lost(make_mirror, sqlite_lake):
         )
         stderr = m.refuses(EXIT_CONFIG)
         assert "lost" in stderr and "shop" in stderr and "max_slot_wal_keep_size" in stderr, stderr
+
+
+def promote(server):
+    """The server goes on as its own replica does that takes over: on the next timeline."""
+    server.stop()
+    subprocess.run(["cp", "-a", server.data / "PG_VERSION", server.data / "standby.signal"], check=True)  # its owner's
+    server.start()
+    server.sql("SELECT pg_promote()")
+    server.sql("CHECKPOINT")
+
+
+def test_a_flow_lives_on_through_switches_of_the_timeline(make_mirror, sqlite_lake):
+    """Its position is on a later one than its copy was; on one that the server has left it is still refused."""
+    with small_server() as server:
+        m = make_mirror(server.database("shop"), sqlite_lake, TABLE)
+        m.sync()
+        for i in range(3):
+            promote(server)
+            for k in range(2):
+                m.sql(f"INSERT INTO t VALUES ({1000 + i * 10 + k}, 'x')")
+                m.sync()
+        m.same("t")
+        server.stop()
+        before = server.folder / "before"
+        subprocess.run(["cp", "-a", server.data, before], check=True)
+        server.start()
+        m.sql("INSERT INTO t SELECT i, 'lost' FROM generate_series(5000, 6000) i")
+        m.sync()
+        server.stop()
+        shutil.rmtree(server.data)
+        before.rename(server.data)
+        promote(server)
+        m.sql("INSERT INTO t SELECT i, 'other' FROM generate_series(5000, 9000) i")
+        stderr = m.refuses(EXIT_CONFIG)
+        assert "of timeline 4, but the server left that timeline" in stderr, stderr
 
 
 # --- the catalog ---

@@ -241,7 +241,7 @@ def test_consumers_are_measured(tmp_path):
     assert len(results) == 4 and all(r["rate"] > 0 and r["messages"] in (1000, 2000) for r in results), done.stdout + done.stderr
 
 
-@pytest.mark.skipif(not shutil.which("ghz", path=f"{CACHE / 'bin'}:{os.environ['PATH']}"), reason="ghz is not here")
+@pytest.mark.skipif(not shutil.which("ghz", path=f"{CACHE / 'bin'}:{os.environ['PATH']}"), reason="ghz is not here: it is built from source in minutes, and bench/api alone uses it")
 def test_calls_are_measured_beside_their_floor(tmp_path):
     """bench/api asks GetFlow and the health check of one server in turns (issue 5, "Speed")."""
     command = [sys.executable, ROOT / "bench" / "api.py", "--calls", "300", "--repeat", "1", "--json", "--store", tmp_path]

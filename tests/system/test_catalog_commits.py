@@ -387,3 +387,17 @@ def test_relations_and_copy_state(home):
         assert driver.commit(6)[0] == -1
     with home.driver() as driver:
         assert driver.opened.split()[:3] == ["1", "2", "6"]
+
+
+def test_many_open_a_new_catalog_at_once(home, lake_home):
+    """One that an official client has just made: on SQLite each of them switches it to the write-ahead log, which is refused without a wait."""
+    with lake_home.open() as lake:
+        lake.sql("CREATE TABLE t (i INTEGER)")
+    drivers = [Driver() for _ in range(24)]
+    for n, driver in enumerate(drivers):
+        driver.send("open", home.catalog, home.data, None, f"flow{n}", "ci")
+    try:
+        assert [driver.receive() is not None for driver in drivers] == [True] * 24
+    finally:
+        for driver in drivers:
+            driver.close()

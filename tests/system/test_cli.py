@@ -409,3 +409,11 @@ def test_check_looks_at_what_stands_in_the_way_of_a_folder(tmp_path):
     (tmp_path / "file").write_text("")
     code, out, _ = ductstream("check", flow_file(tmp_path, {"dsn": "host=/nowhere"}, {"data_path": f"{tmp_path}/file/data"}))
     assert code == EXIT_CONFIG and f'data path "{tmp_path}/file/data" is not writable: Not a directory' in out
+
+
+@pytest.mark.parametrize("name", ["ductstream", "ductstream-worker", "ductstream-admin"])
+def test_a_start_brings_few_libraries(name):
+    """libgrpc and libduckdb, with all that they bring, are opened by who uses them: a command that does not starts in half the time."""
+    linked = subprocess.run(["ldd", program(name)], capture_output=True, text=True, check=True).stdout
+    assert "libpq" in linked
+    assert not [line for line in linked.splitlines() if "grpc" in line or "absl" in line or "duckdb" in line]

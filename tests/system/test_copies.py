@@ -1,7 +1,10 @@
 """Copies of Delta tables into the lake (issue 6, point 2; seed 000)."""
 
+import base64
 import json
 import signal
+import string
+import struct
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -119,7 +122,7 @@ def test_a_copy_again_moves_what_is_needed(copies, delta):
 
 
 def test_added_partitions_and_names_of_folders(copies, tmp_path):
-    uri = tmp_path / "odd folder"
+    uri = tmp_path / "odd földer"
     delta_write(uri, numbers(0, 3, "2024-01-0 1/x"), partition_by=["day"])
     first = copies.table(uri)
     assert checks(first)["model.partition_counts"]["passed"]
@@ -129,6 +132,139 @@ def test_added_partitions_and_names_of_folders(copies, tmp_path):
     assert (again["mode"], again["rows"]) == ("append", 3)
     found = copies.rows(f"SELECT id, day FROM {MINE} ORDER BY id")
     assert found == [(i, "2024-01-0 1/x") for i in range(3)] + [(3, "ü=1&2"), (4, "ü=1&2"), (9, None)]
+
+
+def same_rows(copies, uri):
+    """The table of the lake and the Delta table, by content."""
+    with copies.lake() as lake:
+        names = ", ".join(f'"{row[0]}"' for row in lake.sql(f"DESCRIBE SELECT * FROM delta_scan('{uri}')"))
+        a, b = f"SELECT {names} FROM {MINE}", f"SELECT {names} FROM delta_scan('{uri}')"
+        assert lake.sql(f"SELECT count(*) FROM (({a} EXCEPT ALL {b}) UNION ALL ({b} EXCEPT ALL {a}))") == [(0,)]
+
+
+def test_added_partitions_of_every_type(copies, tmp_path):
+    """Their values are texts of the log, which are read as the delta extension reads them."""
+    from datetime import date, datetime, timezone
+
+    columns = {
+        "ts": pa.array([datetime(2024, 1, 1, 12, 30, tzinfo=timezone.utc), datetime(1960, 1, 1, 0, 0, 0, 123456, tzinfo=timezone.utc), None]),
+        "ntz": pa.array([datetime(2024, 1, 1, 12, 30), datetime(1960, 1, 1, 0, 0, 0, 123456), None]),
+        "day": pa.array([date(2024, 1, 1), date(1900, 1, 1), None]),
+        "truth": [True, False, None],
+        "number": [1.5, -0.1, None],
+        "a b": pa.array([1, -5, None], pa.int32()),
+        "select": ["a b", "", None],
+    }
+    uri = tmp_path / "delta"
+    for n, mode in enumerate(("full", "append")):
+        delta_write(uri, pa.table({"id": [3 * n, 3 * n + 1, 3 * n + 2], **columns}), "append", partition_by=list(columns))
+        assert copies.table(uri)["mode"] == mode
+        same_rows(copies, uri)
+
+
+def test_what_becomes_of_a_log(copies, tmp_path):
+    """Checkpoints, a log that was cleaned up, files that were merged and removed, columns that come, another table in the place."""
+    import shutil
+
+    from deltalake import DeltaTable
+
+    uri = tmp_path / "delta"
+
+    def copied(mode, *tables, **more):
+        for table in tables:
+            delta_write(uri, table, "append", **more)
+        done = copies.table(uri)
+        assert done["mode"] == mode, done
+        same_rows(copies, uri)
+
+    copied("full", *(pa.table({"id": [n]}) for n in range(4)))
+    DeltaTable(str(uri)).create_checkpoint()
+    copied("append", pa.table({"id": [10]}))
+    for version in range(4):
+        (uri / "_delta_log" / f"{version:020}.json").unlink()
+    copied("append", pa.table({"id": [11]}))
+    copied("full", pa.table({"id": [12], "more": ["x"]}), schema_mode="merge")
+    copied("append", pa.table({"id": [13]}), schema_mode="merge")
+    table = DeltaTable(str(uri))
+    table.optimize.compact()
+    table.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
+    copied("full")
+    shutil.rmtree(uri)
+    copied("full", *(pa.table({"id": [n], "more": ["y"]}) for n in range(20)))
+
+
+@pytest.mark.parametrize("call", ["ducklake_merge_adjacent_files", "ducklake_rewrite_data_files"])
+def test_files_that_a_client_has_merged(copies, delta, call):
+    """What is added to files that the official client has merged is checked as ever: the columns that it puts into them are not the table's."""
+    from lib.lake import OfficialLake
+
+    copies.table(delta)
+    for start in range(10, 40, 5):
+        delta_write(delta, numbers(start, 5), "append")
+        assert copies.table(delta)["mode"] == "append"
+        with OfficialLake(copies.catalog) as lake:
+            lake.sql(f"CALL {call}('lake')")
+    delta_write(delta, numbers(40, 0), "append")
+    assert copies.table(delta)["mode"] in ("append", "unchanged")
+    assert ids(copies) == list(range(40))
+
+
+@pytest.mark.parametrize("commits", [2, 3])
+def test_a_table_out_of_a_backup(copies, delta, tmp_path, commits):
+    """Commits of the same numbers that did something else: nothing of what was copied before stays."""
+    import shutil
+
+    shutil.copytree(delta, tmp_path / "backup")
+    for start in (10, 15):
+        delta_write(delta, numbers(start, 5), "append")
+        copies.table(delta)
+    shutil.rmtree(delta)
+    (tmp_path / "backup").rename(delta)
+    for n in range(commits):
+        delta_write(delta, numbers(100 + n * 5, 5), "append")
+    assert copies.table(delta)["mode"] == "full"
+    assert ids(copies) == [*range(10), *range(100, 100 + commits * 5)]
+    assert copies.table(delta)["mode"] == "unchanged"
+
+
+def inline_vector(*rows):
+    """A deletion vector as it stands in a log: one bitmap of one container, in the letters of Z85."""
+    roaring = struct.pack("<IIHHI", 12346, 1, 0, len(rows) - 1, 16) + struct.pack(f"<{len(rows)}H", *rows)
+    data = struct.pack("<IQI", 1681511377, 1, 0) + roaring
+    b85, z85 = (string.digits + letters for letters in (
+        string.ascii_uppercase + string.ascii_lowercase + "!#$%&()*+-;<=>?@^_`{|}~",
+        string.ascii_lowercase + string.ascii_uppercase + ".-:+=^!/*?&<>()[]{}@%$#",
+    ))  # fmt: skip
+    return base64.b85encode(data + bytes(-len(data) % 4)).decode().translate(str.maketrans(b85, z85))
+
+
+def test_deleted_rows_and_mapped_columns(copies, delta):
+    """Features that the package does not write: deletion vectors, and columns whose names in the files are others."""
+    log = delta / "_delta_log"
+    first = [json.loads(line) for line in (log / f"{0:020}.json").read_text().splitlines()]
+    (add,) = (action["add"] for action in first if "add" in action)
+
+    def commit(version, *actions):
+        (log / f"{version:020}.json").write_text("\n".join(json.dumps(action) for action in actions))
+
+    def protocol(*features):
+        return {"protocol": {"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": features, "writerFeatures": features}}
+
+    copies.table(delta)
+    vector = {"storageType": "i", "pathOrInlineDv": inline_vector(3, 4, 7), "sizeInBytes": 40, "cardinality": 3}
+    remove = {"path": add["path"], "dataChange": True, "deletionTimestamp": 1}
+    commit(1, protocol("deletionVectors"), {"remove": remove}, {"add": {**add, "stats": None, "deletionVector": vector}})
+    assert copies.table(delta)["mode"] == "full"
+    assert ids(copies) == [0, 1, 2, 5, 6, 8, 9]
+    metadata = next(action["metaData"] for action in first if "metaData" in action)
+    schema = json.loads(metadata["schemaString"])
+    for n, field in enumerate(schema["fields"]):
+        field["metadata"] = {"delta.columnMapping.id": n + 1, "delta.columnMapping.physicalName": field["name"]}
+        field["name"] = {"v": "renamed"}.get(field["name"], field["name"])
+    mapped = {**metadata, "schemaString": json.dumps(schema), "configuration": {"delta.columnMapping.mode": "name", "delta.columnMapping.maxColumnId": "3"}}
+    commit(2, protocol("deletionVectors", "columnMapping"), {"metaData": mapped})
+    assert copies.table(delta)["mode"] == "full"
+    assert copies.rows(f"SELECT id, renamed FROM {MINE} WHERE id < 2 ORDER BY id") == [(0, 0.0), (1, 1 / 3)]
 
 
 def test_a_table_that_others_changed_is_copied_whole(copies, delta):
@@ -159,7 +295,7 @@ def test_changed_columns_and_no_rows(copies, delta):
 
 class FlagService(ThreadingHTTPServer):
     def __init__(self):
-        self.asked, self.answer, self.go_on = [], b"{}", None
+        self.asked, self.answer, self.go_on, self.status = [], b"{}", None, 200
         super().__init__(("127.0.0.1", 0), FlagRequest)
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -169,7 +305,8 @@ class FlagRequest(BaseHTTPRequestHandler):
         self.server.asked.append((json.loads(self.rfile.read(int(self.headers["Content-Length"]))), self.headers["Authorization"]))
         if self.server.go_on:
             self.server.go_on.wait(20)
-        self.send_response(200)
+        self.send_response(self.server.status)
+        self.send_header("Location", "/elsewhere")
         self.end_headers()
         self.wfile.write(self.server.answer)
 
@@ -193,6 +330,10 @@ def test_gates_are_closed_by_default(copies, delta, tmp_path):
         assert "ducklake-data-modeling-copy-workflow" in done["result"]["skipped"]
         assert not (tmp_path / "lake.sqlite").exists()
     assert any("cannot be read" in line for line in done["log"])
+    flag = "\nducklake-data-modeling-copy-workflow=123"
+    (tmp_path / "large").write_text("#" * ((1 << 20) - len(flag)) + flag + "4")  # of which the first MiB says yes
+    done = copies.model(delta, DUCKLAKE_FEATURE_FLAGS="", DUCKLAKE_FEATURE_FLAGS_FILE=f"{tmp_path}/large")
+    assert done["state"] == "skipped" and any("is larger than 1 MiB" in line for line in done["log"])
     opened = copies.model(delta, DUCKLAKE_FEATURE_FLAGS="", DUCKLAKE_FEATURE_FLAGS_FILE=f"{tmp_path}/flags")
     assert opened["state"] == "succeeded"
     assert copies.model(delta, DUCKLAKE_FEATURE_FLAGS="ducklake-data-modeling-copy-workflow=*")["state"] == "succeeded"
@@ -209,6 +350,15 @@ def test_a_flag_service_has_one_second(copies, delta):
         assert service.asked[0][1] == "Bearer planted-token"
         service.answer = b'{"featureFlags": {"ducklake-data-modeling-copy-workflow": true}}'
         assert copies.model(delta, **env)["state"] == "succeeded"
+        for status, answer, warned in (302, service.answer, True), (500, service.answer, True), (200, b"<html>true", True), (200, b"true", True), (
+            200, b'{"enabled": "true"}', False,
+        ), (200, b'{"enabled": false, "featureFlags": {"ducklake-data-modeling-copy-workflow": true}}', False), (
+            200, b'{"enabled": true, "featureFlags": {"ducklake-data-modeling-copy-workflow": null}}', False,
+        ), (200, b'{"enabled": false, "enabled": true}', True):  # fmt: skip
+            was, (service.status, service.answer) = service.answer, (status, answer)
+            closed = copies.model(delta, **env)
+            assert closed["state"] == "skipped" and any("the flag service" in line for line in closed["log"]) == warned, (status, answer)
+            service.status, service.answer = 200, was
         service.go_on = threading.Event()
         late = copies.model(delta, **env)
         service.go_on.set()
@@ -364,3 +514,134 @@ def test_a_signal_ends_a_copy(copies, delta, tmp_path):
     first.communicate(timeout=60)
     assert first.returncode == 130
     assert copies.table(delta)["mode"] == "full"
+
+
+# --- logs that are odd, cut, or lie
+
+
+def log_of(uri, version):
+    return uri / "_delta_log" / f"{version:020}.json"
+
+
+def actions_of(uri, version):
+    return [json.loads(line) for line in log_of(uri, version).read_text().splitlines()]
+
+
+def put_commit(uri, version, *actions):
+    log_of(uri, version).write_text("".join(json.dumps(action) + "\n" for action in actions))
+
+
+def test_a_commit_that_is_still_empty(copies, delta):
+    """(issue 6, point 2) Not taken for one that did nothing: a later one would hide what it becomes."""
+    copies.table(delta)
+    for n in (1, 2):
+        delta_write(delta, numbers(10 * n, 1), "append")
+    text = log_of(delta, 1).read_text()
+    log_of(delta, 1).write_text("")
+    done = copies.model(delta)
+    assert done["code"] == 4 and "version 1 of" in done["error"] and "is an empty file" in done["error"], done
+    assert ids(copies) == list(range(10))
+    log_of(delta, 1).write_text(text)
+    assert copies.table(delta)["mode"] == "append"
+    assert ids(copies) == [*range(11), 20]
+
+
+def test_logs_that_are_cut(copies, delta):
+    """A line that ends too early, and a version that is missing: refused, in words without the library's own calls; the table stays."""
+    copies.table(delta)
+    delta_write(delta, numbers(10, 1), "append")
+    text = log_of(delta, 1).read_text()
+    log_of(delta, 1).write_text(text[: len(text) * 2 // 3])
+    cut = copies.model(delta)
+    assert cut["code"] == 4 and "read version 1 of" in cut["error"] and "0: <" not in cut["error"], cut
+    log_of(delta, 1).write_text(text)
+    delta_write(delta, numbers(20, 1), "append")
+    log_of(delta, 1).rename(delta / "kept")
+    gap = copies.model(delta)
+    assert gap["code"] == 4 and "found gap" in gap["error"], gap
+    assert ids(copies) == list(range(10))
+    (delta / "kept").rename(log_of(delta, 1))
+    assert copies.table(delta)["mode"] == "append" and ids(copies) == [*range(11), 20]
+
+
+def test_a_file_that_is_added_again(copies, delta, tmp_path):
+    """One file in Delta, however often a log names it: what was added does not make up the table then, so everything is copied."""
+    delta_write(delta, numbers(10, 5), "append")
+    copies.table(delta)
+    put_commit(delta, 2, *(action for action in actions_of(delta, 1) if "add" in action))
+    none = tmp_path / "checks.yaml"
+    none.write_text("models:\n  my_saved_query: {inherit_defaults: false, queries: []}\n")
+    result = copies.model(delta, DUCKLAKE_COPY_CHECKS=str(none))
+    assert result["state"] == "succeeded" and result["result"]["tables"][0]["mode"] == "full", result
+    assert any("do not make up the table" in line for line in result["log"])
+    assert ids(copies) == list(range(15))
+    delta_write(delta, numbers(20, 1), "append")
+    assert copies.table(delta)["mode"] == "append" and ids(copies) == [*range(15), 20]
+
+
+TEXTS = pa.map_(pa.string(), pa.string())
+CHECKPOINT = pa.schema([
+    ("protocol", pa.struct([("minReaderVersion", pa.int32()), ("minWriterVersion", pa.int32()), ("readerFeatures", pa.list_(pa.string())),
+                            ("writerFeatures", pa.list_(pa.string()))])),
+    ("metaData", pa.struct([("id", pa.string()), ("format", pa.struct([("provider", pa.string()), ("options", TEXTS)])), ("schemaString", pa.string()),
+                            ("partitionColumns", pa.list_(pa.string())), ("createdTime", pa.int64()), ("configuration", TEXTS)])),
+    ("add", pa.struct([("path", pa.string()), ("partitionValues", TEXTS), ("size", pa.int64()), ("modificationTime", pa.int64()),
+                       ("dataChange", pa.bool_()), ("stats", pa.string())])),
+    ("remove", pa.struct([("path", pa.string()), ("deletionTimestamp", pa.int64()), ("dataChange", pa.bool_())])),
+    ("checkpointMetadata", pa.struct([("version", pa.int64())])),
+    ("sidecar", pa.struct([("path", pa.string()), ("sizeInBytes", pa.int64()), ("modificationTime", pa.int64())])),
+])  # fmt: skip
+
+
+def write_checkpoint(path, actions, schema=CHECKPOINT):
+    """Actions as JSON lines, or as Parquet: by the file's name."""
+    import pyarrow.parquet as pq
+
+    if path.suffix == ".json":
+        path.write_text("".join(json.dumps(action) + "\n" for action in actions))
+        return
+
+    def pairs(value):
+        if not isinstance(value, dict):
+            return value
+        return {k: list(v.items()) if k in ("partitionValues", "options", "configuration") else pairs(v) for k, v in value.items()}
+
+    pq.write_table(pa.Table.from_pylist([pairs(action) for action in actions], schema=schema), path)
+
+
+@pytest.mark.parametrize("kind, sidecars", [("json", True), ("parquet", True), ("parquet", False)])
+def test_checkpoints_of_version_2(copies, delta, kind, sidecars):
+    """As others write them: under a UUID, with the files in sidecars or in it, older commits gone, with and without a hint. A sidecar that is lost is named."""
+    uuid = "80a083e8-7026-4e79-81be-64bd76c43a11"
+    delta_write(delta, numbers(10, 5), "append")
+    copies.table(delta)
+    features = ["v2Checkpoint"]
+    protocol = {"protocol": {"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": features, "writerFeatures": features}}
+    (metadata,) = (action for action in actions_of(delta, 0) if "metaData" in action)
+    adds = [action for version in (0, 1) for action in actions_of(delta, version) if "add" in action]
+    log = delta / "_delta_log"
+    listed = [{"add": {k: add["add"].get(k) for k in ("path", "partitionValues", "size", "modificationTime", "dataChange", "stats")}} for add in adds]
+    sidecar = log / "_sidecars" / f"{uuid}.parquet"
+    if sidecars:
+        sidecar.parent.mkdir()
+        write_checkpoint(sidecar, listed, pa.schema([CHECKPOINT.field("add"), CHECKPOINT.field("remove")]))
+        listed = [{"sidecar": {"path": sidecar.name, "sizeInBytes": sidecar.stat().st_size, "modificationTime": 1700000000000}}]
+    write_checkpoint(log / f"{2:020}.checkpoint.{uuid}.{kind}", [{"checkpointMetadata": {"version": 2}}, protocol, metadata, *listed])
+    for version in (0, 1):
+        log_of(delta, version).unlink()
+    put_commit(delta, 3, {"commitInfo": {"timestamp": 1}})
+    if sidecars:
+        (log / "_last_checkpoint").write_text(json.dumps({"version": 2, "size": 4}))
+    result = copies.table(delta)
+    assert result["delta_version"] == 3 and ids(copies) == list(range(15))
+    if sidecars:
+        sidecar.unlink()
+        lost = copies.model(delta, "other")
+        assert lost["code"] == 4 and sidecar.name in lost["error"], lost
+
+
+@pytest.mark.parametrize("hint", ["{not json", '{"version": 50, "size": 3}', '{"version": -5, "size": 3}'])
+def test_a_hint_that_lies_is_no_harm(copies, delta, hint):
+    (delta / "_delta_log" / "_last_checkpoint").write_text(hint)
+    copies.table(delta)
+    assert ids(copies) == list(range(10))

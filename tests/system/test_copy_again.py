@@ -4,6 +4,7 @@ import pytest
 
 from lib.cli import ductstream
 from lib.flow import EXIT_CONFIG, EXIT_DATA, EXIT_DONE, EXIT_FATAL, EXIT_RETRY
+from lib.wait import wait_until
 from lib.workload import SCHEMA, Workload, assert_whole
 
 TABLE = "CREATE TABLE t (id int PRIMARY KEY, v text, n int NOT NULL)"
@@ -325,3 +326,22 @@ def test_exactly_once_under_a_writer(database, lake_home, make_flow):
             assert copied_again(run) == n
         assert run.terminate() == 0, run.describe()
     assert_whole(database, lake_home, flow)
+
+
+def test_a_file_that_is_lost_is_told_with_the_way_out(mirror_sqlite):
+    m = mirror_sqlite(TABLE, ROWS, OTHER)
+    m.sync()
+    m.sql("INSERT INTO t VALUES (50, 'inlined', 1)")
+    m.sync()
+    m.lake.sql("CALL ducklake_flush_inlined_data('lake')")
+    m.close_lake()
+    for file in m.home.data_path.glob("public/t/*.parquet"):
+        file.unlink()
+    m.sql("UPDATE t SET v = 'changed' WHERE id = 1")
+    run = m.flow.start()
+    wait_until(lambda: "`ductstream lake copy-again`" in run.stderr, 20)
+    assert run.terminate() == EXIT_DONE
+    copy_again(m, "public.t")
+    m.sync()
+    m.same("t", "u")
+    goes_on(m, "t")

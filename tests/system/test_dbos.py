@@ -1,6 +1,8 @@
 """Runs through a real DBOS system database (issue 5, point 5): PyPI dbos makes it, its Python client enqueues and watches."""
 
 import json
+import os
+import socket
 import subprocess
 import sys
 import time
@@ -10,8 +12,14 @@ import psycopg
 import pytest
 from dbos import DBOSClient, WorkflowSerializationFormat
 from dbos._error import DBOSAwaitedWorkflowCancelledError
-from lib.service import Lake, Service, flow_message
+from lib.service import DUCKLAKE, POSTGRES, Lake, Service, flow_message
 from lib.wait import wait_until
+
+
+FLOW = {
+    "source": {"type": POSTGRES, "options": {"dsn": "host=db", "slot": "s", "publication": "p"}},
+    "destinations": [{"name": "lake", "type": DUCKLAKE, "options": {"catalog": "sqlite:none/catalog.sqlite", "data_path": "none"}}],
+}
 
 
 def url(database):
@@ -101,6 +109,21 @@ def test_errors_arrive_as_errors(service, client):
         assert caught.value.name == "DuctStreamRunFailed"
 
 
+def test_one_that_no_state_can_hold_stops_nobody_else(tmp_path, dbos, client, database):
+    """What is too long for an index of the state ends as an error; those behind it are done."""
+    settings = {"DBOS_ENABLED": "true", "DBOS_DSN": dbos.dsn, "RUN_DSN_WAREHOUSE": database.dsn, "POSTGRES_DSN": database.dsn}
+    with Service(tmp_path / "home", **settings):
+        long = os.urandom(2000).hex()
+        for handle, text in [
+            (enqueue(client, "ductstream.run_flow", long), "flow_id: longer than"),
+            (sql(client, "SELECT 1", options={"workflow_id": long[:2600]}), "workflow id: longer than"),
+            (sql(client, "SELECT 1", "-" * 2_000_000), "input_json: longer than"),
+        ]:
+            with pytest.raises(Exception, match=text):
+                handle.get_result()
+        assert sql(client, "SELECT 1").get_result() == {"statements": 1}
+
+
 def test_a_cancel_there_ends_the_run_here(service, client, database):
     handle = sql(client, "SELECT pg_sleep(100)")
     sleeping = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(100)' AND state = 'active'"
@@ -150,7 +173,7 @@ def test_one_per_partition_at_once(service, client, dbos):
     handles = [sql(client, "SELECT pg_sleep(0.3)", options={"queue_partition_key": "ab"[i % 2]}) for i in range(6)]
     assert all(handle.get_result() for handle in handles)
     assert dbos.value(OVERLAP.format(same="a.queue_partition_key = b.queue_partition_key")) == 1
-    assert dbos.value(OVERLAP.format(same="true")) == 2
+    assert dbos.value(OVERLAP.format(same="true")) >= 2  # out of step, one of a key meets two of the other
 
 
 def test_rate_of_the_queue_holds(service, client, dbos):
@@ -242,6 +265,39 @@ def test_the_schedule_enqueues_running_flows(tmp_path, dbos, database, sqlite_la
         last = time_of()
         wait_until(lambda: time_of() >= last + 4, 20, "two more ticks")
         assert dbos.value("SELECT count(*) FROM dbos.workflow_status") == n
+
+
+def test_a_dbos_that_says_nothing_holds_no_other_schedule(tmp_path):
+    """The schedules of the state go on, those after it too, and the server ends at once."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        dsn = f"host=127.0.0.1 port={silent.getsockname()[1]} user=nobody connect_timeout=120"
+        with Service(tmp_path / "home", DBOS_ENABLED="true", DBOS_DSN=dsn, DBOS_SCHEDULE="* * * * * *", RUN_WORKERS=0) as service:
+            names = ("after", "zulu")  # before and after dbos-flows
+            for name in names:
+                given = {"name": name, "cron": "* * * * * *", "kind": "sql", "input_json": '{"dsn": "w", "statements": ["SELECT 1"]}'}
+                service.call("ScheduleService/CreateSchedule", schedule=given)
+            runs = lambda name: service.call("RunService/ListRuns", schedule=name).runs  # noqa: E731
+            wait_until(lambda: all(map(runs, names)), 10, "a run of each")
+            last = lambda: service.call("ScheduleService/GetSchedule", name="zulu").last_at.seconds  # noqa: E731
+            first = last()
+            wait_until(lambda: last() >= first + 2, 10, "its next ticks")
+            assert service.server.stop(timeout_s=10) == 0
+
+
+def test_a_poll_waits_for_dbos_no_longer_than_its_caller(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(30)
+        dsn = f"host=127.0.0.1 port={silent.getsockname()[1]} user=nobody connect_timeout=120"
+        with Service(tmp_path / "home", DBOS_ENABLED="true", DBOS_DSN=dsn, DISPATCH="dbos", RUN_WORKERS=0) as service:
+            bridge, _ = silent.accept()
+            service.call("CreateFlow", flow={"id": "shop", **FLOW}, start_immediately=True)
+            code = service.client.code("ductstream.v1.FlowService/RunFlowOnce", flow_id="shop", timeout=1)[0]
+            assert code.name == "DEADLINE_EXCEEDED"
+            asked, _ = silent.accept()
+            asked.settimeout(10)
+            while asked.recv(4096):
+                pass  # until the server has given it up
+            bridge.close(), asked.close()
 
 
 def test_a_schema_that_is_too_old_is_refused(tmp_path, database):

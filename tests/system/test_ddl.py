@@ -322,6 +322,21 @@ def test_move_table_to_another_schema(mirror_sqlite):
     m.same("s.t")
 
 
+def test_the_log_says_from_what_to_what_a_table_was_renamed(mirror_sqlite):
+    m = mirror_sqlite(TABLE, ROWS, "CREATE SCHEMA s", "CREATE PUBLICATION shop FOR ALL TABLES")
+    m.sync()
+    run = m.flow.start("--log-level=info")
+    m.sql("INSERT INTO t VALUES (100, 'x', 1)")
+    m.wait_rows(run, "t", 7)
+    m.sql("UPDATE t SET n = 1; ALTER TABLE t RENAME TO u; UPDATE u SET n = 2; ALTER TABLE u RENAME TO t; UPDATE t SET n = 3;"
+          " ALTER TABLE t SET SCHEMA s; UPDATE s.t SET n = 4; DELETE FROM s.t WHERE id = 100")
+    m.wait_rows(run, "s.t", 6)
+    assert run.terminate() == 0
+    said = [line.split("table renamed ")[1] for line in run.stderr.splitlines() if "table renamed " in line]
+    assert [line.split("flow=shop ")[1] for line in said] == ["from=public.t to=public.u", "from=public.u to=public.t", "from=public.t to=s.t"]
+    m.same("s.t")
+
+
 def test_tables_swap_their_names(mirror_sqlite):
     """What pg_repack and blue-green loads do."""
     m = mirror_sqlite(TABLE, ROWS, "CREATE TABLE u (id int PRIMARY KEY, v text, n int); INSERT INTO u VALUES (1, 'u', 1)")
@@ -371,6 +386,28 @@ def test_a_new_table_takes_the_name_of_a_living_one(mirror_sqlite):
     m.same("t", "t_old")
 
 
+@pytest.mark.parametrize("runs", [False, True], ids=["backlog", "runs"])
+def test_names_swap_and_one_of_the_tables_is_made_again(mirror, runs):
+    """The new t is taken for the old one, which lives on as u; the copy of that one finds its name at the table that was dropped."""
+    m = mirror(TABLE, ROWS, "CREATE TABLE u (id int PRIMARY KEY, v text, n int); INSERT INTO u VALUES (1, 'u', 1)")
+    m.sync()
+    for step in (
+        "ALTER TABLE t RENAME TO x; ALTER TABLE u RENAME TO t; ALTER TABLE x RENAME TO u",
+        "DROP TABLE t; CREATE TABLE t (id int PRIMARY KEY, w int, v text); INSERT INTO t VALUES (1, 1, 'new')",
+        "UPDATE u SET v = 'still here' WHERE id = 3",
+        "INSERT INTO t VALUES (2, 2, 'newer'); DELETE FROM u WHERE id = 1",
+    ):
+        m.sql(step)
+        if runs:
+            m.sync()
+    m.sync()
+    m.same("t", "u")
+    m.sql("UPDATE t SET v = 'x'; UPDATE u SET n = 0; INSERT INTO u VALUES (77, 'u', 1)")
+    m.sync()
+    m.same("t", "u")
+    assert m.lake.tables() == ["public.t", "public.u"]
+
+
 def test_vacuum_full_and_rewrites_change_nothing(mirror_sqlite):
     m = mirror_sqlite(TABLE, ROWS)
     m.sync()
@@ -389,10 +426,45 @@ def test_a_rewrite_that_makes_new_values(mirror_sqlite):
     m.same("t")
 
 
+@pytest.mark.parametrize("found_by", ["a key", "all values"])
+@pytest.mark.parametrize("then", ["uuid DEFAULT gen_random_uuid()", "int", "numeric(12,3)", "numeric(12,3) DEFAULT 9"])
+def test_a_column_renamed_dropped_and_made_again_in_a_backlog(mirror_sqlite, then, found_by):
+    m = mirror_sqlite("CREATE TABLE t (id int NOT NULL, v text, y numeric(12,3))", "INSERT INTO t SELECT i, 'x', i FROM generate_series(1, 5) i",
+                      "ALTER TABLE t ADD PRIMARY KEY (id)" if found_by == "a key" else "ALTER TABLE t REPLICA IDENTITY FULL")
+    m.sync()
+    m.sql("ALTER TABLE t RENAME y TO passing", "UPDATE t SET v = 'a' WHERE id = 1", "ALTER TABLE t RENAME passing TO z", "UPDATE t SET v = 'b' WHERE id = 2",
+          f"ALTER TABLE t DROP z, ADD z {then}", "UPDATE t SET v = 'c' WHERE id = 1")
+    m.sync()
+    m.same("t")
+
+
+@pytest.mark.parametrize("steps", [
+    ["ALTER TABLE t ADD u uuid NOT NULL DEFAULT gen_random_uuid(); ALTER TABLE t ALTER u DROP DEFAULT"],
+    ["ALTER TABLE t ADD u int NOT NULL DEFAULT 7; ALTER TABLE t ALTER u DROP DEFAULT", "VACUUM FULL t"],
+])
+def test_a_default_that_was_dropped_behind_a_rewrite(mirror_sqlite, steps):
+    m = mirror_sqlite(TABLE, ROWS)
+    m.sync()
+    m.sql(*steps, "UPDATE t SET n = 0 WHERE id = 1")
+    m.sync()
+    m.same("t")
+
+
+@pytest.mark.parametrize("root", [False, True], ids=["leaves", "root"])
+def test_a_default_of_partitions_that_was_dropped(mirror_sqlite, root):
+    """Only the leaves have kept what it was."""
+    m = mirror_sqlite("CREATE TABLE p (id int PRIMARY KEY, v text) PARTITION BY RANGE (id); CREATE TABLE p_1 PARTITION OF p FOR VALUES FROM (0) TO (9)",
+                      "INSERT INTO p SELECT i FROM generate_series(1, 5) i", source={"publish_via_partition_root": root})
+    m.sync()
+    m.sql("ALTER TABLE p ADD x int DEFAULT 7; ALTER TABLE p ALTER x DROP DEFAULT", "UPDATE p SET v = 'y' WHERE id = 2")
+    m.sync()
+    m.same("p" if root else "p_1")
+
+
 def followed_with_standby(own_server, make_flow, sqlite_lake, names):
     """A running flow that has followed t to 7 rows, and from then on commits wait for the synchronous standby: (mirror, run)."""
     database = own_server.database("source")
-    m = Mirror(database, sqlite_lake, make_flow(database, sqlite_lake))
+    m = Mirror(database, sqlite_lake, make_flow(database, sqlite_lake, source={"status_interval": "200ms"}))
     m.sql(TABLE, ROWS)
     m.sync()
     run = m.flow.start()

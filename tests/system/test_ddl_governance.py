@@ -101,6 +101,32 @@ def test_goes_on_with_a_worker_of_the_server(tmp_path, database, sqlite_lake, la
         assert service.state_of("shop") == "running"
 
 
+def test_paused_by_somebody_meanwhile(service, database, sqlite_lake, lake):
+    """The decision ends its own pause only."""
+    worker = make(service, database, sqlite_lake, gate=True)
+    event = held(service, database, lake, worker)
+    service.call("PauseFlow", flow_id="shop")
+    worker.expect(0, 20)  # a paused flow has no worker
+    service.call("DDLService/ApproveDDL", id=event.id)
+    service.call("DDLService/MarkDDLApplied", id=event.id)
+    assert service.state_of("shop") == "paused"
+    service.call("ResumeFlow", flow_id="shop")
+    lake.wait_count(102, of=service.worker("shop"))
+    lake.same()
+
+
+def test_for_a_moment_meanwhile(service, database, sqlite_lake, lake):
+    """As `publication sync` pauses it: its worker waits for the end of that, and asks again."""
+    worker = make(service, database, sqlite_lake, gate=True)
+    event = held(service, database, lake, worker)
+    service.call("PauseFlow", flow_id="shop", for_a_moment=True)
+    service.call("DDLService/MarkDDLApplied", id=event.id)
+    assert service.state_of("shop") == "paused"
+    service.call("ResumeFlow", flow_id="shop")
+    lake.wait_count(102, of=worker)
+    lake.same()
+
+
 def test_goes_on_though_its_worker_died(service, database, sqlite_lake, lake):
     worker = make(service, database, sqlite_lake, gate=True)
     event = held(service, database, lake, worker)
@@ -189,3 +215,47 @@ def test_rejected(service, database, sqlite_lake, lake):
     service.call("DDLService/ApproveDDL", id=event.id)
     lake.wait_count(102, of=worker)
     lake.same()
+
+
+def test_rejected_and_then_without_a_gate(service, database, sqlite_lake, lake):
+    """It is done, and said to be."""
+    worker = make(service, database, sqlite_lake, gate=True)
+    event = held(service, database, lake, worker)
+    service.call("DDLService/RejectDDL", id=event.id)
+    flow = flow_message(database, sqlite_lake, "shop", destination={"flush_interval": "20ms"}, config={"ddl": {"gate": False}})
+    service.call("UpdateFlow", flow=flow)
+    service.call("ResumeFlow", flow_id="shop")
+    lake.wait_count(102, of=worker)
+    lake.same()
+    wait_events(service, "applied")
+
+
+def test_a_large_transaction_is_asked_about_once(service, database, sqlite_lake, lake):
+    """It comes in parts, and between two attempts other positions have become durable before it."""
+    database.needs(14, "streaming of open transactions")
+    database.sql("CREATE TABLE o (id int PRIMARY KEY)")
+    source = {"work_mem": "64kB", "max_memory": "1MiB"}
+    flow = flow_message(database, sqlite_lake, "shop", source=source, config={"ddl": {"gate": True}})
+    service.call("CreateFlow", flow=flow)
+    worker = service.worker("shop")
+    lake.wait_count(100, of=worker)
+    worker.kill()
+    database.sql(ADD)
+    worker = service.worker("shop")
+    with database.connect(autocommit=False) as large:
+        large.execute("INSERT INTO t SELECT i, repeat('x', 80) || i, 'new' FROM generate_series(101, 30000) i")
+        database.sql("INSERT INTO o VALUES (1)")
+        lake.wait_count(1, "public.o", of=worker)
+        large.commit()
+    service.wait_state("shop", "paused")
+    (event,) = events(service)
+    database.sql("INSERT INTO o SELECT generate_series(2, 9)")
+    worker.kill()
+    service.call("ResumeFlow", flow_id="shop")
+    worker = service.worker("shop")
+    service.wait_state("shop", "paused")
+    service.call("DDLService/ApproveDDL", id=event.id)
+    service.call("DDLService/MarkDDLApplied", id=event.id)
+    lake.wait_count(30000, of=worker)
+    lake.same("public.t", "public.o")
+    assert [e.id for e in wait_events(service, "applied")] == [event.id]

@@ -22,7 +22,7 @@ def tool(name):
     places = [CACHE / "bin" / name, Path(sys.executable).parent / name]
     found = next((str(path) for path in places if path.exists()), None) or shutil.which(name)
     if not found:
-        pytest.skip(f"no {name}: tools/setup --servers fetches it")
+        pytest.skip(f"no {name}: tools/setup --servers fetches it" + (", with DUCT_LONG=1" if name == "helm" else ""))
     return found
 
 

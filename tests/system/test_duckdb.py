@@ -180,6 +180,15 @@ def test_columns_are_followed(warehouse):
     w.same("sales")
 
 
+def test_a_column_renamed_dropped_and_made_again_in_a_backlog(warehouse):
+    w = warehouse("CREATE TABLE t (id int PRIMARY KEY, v text, y numeric(12,3))", "INSERT INTO t SELECT i, 'x', i FROM generate_series(1, 5) i")
+    w.sync()
+    w.sql("ALTER TABLE t RENAME y TO passing", "UPDATE t SET v = 'a' WHERE id = 1", "ALTER TABLE t RENAME passing TO z", "UPDATE t SET v = 'b' WHERE id = 2",
+          "ALTER TABLE t DROP z, ADD z numeric(12,3)", "UPDATE t SET v = 'c' WHERE id = 1")
+    w.sync()
+    w.same("t")
+
+
 def test_what_cannot_be_followed_is_copied_again(warehouse):
     w = warehouse(ORDERS, "INSERT INTO orders SELECT i, i::text, i, 'b' FROM generate_series(1, 50) i", "CREATE TABLE other (id int PRIMARY KEY)")
     w.sync()

@@ -235,3 +235,32 @@ def test_a_flow_that_gives_up(database, sqlite_lake, tmp_path):
         worker.terminate()
         service.worker("shop", "-max-empty-reads", "1").expect(0)
     assert_same(database, sqlite_lake.open(), "public.item")
+
+
+def test_a_destination_that_was_taken_out_and_comes_back(database, sqlite_lake, second_lake, tmp_path):
+    """The slot is past it: the flow stops and says which one it is, and the way on of the page goes on."""
+    database.sql(TABLES + "; INSERT INTO item VALUES (1)")
+
+    def ids(home):
+        return home.open().sql("SELECT list(id ORDER BY id) FROM lake.public.item")[0][0]
+
+    with Service(tmp_path / "service") as service:
+        one = flow_message(database, sqlite_lake)
+        both = flow_message(database, sqlite_lake)
+        options = {"catalog": second_lake.catalog, "data_path": str(second_lake.data_path)}
+        both["destinations"].append({**both["destinations"][0], "name": "second", "options": options})
+        service.call("CreateFlow", flow=both, start_immediately=True)
+        for n, flow in enumerate((both, one), 2):
+            service.call("UpdateFlow", flow=flow)
+            database.sql(f"INSERT INTO item VALUES ({n})")
+            service.worker("shop", "-max-empty-reads", "1").expect(0)
+        service.call("UpdateFlow", flow=both)
+        service.worker("shop", "-max-empty-reads", "1").expect(2)
+        reason = service.call("GetFlow", flow_id="shop").reason
+        assert 'destination "second", which is behind the others' in reason and "option accept_gap" in reason
+        both["source"]["options"]["accept_gap"] = "true"
+        service.call("UpdateFlow", flow=both)
+        service.call("ResumeFlow", flow_id="shop")
+        database.sql("INSERT INTO item VALUES (4)")
+        service.worker("shop", "-max-empty-reads", "1").expect(0)
+    assert ids(sqlite_lake) == [1, 2, 3, 4] and ids(second_lake) == [1, 2, 4]

@@ -9,7 +9,7 @@ from contextlib import closing
 import grpc
 import pytest
 
-from lib.api import Client
+from lib.api import Client, Server
 from lib.cli import ductstream, lines
 from lib.service import DUCKLAKE, POSTGRES, STATES, Service, flow_message
 
@@ -195,10 +195,54 @@ def test_a_connection_string_in_the_place_of_a_file_is_refused_and_not_shown(ser
     flow = a_flow("misplaced")
     flow["destinations"][0] = {"name": "warehouse", "type": 11, "options": {"dsn": dsn}}
     code, message = service.fails("CreateFlow", flow=flow)
-    assert code == "INVALID_ARGUMENT" and "is the path of a DuckDB file" in message and SECRET not in message
+    assert code == "INVALID_ARGUMENT" and SECRET not in message
+    assert "is the path of a DuckDB file" in message or '"dsn": the value (hidden) has a password' in message
     flow["destinations"][0]["options"]["dsn"] = "/data/users/hosts/pass.duckdb"
     flow["id"] = f"placed-{len(dsn)}"
     assert service.call("CreateFlow", flow=flow).destinations[0].options["dsn"] == "/data/users/hosts/pass.duckdb"
+
+
+@pytest.mark.parametrize(
+    "kind, options, says",
+    [
+        (14, {"catalog": f"sqlite:postgres://u:{SECRET}@h/db"}, "behind sqlite: is the path of a file"),
+        (14, {"catalog": f"sqlite:host=h password={SECRET}"}, "behind sqlite: is the path of a file"),
+        (14, {"catalog": "sqlite:/l/c", "data_path": f"s3://key:{SECRET}@bucket/lake"}, '"data_path": the value (hidden)'),
+        (14, {"catalog": "sqlite:/l/c", "data_path": f"s3://bucket/lake?secret={SECRET}"}, '"data_path" is a folder'),
+        (6, {"endpoint": f"http://u:{SECRET}@h:1", "token": "t"}, '"endpoint": the value (hidden)'),
+        (14, {"catalog": "sqlite:/l/c", "compression": f"postgres://u:{SECRET}@h/db"}, '"compression": the value (hidden)'),
+        (14, {"catalog": "sqlite:/l/c", "schema": f"host=h password={SECRET}"}, '"schema": the value (hidden)'),
+        (6, {"endpoint": "localhost:1", "format": f"host=h password={SECRET}"}, '"format": the value (hidden)'),
+    ],
+)
+def test_a_secret_in_what_is_shown_is_refused_and_not_shown(service, kind, options, says):
+    flow = a_flow("shown")
+    flow["destinations"][0] = {"name": "lake", "type": kind, "options": {"data_path": "/l/d", **options} if kind == 14 else options}
+    code, message = service.fails("CreateFlow", flow=flow)
+    assert code == "INVALID_ARGUMENT" and says in message and SECRET not in message
+
+
+@pytest.mark.parametrize("option", ["slot", "publication", "publication_tables", "start_lsn", "spool_dir"])
+def test_a_connection_string_in_the_place_of_an_option_that_is_shown(service, option):
+    for text in (f"postgres://u:{SECRET}@h/db", f"host=h password={SECRET}"):
+        flow = a_flow("shown-option")
+        flow["source"]["options"][option] = text
+        code, message = service.fails("CreateFlow", flow=flow)
+        assert code == "INVALID_ARGUMENT" and f'{option}": the value (hidden) has a password' in message and SECRET not in message
+
+
+@pytest.mark.parametrize("name", ["STATE_PATH", "CHECKPOINT_PATH", "CHECKPOINT_DSN"])
+def test_a_connection_string_in_the_place_of_a_state_file_is_refused_and_not_shown(tmp_path, name):
+    """The path is shown, and would be made."""
+    value = f"mysql://u:{SECRET}@h/d" if name == "CHECKPOINT_DSN" else f"host=h password={SECRET}"
+    code, said = Server(tmp_path, **{name: value}).ended()
+    assert code == 2 and f"DUCTSTREAM_{name}: this is no path" in said and SECRET not in said
+
+
+def test_a_password_behind_sqlite_is_not_shown(service):
+    flow = a_flow("prefixed")
+    flow["source"]["options"]["dsn"] = f"sqlite:/x?password={SECRET}"
+    assert SECRET not in repr(service.call("CreateFlow", flow=flow)) + repr(service.call("GetFlow", flow_id="prefixed"))
 
 
 def test_secrets_are_not_in_what_a_worker_says(service):
@@ -215,17 +259,26 @@ def test_secrets_are_not_in_what_a_worker_says(service):
     assert SECRET.encode() not in service.state.read_bytes()
 
 
-@pytest.mark.parametrize("dsn", [f"host=127.0.0.1 port=1 dbname='password={SECRET}'", f"port=1 dbname=postgres://u:{SECRET}@h/d"])
-def test_a_connection_string_in_the_place_of_a_database_is_refused_and_not_shown(service, tmp_path, dsn):
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        f"host=127.0.0.1 port=1 dbname='password={SECRET}'",
+        f"port=1 dbname=postgres://u:{SECRET}@h/d",
+        f"host=postgres://u:{SECRET}@h/d port=1",
+        f"host=127.0.0.1;Password={SECRET}",
+        f"postgresql://u@127.0.0.1:1/d&password={SECRET}",
+    ],
+)
+def test_a_connection_string_in_the_place_of_a_name_is_refused_and_not_shown(service, tmp_path, dsn):
     """Messages name the database: no connection is tried with such a one."""
     code, message = service.fails("ListReplicationSlots", dsn=dsn)
-    assert code == "FAILED_PRECONDITION" and "a dbname a name" in message and SECRET not in message
+    assert code == "FAILED_PRECONDITION" and "dbname and service are names" in message and SECRET not in message
     flow = a_flow(f"nested-{len(dsn)}")
     flow["source"]["options"]["dsn"] = dsn
     flow["destinations"][0]["options"] = {"catalog": f"sqlite:{tmp_path}/lake.sqlite", "data_path": str(tmp_path)}
     assert SECRET not in repr(service.call("CreateFlow", flow=flow, start_immediately=True))
     said = service.worker(flow["id"], "-log-level", "debug").expect(2)
-    assert "a dbname a name" in said and SECRET not in said
+    assert "dbname and service are names" in said and SECRET not in said
     assert SECRET not in repr(service.call("GetFlow", flow_id=flow["id"])) and SECRET.encode() not in service.state.read_bytes()
 
 
@@ -235,6 +288,16 @@ def test_a_reference_is_stored_as_it_is(service):
     assert service.call("CreateFlow", flow=flow).source.options["dsn"] == "${SHOP_DSN}"
     code, message = service.fails("ListReplicationSlots", flow_id="reference")
     assert code == "FAILED_PRECONDITION" and "environment" in message
+
+
+def test_a_reference_with_a_default_shows_what_is_no_secret_of_it(service):
+    flow = a_flow("default")
+    flow["source"]["options"]["dsn"] = f"${{SHOP_DSN:-host=h password={SECRET}}}"
+    flow["destinations"][0]["options"]["catalog"] = f"${{LAKE:-postgres:postgres://u:{SECRET}@h/d}}"
+    made = service.call("CreateFlow", flow=flow)
+    assert made.source.options["dsn"] == "${SHOP_DSN:-host=h password=***}"
+    assert made.destinations[0].options["catalog"] == "${LAKE:-postgres:postgres://u:***@h/d}"
+    assert service.call("UpdateFlow", flow=made).source.options["dsn"] == made.source.options["dsn"]
 
 
 def test_without_the_key_a_list_still_lists(tmp_path):
@@ -292,6 +355,15 @@ def test_states(service):
     service.call("StopFlow", flow_id="states")
     assert service.call("DeleteFlow", flow_id="states").deleted
     assert service.fails("DeleteFlow", flow_id="states")[0] == "NOT_FOUND"
+
+
+def test_a_reconfiguration_whose_server_died_is_made_again(service):
+    """Between pause and resume: the second one resumes the flow."""
+    service.call("CreateFlow", flow=a_flow("halfway"), start_immediately=True)
+    assert STATES[service.call("PauseFlow", flow_id="halfway", for_a_moment=True).state] == "paused"
+    assert STATES[service.call("ReconfigureFlow", flow=a_flow("halfway", name="changed")).state] == "running"
+    service.call("PauseFlow", flow_id="halfway")
+    assert STATES[service.call("ReconfigureFlow", flow=a_flow("halfway")).state] == "paused"
 
 
 def test_run_once_without_a_dispatcher_says_so(service):
@@ -486,6 +558,21 @@ def test_positions_that_the_service_keeps(service):
         '{"lsn":"10/0","back":false}',
         '{"lsn":"A/0","back":true}',
     ]
+
+
+def test_a_flow_is_deleted_with_its_position(tmp_path):
+    """Which may be in another database: when that one refuses, the flow is there and can be deleted again."""
+    with Service(tmp_path, CHECKPOINT_PATH=str(tmp_path / "positions.db")) as service:
+        service.call("CreateFlow", flow=a_flow("gone"))
+        with closing(sqlite3.connect(tmp_path / "positions.db")) as positions:
+            positions.execute("INSERT INTO checkpoints VALUES ('gone', 16, 0, 1, '{}', 0)")
+            positions.execute("CREATE TRIGGER refuse BEFORE DELETE ON checkpoints BEGIN SELECT raise(ABORT, 'not now'); END")
+            positions.commit()
+            assert "not now" in service.fails("DeleteFlow", flow_id="gone")[1]
+            assert service.call("GetFlow", flow_id="gone").id == "gone"
+            positions.execute("DROP TRIGGER refuse")
+            assert service.call("DeleteFlow", flow_id="gone").deleted
+            assert positions.execute("SELECT * FROM checkpoints").fetchall() == []
 
 
 # --- changes of schema

@@ -2,6 +2,7 @@
 the real server with all its services."""
 
 import re
+import resource
 import subprocess
 
 import grpc
@@ -111,6 +112,21 @@ def test_tokens_are_read_again_when_the_file_changes(start, tmp_path):
     assert answer(server, token="another-token-0123456789")[0] == Code.OK
 
 
+def test_a_token_is_taken_away_though_the_file_could_not_be_read_at_once(start, tmp_path):
+    """Descriptors had run out just then."""
+    path = tokens_file(tmp_path)
+    server = start(TOKENS_FILE=path)
+    with Client(server.address, TOKENS["viewer"]) as client:
+        refused = lambda: client.code(f"{FLOWS}/GetFlow", flow_id="x")[0] == Code.UNAUTHENTICATED  # noqa: E731
+        assert not refused()
+        (soft, hard) = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (3, hard))
+        path.write_text("other viewer another-token-0123456789\n")
+        wait_until(lambda: not refused() and server.events("tokens stay as they were"), 10, "the look that fails")
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (soft, hard))
+        wait_until(refused, 10, "the token to be refused")
+
+
 def test_refusals_do_not_fill_the_log(start, tmp_path):
     server = start(TOKENS_FILE=tokens_file(tmp_path))
     with Client(server.address) as client:
@@ -172,6 +188,22 @@ def test_certificates_are_read_again_when_they_change(start, tmp_path, authority
     cert.write_text("nonsense")
     assert answer(server, credentials=tls(other))[0] == Code.OK
     assert server.events("certificates stay as they were")
+
+
+def test_a_key_that_was_away_for_a_moment(start, tmp_path, authority):
+    """While the certificate changed: both are taken when it is back, as the file that it was."""
+    cert, key = authority.sign("server")
+    server = start(TLS_CERT_FILE=cert, TLS_KEY_FILE=key)
+    other = Authority(tmp_path, "other")
+    new_cert, new_key = other.sign("server", file="new")
+    new_key.replace(key)
+    assert answer(server, credentials=tls(authority))[0] == Code.OK
+    aside = key.rename(tmp_path / "aside")
+    new_cert.replace(cert)
+    assert answer(server, credentials=tls(authority))[0] == Code.OK
+    aside.rename(key)
+    assert answer(server, credentials=tls(other))[0] == Code.OK
+    assert len(server.events("certificates stay as they were")) == 2
 
 
 def test_certificates_that_cannot_work_are_refused(tmp_path, authority):

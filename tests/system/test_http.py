@@ -12,6 +12,7 @@ import socket
 import struct
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from lib.api import TOKENS, Server, api_driver, tokens_file
@@ -193,6 +194,19 @@ def test_too_many_waiting_calls_are_refused(start):
     assert server.stop() == 0, server.text
 
 
+def test_a_stream_learns_that_its_client_is_gone(start):
+    """Without a word, as a machine does that loses its power: the kernel asks for it."""
+    server = start()
+    with Http(server.http) as client:
+        client.connection.request("GET", "/v1/runs/r/watch")
+        wait_until(lambda: server.events("waiting"), 10, "it to wait")
+        (_, ours), (_, theirs) = client.connection.sock.getpeername(), client.connection.sock.getsockname()
+        rows = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
+        (timer,) = (row[5] for row in rows if (row[1][-4:], row[2][-4:]) == (f"{ours:04X}", f"{theirs:04X}"))
+        kind, ticks = timer.split(":")
+        assert kind == "02" and int(ticks, 16) <= 60 * 100  # of a question to a silent client, in hundredths of a second
+
+
 def _watch_status(server):
     with Http(server.http) as client:
         return client.get("/v1/runs/r/watch?after_seq=1").status
@@ -364,6 +378,16 @@ def test_the_table_of_paths_is_what_there_is():
 # --- rude clients --------------------------------------------------------------------------------------------------
 
 
+def test_no_path_hides_another():
+    """Of the paths that fit a request the first one counts: what a pattern with its fields filled in leads to is its own method."""
+    table = re.findall(r'\{"(\w+)", "(/v1/[^"]*)", "(\w+/\w+)"\}', (ROOT / "src/api/http_routes.c").read_text())
+    assert len(table) > 50
+    for verb, path, method in table:
+        filled = re.sub(r"\{[^}]*\}", "x", path)
+        fits = [m for v, p, m in table if v == verb and re.fullmatch(re.sub(r"\\\{[^}]*\\\}", "[^/]+", re.escape(p)), filled)]
+        assert fits[0] == method, path
+
+
 def test_half_requests_and_slow_ones_are_given_up(start):
     server = start(HTTP_REQUEST_TIMEOUT="1s")
     begun = time.monotonic()
@@ -486,6 +510,19 @@ def test_random_bytes_and_cut_connections(start):
 
 
 # --- the end -------------------------------------------------------------------------------------------------------
+
+
+def test_a_stop_lets_every_call_have_its_answer(start):
+    """Many that end in the same moment: the last answers are still on their way when no method works any more."""
+    server = start()
+    calls = [connect(server.http) for _ in range(12)]
+    for call in calls:
+        call.sendall(f"GET /v1/flows?page_token=wait:700 HTTP/1.1\r\nHost: {server.http}\r\n\r\n".encode())
+    wait_until(lambda: len(server.events("waiting")) == len(calls), 20, "all to be under way")
+    server.process.send_signal(signal.SIGTERM)
+    answers = [read_all(call) for call in calls]
+    assert all(answer.startswith(b"HTTP/1.1 200 ") and b"nextPageToken" in answer for answer in answers), answers
+    assert server.process.wait(timeout=20) == 0, server.text
 
 
 def test_a_stop_ends_streams_and_lets_calls_finish(start):

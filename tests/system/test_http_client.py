@@ -1,75 +1,15 @@
 """src/net/http.h against servers that misbehave: timeouts, retries, stops, redirects, TLS, and what errors do not say (issue 6, point 1)."""
 
 import gzip
-import socket
 import ssl
-import threading
 import time
 
 import pytest
 
 from lib.certificates import Authority
 from lib.net import Net, Refused
+from lib.raw_server import Server, ok, status
 from lib.wait import wait_until
-
-
-class Server:
-    """Answers the n-th request with the n-th of ANSWERS, the last one for ever: bytes, or a function of the socket; keeps the heads."""
-
-    def __init__(self, *answers, tls=None):
-        self.answers, self.heads, self.tls = list(answers), [], tls
-        self.ended = threading.Event()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.ended.set()
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _accept(self):
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
-
-    def _serve(self, client):
-        try:
-            with self.tls.wrap_socket(client, server_side=True) if self.tls else client as sock:
-                head = b""
-                while b"\r\n\r\n" not in head:
-                    piece = sock.recv(65536)
-                    if not piece:
-                        return
-                    head += piece
-                self.heads.append(head.decode())
-                answer = self.answers[min(len(self.heads), len(self.answers)) - 1]
-                if callable(answer):
-                    answer(sock)
-                else:
-                    sock.sendall(answer)
-        except OSError:
-            pass
-
-    def silent(self, sock):
-        """An answer: nothing, until the test ends."""
-        self.ended.wait()
-
-
-def ok(text="fine", *headers):
-    lines = [f"HTTP/1.1 200 OK\r\nContent-Length: {len(text)}", "Connection: close", *headers]
-    return ("\r\n".join(lines) + "\r\n\r\n" + text).encode()
-
-
-def status(code, *headers, text=""):
-    return ok(text, *headers).replace(b"200 OK", str(code).encode() + b" Told")
 
 
 @pytest.fixture
@@ -125,6 +65,16 @@ def test_retry_after_is_heeded_within_the_bound(net):
     with Server(status(429, "Retry-After: 120"), ok()) as server:
         refused = refusal(net(), url=server.url)
         assert (refused.kind, refused.status, len(server.heads)) == ("retry", 429, 1)  # longer than tries may last
+
+
+def test_retry_after_may_be_longer_than_tries_last(net):
+    """Where a client has time for what servers ask for, that does not count as time of failing; it has an end of its own."""
+    asked = status(429, "Retry-After: 1")
+    with Server(asked, asked, ok()) as server:
+        assert net(retry_ms=500, most_asked_ms=5000).do("http", url=server.url)["tries"] == 3
+    with Server(asked) as server:
+        refused = refusal(net(retry_ms=500, most_asked_ms=1500), url=server.url)
+        assert (refused.status, len(server.heads)) == (429, 2)
 
 
 def test_what_may_not_be_done_twice(net):

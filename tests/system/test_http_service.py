@@ -256,6 +256,20 @@ def test_ready_is_who_reaches_the_state(tmp_path, own_server):
         assert server.stop() == 0, server.text
 
 
+def test_a_state_file_that_is_taken_away_takes_nothing_more(tmp_path):
+    """Whoever removes the file, or puts another in its place, is told; nothing is answered for that nobody would find again."""
+    run = {"id": "r", "kind": "sql", "inputJson": '{"dsn": "w", "statements": ["SELECT 1"]}'}
+    with Service(tmp_path / "home", HTTP_LISTEN=":0", RUN_WORKERS=0) as service:
+        with Http(service.server.addresses("http")[0]) as client:
+            assert client.post("/v1/runs", run).status == 200
+            service.state.rename(tmp_path / "away")
+            for answer in (client.post("/v1/runs", run | {"id": "s"}), client.get("/v1/runs/r"), client.get("/readyz")):
+                assert answer.error == (503, "UNAVAILABLE") and "not there any more" in answer.json["message"]
+            (tmp_path / "away").rename(service.state)
+            assert client.get("/readyz").status == 200
+            assert [each["id"] for each in client.get("/v1/runs").json["runs"]] == ["r"]
+
+
 def test_docs_show_what_works(api, client):
     """The commands of docs/http.md, with this server's port and a flow file that is there."""
     text = (ROOT / "docs" / "http.md").read_text()

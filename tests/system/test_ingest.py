@@ -1,93 +1,15 @@
 """`ductstream ingest`: REST sources and files into the lake (issue 6, point 4)."""
 
 import json
-import os
-import subprocess
 import time
 from datetime import datetime, timedelta, timezone
 
 import pytest
 from lib import sanitizer
-from lib.cli import ductstream, lines
+from lib.ingest import EXAMPLE, day, entry, records, rest
 from lib.lake import OfficialLake
-from lib.paths import ROOT, SANITIZED, program
+from lib.paths import EXTENSIONS, ROOT, SANITIZED
 from lib.rest import RestServer, nightscout
-
-EXAMPLE = ROOT / "examples" / "ingest" / "nightscout.yaml"
-
-
-def entry(number, when, sgv=100):
-    return {
-        "_id": f"{number:024x}",
-        "sgv": sgv,
-        "date": int(when.timestamp() * 1000),
-        "dateString": when.strftime("%Y-%m-%dT%H:%M:%S.") + f"{when.microsecond // 1000:03d}Z",
-        "trend": 4,
-        "direction": "Flat",
-        "device": "share2",
-        "type": "sgv",
-        "utcOffset": 0,
-    }
-
-
-def day(date, n=100, first=0):
-    start = datetime.fromisoformat(date).replace(tzinfo=timezone.utc)
-    return [entry(first + i, start + timedelta(seconds=i * 86400 // n), 60 + i % 200) for i in range(n)]
-
-
-class Ingest:
-    def __init__(self, home, folder):
-        self.home, self.folder = home, folder
-        self.env = {
-            **os.environ,
-            "DUCKLAKE_CATALOG": home.catalog,
-            "DUCKLAKE_DATA_PATH": str(home.data_path),
-            "DUCTSTREAM_STATE_PATH": str(folder / "state.sqlite"),
-        }
-
-    def file(self, text, name="source.yaml"):
-        path = self.folder / name
-        path.write_text(text)
-        return path
-
-    def run(self, *words, **env):
-        """The results, one per partition; the command must succeed."""
-        code, out, err = ductstream("ingest", *words, "--json", env={**self.env, **env})
-        assert code == 0, out + err
-        return [line["result"] for line in lines(out) if line["event"] == "end"]
-
-    def fails(self, *words, code, **env):
-        """What the command says when it fails with this exit code."""
-        got, out, err = ductstream("ingest", *words, env={**self.env, **env})
-        assert got == code, (got, out, err)
-        return err
-
-    def start(self, *words, **env):
-        return subprocess.Popen(
-            [str(word) for word in (program(), "ingest", *words)],
-            env={**self.env, **env},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def rows(self, sql):
-        with self.home.open() as lake:
-            return lake.sql(sql)
-
-
-@pytest.fixture
-def ingest(lake_home, tmp_path):
-    return Ingest(lake_home, tmp_path)
-
-
-@pytest.fixture
-def ingest_sqlite(sqlite_lake, tmp_path):
-    return Ingest(sqlite_lake, tmp_path)
-
-
-def records(items):
-    return lambda request: (200, {}, items)
 
 
 # --- the page's example
@@ -103,7 +25,7 @@ def test_nightscout_day(ingest):
     assert (result["rows"], result["partition"], result["table"]) == (100, "2024-10-15", "raw.entries")
     assert params["find[dateString][$gte]"] == "2024-10-15T00:00:00.000Z"
     assert params["find[dateString][$lt]"] == "2024-10-16T00:00:00.000Z"
-    got = ingest.rows("SELECT count(*), count(DISTINCT _id), max(dateString), min(sgv), max(date) FROM raw.entries")
+    got = ingest.rows("SELECT count(*), count(DISTINCT _id), max(date_string), min(sgv), max(date) FROM raw.entries")
     assert got == [(100, 100, "2024-10-15T23:59:59.999Z", 60, last["date"])]
     types = dict(ingest.rows("SELECT column_name, column_type FROM (DESCRIBE raw.entries)"))
     assert (types["sgv"], types["_id"], types["date"]) == ("BIGINT", "VARCHAR", "BIGINT")
@@ -214,10 +136,6 @@ def test_zone(ingest_sqlite):
 
 
 # --- pages and cursors
-
-
-def rest(url, more="", into="raw.t"):
-    return f"into: {into}\nurl: {url}/items\n{more}"
 
 
 def pages_of(items, size):
@@ -383,6 +301,11 @@ def test_evolution(ingest):
         items[0] = {"id": 1, "n": 5_000_000_000, "name": "y"}
         ingest.run(wide)
         assert ingest.rows("SELECT id, n, name FROM raw.t") == [(1, 5_000_000_000, "y")]
+        items[0] = {"id": 1, "n": 8, "name": "x"}
+        narrow = ingest.file(rest(server.url, "write: merge\nmerge_key: [id]\ncolumns: {n: int32}\n"), "narrow.yaml")
+        ingest.run(narrow)  # what it declares, the widened table has room for
+        items[0] = {"id": 1, "n": 5_000_000_000, "name": "y"}
+        ingest.run(wide)
         items[0] = {"id": 1, "n": "seven"}
         said = ingest.fails(wide, code=3)
         assert '"n"' in said and "varchar" in said and "int64" in said
@@ -396,7 +319,7 @@ def test_types(ingest_sqlite):
     """Declared types, numbers without loss, the later of two records with one key (issue 6, point 4)."""
     items = [
         {"k": "a", "at": "2024-10-15T08:00:00.25+02:00", "d": "2024-02-29", "m": 12.5, "big": 12345678901234567890, "f": 1},
-        {"k": "b", "at": None, "d": None, "m": "0.01", "big": 1, "f": 1.5, "e": "\u20ac\ud83d\ude00\n"},
+        {"k": "b", "at": "2024-10-15T08:00:00.000+0200", "d": None, "m": "0.01", "big": 1, "f": 1.5, "e": "\u20ac\ud83d\ude00\n"},
         {"k": "a", "at": "2024-10-15T06:00:00Z", "d": "2024-03-01", "m": 3, "big": 2, "f": 2},
     ]
     more = 'write: merge\nmerge_key: [k]\ncolumns: {at: timestamptz, d: date, m: "decimal(8,2)"}\n'
@@ -406,7 +329,7 @@ def test_types(ingest_sqlite):
     got = ingest_sqlite.rows('SELECT k, "at"::VARCHAR, d::VARCHAR, m::VARCHAR, big::VARCHAR, f, e FROM raw.t ORDER BY k')
     assert got == [
         ("a", "2024-10-15 06:00:00+00", "2024-03-01", "3.00", "2", 2.0, None),
-        ("b", None, None, "0.01", "1", 1.5, "\u20ac\U0001f600\n"),
+        ("b", "2024-10-15 06:00:00+00", None, "0.01", "1", 1.5, "\u20ac\U0001f600\n"),
     ]
 
 
@@ -438,8 +361,15 @@ def test_dispositions(ingest, write, rows):
         ((200, {}, []), "merge_kye: [id]\n", 2, ["source.yaml:3", "merge_kye", "merge_key"]),
         ((200, {}, []), "write: merge\n", 2, ["merge_key"]),
         ((200, {}, []), "paging: {type: pagge}\n", 2, ["pagge", "page"]),
+        ((200, {}, []), "write: replace\nincremental: {field: at}\n", 2, ["incremental", "what it does not get would go"]),
+        (
+            (200, {}, []),
+            "write: merge\nmerge_key: [id]\nincremental: {field: at}\npartition: {every: day, column: at}\n",
+            2,
+            ["incremental", "what it does not get would go"],
+        ),
     ],
-    ids=["404", "json", "path", "conflict", "no-object", "loop", "elsewhere", "cut", "no-key", "name", "rule", "value"],
+    ids=["404", "json", "path", "conflict", "no-object", "loop", "elsewhere", "cut", "no-key", "name", "rule", "value", "new", "part"],
 )
 def test_refused(ingest_sqlite, answer, more, code, parts):
     """What is wrong is named, and nothing of the run is in the lake (issue 6, bad input)."""
@@ -484,7 +414,49 @@ def test_data_files(ingest):
     excel = sanitizer.options(detect_leaks=0)  # the extension keeps the files that it has read
     ingest.run(xlsx, "--into", "raw.sheet", **excel)
     assert ingest.rows("SELECT id, name FROM raw.sheet") == [(5.0, "e")]
-    assert "other columns" in ingest.fails(xlsx, "--into", "raw.x", code=2, **excel)
+    said = ingest.fails(xlsx, "--into", "raw.x", code=3, **excel)
+    assert '"id"' in said and "float64" in said and "int64" in said
+
+
+@pytest.mark.parametrize(
+    "rows, options, got",
+    [
+        ([(1, "a", None), (None, None, None), (2, "b", None), (None, None, None)], "", [("1", "a"), ("2", "b")]),
+        ([(1, "a", "x"), (2, "b", None)], "", "it has 3 columns, its first row 2"),
+        ([(1, "a", "x"), (2, "b", None)], 'range: "A1:B3"', [("1", "a"), ("2", "b")]),
+        ([(1, "a", "x"), (2, "b", None)], "sheet: Sheet1", "it has 3 columns, its first row 2"),
+    ],
+    ids=["gap", "wider", "range", "sheet"],
+)
+def test_what_a_reader_leaves_out_of_a_sheet(ingest_sqlite, rows, options, got):
+    """Rows below an empty one come too; columns that have no name are an error, not left out."""
+    path = ingest_sqlite.folder / "data.xlsx"
+    cells = [", ".join("NULL" if value is None else f"'{value}'" for value in row) for row in [("id", "name", None), *rows]]
+    values = ", ".join(f"({row})" for row in cells)
+    with OfficialLake(f"sqlite:{ingest_sqlite.folder}/other.sqlite", ingest_sqlite.folder / "other", extensions=["excel"]) as duck:
+        duck.sql(f"COPY (SELECT * FROM (VALUES {values})) TO '{path}' (FORMAT xlsx, HEADER false)")
+    file = ingest_sqlite.file(f"type: files\ninto: raw.t\nfiles: ['{path}']\nread_options: {{header: true, {options}}}\n")
+    excel = sanitizer.options(detect_leaks=0)  # the extension keeps the files that it has read
+    if isinstance(got, str):
+        assert got in ingest_sqlite.fails(file, code=3, **excel)
+    else:
+        ingest_sqlite.run(file, **excel)
+        assert ingest_sqlite.rows("SELECT * FROM raw.t ORDER BY id") == got
+
+
+def test_an_extension_signed_by_nobody(ingest_sqlite):
+    """Its file is not what its maker signed: it is loaded only where DUCKDB_ALLOW_UNSIGNED_EXTENSIONS says so."""
+    folder = ingest_sqlite.folder / "extensions"
+    folder.mkdir()
+    damaged = bytearray((EXTENSIONS / "excel.duckdb_extension").read_bytes())
+    damaged[-100] ^= 1
+    (folder / "excel.duckdb_extension").write_bytes(damaged)
+    sheet = ingest_sqlite.file("no sheet", "data.xlsx")
+    said = {allowed: ingest_sqlite.fails(sheet, "--into", "raw.x", code=code, DUCTSTREAM_EXTENSIONS=str(folder),
+                                         DUCKDB_ALLOW_UNSIGNED_EXTENSIONS=allowed)
+            for allowed, code in (("", 2), ("true", 3))}
+    assert "signature is either missing or invalid" in said[""] and "cannot be loaded" in said[""]
+    assert "cannot be loaded" not in said["true"] and "zip" in said["true"]
 
 
 def test_documented_commands(ingest_sqlite):
@@ -514,7 +486,8 @@ def test_pages_example(ingest_sqlite):
     path = ROOT / "examples" / "ingest" / "pages.yaml"
     with RestServer(answer) as server:
         results = [r for _ in range(2) for r in ingest_sqlite.run(path, ORDERS_URL=server.url, ORDERS_TOKEN="tok")]
-    assert [(r["rows"], r["cursor"]) for r in results] == [(3, "2024-02-03"), (0, "2024-02-03")]
+    assert [(r["records"], r["rows"], r["cursor"]) for r in results] == [(3, 6, "2024-02-03"), (0, 0, "2024-02-03")]
+    assert [output["rows"] for output in results[0]["outputs"]] == [3, 3]
     assert ingest_sqlite.rows("SELECT _parent_id, sku FROM raw.orders__lines ORDER BY ALL") == [(i, f"s{i}") for i in (1, 2, 3)]
 
 

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from lib.catalog_rows import Catalog
+from lib.cli import ductstream
 from lib.lake import LakeHome
 from lib.paths import program
 from system.test_types import OWN_TYPES, create, inserts, own_columns, scalar_columns
@@ -95,6 +96,20 @@ def test_small_commits_make_no_files(mirror):
             f"SELECT count(*) FROM t WHERE {column} = {value}"
         )
     touch_all(m, "t")
+
+
+def test_many_tables_together_inline_so_much(mirror_postgres):
+    """One commit holds 32 MiB for the catalog at most, as it is sent; what other tables have goes to files."""
+    names = [f"t{i}" for i in range(45)]
+    m = mirror_postgres(*(f"CREATE TABLE {name} (id int PRIMARY KEY, v text)" for name in names))
+    m.sync()
+    m.sql("; ".join(f"INSERT INTO {name} SELECT i, repeat(md5(i::text), 32) FROM generate_series(1, 430) i" for name in names))
+    before = m.last_snapshot()
+    m.sync()
+    assert m.last_snapshot() == before + 1
+    with_files = {path.rsplit("/", 2)[-2] for path in m.files()}
+    assert 5 <= len(with_files) <= 15, with_files
+    m.same(*names)
 
 
 def test_updates_keep_their_row_ids(mirror):
@@ -290,6 +305,25 @@ def test_rows_inlined_by_others(mirror):
     m.sync()
     m.same("t")
     touch_all(m, "t")
+
+
+def test_rows_inlined_by_others_in_columns_with_capitals(mirror):
+    """On Postgres the official client's tables of inlined rows have the names in lower case, ours as they are."""
+    odd = """CREATE TABLE t (id int PRIMARY KEY, "camelCase" text, "two Words" int, "select" int, "ÄÖ" text)"""
+    m = mirror(odd, "INSERT INTO t SELECT i, 'v', i, 0, 'ä' FROM generate_series(1, 10) i", destination={"foreign_changes": "share"})
+    m.sync()
+    m.lake.sql("ALTER TABLE public.t ADD COLUMN more int")
+    m.lake.sql("ALTER TABLE public.t DROP COLUMN more")  # the next table of inlined rows is the official client's
+    m.lake.sql("""UPDATE public.t SET "camelCase" = 'foreign', "ÄÖ" = 'x' WHERE id IN (1, 2)""")
+    m.sql("""UPDATE t SET "camelCase" = 'ours' WHERE id = 1""", "DELETE FROM t WHERE id = 3")
+    m.sync()
+    m.same("t", where="id <> 2")
+    assert m.lake.sql("""SELECT "camelCase", "two Words", "ÄÖ" FROM public.t WHERE id = 2""") == [("foreign", 2, "x")]
+    m.sql("""UPDATE t SET "two Words" = 7""", """ALTER TABLE t RENAME "camelCase" TO "CamelCase\"""")
+    m.sync()
+    m.sql("""UPDATE t SET "CamelCase" = 'w', "select" = 3, "ÄÖ" = NULL""")
+    m.sync()
+    m.same("t")
 
 
 def test_verify_reads_inlined_rows(mirror):
@@ -535,8 +569,9 @@ def test_a_flush_leaves_readers_alive(mirror):
     touch_all(m, "t")
 
 
+@pytest.mark.parametrize("change", ["UPDATE {} SET v = 'z'", "TRUNCATE {}"])
 @pytest.mark.parametrize("empty", [True, False])
-def test_an_official_flush_drops_them_under_a_running_flow(mirror, empty):
+def test_an_official_flush_drops_them_under_a_running_flow(mirror, empty, change):
     """Where nothing is left to flush, it does so without a snapshot."""
     m = mirror(KEYED)
     versions_by_ddl(m)
@@ -552,7 +587,98 @@ def test_an_official_flush_drops_them_under_a_running_flow(mirror, empty):
     m.lake.sql("CALL ducklake_flush_inlined_data('lake')")
     assert len(inlined_tables(m)) == 1 and (m.last_snapshot() == before or not empty)
     m.close_lake()
-    m.sql("UPDATE t SET v = 'z'", "INSERT INTO t SELECT i FROM generate_series(100, 120) i")
+    m.sql(change.format("t"), "INSERT INTO t SELECT i FROM generate_series(100, 120) i")
     m.wait_rows(run, "t", m.database.value("SELECT count(*) FROM t"))
     assert run.terminate() == 0
+    touch_all(m, "t")
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_an_official_flush_that_has_to_try_again(mirror_postgres, running):
+    """It empties the table of marks in its first try only; in the second it brings the delete files, and the same rows are dead twice."""
+    m = mirror_postgres(
+        "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 60) i",
+        "CREATE TABLE other (id int PRIMARY KEY)",
+        destination={"inline_rows": 0},
+    )
+    m.sync()
+    m.sql("DELETE FROM t WHERE id IN (12, 16)")
+    m.sync()
+    table = m.lake.sql("SELECT table_id FROM ducklake_table_info('lake') WHERE table_name = 't'")[0][0]
+    marks = f"SELECT count(*) FROM {{}}ducklake_inlined_delete_{table}"
+    assert m.catalog(marks) == [(2,)]
+    m.lake.sql("BEGIN")
+    m.lake.sql("CALL ducklake_flush_inlined_data('lake')")
+    m.sql("INSERT INTO other VALUES (1)")
+    m.flow.run_until_caught_up()
+    run = m.flow.start() if running else None
+    m.lake.sql("COMMIT")
+    if m.catalog(marks) == [(0,)]:
+        pytest.skip("this official client empties the table in its second try, too")
+    m.sql("DELETE FROM t WHERE id = 20")
+    if running:
+        m.wait_rows(run, "t", 57)
+        assert run.terminate() == 0, run.describe()
+    else:
+        run = m.flow.run_until_caught_up()
+    assert "a flush of another client left marks of rows that its delete files have" in run.stderr
+    assert m.catalog(marks) == [(1,)]
+    m.close_lake()
+    m.same("t", "other")
+    m.lake.sql("CALL ducklake_rewrite_data_files('lake', delete_threshold => 0.0)")
+    m.same("t", "other")
+
+
+@pytest.mark.parametrize("when", ["before", "after", "twice"])
+def test_an_official_flush_of_marks_behind_a_rewrite(mirror, when):
+    """It gives the rewritten file a second delete file beside the old one, so that older snapshots have its rows twice: a flow that comes
+    by before makes one of both, and one that comes after mends it. `twice`: marks of two snapshots, and the file is ended again."""
+    m = mirror(
+        "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 60) i",
+        destination={"inline_rows": 0},
+    )
+    m.sync()
+    said = {}
+
+    def delete(*ids):
+        for i in ids:
+            m.sql(f"DELETE FROM t WHERE id = {i}")
+            m.sync()
+            said[m.last_snapshot()] = m.rows("t")
+
+    def official(what):
+        m.lake.sql(f"CALL {what}")
+
+    for base in (10, 30) if when == "twice" else (10,):
+        delete(base, base + 1)
+        official("ducklake_flush_inlined_data('lake')")
+        delete(base + 2, *([base + 3] if when == "twice" else []))
+        official("ducklake_rewrite_data_files('lake', delete_threshold => 0)")
+        if when != "after":
+            m.sync()
+        official("ducklake_flush_inlined_data('lake')")
+    delete(20)
+    m.close_lake()
+    assert len(said) > 3 and {at: m.rows("t", at) for at in said} == said
+    m.same("t")
+    official("ducklake_cleanup_old_files('lake', cleanup_all => true)")
+    official("ducklake_merge_adjacent_files('lake')")
+    official("ducklake_flush_inlined_data('lake')")
+    delete(21, 1)
+    m.close_lake()
+    assert {at: m.rows("t", at) for at in said} == said
+    twice = "SELECT count(*) FROM {0}ducklake_delete_file x JOIN {0}ducklake_delete_file y ON x.data_file_id = y.data_file_id"
+    assert m.catalog(twice.replace("{0}", "{}") + " WHERE x.delete_file_id < y.delete_file_id AND y.begin_snapshot < x.end_snapshot") == [(0,)]
+    code, out, err = ductstream("lake", "orphans", m.flow.path, "--older-than", "0s")
+    assert code == 0 and ".parquet" not in out + err, out + err
+
+
+def test_settings_of_the_catalogs_role_change_nothing(mirror_postgres):
+    """How its server prints and reads bytes and intervals is ours to say."""
+    m = mirror_postgres("CREATE TABLE t (id int PRIMARY KEY, v text, b bytea, i interval)", destination={"inline_flush_rows": 5})
+    m.flow.set_destination(catalog=m.home.catalog + " options='-c bytea_output=escape -c intervalstyle=sql_standard'")
+    m.sync()
+    m.sql(r"INSERT INTO t SELECT i, 'back\slash', '\x00ff5c', '-1 year +3 days 04:05:06'::interval * i FROM generate_series(-2, 30) i")
+    m.sync()
+    assert m.files() and inlined(m) == []
     touch_all(m, "t")

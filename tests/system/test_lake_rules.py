@@ -6,11 +6,13 @@ rows are touched at the source, which finds wrong row ids, stale positions and d
 
 import sqlite3
 import threading
+import time
 
 import pytest
 
-from lib.flow import EXIT_FATAL
+from lib.flow import EXIT_DATA, EXIT_DONE, EXIT_FATAL
 from lib.lake import LakeError
+from lib.pause import run_to
 
 KEYED = """
 CREATE TABLE t (id int PRIMARY KEY, v text, n int);
@@ -127,6 +129,22 @@ def test_upkeep_by_the_official_client(request, make_mirror, database, kind, del
     assert all(path.startswith(str(m.home.data_path)) for (path,) in listed)
 
 
+def test_a_flush_while_the_key_index_is_built(mirror, tmp_path):
+    """Rows that are moved from the catalog to a file between the look at files and that at the catalog are in neither: no drift."""
+    m = mirror(KEYED, FILL.format("bag"))
+    m.sync()
+    m.sql("UPDATE bag SET n = n + 1 WHERE id < 8")
+    m.sync()
+    m.lake.sql("CALL ducklake_rewrite_data_files('lake', delete_threshold => 0)")  # the index is of other files now
+    m.sql("UPDATE bag SET n = n + 1 WHERE id < 8")
+    pause, run = run_to(m.flow, tmp_path, "index-files-read")
+    m.lake.sql("CALL ducklake_flush_inlined_data('lake')")
+    pause.release()
+    assert run.wait(60) == EXIT_DONE, run.describe()
+    assert "reading it again" in run.stderr
+    m.same("bag")
+
+
 def test_upkeep_while_the_flow_runs(mirror):
     m = mirror(KEYED, *(FILL.format(name) for name in TABLES))
     m.sync()
@@ -157,7 +175,7 @@ def test_upkeep_while_the_flow_runs(mirror):
                     m.lake.sql(statement)
                     done += 1
                 except LakeError as error:  # it loses races against commits, and says so
-                    assert any(word in str(error) for word in ("onflict", "locked", "serialize", "transaction is aborted")), error
+                    assert any(word in str(error) for word in ("onflict", "locked", "serialize", "transaction is aborted", "maximum retry count")), error
     finally:
         stop.set()
         writer.join()
@@ -240,6 +258,40 @@ def test_rule_2_a_table_dropped_or_altered_by_others(mirror):
     m.lake.sql("DROP TABLE public.u")
     m.sql("INSERT INTO u VALUES (1, 'x', 1)")
     assert "public" in m.refuses_any()
+
+
+def test_rule_2_a_flush_of_marks_whose_base_has_expired_is_no_change_of_rows(mirror):
+    """The nightly upkeep of a lake that was quiet for longer than it keeps snapshots."""
+    m = mirror(KEYED, FILL.format("t"))
+    m.sync()
+    m.sql("DELETE FROM t WHERE id % 9 = 0", "INSERT INTO u VALUES (1, 'x', 1)")
+    m.sync()
+    m.lake.sql("CALL ducklake_flush_inlined_data('lake')")
+    m.lake.sql("CALL ducklake_expire_snapshots('lake', older_than => now() + INTERVAL 1 DAY)")
+    m.lake.sql("CALL ducklake_cleanup_old_files('lake', cleanup_all => true)")
+    m.close_lake()
+    m.sql("UPDATE t SET v = 'after'", "DELETE FROM t WHERE id % 4 = 0", "UPDATE u SET v = 'y'")
+    m.sync()
+    m.same("t", "u")
+
+
+@pytest.mark.parametrize("inline_rows", [100, 0], ids=["inlined", "files"])
+def test_rule_2_a_column_set_not_null_by_others(mirror, inline_rows):
+    """What they demand is kept as long as the source has it so; a NULL of the source stops the flow before anything is written."""
+    m = mirror(KEYED, FILL.format("t"), destination={"inline_rows": inline_rows})
+    m.sync()
+    m.lake.sql("ALTER TABLE public.t ALTER v SET NOT NULL")
+    m.sql("UPDATE t SET v = 'x' WHERE id = 1")
+    m.sync()
+    m.sql("UPDATE t SET v = NULL WHERE id = 2")
+    run = m.flow.start("--until-caught-up")
+    run.expect(EXIT_DATA)
+    assert 'no value in column "v"' in run.stderr and 'ALTER TABLE "public"."t" ALTER "v" DROP NOT NULL' in run.stderr, run.stderr
+    m.close_lake()
+    m.lake.sql('ALTER TABLE "public"."t" ALTER "v" DROP NOT NULL')
+    m.sync()
+    m.lake.sql("CALL ducklake_flush_inlined_data('lake')")
+    m.same("t")
 
 
 def test_rule_2_foreign_rows_stop_the_flow(mirror):
@@ -358,8 +410,9 @@ def test_rule_5_idle_at_once_busy_in_intervals(mirror):
     m = mirror(KEYED, destination={"flush_interval": "2s"})
     m.sync()
     run = m.flow.start()
+    time.sleep(2)  # the copy was a commit, too
     m.sql("INSERT INTO t VALUES (1, 'x', 1)")
-    m.wait_until(lambda: m._count("t") == 1, 1.9, "a change after a quiet spell")
+    m.wait_until(lambda: m._count("t") == 1, 1.5, "a change after a quiet spell")
     first = m.last_snapshot()
     for i in range(2, 400):
         m.sql(f"INSERT INTO t VALUES ({i}, 'x', {i})")
@@ -418,6 +471,63 @@ def test_rule_8_one_net_effect_per_key(mirror):
         ("update_preimage", 1, "row 1"),
     ]
     m.same("t")
+
+
+DEATHS = ["DELETE FROM t WHERE id BETWEEN 11 AND 40", "UPDATE t SET v = 'new' WHERE id <= 3", "DELETE FROM t WHERE id = 50"]
+
+
+def assert_feed_tells(m, steps, sync):
+    """Each step is a commit, and the feed over any range of them tells each change once, in its own snapshot."""
+    state = lambda: set(m.database.query("SELECT id, v, n FROM t"))  # noqa: E731
+    m.sync()
+    heads, states = [m.last_snapshot()], [state()]
+    for step in steps:
+        m.sql(step)
+        sync(step)
+        heads.append(m.last_snapshot())
+        states.append(state())
+    for first in range(len(heads)):
+        for end in range(first + 1, len(heads)):
+            feed = m.lake.sql(
+                "SELECT snapshot_id, change_type, id, v, n FROM "
+                f"ducklake_table_changes('lake', 'public', 't', {heads[first] + 1}, {heads[end]})"
+            )
+            expected = []
+            for at in range(first + 1, end + 1):
+                expected += [(heads[at], False, *row) for row in states[at - 1] - states[at]]
+                expected += [(heads[at], True, *row) for row in states[at] - states[at - 1]]
+            found = [(row[0], row[1] in ("insert", "update_postimage"), *row[2:]) for row in feed]
+            assert sorted(found) == sorted(expected), (first, end)
+    m.same("t")
+    for head, rows in zip(heads, states):
+        assert set(m.lake.sql(f"SELECT id, v, n FROM public.t AT (VERSION => {head})")) == rows
+
+
+FILL_500 = "INSERT INTO t SELECT i, 'row ' || i, i FROM generate_series(1, 500) i"
+
+
+@pytest.mark.parametrize("delete_file_rows", [1, 20, 1000])  # delete files; a delete file, then marks; marks
+@pytest.mark.parametrize("last", ["DELETE FROM t", "TRUNCATE t", "UPDATE t SET v = 'last'"])
+def test_changes_of_a_file_that_ends(mirror, delete_file_rows, last):
+    """Whatever says that rows of a file were dead before it ended."""
+    m = mirror(KEYED, FILL_500, destination={"delete_file_rows": delete_file_rows, "inline_rows": 10})
+    assert_feed_tells(m, [*DEATHS, last], lambda step: m.sync())
+
+
+@pytest.mark.parametrize("point", ["commit-begin:1", "commit-statement:4", "commit-statement:6", "commit-sent:1", "commit-done:1"])
+def test_killed_where_a_file_ends(mirror, point):
+    m = mirror(KEYED, FILL_500, destination={"delete_file_rows": 20})
+    if point.startswith("commit-sent" if m.home.catalog.startswith("sqlite") else "commit-statement"):
+        pytest.skip("a point of the other catalog")
+    last = "DELETE FROM t"
+
+    def sync(step):
+        if step == last:
+            run = m.flow.start("--until-caught-up", env={"DUCT_KILL_POINT": point})
+            assert run.wait(30) == -9, run.describe()
+        m.sync()
+
+    assert_feed_tells(m, [*DEATHS, last], sync)
 
 
 # --- statistics ---

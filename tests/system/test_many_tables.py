@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import sys
 import time
 
@@ -9,6 +10,7 @@ import pytest
 from lib.lake import LakeHome
 from lib.limit import Limit
 from lib.paths import SANITIZED
+from lib.pause import Pause
 from lib.pg import Postgres
 from lib.usage import Usage
 
@@ -103,6 +105,51 @@ def test_more_tables_than_the_catalogs_server_has_locks_for(wide_server, make_mi
             same(m, n)
         m.close_lake()
         home.close()
+
+
+def test_a_commit_that_is_sent_in_parts(wide_server, make_mirror, postgres_lake):
+    """That of many tables is longer than one string to Postgres: killed between two of them, and refused in the last one, it leaves nothing."""
+    n = 300
+    m = make_mirror(wide_server.database("many"), postgres_lake, *tables(n))
+    m.sync()
+    m.sql(in_one(UPDATED, n))
+    before = m.last_snapshot()
+    assert m.flow.start("--until-caught-up", env={"DUCT_KILL_POINT": "commit-piece-sent:1"}).wait(60) == -signal.SIGKILL
+    assert m.last_snapshot() == before
+    m.sync()
+    same(m, n)
+    m.sql(in_one(UPDATED.replace("+ 100", "+ 1000"), n))
+    before = m.last_snapshot()
+    [[last]] = m.catalog("SELECT max(table_id) FROM {}ducklake_table")
+    m.change_catalog(f"CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+                     f"IF NEW.table_id = {last} THEN RETURN NULL; END IF; RETURN NEW; END $$")
+    m.change_catalog("CREATE TRIGGER refuse BEFORE UPDATE ON ducklake_table_stats FOR EACH ROW EXECUTE FUNCTION refuse()")
+    assert "the statistics row of a table" in m.fails(1)
+    assert m.last_snapshot() == before
+    m.change_catalog("DROP FUNCTION refuse CASCADE")
+    m.sync()
+    same(m, n)
+
+
+def test_frozen_between_the_parts_of_a_commit(wide_server, make_mirror, postgres_lake, tmp_path):
+    """It has the lock of all that share the catalog: the server ends its session after ten seconds, and another flow goes on."""
+    n = 300
+    m = make_mirror(wide_server.database("many"), postgres_lake, *tables(n))
+    other = make_mirror(wide_server.database("other"), postgres_lake, "CREATE TABLE o (id int PRIMARY KEY)", name="other")
+    m.sync()
+    other.sync()
+    m.sql(in_one(UPDATED, n))
+    pause = Pause(tmp_path, "commit-piece-sent")
+    run = m.flow.start("--until-caught-up", env=pause.env)
+    pause.wait(run)
+    run.signal(signal.SIGSTOP)
+    other.sql("INSERT INTO o VALUES (1)")
+    other.sync(timeout_s=60)
+    other.same("o")
+    pause.release()
+    run.signal(signal.SIGCONT)
+    run.expect(0, 60)
+    same(m, n)
 
 
 @pytest.mark.parametrize("n", [1, 500])

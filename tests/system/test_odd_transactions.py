@@ -78,6 +78,8 @@ def test_what_waits_behind_a_large_transaction_is_told(mirror_sqlite, tmp_path):
     pause = Pause(tmp_path, "window-settled", 2)
     run = m.flow.start("--json", env=pause.env)
     with m.database.connect(autocommit=False) as connection:
+        # What is rolled back sends it the way of the spool: nothing of it is applied ahead of its commit.
+        connection.execute(f"SAVEPOINT p; {fill(1, 1000, 1)}; ROLLBACK TO p")
         connection.execute(fill(1, 20000, 1))
         xid = connection.execute("SELECT txid_current()").fetchone()[0] % 2**32
     m.sql("INSERT INTO s VALUES (1)")

@@ -182,10 +182,11 @@ def test_values_of_every_type(driver, tmp_path, codec, version, index, dictionar
 
 
 @pytest.mark.parametrize("version", ["1.0", "2.0"])
-def test_differences_of_integers(driver, tmp_path, version):
+@pytest.mark.parametrize("encoding, types", [("DELTA_BINARY_PACKED", TYPES[3:5]), ("DELTA_LENGTH_BYTE_ARRAY", TYPES[19:20])])
+def test_differences(driver, tmp_path, version, encoding, types):
     rng = random.Random(version)
-    options = {"use_dictionary": False, "column_encoding": "DELTA_BINARY_PACKED", "data_page_version": version}
-    check(driver, write(tmp_path / "a.parquet", list(columns_of(TYPES[3:5], rng, nulls=0.3)), **options), TYPES[3:5], rng)
+    options = {"use_dictionary": False, "column_encoding": encoding, "data_page_version": version}
+    check(driver, write(tmp_path / "a.parquet", list(columns_of(types, rng, nulls=0.3)), **options), types, rng)
 
 
 @pytest.mark.parametrize("version", ["1.0", "2.0"])
@@ -231,7 +232,7 @@ def test_columns_that_the_file_lacks(driver, tmp_path):
     "types, options",
     [
         (TYPES[9:11], {"use_dictionary": False, "column_encoding": "BYTE_STREAM_SPLIT"}),
-        (TYPES[19:20], {"use_dictionary": False, "column_encoding": "DELTA_LENGTH_BYTE_ARRAY"}),
+        (TYPES[19:20], {"use_dictionary": False, "column_encoding": "DELTA_BYTE_ARRAY"}),
         (TYPES[:5], {"compression": "brotli"}),
         ([("timestamp", pa.timestamp("ms"), lambda v: struct.pack("<q", micros(v)))], {}),
     ],

@@ -2,6 +2,8 @@
 
 import pytest
 
+from lib.flow import EXIT_CONFIG
+
 TABLES = (
     "CREATE TABLE t (id int PRIMARY KEY, v text); CREATE TABLE other (id int PRIMARY KEY);"
     " INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 20) i; CREATE PUBLICATION shop FOR TABLE t, other"
@@ -71,6 +73,30 @@ def test_away_at_one_start_and_back_at_the_next(mirror):
     m.sql(RETURN, *CHANGES)
     m.sync()
     m.same("t")
+
+
+PARTLY, WHOLLY = (f"ALTER PUBLICATION shop SET (publish = '{kinds}')" for kinds in ("insert", "insert, update, delete, truncate"))
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_kinds_of_changes_are_left_out(mirror, running):
+    """What was not sent is copied; until then the flow does not go on."""
+    m = mirror(TABLES, **QUICK)
+    m.sync()
+    run = m.flow.start()
+    m.sql("INSERT INTO other VALUES (1)")
+    m.wait_rows(run, "other", 1)
+    m.wait_until(lambda: len((members(m) or "").split()) == 2, 30, "the memberships to be noted")
+    if not running:
+        assert run.terminate() == 0
+    m.sql(PARTLY, *MISSED)
+    if running:
+        run.expect(EXIT_CONFIG)
+        assert "leaves out some kinds of changes" in run.stderr, run.stderr
+    assert "leaves out some kinds of changes" in m.fails(EXIT_CONFIG)
+    m.sql(WHOLLY, *CHANGES, "DELETE FROM other")
+    m.sync()
+    m.same("t", "other")
 
 
 @pytest.mark.parametrize("statement", ["ALTER PUBLICATION shop SET TABLE t, other", "ALTER PUBLICATION shop SET (publish_via_partition_root = false)"])

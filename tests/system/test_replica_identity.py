@@ -283,6 +283,15 @@ def test_full_without_a_key_and_a_nested_default(mirror_sqlite):
     m.same("t")
 
 
+def test_full_without_a_key_and_a_column_that_has_gone_again(mirror_sqlite):
+    """What older rows had in it nobody can say any more."""
+    m = mirror_sqlite("CREATE TABLE t (i int)", "ALTER TABLE t REPLICA IDENTITY FULL", "INSERT INTO t SELECT generate_series(1, 6)")
+    m.sync()
+    m.sql("ALTER TABLE t ADD b bool DEFAULT true", "UPDATE t SET i = 100 WHERE i = 2", "ALTER TABLE t DROP b", "UPDATE t SET i = 101 WHERE i = 1")
+    m.sync()
+    m.same("t")
+
+
 # --- a key with a column that is generated, and so not published (before 18) ---
 
 GENERATED_KEY = (

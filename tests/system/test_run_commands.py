@@ -89,6 +89,35 @@ def test_a_long_result_is_whole(runs):
     assert len(json.loads(runs.wait(run_id)["result"])["names"]) == 200000
 
 
+@pytest.mark.parametrize("state", ["sqlite", "postgres"])
+def test_texts_are_cut_between_characters(state, runs, tmp_path, database):
+    """Whatever a program says, its lines are kept: a cut inside of a character would lose all lines beside it, where the state is a Postgres."""
+    long = "x" + "é" * 200000
+    said = [
+        json.dumps({"log": {"level": "warn", "text": long}}, ensure_ascii=False),
+        json.dumps({"progress": {"done": 1, "total": 2, "unit": long, "step": long}}, ensure_ascii=False),
+        "before \x80 after",
+        long,
+        '{"log": {"text": 7}}',
+        "last",
+    ]
+    (tmp_path / "said").write_bytes(b"\n".join(line.encode("latin-1" if "\x80" in line else "utf-8") for line in said))
+    env = dict(runs.env)
+    if state == "postgres":
+        env["DUCTSTREAM_POSTGRES_DSN"] = database.dsn
+    made = Runs(tmp_path, env)
+    try:
+        run_id = made.submit("command", {"argv": ["/bin/cat", str(tmp_path / "said")]})
+        made.worker()
+        assert made.wait(run_id)["state"] == "succeeded"
+        lines = made.logs(run_id)
+        assert made.get(run_id)["step"] == "x" + "é" * 99
+    finally:
+        made.close()
+    assert lines[0] == "x" + "é" * 1999 and lines[1] == "before ? after" and lines[-2:] == ['{"log": {"text": 7}}', "last"]
+    assert "".join(lines[2:-2]) == long
+
+
 def test_no_job_by_hand_without_input(runs):
     """`ductstream job` is for who does runs: other kinds, and no input, are refused."""
     code, _, err = ductstream("job", "command", env=runs.env)

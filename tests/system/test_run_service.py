@@ -1,10 +1,18 @@
 """RunService and ScheduleService as a client sees them; schedules that poll flows (issue 5, points 1, 2 and 5)."""
 
 import json
+import os
+import shutil
+import signal
+import socket
+import sqlite3
 import time
+from pathlib import Path
 
 import pytest
+from lib import child
 from lib.api import TOKENS, Client, Watch, tokens_file
+from lib.paths import program
 from lib.service import Lake, Service, flow_message
 from lib.wait import wait_until
 
@@ -230,6 +238,10 @@ def test_a_schedule_is_kept_as_it_was_given(idle):
         ({"timezone": "Mars/Base"}, "schedule.timezone"),
         ({"kind": "nothing"}, "schedule.kind"),
         ({"name": "a b"}, "schedule.name"),
+        ({"queue": "a,b"}, "schedule.queue: letters"),
+        ({"max_attempts": 1001}, "schedule.max_attempts: from 0 to 1000"),
+        ({"concurrency_key": ""}, "schedule.concurrency_key: a limit needs one"),
+        ({"input_json": " " * (1 << 20) + given["input_json"]}, "schedule.input_json: longer"),
     ]:
         code, message = idle.fails(sched("CreateSchedule"), schedule={**given, **change})
         assert code == "INVALID_ARGUMENT" and message.startswith(text), message
@@ -250,6 +262,41 @@ def test_a_schedule_ticks_on_its_seconds(service, database):
     wait_until(lambda: not service.call(run("ListRuns"), schedule="beat", state=1).runs, 10, "no more runs")
     (made,) = service.call(sched("Tick"), name="beat").runs
     assert state(finished(service, made.id)) == "succeeded" and made.schedule == "beat"
+
+
+def test_a_clock_that_was_ahead(service):
+    """A tick of a day ahead: the schedule does not rest until that day comes."""
+    given = {"name": "each-second", "cron": "* * * * * *", "kind": "sql", "input_json": sql("SELECT 1")["input_json"]}
+    service.call(sched("CreateSchedule"), schedule=given)
+
+    def runs():
+        return len(service.call(run("ListRuns"), schedule="each-second").runs)
+
+    wait_until(runs, 10, "its first tick")
+    with sqlite3.connect(service.state, timeout=30) as state:
+        state.execute("UPDATE schedules SET next_us = next_us + 86400000000, last_us = last_us + 86400000000")
+    state.close()
+    before = runs()
+    wait_until(lambda: runs() > before + 1, 10, "its next ticks")
+
+
+def test_a_time_zone_that_cannot_be_read_for_a_while(tmp_path, monkeypatch):
+    """The schedule says so, is not at an end, and goes on when it can be read."""
+    zones, away = tmp_path / "zones", tmp_path / "away"
+    shutil.copytree("/usr/share/zoneinfo/Europe", zones / "Europe")
+    monkeypatch.setenv("TZDIR", str(zones))
+    with Service(tmp_path / "home", RUN_WORKERS=0) as service:
+        given = {"name": "beat", "cron": "* * * * * *", "timezone": "Europe/Berlin", **sql("SELECT 1")}
+        service.call(sched("CreateSchedule"), schedule=given)
+        get = lambda: service.call(sched("GetSchedule"), name="beat")  # noqa: E731
+        wait_until(lambda: get().last_enqueued, 10, "its first tick")
+        zones.rename(away)
+        wait_until(lambda: service.server.events("schedule failed"), 10, "the server to say so")
+        last = get().last_at.seconds
+        away.rename(zones)
+        wait_until(lambda: get().last_at.seconds >= last + 2, 10, "its next ticks")
+        (told,) = service.server.events("schedule failed")
+        assert 'time zone "Europe/Berlin"' in told["error"]
 
 
 def test_a_schedule_polls_each_running_flow(service, database, sqlite_lake):
@@ -294,3 +341,43 @@ def test_a_flow_with_a_worker_is_not_polled_beside_it(service, database, sqlite_
     done = finished(service, service.call(run("SubmitRun"), kind="flow-once", flow_id="shop").id)
     assert state(done) == "skipped" and "the flow is run by" in done.result_json
     assert worker.terminate() == 0
+
+
+def test_runs_that_are_over_cost_nothing(tmp_path):
+    """The looks of each second go by those that are not: many are kept for their 30 days."""
+    columns = "id, kind, queue, input, tags, concurrency_limit, state, attempt, max_attempts, fence, cancel_requested, progress_done, "
+    columns += "progress_total, log_seq, log_bytes, revision, created_us, due_us, started_us, heartbeat_us, lease_us, finished_us"
+    with Service(tmp_path / "home") as service:
+        with sqlite3.connect(service.state, timeout=30) as state:
+            state.execute(
+                f"WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 400000) INSERT INTO runs ({columns}) "
+                f"SELECT 'run' || i, 'sql', 'default', '{'x' * 200}', '', 0, 3, 1, 3, 1, 0, 0, 0, 0, 0, 1, t, t, t, t, 0, t "
+                "FROM (SELECT i, CAST(strftime('%s') AS INTEGER) * 1000000 - i AS t FROM n)"
+            )
+        state.close()
+        path = Path(f"/proc/{service.server.process.pid}/stat")
+        used = lambda: sum(map(int, path.read_text().rsplit(")", 1)[1].split()[11:13]))  # noqa: E731
+        wait_until(lambda: service.call(run("ListRuns")).runs, 10, "the runs")
+        before, until = used(), time.monotonic() + 4
+        wait_until(lambda: time.monotonic() > until, 10, "some looks")
+        assert used() - before < 20  # hundredths of a second
+
+
+def test_a_sensor_that_waits_holds_nobody(tmp_path, monkeypatch):
+    """A ClickHouse that says nothing: schedules go on, a look by hand ends by Ctrl-C, and the server ends at once."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("CLICKHOUSE_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        (tmp_path / "ducklings.yaml").write_text(f"- {{team_id: 7, bucket: acme, bucket_region: us-east-1, catalog: 'sqlite:{tmp_path}/l'}}\n")
+        with Service(tmp_path / "home", RUN_WORKERS=0, DUCKLINGS=tmp_path / "ducklings.yaml") as service:
+            silent.settimeout(30)
+            asked = silent.accept()[0]  # the sensor waits from here on
+            given = {"name": "each-second", "cron": "* * * * * *", "kind": "sql", "input_json": sql("SELECT 1")["input_json"]}
+            service.call(sched("CreateSchedule"), schedule=given)
+            wait_until(lambda: service.call(run("ListRuns"), schedule="each-second").runs, 10, "a run of the schedule")
+            env = {**os.environ, "DUCTSTREAM_STATE_PATH": str(service.state), "DUCTSTREAM_DUCKLINGS": str(tmp_path / "ducklings.yaml")}
+            look = child.popen([program(), "backfill", "tick", "--sensor", "duckling_events_full_backfill_sensor"], env=env)
+            asked_by_hand = silent.accept()[0]
+            look.send_signal(signal.SIGINT)
+            assert look.wait(timeout=10) == 130
+            assert service.server.stop(timeout_s=10) == 0
+            asked.close(), asked_by_hand.close()

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,35 @@ def test_a_failed_statement_is_undone_and_not_tried_for_ever(runs):
     assert run["state"] == "failed" and "ended the transaction" in run["error"]
     run = runs.wait(runs.submit("sql", {"dsn": "nowhere", "statements": ["SELECT 1"]}))
     assert run["state"] == "failed" and "DUCTSTREAM_RUN_DSN_NOWHERE" in run["error"]
+
+
+def test_an_id_that_another_state_had(runs, tmp_path):
+    """Its run is another one: it is done, whatever numbers there were."""
+    runs.target.sql("CREATE TABLE hits (v int)")
+    (tmp_path / "other").mkdir()
+    other = Runs(tmp_path / "other", runs.env | {"DUCTSTREAM_STATE_PATH": str(tmp_path / "other.db"), "DUCTSTREAM_POSTGRES_DSN": ""})
+    try:
+        for number, made in enumerate((runs, other)):
+            made.worker()
+            for name in ("first", "second")[number:]:
+                made.wait(made.submit("sql", {"dsn": "warehouse", "statements": [f"INSERT INTO hits VALUES ({number})"]}, id=name))
+            assert made.get("second")["state"] == "succeeded", made.get("second")
+        assert runs.target.query("SELECT v, count(*) FROM hits GROUP BY v ORDER BY v") == [(0, 2), (1, 1)]
+    finally:
+        other.close()
+
+
+def test_what_an_older_program_counted(runs):
+    """It has the run's id alone, and holds for the run that it is of."""
+    runs.target.sql("""CREATE TABLE hits (v int); CREATE SCHEMA IF NOT EXISTS ductstream;
+        CREATE TABLE ductstream.run_steps (run_id text PRIMARY KEY, fence bigint NOT NULL, steps bigint NOT NULL DEFAULT 0,
+            changed_at timestamptz NOT NULL DEFAULT pg_catalog.now());
+        INSERT INTO ductstream.run_steps VALUES ('begun', 0, 1, now()), ('another', 0, 1, now() - interval '1 week')""")
+    statements = ["INSERT INTO hits VALUES (1)", "INSERT INTO hits VALUES (2)"]
+    runs.worker()
+    for name in ("begun", "another"):
+        runs.wait(runs.submit("sql", {"dsn": "warehouse", "statements": statements, "transaction": "each"}, id=name))
+    assert runs.target.query("SELECT v, count(*) FROM hits GROUP BY v ORDER BY v") == [(1, 1), (2, 2)]
 
 
 def test_a_retried_run_goes_on_after_what_was_done(runs):
@@ -160,6 +190,23 @@ def test_a_cancel_ends_a_statement(runs):
     wait_until(lambda: runs.target.value(sleeping) == 0, 10, "the statement to end on the server")
 
 
+def test_a_cancel_sees_a_claim_that_is_committed_meanwhile(runs):
+    """On Postgres: the claim has the run's row when the cancel comes, and commits while that one waits."""
+    if "DUCTSTREAM_POSTGRES_DSN" not in runs.env:
+        pytest.skip("one writer at a time on SQLite")
+    run_id = runs.submit("sql", {"dsn": "warehouse", "statements": ["SELECT 1"]})
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with runs.target.connect() as claim, ThreadPoolExecutor() as pool:
+        claim.execute("BEGIN")
+        claim.execute("UPDATE ductstream.runs SET state = 2, fence = 1, worker = 'w' WHERE id = %s", (run_id,))
+        cancel = pool.submit(runs.driver.call, "cancel", id=run_id)
+        wait_until(lambda: runs.target.value(waits) == 1, 10, "the cancel to wait for the row")
+        claim.execute("UPDATE ductstream.runs SET lease_us = 9e15 WHERE id = %s", (run_id,))
+        claim.execute("COMMIT")
+        assert cancel.result()["rc"] == 1
+    assert (runs.get(run_id)["state"], runs.get(run_id)["cancel_requested"]) == ("running", True)
+
+
 def test_a_killed_workers_run_is_taken_over_in_seconds(runs, tmp_path):
     """kill -9 of the worker: its child ends with it, another worker begins the run anew after the lease (here 1 s)."""
     pid, done = tmp_path / "pid", tmp_path / "done"
@@ -220,17 +267,21 @@ def test_a_number_that_is_too_old_commits_nothing(runs, tmp_path):
 
 
 def test_a_stopped_worker_gives_its_runs_back(runs, tmp_path):
-    """SIGTERM: what is under way ends and is queued again, without waiting for the lease."""
+    """SIGTERM: what is under way ends and is queued again, without waiting for the lease; no attempt is used up."""
     began = tmp_path / "began"
-    worker = runs.worker()
-    run_id = runs.submit("command", shell(f"touch {began}; test $DUCTSTREAM_RUN_ATTEMPT = 2 || exec sleep 100"))
-    wait_until(began.exists, 20, "the program to begin")
-    worker.send_signal(signal.SIGTERM)
-    assert worker.wait(timeout=10) == 0
-    run = runs.get(run_id)
-    assert run["state"] == "queued" and "stopped" in run["error"]
+    run_id = runs.submit("command", shell(f"touch {began}; test -e {tmp_path}/free || exec sleep 100"), max_attempts=2)
+    for _ in range(3):
+        worker = runs.worker()
+        wait_until(began.exists, 20, "the program to begin")
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(timeout=10) == 0
+        began.unlink()
+        run = runs.get(run_id)
+        assert (run["state"], run["attempt"]) == ("queued", 0) and "stopped" in run["error"]
+    (tmp_path / "free").touch()
     runs.worker()
-    assert runs.wait(run_id)["state"] == "succeeded"
+    run = runs.wait(run_id)
+    assert (run["state"], run["attempt"], run["fence"]) == ("succeeded", 1, 4)
 
 
 def test_only_the_queue_that_it_was_told(runs):

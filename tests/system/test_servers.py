@@ -99,6 +99,24 @@ def test_generated_columns_are_not_there(mirror_sqlite, database):
     m.same("t", ignore=["twice", "three", "n"])
 
 
+@pytest.mark.parametrize("server", [17, 18], indirect=True, scope="session")
+def test_a_catalog_that_limits_transactions(mirror_postgres):
+    """transaction_timeout of its role does not count: in a commit we may wait for the others that share the catalog."""
+    m = mirror_postgres("CREATE TABLE t (id int PRIMARY KEY, v text)")
+    m.sync()
+    m.change_catalog("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET transaction_timeout = 20', current_database()); END $$")
+    try:
+        run = m.flow.start()
+        for i in range(5):
+            m.sql(f"INSERT INTO t VALUES ({i}, 'v')")
+            run.wait_for(lambda: m.last_snapshot() > 1 + i, 30, "a commit")
+        assert run.terminate() == 0
+        assert "attempt failed" not in run.stderr, run.describe()
+    finally:
+        m.change_catalog("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I RESET transaction_timeout', current_database()); END $$")
+    m.same("t")
+
+
 @pytest.mark.parametrize("server", [18], indirect=True, scope="session")
 def test_published_generated_columns(mirror_sqlite):
     m = mirror_sqlite(

@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from lib.cli import ductstream
 from lib.flow import EXIT_CONFIG
 from lib.pause import run_to
 
@@ -258,6 +259,7 @@ def test_publication_that_leaves_out_changes_is_refused(mirror_sqlite):
         "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (1, 1);"
         " CREATE PUBLICATION shop FOR TABLE t WITH (publish = 'insert')"
     )
+    assert ductstream("check", str(m.flow.path))[0] == EXIT_CONFIG
     stderr = m.fails(EXIT_CONFIG)
     assert '"shop"' in stderr and "publish" in stderr, stderr
     assert m.lake.tables() == []

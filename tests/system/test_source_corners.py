@@ -143,6 +143,18 @@ def test_many_tables_and_columns(mirror_postgres):
     m.same("wide", *(f"many_{i}" for i in range(0, 150, 7)))
 
 
+@pytest.mark.parametrize("n", [1590, 1600])
+def test_as_many_columns_as_there_can_be(mirror, n):
+    """With 1,590 the rows of small commits are inlined, with more they are in files."""
+    m = mirror("CREATE TABLE wide (id int PRIMARY KEY, " + ", ".join(f"c{i} int" for i in range(1, n)) + ")",
+               f"INSERT INTO wide (id, c1, c{n - 1}) VALUES (1, 2, 3)")
+    m.sync()
+    m.sql("INSERT INTO wide (id) VALUES (2), (3)", f"UPDATE wide SET c{n - 1} = 4 WHERE id < 3; DELETE FROM wide WHERE id = 3")
+    m.sync()
+    m.sync()
+    m.same("wide")
+
+
 def test_names_at_their_limits(mirror):
     long_name = "n" * 63
     m = mirror(f'CREATE SCHEMA "{long_name}"; CREATE TABLE "{long_name}"."{long_name}" ("{long_name}" int PRIMARY KEY, "rowid" int, "filename" text,'

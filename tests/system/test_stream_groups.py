@@ -1,6 +1,7 @@
 """Consumer groups of a stream: pull, ack, nack, extend, order, dead letters, replay, lag, retention (issue 5, point 8)."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -221,6 +222,23 @@ def test_retention_keeps_what_a_group_has_not_acknowledged(database, option):
     assert stream.pull("late")[1] == [7, 8, 9, 10], "a new group begins with what is there"
 
 
+def test_two_flows_retain_at_once(database):
+    """Each with its own settings: who waits for a group while the other one goes further does not go back behind it."""
+    stream = Stream(database, retention_bytes=700)
+    stream.fill(10)
+    stream.ack(stream.pull()[0])
+    with database.connect() as other, ThreadPoolExecutor(1) as pool:
+        other.execute("BEGIN")
+        other.execute("SELECT 1 FROM ductstream.stream_groups FOR UPDATE")
+        late = pool.submit(stream.retain)
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%stream_retain%' AND wait_event_type = 'Lock'"
+        wait_until(lambda: database.value(waiting) == 1, 10, "the later one to wait")
+        other.execute("UPDATE ductstream.streams SET retention_bytes = 300; SELECT ductstream.stream_retain(stream_id) FROM ductstream.streams")
+        other.execute("COMMIT")
+        late.result()
+    assert database.value("SELECT first_id FROM ductstream.streams") == 8
+
+
 def test_retention_that_was_told_to(database):
     stream = Stream(database, retention_bytes=300, drop_unacked=True, max_attempts=1)
     stream.fill(10)
@@ -242,6 +260,19 @@ def test_an_abandoned_group_holds_nothing_back(database):
     database.sql("UPDATE ductstream.stream_groups SET used_at = now() - interval '2 hours' WHERE name = 'old'")
     stream.retain()
     assert stream.ids() == [8, 9, 10]
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_a_group_that_asks_in_vain_is_not_abandoned(database, ordered):
+    """What comes in a burst stays until it has had it."""
+    stream = Stream(database, retention_bytes=300, group_expiry="1 hour", ordered=ordered)
+    stream.fill(1, keys=5)
+    stream.ack(stream.pull()[0])
+    database.sql("UPDATE ductstream.stream_groups SET used_at = now() - interval '2 hours'")
+    assert stream.pull()[1] == []
+    stream.fill(10, keys=5)
+    stream.retain()
+    assert stream.ids() == list(range(2, 12))
 
 
 def test_what_is_not_there_is_said(stream):

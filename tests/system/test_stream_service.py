@@ -193,6 +193,28 @@ def test_groups_and_dead_letters(stream, consumer, service):
     assert done == ["stream.configure_group", "stream.redrive", "stream.drop_dead_letters", "stream.delete_group"]
 
 
+def test_dead_letters_that_are_large(stream, consumer, database):
+    """What is too large for an answer is listed without its payload; what is too much for one comes page by page."""
+    stream.fill(6)
+    large = "UPDATE ductstream.stream_events SET payload = convert_to(repeat('x', %s), 'UTF8') WHERE id = ANY (%s) AND stream_id = "
+    which = f"(SELECT stream_id FROM ductstream.streams WHERE name = '{stream.name}')"
+    database.query(large % (20_000_000, "'{2}'") + which + " RETURNING 1")
+    database.query(large % (1_500_000, "'{3,4,5}'") + which + " RETURNING 1")
+    consumer.ConfigureGroup(max_attempts=1)
+    consumer.fails("Pull", max_bytes=60_000_000, visibility_timeout_seconds=1)
+    wait_until(lambda: not consumer.Pull().messages and consumer.ListGroups().groups[0].dead_letters == 6, 30, "dead letters")
+    found, token = [], ""
+    while True:
+        page = consumer.ListDeadLetters(page_token=token)
+        found.append([(letter.message.id, len(letter.message.payload)) for letter in page.dead_letters])
+        token = page.next_page_token
+        if not token:
+            break
+    assert [[id for id, _ in page] for page in found] == [[1, 2, 3, 4], [5, 6]]
+    assert [size for page in found for _, size in page] == [100, 0, 1_500_000, 1_500_000, 1_500_000, 100]
+    assert consumer.DropDeadLetters(ids=[2]).dropped == 1
+
+
 def test_a_group_may_begin_at_the_end(stream, consumer):
     stream.fill(5)
     assert consumer.ConfigureGroup(at_end=True).next_id == 6

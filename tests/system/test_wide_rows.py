@@ -75,6 +75,7 @@ def test_a_wide_row_of_an_open_transaction_comes_once(mirror_sqlite, database, t
     with m.database.connect(autocommit=False) as connection:
         for n in (1, 2):
             connection.execute(f"INSERT INTO w VALUES ({n}, 0, repeat(md5('{n}'), 600000))")
+            m.sql("SELECT pg_logical_emit_message(true, 'test', '')")  # its commit writes out the log, which the server sends only then
             spooled = lambda: sum(nameless_files(run.pid, tmp_path / "ductstream-spool"))
             run.wait_for(lambda: spooled() > n * 19_000_000, 60, f"row {n} in the spool")
             first = first if n > 1 else process()

@@ -98,6 +98,17 @@ def test_stop_is_stopping_until_the_worker_has_ended(service, flow, lake):
     assert service.call("DeleteFlow", flow_id=flow).deleted
 
 
+@pytest.mark.parametrize("moment", ["INSERT ON leases", "UPDATE ON leases WHEN new.holder = ''"], ids=["begins", "ends"])
+def test_a_flow_that_is_stopped_while_its_worker_begins_or_ends(service, flow, lake, moment):
+    """The worker has the lease and has not looked at the flow yet, or does not look at it again: it does not stay stopping."""
+    service.call("StartFlow", flow_id=flow)
+    with closing(sqlite3.connect(service.state, timeout=30)) as state:
+        state.execute(f"CREATE TRIGGER stop AFTER {moment} BEGIN UPDATE flows SET state = 'stopping' WHERE id = '{flow}'; END")
+        service.worker(flow, "-max-empty-reads", "1").wait()
+        state.execute("DROP TRIGGER stop")
+    assert service.state_of(flow) == "stopped"
+
+
 def test_a_flow_whose_worker_died_while_stopping_is_stopped(service, flow, lake):
     worker = service.worker(flow)
     lake.wait_count(100, of=worker)

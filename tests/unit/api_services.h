@@ -1,4 +1,5 @@
 /* All services without a method of theirs: enough to look up paths. */
+#include <ductstream/v1/backfill.pb-c.h>
 #include <ductstream/v1/checkpoint.pb-c.h>
 #include <ductstream/v1/ddl.pb-c.h>
 #include <ductstream/v1/flow.pb-c.h>
@@ -16,6 +17,8 @@ static const struct api_service flows = {&ductstream__v1__flow_service__descript
 				streams = {&ductstream__v1__stream_service__descriptor, no_methods},
 				ingest = {&ductstream__v1__ingest_service__descriptor, no_methods},
 				runs = {&ductstream__v1__run_service__descriptor, no_methods},
-				schedules = {&ductstream__v1__schedule_service__descriptor, no_methods};
-static const struct api_service *const test_services[] = {&flows, &ddl, &checkpoints, &streams, &ingest, &runs, &schedules, NULL};
+				schedules = {&ductstream__v1__schedule_service__descriptor, no_methods},
+				backfills = {&ductstream__v1__backfill_service__descriptor, no_methods};
+static const struct api_service *const test_services[] = {&flows, &ddl,	      &checkpoints, &streams, &ingest,
+							  &runs,  &schedules, &backfills,   NULL};
 static const struct api_service *const *const test_lists[] = {test_services, NULL};

@@ -27,6 +27,28 @@ static void renamed_columns_are_found_by_number(void **state)
 	assert_int_equal(attnums[1], 2);
 }
 
+/* It was renamed, and then dropped: what the table has got since is of another type. One of its own type may be it. */
+static void columns_that_were_renamed_before_they_were_dropped(void **state)
+{
+	(void)state;
+	const struct bind_column have[] = {{1, "a", &number}, {2, "b", &text}};
+	struct duct_column columns[] = {{.name = "a", .type = number, .attnum = 1}, {.name = "renamed", .type = text}};
+	const struct duct_live_column other[] = {{.attnum = 1}, {.attnum = 3, .type = &number}},
+				      alike[] = {{.attnum = 1}, {.attnum = 3, .type = &text}};
+	const int16_t dropped[] = {2};
+	struct duct_relation rel = {
+		.ncolumns = 2, .columns = columns, .live = other, .nlive = 2, .dropped = dropped, .ndropped = 1};
+	int places[2];
+	int16_t attnums[2];
+	destination_bind(have, DUCT_LEN(have), &rel, places, attnums);
+	assert_int_equal(places[1], 1);
+	assert_int_equal(attnums[1], 2);
+	rel.live = alike;
+	destination_bind(have, DUCT_LEN(have), &rel, places, attnums);
+	assert_int_equal(places[1], -1);
+	assert_int_equal(attnums[1], 3);
+}
+
 static void value_is(const struct duct_live_column *live, const struct duct_column *c, bool known, const char *value)
 {
 	const struct duct_relation rel = {.live = live, .nlive = 1};
@@ -56,6 +78,7 @@ static void older_rows_have_what_the_source_says(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(renamed_columns_are_found_by_number),
+					   cmocka_unit_test(columns_that_were_renamed_before_they_were_dropped),
 					   cmocka_unit_test(older_rows_have_what_the_source_says)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -31,6 +31,13 @@ static const struct {
 	{"options='-c x.password=hunter2' host=h", "options=*** host=h"},
 	{"oauth_client_secret=hunter2", "oauth_client_secret=***"},
 	{"host=h\tpassword=hunter2\n", "host=h password=***"},
+	{"options='-c x.Token=hunter2' host=h", "options=*** host=h"},
+	{"host=postgres://u:hunter2@h/d user=me", "host=*** user=me"},
+	{"host=h;Password=hunter2", "host=***"},
+	{"host=/tmp,::1,h user=me@server", "host=/tmp,::1,h user=me@server"},
+	{"dbname=u:hunter2@h/d", "dbname=***"},
+	{"service=postgres://u:hunter2@h/d", "service=***"},
+	{"passfile=/run/secrets/pg", "passfile=/run/secrets/pg"},
 	/* not parseable */
 	{"password='hunter2", "***"},
 	{"password hunter2", "***"},
@@ -58,6 +65,15 @@ static const struct {
 	{"postgresql://u:hunter2@h/d?application_name=a@b", "postgresql://u:***@h/d?application_name=a@b"},
 	{"postgresql://[::1/d", "***"},
 	{"mysql://me:hunter2@h/d", "***"},
+	{"POSTGRESQL://me:hunter2@h/d?sslmode=require", "***"},
+	{"postgresql+psycopg://me:hunter2@h/d?sslmode=require", "***"},
+	{"postgresql://me@h/d&password=hunter2", "***"},
+	{"postgresql://me@h/d password=hunter2", "***"},
+	{"postgresql://me@h password=hunter2", "***"},
+	{"postgresql://me%3Ahunter2@h/d", "***"},
+	{"postgresql:///d?host=%2Ftmp", "postgresql:///d?host=%2Ftmp"},
+	{"postgresql://h/d?options=-c%20pass%77ord=hunter2", "postgresql://h/d?options=***"},
+	{"postgresql://h/d?dbname=postgres%3A%2F%2Fu%3Ahunter2%40h", "postgresql://h/d?dbname=***"},
 };
 
 static void shows_what_is_harmless(void **state)
@@ -93,6 +109,15 @@ static void knows_what_is_torn(void **state)
 		{"port=hunter2 host=h", true},
 		{"postgresql://me:hunt@er2@h/d", true},
 		{"postgresql://me:hunter2/d", true},
+		{"host=postgres://u:hunter2@h/d", true},
+		{"host=h;Password=hunter2", true},
+		{"service=postgres://u:hunter2@h/d", true},
+		{"postgresql://me@h/d&password=hunter2", true},
+		{"postgresql://me@h password=hunter2", true},
+		{"postgresql:///d?host=%2Ftmp&user=me%40server", false},
+		{"postgresql://h/d?dbname=postgres%3A%2F%2Fu%3Ahunter2%40h", true},
+		{"host='/tmp/a=b' dbname=d", false},
+		{"host=/tmp,::1,h port=5432 user=me@server", false},
 	};
 	for (size_t i = 0; i < DUCT_LEN(all); i++) {
 		if (duct_dsn_is_torn(all[i].dsn) != all[i].torn)

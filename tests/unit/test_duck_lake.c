@@ -90,6 +90,13 @@ static void refused(void **state)
 	lake.catalog = "postgres://u:geheim@%zz/d";
 	assert_int_equal(duck_attach_lake(p->conn, &lake, "none", &err), -DUCT_CONFIG);
 	assert_null(strstr(err.message, "geheim"));
+	lake.catalog = "postgres:host=/nowhere password=geheim sslpassword=geheim";
+	assert_int_equal(duck_attach_lake(p->conn, &lake, "none", &err), -DUCT_CONFIG);
+	assert_null(strstr(err.message, "geheim"));
+	assert_non_null(strstr(err.message, "\"sslpassword\""));
+	lake.catalog = "postgre:password=geheim";
+	AUTO_FREE char *label = duck_lake_label(&lake);
+	assert_string_equal(label, "***");
 	setenv("DUCTSTREAM_EXTENSIONS", "/nowhere", 1);
 	lake.catalog = p->catalog;
 	assert_int_equal(duck_attach_lake(p->conn, &lake, "none", &err), -DUCT_CONFIG);

@@ -244,6 +244,8 @@ static void refuses(void **state)
 		{{.kind = DUCT_TIMESTAMP}, "2024-01-01 00:00:00+00"},
 		{{.kind = DUCT_TIMESTAMP}, "294247-01-10 04:00:54.775807"},
 		{{.kind = DUCT_TIMESTAMPTZ}, "2024-01-01 00:00:00+0"},
+		{{.kind = DUCT_TIMESTAMPTZ}, "2024-01-01 00:00:00+99:00"},
+		{{.kind = DUCT_TIMESTAMPTZ}, "2024-01-01 00:00:00-16"},
 		{{.kind = DUCT_UUID}, "550e8400e29b41d4a716446655440000"},
 		{{.kind = DUCT_UUID}, "550e8400-e29b-41d4-a716-44665544000g"},
 		{{.kind = DUCT_BLOB}, "\\x0"},

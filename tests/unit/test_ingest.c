@@ -33,6 +33,8 @@ static void json_is_read(void **state)
 	assert_int_equal(json_find(&doc, doc.nodes, "$.a[0]", NULL)->kind, JSON_KIND_INTEGER);
 	assert_int_equal(json_find(&doc, doc.nodes, "a[1]", NULL)->kind, JSON_KIND_NUMBER);
 	assert_int_equal(json_find(&doc, doc.nodes, "\"b\"", NULL)->kind, JSON_KIND_OBJECT);
+	assert_ptr_equal(json_find(&doc, doc.nodes, "a[-1]", NULL), text);
+	assert_null(json_find(&doc, doc.nodes, "b[-1]", NULL));
 	assert_null(json_find(&doc, doc.nodes, "a[5]", NULL));
 	assert_null(json_find(&doc, doc.nodes, "b.c", NULL));
 	json_done(&doc);
@@ -86,7 +88,11 @@ static void expands(const char *text, const struct ingest_window *w, const char 
 static void placeholders(void **state)
 {
 	(void)state;
-	const struct ingest_window day = {"2024-10-15", INT64_C(1728950400000000), INT64_C(1729036800000000), "c1"}, none = {0};
+	const struct ingest_window day = {.key = "2024-10-15",
+					  .begin_us = INT64_C(1728950400000000),
+					  .end_us = INT64_C(1729036800000000),
+					  .cursor = "c1"},
+				   none = {0};
 	expands("{partition.start}..{partition.end}", &day, "2024-10-15T00:00:00.000Z..2024-10-16T00:00:00.000Z");
 	expands("{partition.start:epoch}/{partition.end:epoch_ms}/{partition.start:date}/{partition.key}", &day,
 		"1728950400/1729036800000/2024-10-15/2024-10-15");

@@ -247,6 +247,35 @@ static void wide_values(void **state)
 	lake_new_file_free(file);
 }
 
+/* What DuckDB writes as the second version: differences, strings behind their lengths. */
+static void second_version(void **state)
+{
+	static const struct duct_type types[] = {{.kind = DUCT_INT64}, {.kind = DUCT_VARCHAR}, {.kind = DUCT_VARCHAR}};
+	enum { ROWS = 9000 };
+	struct lake_column columns[3];
+	const struct lake_column *wanted[3];
+	AUTO_FREE char *path = duct_xasprintf("%s/second.parquet", folder);
+	AUTO_FREE char *sql = duct_xasprintf(
+		"COPY (SELECT i * 7 AS c0, md5(i::VARCHAR) || repeat('x', i %% 50) AS c1, CASE WHEN i %% 3 > 0 THEN hash(i)::VARCHAR END AS c2 "
+		"FROM range(%d) r(i)) TO '%s' (FORMAT parquet, PARQUET_VERSION V2, ROW_GROUP_SIZE 4000, FIELD_IDS {c0: 1, c1: 2, c2: 3})",
+		ROWS, path);
+	duckdb_result result;
+	struct duct_error err;
+	int64_t positions[ROWS];
+	(void)state;
+	if (duck_query(conn, sql, &result, &err))
+		fail_msg("%s", err.message);
+	duckdb_destroy_result(&result);
+	columns_of(columns, wanted, types, 3);
+	struct lake_file f = {.path = path, .record_count = ROWS, .row_id_start = 0, .partial_max = -1, .delete_file_id = -1};
+	for (int64_t step = 1; step < 2000; step = step * 5 + 1) {
+		size_t n = 0;
+		for (int64_t at = step / 2; at < ROWS; at += step)
+			positions[n++] = at;
+		same_rows(&f, wanted, 3, positions, n, true);
+	}
+}
+
 static int set_up_points(void **state)
 {
 	points = lake_points_new();
@@ -262,10 +291,8 @@ static int tear_down_points(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(hybrids),
-		cmocka_unit_test(every_scalar),
-		cmocka_unit_test(nested),
-		cmocka_unit_test(wide_values),
+		cmocka_unit_test(hybrids),     cmocka_unit_test(every_scalar),	 cmocka_unit_test(nested),
+		cmocka_unit_test(wide_values), cmocka_unit_test(second_version),
 	};
 	return cmocka_run_group_tests(tests, set_up_points, tear_down_points);
 }

@@ -76,14 +76,20 @@ static void test_timelines(void **state)
 	(void)state;
 	struct duct_error err;
 	const char *history = "1\t0/5000000\tno recovery target specified\n\n2\t1/A0\tbefore 2024\n";
-	assert_int_equal(postgres_timeline_check(history, 1, 3, 0x5000000, &err), 0);
-	assert_int_equal(postgres_timeline_check(history, 1, 3, 0x5000001, &err), -DUCT_CONFIG);
+	assert_int_equal(postgres_timeline_check(history, 1, 3, 0x5000000, 0, &err), 0);
+	assert_int_equal(postgres_timeline_check(history, 1, 3, 0x5000001, 0, &err), -DUCT_CONFIG);
 	has(&err, "left that timeline at 0/5000000");
-	assert_int_equal(postgres_timeline_check(history, 2, 3, UINT64_C(0x1000000A0), &err), 0);
-	assert_int_equal(postgres_timeline_check(history, 4, 3, 1, &err), -DUCT_CONFIG);
+	assert_int_equal(postgres_timeline_check(history, 2, 3, UINT64_C(0x1000000A0), 0, &err), 0);
+	assert_int_equal(postgres_timeline_check(history, 4, 3, 1, 0, &err), -DUCT_CONFIG);
 	has(&err, "later timeline 4");
-	assert_int_equal(postgres_timeline_check("1\t0/5\tx\n", 2, 3, 1, &err), -DUCT_CONFIG);
+	assert_int_equal(postgres_timeline_check("1\t0/5\tx\n", 2, 3, 1, 0, &err), -DUCT_CONFIG);
 	has(&err, "no ancestor");
+	/* what is noted behind a switch */
+	assert_int_equal(postgres_timeline_check(history, 1, 3, 0x6000000, 0x5000000, &err), -DUCT_CONFIG);
+	assert_int_equal(postgres_timeline_check(history, 1, 3, 0x6000000, 0x5000001, &err), 0);
+	assert_int_equal(postgres_timeline_check(history, 1, 3, UINT64_C(0x1000000A1), 0x6000000, &err), -DUCT_CONFIG);
+	has(&err, "of timeline 2, but the server left that timeline at 1/A0");
+	assert_int_equal(postgres_timeline_check(history, 1, 3, UINT64_C(0x1000000B0), UINT64_C(0x1000000A1), &err), 0);
 }
 
 static void test_gaps(void **state)

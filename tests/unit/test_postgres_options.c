@@ -94,7 +94,7 @@ static void test_values(void **state)
 	assert_int_equal(c.snapshot_workers, 3);
 	assert_int_equal(c.max_memory, 128 << 20);
 	assert_int_equal(c.work_mem, 64000000);
-	assert_int_equal(c.read_pause_us, 300);
+	assert_int_equal(c.read_pause_us, -1);
 	assert_string_equal(c.publication_tables[1], "c.d");
 	assert_string_equal(c.state_schema, "ductstream");
 	assert_int_equal(postgres_config_check(&c, &err), 0);

@@ -1,63 +1,11 @@
 /* Files of other programs in a lake table: src/lake/register. */
 #include "lake/register.h"
 
-#include <stdarg.h>
-#include <stddef.h>
-#include <setjmp.h>
-#include <cmocka.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "duck/duck.h"
-
-static struct {
-	char folder[64];
-	struct lake *lake;
-	struct duck_db *db;
-	struct duck_conn *conn;
-	struct duct_arena arena;
-	struct duct_ctx ctx;
-	atomic_bool stop;
-} t;
-
-#define ok(call) \
-	do { \
-		if ((call) < 0) \
-			fail_msg("%s", err.message); \
-	} while (0)
-
-static int set_up(void **state)
-{
-	(void)state;
-	static const struct duct_log log;
-	struct duct_error err;
-	char catalog[128], data[128];
-	snprintf(t.folder, sizeof t.folder, "/tmp/test-register-XXXXXX");
-	assert_non_null(mkdtemp(t.folder));
-	t.ctx = (struct duct_ctx){.log = &log, .flow = "test", .stop = &t.stop, .stop_fd = -1};
-	snprintf(catalog, sizeof catalog, "sqlite:%s/lake.sqlite", t.folder);
-	snprintf(data, sizeof data, "%s/data", t.folder);
-	struct lake_config config = {.catalog = catalog, .data_path = data, .flow = "r", .create = true, .busy_timeout_ms = 5000};
-	ok(lake_open(&t.lake, &config, &t.ctx, &err));
-	t.db = duck_open_bounded(&(struct duck_bounds){.threads = 2, .memory = "256MB"});
-	t.conn = duck_connect(t.db);
-	duct_arena_init(&t.arena);
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	(void)state;
-	char command[128];
-	lake_close(t.lake);
-	duck_disconnect(t.conn);
-	duck_close(t.db);
-	duct_arena_done(&t.arena);
-	snprintf(command, sizeof command, "rm -rf %s", t.folder);
-	return system(command);
-}
+#include "lake/parquet.h"
+#include "lake_bed.h"
 
 /* A file as another program writes it. */
 static struct lake_foreign foreign(const char *name, const char *query)
@@ -200,6 +148,84 @@ static void types_are_compared(void **state)
 	assert_string_equal(stats_of(0)->max, "5000000000");
 }
 
+static void what_the_table_cannot_have(void **state)
+{
+	(void)state;
+	struct duct_error err;
+	struct lake_foreign twice = foreign("w", "SELECT 1::INTEGER AS id, 'x' AS a, 'y' AS b");
+	AUTO_FREE struct parquet_described_column *columns = duct_xcalloc((size_t)twice.is.ncolumns, sizeof *columns);
+	memcpy(columns, twice.is.columns, (size_t)twice.is.ncolumns * sizeof *columns);
+	columns[2].name = "ID";
+	twice.is.columns = columns;
+	assert_int_equal(put(&twice, LAKE_EVOLVE_ADD, NULL, &err), -DUCT_CONFIG);
+	assert_non_null(strstr(err.message, "the columns \"id\" and \"ID\" are one to the lake"));
+}
+
+struct read_back {
+	struct duct_buf text;
+	int64_t first_row_id;
+};
+
+static int take_rows(void *arg, const struct duct_batch *batch, const int64_t *positions, const int64_t *row_ids,
+		     struct duct_error *err)
+{
+	struct read_back *to = arg;
+	(void)err;
+	for (uint32_t row = 0; row < batch->rows; row++) {
+		if (!to->text.len)
+			to->first_row_id = row_ids[row] - positions[row];
+		duct_buf_printf(&to->text, "%d:", (int)positions[row]);
+		for (int c = 0; c < batch->relation->ncolumns; c++) {
+			struct duct_cell cell = duct_vector_cell(&batch->columns[c], row);
+			int64_t v = 0;
+			memcpy(&v, cell.data ? cell.data : (const char *)&v, cell.data && cell.len < 8 ? cell.len : 8);
+			if (cell.data)
+				duct_buf_printf(&to->text, "%lld ", (long long)v);
+			else
+				duct_buf_puts(&to->text, "- ");
+		}
+	}
+	return 0;
+}
+
+/* Of the files above by the catalog's names for their columns: types as the table has them now, nothing where the file has no such column, what its
+ * path says where the catalog says so. */
+static void rows_are_read_by_name(void **state)
+{
+	(void)state;
+	struct duct_error err;
+	size_t n;
+	struct lake_file *files = live(&n);
+	const struct lake_table *table = lake_find_table(t.lake, "main", "t");
+	const struct lake_column *columns[] = {&table->columns[0], &table->columns[1]};
+	static const char *const expected[] = {("0:3 1705276800000000 1:4 1705276800000000 2:5 1705276800000000 "
+						"3:6 1705276800000000 4:7 1705276800000000 "),
+					       "0:5000000000 - ", "0:1 - "};
+	assert_int_equal(n, 3);
+	for (size_t i = 0; i < n; i++) {
+		struct read_back back = {0};
+		ok(lake_read_file(t.conn, &files[i], columns, 2, NULL, 0, take_rows, &back, &err));
+		assert_string_equal(back.text.data, expected[i]);
+		assert_int_equal(back.first_row_id, files[i].row_id_start);
+		duct_buf_done(&back.text);
+	}
+	const int64_t third = 2;
+	struct read_back back = {0};
+	ok(lake_read_file(t.conn, &files[0], columns, 2, &third, 1, take_rows, &back, &err));
+	assert_string_equal(back.text.data, "2:5 1705276800000000 ");
+	back.text.len = 0;
+	const struct lake_file_name in_path[] = {{columns[0]->id, "id", true}};
+	AUTO_BUF struct duct_buf folder = {0}, sql = {0};
+	duct_buf_printf(&folder, "%s/id=%%37/x", t.folder); /* 7 */
+	duct_buf_printf(&sql, "mkdir -p %s", folder.data);
+	assert_int_equal(system(sql.data), 0);
+	struct lake_foreign other = foreign("id=%37/x/p", "SELECT 1 AS other");
+	const struct lake_file file = {.path = other.path, .has_mapping = true, .names = in_path, .nnames = 1};
+	ok(lake_read_file(t.conn, &file, columns, 2, NULL, 0, take_rows, &back, &err));
+	assert_string_equal(back.text.data, "0:7 - ");
+	duct_buf_done(&back.text);
+}
+
 static void a_thousand_in_one_commit(void **state)
 {
 	(void)state;
@@ -230,10 +256,9 @@ static void a_thousand_in_one_commit(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(moments_of_every_unit),
-		cmocka_unit_test(a_path_is_registered_once),
-		cmocka_unit_test(types_are_compared),
-		cmocka_unit_test(a_thousand_in_one_commit),
+		cmocka_unit_test(moments_of_every_unit),      cmocka_unit_test(a_path_is_registered_once),
+		cmocka_unit_test(types_are_compared),	      cmocka_unit_test(rows_are_read_by_name),
+		cmocka_unit_test(what_the_table_cannot_have), cmocka_unit_test(a_thousand_in_one_commit),
 	};
 	return cmocka_run_group_tests(tests, set_up, tear_down);
 }

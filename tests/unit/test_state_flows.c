@@ -126,6 +126,23 @@ static void moves_only_where_it_may(void **state)
 	}
 }
 
+static void a_flow_that_runs_is_not_deleted(void **state)
+{
+	static const struct {
+		enum state_flow_state is;
+		int rc;
+	} cases[] = {{STATE_FLOW_RUNNING, 2}, {STATE_FLOW_STOPPING, 2}, {STATE_FLOW_PAUSED, 1}};
+	struct duct_error err;
+	struct engine *e = *state;
+	make(e, "shop");
+	for (size_t i = 0; i < DUCT_LEN(cases); i++) {
+		set_state(e, cases[i].is);
+		assert_int_equal(ASSERT_OK(state_flow_delete(e->state, "shop", &engine_actor, &err), &err), cases[i].rc);
+		struct state_flow flow;
+		assert_int_equal(state_flow_get(e->state, &e->arena, "shop", &flow, &err), cases[i].rc == 2);
+	}
+}
+
 static void writes_transitions_down(void **state)
 {
 	bool refused;
@@ -336,6 +353,7 @@ int main(void)
 		ENGINE_TEST(an_update_keeps_the_state),
 		ENGINE_TEST(lists_by_id),
 		ENGINE_TEST(moves_only_where_it_may),
+		ENGINE_TEST(a_flow_that_runs_is_not_deleted),
 		ENGINE_TEST(writes_transitions_down),
 		ENGINE_TEST(notes),
 		ENGINE_TEST(moves_only_from_where_it_was_seen),

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "state/runs.h"
 #include "state/schedules.h"
+#include "state/state_internal.h"
 
 static struct state_run submit(struct engine *e, struct state_run run, int expected)
 {
@@ -182,6 +183,25 @@ static void attempts_end(void **state)
 	assert_true(run.finished_us > 0);
 }
 
+static void what_is_given_back_costs_no_attempt(void **state)
+{
+	struct engine *e = *state;
+	struct duct_error err;
+	struct state_run run = {0};
+	submit(e, (struct state_run){.id = "r", .max_attempts = 1}, 1);
+	for (int i = 0; i < 3; i++) {
+		int64_t before = run.fence;
+		assert_true(claim(e, ",default,", 60000, &run));
+		assert_int_equal(run.attempt, 1);
+		assert_true(run.fence > before);
+		assert_int_equal(state_run_give_back(e->state, "r", before, NULL, "late", &err), 0);
+		assert_int_equal(ASSERT_OK(state_run_give_back(e->state, "r", run.fence, NULL, "stopped", &err), &err), 1);
+		assert_string_equal(get(e, "r").error, "stopped");
+	}
+	assert_int_equal(get(e, "r").attempt, 0);
+	assert_int_equal(get(e, "r").state, STATE_RUN_QUEUED);
+}
+
 static void a_limit_is_exact(void **state)
 {
 	struct engine *e = *state;
@@ -344,6 +364,21 @@ static void lists_in_pages(void **state)
 	assert_int_equal(state_run_list(e->state, &e->arena, &filter, 4, page, &err), 3);
 	filter.state = STATE_RUN_FAILED;
 	assert_int_equal(state_run_list(e->state, &e->arena, &filter, 4, page, &err), 0);
+	filter = (struct state_run_filter){.state = STATE_RUN_QUEUED, .before_us = get(e, "r9").created_us, .before_id = "r9"};
+	assert_int_equal(ASSERT_OK(state_run_list(e->state, &e->arena, &filter, 1, page, &err), &err), 1);
+	assert_string_equal(page[0].id, "r8");
+	filter.kind = "sql";
+	assert_int_equal(state_run_list(e->state, &e->arena, &filter, 4, page, &err), 4);
+	filter.state = STATE_RUN_RUNNING;
+	assert_int_equal(state_run_list(e->state, &e->arena, &filter, 4, page, &err), 0);
+	filter = (struct state_run_filter){.state = STATE_RUN_CANCELLED};
+	assert_int_equal(ASSERT_OK(state_run_cancel(e->state, "r4", NULL, &err), &err), 1);
+	assert_int_equal(ASSERT_OK(state_run_list(e->state, &e->arena, &filter, 4, page, &err), &err), 1);
+	assert_string_equal(page[0].id, "r4");
+	filter = (struct state_run_filter){.kind = "sql"};
+	assert_int_equal(ASSERT_OK(state_run_list(e->state, &e->arena, &filter, 4, page, &err), &err), 4);
+	filter.kind = "command";
+	assert_int_equal(state_run_list(e->state, &e->arena, &filter, 4, page, &err), 0);
 }
 
 static void logs_are_numbered_and_bounded(void **state)
@@ -395,17 +430,36 @@ static void shows_progress(void **state)
 	assert_true(now.revision > run.revision);
 }
 
+/* The store's clock goes back by an hour: what a dead worker has left lies an hour ahead of it. */
+static void a_clock_that_is_set_back_keeps_no_run(void **state)
+{
+	struct engine *e = *state;
+	struct duct_error err;
+	struct state_run run;
+	bool cancel;
+	static const char ahead[] =
+		"UPDATE runs SET heartbeat_us = heartbeat_us + 3600000000, lease_us = lease_us + 3600000000 WHERE state = 2";
+	submit(e, (struct state_run){.id = "r", .max_attempts = 2}, 1);
+	assert_true(claim(e, ",default,", 60000, &run));
+	assert_int_equal(STATE_QUERY(e->state, ahead, NULL, NULL, &err), 1);
+	assert_int_equal(state_run_heartbeat(e->state, "r", run.fence, 60000, &cancel, &err), 1); /* it lives */
+	assert_int_equal(ASSERT_OK(state_run_reap(e->state, &err), &err), 0);
+	assert_int_equal(STATE_QUERY(e->state, ahead, NULL, NULL, &err), 1);
+	assert_int_equal(ASSERT_OK(state_run_reap(e->state, &err), &err), 1);
+	assert_int_equal(get(e, "r").state, STATE_RUN_QUEUED);
+}
+
 static void a_partition_follows_its_run(void **state)
 {
 	struct engine *e = *state;
 	struct duct_error err;
 	struct state_run run;
 	struct state_partition p;
+	const struct state_partition_filter all = {.job = "sql", .prefix = "2026", .results = true},
+					    failed = {.job = "sql", .state = "failed"}, older = {.state = "done", .prefix = "2025"};
 #define PARTITION_IS(name) \
 	do { \
-		assert_int_equal(ASSERT_OK(state_partition_list(e->state, &e->arena, "sql", NULL, "2026", "", "", 1, &p, &err), \
-					   &err), \
-				 1); \
+		assert_int_equal(ASSERT_OK(state_partition_list(e->state, &e->arena, &all, 1, &p, &err), &err), 1); \
 		assert_string_equal(p.state, name); \
 	} while (0)
 	submit(e, (struct state_run){.id = "r", .partition = "2026-01-01", .max_attempts = 2}, 1);
@@ -426,8 +480,14 @@ static void a_partition_follows_its_run(void **state)
 	assert_true(claim(e, ",default,", 60000, &run));
 	assert_int_equal(finish(e, &run, STATE_RUN_SUCCEEDED, 0), 1);
 	PARTITION_IS("done");
-	assert_int_equal(state_partition_list(e->state, &e->arena, "sql", "failed", "", "", "", 1, &p, &err), 0);
-	assert_int_equal(state_partition_list(e->state, &e->arena, NULL, "done", "2025", "", "", 1, &p, &err), 0);
+	submit(e, (struct state_run){.id = "s", .partition = "2026-01-01"}, 1);
+	assert_true(claim(e, ",default,", 60000, &run));
+	assert_int_equal(ASSERT_OK(state_run_cancel(e->state, "s", &engine_actor, &err), &err), 1);
+	assert_int_equal(finish(e, &run, STATE_RUN_QUEUED, 0), 1); /* its worker was stopped: it is not begun again */
+	assert_int_equal(get(e, "s").state, STATE_RUN_CANCELLED);
+	PARTITION_IS("missing");
+	assert_int_equal(state_partition_list(e->state, &e->arena, &failed, 1, &p, &err), 0);
+	assert_int_equal(state_partition_list(e->state, &e->arena, &older, 1, &p, &err), 0);
 }
 
 static void prunes_what_is_over(void **state)
@@ -457,6 +517,7 @@ int main(void)
 		ENGINE_TEST(a_late_worker_changes_nothing),
 		ENGINE_TEST(a_heartbeat_keeps_the_claim),
 		ENGINE_TEST(attempts_end),
+		ENGINE_TEST(what_is_given_back_costs_no_attempt),
 		ENGINE_TEST(a_limit_is_exact),
 		ENGINE_TEST(a_limit_holds_between_processes),
 		ENGINE_TEST(cancels),
@@ -465,6 +526,7 @@ int main(void)
 		ENGINE_TEST(lists_in_pages),
 		ENGINE_TEST(logs_are_numbered_and_bounded),
 		ENGINE_TEST(shows_progress),
+		ENGINE_TEST(a_clock_that_is_set_back_keeps_no_run),
 		ENGINE_TEST(a_partition_follows_its_run),
 		ENGINE_TEST(prunes_what_is_over),
 	};

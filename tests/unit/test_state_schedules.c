@@ -92,20 +92,20 @@ static void a_tick_enqueues_each_running_flow_once(void **state)
 	make_flow(e, "a", true);
 	make_flow(e, "b", true);
 	make_flow(e, "idle", false);
-	ASSERT_OK(run_tick_schedule(e->state, &e->arena, &each_flow, "t1", NULL, &ticked, &err), &err);
+	ASSERT_OK(run_tick_schedule(e->state, &e->arena, &each_flow, "t1", NULL, -1, &ticked, &err), &err);
 	assert_int_equal(ticked.n, 2);
 	assert_string_equal(ticked.runs[0].id, "flows@t1@a");
 	assert_string_equal(ticked.runs[1].flow_id, "b");
 	/* The runs of the last tick still wait: none. The same tick again: none, also when they are over. */
-	ASSERT_OK(run_tick_schedule(e->state, &e->arena, &each_flow, "t2", NULL, &ticked, &err), &err);
+	ASSERT_OK(run_tick_schedule(e->state, &e->arena, &each_flow, "t2", NULL, -1, &ticked, &err), &err);
 	assert_int_equal(ticked.n, 0);
 	assert_int_equal(ASSERT_OK(state_run_claim(e->state, &e->arena, ",default,", "w", 60000, &run, &err), &err), 1);
-	ASSERT_OK(run_tick_schedule(e->state, &e->arena, &each_flow, "t3", NULL, &ticked, &err), &err);
+	ASSERT_OK(run_tick_schedule(e->state, &e->arena, &each_flow, "t3", NULL, -1, &ticked, &err), &err);
 	assert_int_equal(ticked.n, 0);
 	ASSERT_OK(state_run_finish(e->state, run.id, run.fence, STATE_RUN_SUCCEEDED, NULL, NULL, 0, &err), &err);
-	ASSERT_OK(run_tick_schedule(e->state, &e->arena, &each_flow, "t1", NULL, &ticked, &err), &err);
+	ASSERT_OK(run_tick_schedule(e->state, &e->arena, &each_flow, "t1", NULL, -1, &ticked, &err), &err);
 	assert_int_equal(ticked.n, 0);
-	ASSERT_OK(run_tick_schedule(e->state, &e->arena, &each_flow, "t4", NULL, &ticked, &err), &err);
+	ASSERT_OK(run_tick_schedule(e->state, &e->arena, &each_flow, "t4", NULL, -1, &ticked, &err), &err);
 	assert_int_equal(ticked.n, 1);
 	assert_string_equal(ticked.runs[0].flow_id, "a");
 }
@@ -120,7 +120,7 @@ static void more_flows_than_a_page(void **state)
 		(void)snprintf(id, sizeof id, "f%03d", i);
 		make_flow(e, id, true);
 	}
-	ASSERT_OK(run_tick_schedule(e->state, &e->arena, &each_flow, "t", NULL, &ticked, &err), &err);
+	ASSERT_OK(run_tick_schedule(e->state, &e->arena, &each_flow, "t", NULL, -1, &ticked, &err), &err);
 	assert_int_equal(ticked.n, 103);
 	assert_string_equal(ticked.runs[102].flow_id, "f102");
 }
@@ -234,11 +234,11 @@ static void runs_of_the_dead_do_not_need_an_executor(void **state)
 
 /* --- sensors --- */
 
-static int finds(struct state *state, struct duct_arena *arena, const char *cursor, struct run_findings *ret,
-		 struct duct_error *err)
+static int finds(struct state *state, struct duct_arena *arena, const struct duct_ctx *ctx, const char *cursor,
+		 struct run_findings *ret, struct duct_error *err)
 {
 	static struct state_run run = {.kind = "flow-once", .flow_id = "a", .schedule = "finder"};
-	(void)state, (void)arena;
+	(void)state, (void)arena, (void)ctx;
 	if (strcmp(cursor, "bad") == 0)
 		return duct_fail(err, DUCT_CONFIG, "cursor \"bad\" leads nowhere");
 	run.id = *cursor ? "found-again" : "found";
@@ -279,13 +279,15 @@ static void a_failing_sensor_waits_longer_and_longer(void **state)
 	struct state_sensor row = {.cursor = "bad", .name = "finder"};
 	struct run_ticked ticked;
 	struct run_sensor sensor = finder;
+	atomic_bool stop = false;
+	const struct duct_ctx ctx = {.stop = &stop, .stop_fd = -1};
 	sensor.interval_ms = 1000;
 	ASSERT_OK(state_sensor_register(e->state, "finder", 1000, &err), &err);
 	assert_int_equal(state_sensor_reset(e->state, "finder", "bad", &engine_actor, &err), 1);
 	int64_t waited[20];
 	for (int i = 0; i < 20; i++) {
 		assert_int_equal(ASSERT_OK(state_sensor_get(e->state, &e->arena, "finder", &row, &err), &err), 1);
-		ASSERT_OK(run_tick_sensor(e->state, &e->arena, &sensor, &row, 1000, &ticked, &err), &err);
+		ASSERT_OK(run_tick_sensor(e->state, &e->arena, &ctx, &sensor, &row, 1000, &ticked, &err), &err);
 		assert_int_equal(state_sensor_get(e->state, &e->arena, "finder", &row, &err), 1);
 		waited[i] = (row.next_us - 1000) / 1000;
 		assert_string_equal(row.cursor, "bad");
@@ -302,11 +304,13 @@ static void a_reset_beside_a_look_is_not_lost(void **state)
 	struct duct_error err;
 	struct state_sensor row;
 	struct run_ticked ticked;
+	atomic_bool stop = false;
+	const struct duct_ctx ctx = {.stop = &stop, .stop_fd = -1};
 	make_flow(e, "a", true);
 	ASSERT_OK(state_sensor_register(e->state, "finder", 1000, &err), &err);
 	assert_int_equal(state_sensor_get(e->state, &e->arena, "finder", &row, &err), 1);
 	assert_int_equal(state_sensor_reset(e->state, "finder", "back", &engine_actor, &err), 1);
-	ASSERT_OK(run_tick_sensor(e->state, &e->arena, &finder, &row, 1000, &ticked, &err), &err); /* it looked from "" on */
+	ASSERT_OK(run_tick_sensor(e->state, &e->arena, &ctx, &finder, &row, 1000, &ticked, &err), &err); /* it looked from "" on */
 	assert_int_equal(state_sensor_get(e->state, &e->arena, "finder", &row, &err), 1);
 	assert_string_equal(row.cursor, "back");
 	assert_int_equal(row.next_us, 0);

@@ -64,9 +64,17 @@ static int check(struct following *f, struct duct_error *err)
 	for (int i = 0; i < rel->ncolumns; i++) {
 		const struct duct_column *c = &rel->columns[i];
 		any |= f->places[i] >= 0;
-		for (size_t k = 0; k < f->t->ncolumns && f->places[i] < 0; k++)
-			if (strcmp(f->t->columns[k].name, c->name) == 0 && c->attnum >= 0 && !is_live(rel, f->t->columns[k].attnum))
+		for (size_t k = 0; k < f->t->ncolumns && f->places[i] < 0; k++) {
+			const struct dd_column *have = &f->t->columns[k];
+			if (c->attnum < 0 || is_live(rel, have->attnum))
+				continue;
+			if (strcmp(have->name, c->name) == 0)
 				return dd_give_up(f->d, f->t, rel, err, "column \"%s\" was dropped and made again", c->name);
+			if (c->attnum == 0 && have->attnum > 0 && rel->nlive && column_of(f, k) < 0 &&
+			    have->type.kind == c->type.kind)
+				return dd_give_up(f->d, f->t, rel, err, "column \"%s\" may be \"%s\", renamed and dropped since",
+						  c->name, have->name);
+		}
 	}
 	return any ? 0 : dd_give_up(f->d, f->t, rel, err, "all of its columns are others now");
 }

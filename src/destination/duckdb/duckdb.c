@@ -1,6 +1,7 @@
 /* The DuckDB destination: the connector. See duckdb.h for how it works inside. */
 #include "destination/duckdb/duckdb.h"
 
+#include "base/log.h"
 #include "base/path.h"
 #include "base/uuid.h"
 
@@ -9,25 +10,10 @@
 #include <string.h>
 #include <unistd.h>
 
-/* What belongs into another option, and has a password: this one is shown. */
-static bool is_connection_string(const char *dsn)
-{
-	static const char *const keys[] = {"host", "user", "dbname", "passw", "token"};
-	for (size_t i = 0; i < DUCT_LEN(keys); i++)
-		for (const char *at = strcasestr(dsn, keys[i]); at; at = strcasestr(at + 1, keys[i])) {
-			const char *end = at + strlen(keys[i]);
-			while (isalpha((unsigned char)*end))
-				end++;
-			if (end[strspn(end, " ")] == '=')
-				return true;
-		}
-	return strstr(dsn, "://") != NULL;
-}
-
 static int check_config(const void *config, struct duct_error *err)
 {
 	const struct duckdb_config *c = config;
-	if (!*c->dsn || strncmp(c->dsn, "md:", 3) == 0 || strncmp(c->dsn, "motherduck:", 11) == 0 || is_connection_string(c->dsn))
+	if (!*c->dsn || strncmp(c->dsn, "md:", 3) == 0 || strncmp(c->dsn, "motherduck:", 11) == 0 || duct_dsn_is_misplaced(c->dsn))
 		return duct_fail(err, DUCT_CONFIG, "option \"dsn\" is the path of a DuckDB file, or :memory:");
 	return tablesink_check(&c->sink, err);
 }

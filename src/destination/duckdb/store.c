@@ -64,17 +64,6 @@ static bool type_from_json(struct duct_arena *arena, const json_t *from, struct 
 
 /* --- reading --- */
 
-/* A column of a result whose columns are all VARCHAR; NULL: NULL. malloc. */
-static char *text_at(duckdb_data_chunk chunk, idx_t column, idx_t row)
-{
-	duckdb_vector v = duckdb_data_chunk_get_vector(chunk, column);
-	uint64_t *valid = duckdb_vector_get_validity(v);
-	if (valid && !duckdb_validity_row_is_valid(valid, row))
-		return NULL;
-	duckdb_string_t *s = &((duckdb_string_t *)duckdb_vector_get_data(v))[row];
-	return duct_xstrndup(duckdb_string_t_data(s), duckdb_string_t_length(*s));
-}
-
 /* Calls row() for each row with its `n` texts, which it may take. */
 static int read_texts(struct duckdb_dest *d, const char *sql, int n, int (*row)(struct duckdb_dest *, char **, struct duct_error *),
 		      struct duct_error *err)
@@ -87,7 +76,7 @@ static int read_texts(struct duckdb_dest *d, const char *sql, int n, int (*row)(
 	for (duckdb_data_chunk chunk; rc == 0 && (chunk = duckdb_fetch_chunk(result)); duckdb_destroy_data_chunk(&chunk))
 		for (idx_t r = 0; r < duckdb_data_chunk_get_size(chunk) && rc == 0; r++) {
 			for (int i = 0; i < n; i++)
-				texts[i] = text_at(chunk, (idx_t)i, r);
+				texts[i] = duck_text_at(duckdb_data_chunk_get_vector(chunk, (idx_t)i), r, NULL);
 			rc = row(d, texts, err);
 			for (int i = 0; i < n; i++)
 				free(texts[i]);

@@ -124,7 +124,7 @@ static bool is_live(const struct duct_relation *rel, int16_t attnum)
 
 /*
  * A column was dropped at the source, and a like one of its name was made since: the stream does not say of which of them
- * the values are that it brings.
+ * the values are that it brings. Nor does it when neither side knows the name: it may have been renamed before it was dropped.
  */
 static int made_again(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, const int64_t *ids,
 		      struct duct_error *err)
@@ -134,8 +134,13 @@ static int made_again(struct ducklake *d, struct mirror *m, const struct duct_re
 		for (size_t j = 0; j < m->ncolumns && ids[i] < 0; j++) {
 			const struct mirror_column *mc = &m->columns[j];
 			const struct lake_column *lc = lake_column(mirror_table(d, m), mc->column_id);
-			if (lc && lc->type.kind == c->type.kind && strcmp(mc->name, c->name) == 0 && !is_live(rel, mc->attnum))
+			if (!lc || lc->type.kind != c->type.kind || is_live(rel, mc->attnum))
+				continue;
+			if (strcmp(mc->name, c->name) == 0)
 				return mirror_give_up(d, m, rel, err, "column \"%s\" was dropped and made again", c->name);
+			if (c->attnum == 0 && mc->attnum > 0 && rel->nlive && !among(ids, rel->ncolumns, mc->column_id))
+				return mirror_give_up(d, m, rel, err, "column \"%s\" may be \"%s\", renamed and dropped since",
+						      c->name, mc->name);
 		}
 	}
 	return 0;

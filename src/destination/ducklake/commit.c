@@ -28,6 +28,17 @@ int ducklake_stale_index(struct ducklake *d, const struct mirror *m, int64_t fil
 			 m->rel->name, (long long)file_id);
 }
 
+int ducklake_lost_inlined(struct ducklake *d, const struct mirror *m, struct duct_error *err)
+{
+	bool moved;
+	int rc = lake_moved(d->lake, &moved, err);
+	if (rc < 0)
+		return rc;
+	if (!moved) /* nobody did anything: the index is wrong */
+		lake_index_set_begin(d->indexes);
+	return duct_fail(err, DUCT_RETRY, "inlined rows of \"%s\" are gone: another client has flushed them", m->rel->name);
+}
+
 int ducklake_doubt(struct ducklake *d, const struct mirror *m, struct duct_error *err)
 {
 	if (!lake_index_set_doubt(d->indexes))
@@ -101,7 +112,8 @@ int ducklake_send(struct ducklake *d, const struct lake_commit_info *info, struc
 	if (full || d->was_full || d->last) /* a backlog, or its end */
 		lake_txn_hurry(group_txn(d));
 	d->was_full = full;
-	int rc = lake_txn_commit(group_txn(d), info, ret, err);
+	int rc = lake_txn_fold_marks(group_txn(d), NULL, d->conn, err);
+	rc = rc ? rc : lake_txn_commit(group_txn(d), info, ret, err);
 	if (rc <= 0)
 		return rc;
 	/* Others changed what this group was planned on. Nothing was committed, so the indexes stand for what they stood for: forget the

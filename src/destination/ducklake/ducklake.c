@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/path.h"
+#include "lake/dead.h"
 #include "pg/session.h"
 
 #include <string.h>
@@ -14,6 +15,11 @@ static int check_config(const void *config, struct duct_error *err)
 	static const char *const codecs[] = {"uncompressed", "snappy", "gzip", "zstd", "brotli", "lz4", "lz4_raw", NULL};
 	if (strncmp(c->catalog, "sqlite:", 7) != 0 && strncmp(c->catalog, "postgres:", 9) != 0)
 		return duct_fail(err, DUCT_CONFIG, "option \"catalog\" must begin with sqlite: or postgres:");
+	if (strncmp(c->catalog, "sqlite:", 7) == 0 && duct_dsn_is_misplaced(c->catalog + 7))
+		return duct_fail(err, DUCT_CONFIG, "option \"catalog\": behind sqlite: is the path of a file");
+	const char *bucket = c->data_path ? strstr(c->data_path, "://") : NULL;
+	if (bucket && (strchr(bucket, '?') || memchr(bucket + 3, '@', strcspn(bucket + 3, "/"))))
+		return duct_fail(err, DUCT_CONFIG, "option \"data_path\" is a folder, without user, password and query");
 	for (int i = 0; codecs[i]; i++)
 		if (strcasecmp(c->compression, codecs[i]) == 0)
 			return tablesink_check(&c->sink, err);
@@ -110,6 +116,27 @@ static int look_for_foreign_changes(struct ducklake *d, int64_t **ret_moved, siz
 	return rc;
 }
 
+static int mend_marks(struct ducklake *d, struct duct_error *err)
+{
+	int64_t n;
+	int rc = lake_mend_marks(d->lake, d->conn, &n, err);
+	if (!rc && n)
+		log_warn(d->ctx->log,
+			 "a flush of another client left marks of rows that its delete files have; they are taken away",
+			 LOG_I64("rows", n));
+	return rc;
+}
+
+/* Only older snapshots hang on it: what cannot be done stops nothing. */
+static int mend_ended_files(struct ducklake *d, struct duct_error *err)
+{
+	int rc = lake_mend_ended_files(d->lake, d->conn, err);
+	if (rc == 0 || err->class == DUCT_CANCELLED)
+		return rc;
+	log_warn(d->ctx->log, "after an official flush older snapshots may show rows twice", LOG_STR("error", err->message));
+	return 0;
+}
+
 /* Of the tables that others changed every entry is doubtful, of the others none. */
 static int open_indexes(struct ducklake *d, const int64_t *moved, size_t nmoved, struct duct_error *err)
 {
@@ -141,6 +168,10 @@ static int destination_open(void **ret, const void *config, const struct duct_ct
 		rc = open_lake(d, err);
 	if (rc == 0)
 		rc = look_for_foreign_changes(d, &moved, &nmoved, err);
+	if (rc == 0)
+		rc = mend_marks(d, err);
+	if (rc == 0)
+		rc = mend_ended_files(d, err);
 	if (rc == 0)
 		rc = open_indexes(d, moved, nmoved, err);
 	if (rc < 0) {
@@ -183,6 +214,12 @@ static int destination_write(void *dest, struct duct_changes *changes, struct du
 	else
 		rc = group_write(d, changes, err);
 	return rc < 0 ? group_give_up(d, err) : 0;
+}
+
+/* What tables get beside the source's rows may be made of the commit's time and position. */
+static bool destination_takes_ahead(void *dest)
+{
+	return !((struct ducklake *)dest)->sink;
 }
 
 static struct duct_destination_pace destination_pace(void *dest)
@@ -281,6 +318,7 @@ const struct duct_destination_ops duct_destination_ducklake = {
 	.resolve_staging = ducklake_resolve_staging,
 	.write = destination_write,
 	.replay = ducklake_replay,
+	.takes_ahead = destination_takes_ahead,
 	.pace = destination_pace,
 	.commit = destination_commit,
 	.idle = destination_idle,

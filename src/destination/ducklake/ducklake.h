@@ -330,6 +330,8 @@ bool effects_next(struct effects *e, struct effect *ret); /* begins with {m} */
 
 /* commit.c */
 int group_commit(struct ducklake *d, struct duct_commit_result *ret, struct duct_error *err);
+/* Inlined rows are not where the index says. RETRY; when the lake has not moved, the next attempt builds the index anew. */
+int ducklake_lost_inlined(struct ducklake *d, const struct mirror *m, struct duct_error *err);
 /* The index names a file that is gone. RETRY; the next attempt builds the index anew. */
 int ducklake_stale_index(struct ducklake *d, const struct mirror *m, int64_t file_id, struct duct_error *err);
 /* The index has a hash that should not be there. RETRY when two keys may share it: the index is built anew with another seed.

@@ -35,8 +35,8 @@ const struct duct_opt ducklake_opts[] = {
 	OPT(C, inline_rows, "inline_rows", DUCT_OPT_INT, "2000",
 	    "up to so many rows of a table in one commit go into the catalog instead of a file; 0: none", .max = 100000,
 	    .doc = "Seen at once by every client, without small files. When the lake has a limit of its own (data_inlining_row_limit), "
-		   "that one holds. Rows of more than 64 kB, more than 1 MB at once, and columns of types or names that DuckLake "
-		   "does not inline go to files."),
+		   "that one holds. Rows of more than 64 kB, more than 1 MB of a table or 32 MiB of all tables at once, and columns of "
+		   "types or names that DuckLake does not inline go to files."),
 	OPT(C, inline_flush_rows, "inline_flush_rows", DUCT_OPT_INT, "100000",
 	    "write the rows of a table inside the catalog to a file when they are so many", .min = 1, .max = 100000000,
 	    .doc = "Two, three and four times as many where the table has 4, 8 and 12 or more files below 16 MiB; so does "

@@ -1,6 +1,7 @@
 /* Where rows of a mirror are in the lake: its key index and its live files. See ducklake.h. */
 #include "destination/ducklake/ducklake.h"
 
+#include "base/killpoint.h"
 #include "base/order.h"
 #include "lake/dead.h"
 
@@ -201,6 +202,8 @@ static int rebuild(struct ducklake *d, struct mirror *m, const struct lake_colum
 		if (rc == 0 && files[i].record_count)
 			rc = lake_read_file(d->conn, &files[i], keys, nkeys, NULL, 0, index_rows, &s, err);
 	}
+	if (rc == 0)
+		duct_kill_point("index-files-read");
 	if (rc == 0)
 		rc = index_inlined(d, m, keys, &s, err);
 	if (rc == 0)

@@ -156,19 +156,21 @@ static int create_table(struct ducklake *d, struct mirror *m, const struct duct_
 	return 0;
 }
 
-/* The stored relation row of this source table; a row of the same name with another oid is a dropped and re-created table. */
+/* The stored relation row of this source table; a row of the same name with another oid is a dropped and re-created table. So it is for a copy
+ * of one that has given its lake table away. */
 static const struct lake_relation *stored_row(struct ducklake *d, const struct duct_relation *rel)
 {
 	size_t n;
-	const struct lake_relation *rows = lake_relations(d->lake, &n), *named = NULL;
+	const struct lake_relation *rows = lake_relations(d->lake, &n), *own = NULL, *named = NULL;
 	for (size_t i = 0; i < n; i++) {
 		if (rows[i].source_oid == rel->oid)
-			return &rows[i];
-		if (strcmp(rows[i].source_schema, rel->schema) == 0 && strcmp(rows[i].source_name, rel->name) == 0 &&
-		    strcmp(rows[i].state, MIRROR_GONE) != 0)
+			own = &rows[i];
+		else if (strcmp(rows[i].source_schema, rel->schema) == 0 && strcmp(rows[i].source_name, rel->name) == 0 &&
+			 strcmp(rows[i].state, MIRROR_GONE) != 0)
 			named = &rows[i];
 	}
-	return named;
+	bool gave_away = own && strcmp(own->state, MIRROR_GONE) == 0;
+	return own && !(gave_away && d->load && named) ? own : named;
 }
 
 /* The source table that had the lake table so far gives it up. What the stream still brings of it must not get there. */
@@ -289,13 +291,15 @@ const char *mirror_other_name(struct ducklake *d, struct mirror *m, const struct
 
 static int follow_name(struct ducklake *d, struct mirror *m, const struct duct_relation *rel, struct duct_error *err)
 {
-	const char *schema = lake_schema(d, rel), *before = mirror_other_name(d, m, rel);
-	if (!before)
+	const char *schema = lake_schema(d, rel);
+	if (!mirror_other_name(d, m, rel))
 		return 0;
+	const char *old_schema, *old = lake_txn_table_name(mirror_table(d, m), &old_schema);
+	AUTO_FREE char *before = duct_xasprintf("%s.%s", old_schema, old), *after = duct_xasprintf("%s.%s", schema, rel->name);
 	int rc = make_way(d, m, schema, rel->name, err);
 	if (rc < 0)
 		return rc;
-	log_info(d->ctx->log, "table renamed", LOG_STR("from", before), LOG_STR("to", rel->name));
+	log_info(d->ctx->log, "table renamed", LOG_STR("from", before), LOG_STR("to", after));
 	m->relation_changed = true;
 	return lake_txn_rename_table(group_txn(d), mirror_table(d, m), schema, rel->name, err);
 }

@@ -170,7 +170,11 @@ static int read_inlined(struct filling *f, const int64_t *row_ids, size_t n, str
 		.row_ids = row_ids,
 		.nrow_ids = n,
 	};
-	return lake_read_inlined(f->d->lake, f->d->conn, &wanted, take_inlined, f, err);
+	int rc = lake_read_inlined(f->d->lake, f->d->conn, &wanted, take_inlined, f, err);
+	for (size_t i = f->from; i < f->to && rc == 0; i++)
+		if (!f->lacks[i].found)
+			rc = ducklake_lost_inlined(f->d, f->m, err);
+	return rc;
 }
 
 /* Reads the stored rows of lacks [from, to), which are all in one file. */

@@ -32,16 +32,25 @@ struct lake_write_spec ducklake_write_spec(struct ducklake *d, struct mirror *m,
 		.compression = codec ? codec : d->config->compression,
 	};
 	const char *version = mirror_option(d, m, "parquet_version");
-	spec.plain_integers = version && strcasecmp(version, "V1") == 0; /* as the official client writes it down */
+	spec.first_version = version && strcasecmp(version, "V1") == 0; /* as the official client writes it down */
 	if (strcasecmp(spec.compression, "zstd") == 0)
 		spec.compression_level = (int)d->config->compression_level;
 	spec.ncolumns = lake_txn_columns(t, &spec.columns);
 	return spec;
 }
 
-static int drifted(struct mirror *m, const struct fold_slot *s, const char *what, struct duct_error *err)
+/* An index that was built while others flushed may lack what they moved: their commit is there by then. */
+static int drifted(struct ducklake *d, struct mirror *m, const struct fold_slot *s, const char *what, struct duct_error *err)
 {
 	AUTO_BUF struct duct_buf key = {0};
+	bool moved = false;
+	int rc = lake_moved(d->lake, &moved, err);
+	if (rc < 0)
+		return rc;
+	if (moved)
+		return duct_fail(err, DUCT_RETRY,
+				 "table \"%s\".\"%s\": others changed the lake while it was read: reading it again", m->rel->schema,
+				 m->rel->name);
 	if (s->batch && m->mode == MIRROR_KEYED)
 		lake_key_print(&key, s->batch->relation, s->batch->columns, s->batch->relation->keys, s->batch->relation->nkeys,
 			       s->row);
@@ -83,7 +92,7 @@ static int resolve(struct ducklake *d, struct mirror *m, struct duct_error *err)
 				return rc;
 		}
 		if (drift && !repair)
-			return drifted(m, s,
+			return drifted(d, m, s,
 				       there ? "an inserted row is in the lake already"
 					     : "an updated or deleted row is not in the lake",
 				       err);

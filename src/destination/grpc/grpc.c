@@ -35,6 +35,8 @@ static bool authorizes(char *const *headers)
 
 static int check_tls(const struct grpc_dest_config *c, struct duct_error *err)
 {
+	if (strchr(c->endpoint, '@')) /* it is shown */
+		return duct_fail(err, DUCT_CONFIG, "option \"endpoint\" is HOST:PORT, without user and password");
 	if (c->insecure && (c->tls_ca_file || c->tls_cert_file || c->tls_key_file || c->tls_server_name))
 		return duct_fail(err, DUCT_CONFIG, "option \"insecure\": it is on, and options of TLS are set: set it to false");
 	if (!c->tls_cert_file != !c->tls_key_file)

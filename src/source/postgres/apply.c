@@ -103,6 +103,28 @@ static int primed_facts(struct postgres_source *src, const struct pgout_relation
 	return r;
 }
 
+/* The relation that an R and the facts of the catalog beside it make. `again`: its types may be others than when they were last read. */
+static int relation_from(struct postgres_source *src, const struct pg_table *facts, bool again, const struct pgout_relation *m,
+			 struct pg_relation **ret, struct duct_error *err)
+{
+	int r = 0;
+	if (src->config->resolve_types) {
+		AUTO_FREE uint32_t *types = duct_xcalloc((size_t)m->ncolumns + 1, sizeof *types);
+		for (int i = 0; i < m->ncolumns; i++)
+			types[i] = m->columns[i].typid;
+		r = pg_catalog_load(src->catalog, src->sql, types, (size_t)m->ncolumns, again, err);
+	}
+	AUTO_FREE struct pg_table_column *columns = facts ? duct_xcalloc((size_t)facts->ncolumns + 1, sizeof *columns) : NULL;
+	struct pg_table then = facts ? *facts : (struct pg_table){0};
+	if (facts && as_of_message(&then, columns, m))
+		facts = &then;
+	if (!r)
+		r = pg_relation_from_message(ret, m, facts, src->catalog, src->group.version + 1, err);
+	if (!r)
+		(*ret)->rel->may_lack = src->config->dead_letter;
+	return r;
+}
+
 /* Catalog facts beside an R: those read at the start when they still agree at the first R, else those of now. */
 static int build_relation(struct postgres_source *src, const struct postgres_table *t, const struct pgout_relation *m,
 			  struct pg_relation **ret, struct duct_error *err)
@@ -120,23 +142,10 @@ static int build_relation(struct postgres_source *src, const struct postgres_tab
 			return duct_wrap(err, "relation \"%s\".\"%s\"", m->schema, m->name);
 		facts = pg_tables_find(fresh, m->oid);
 	}
-	if (src->config->resolve_types) {
-		AUTO_FREE uint32_t *types = duct_xcalloc((size_t)m->ncolumns + 1, sizeof *types);
-		for (int i = 0; i < m->ncolumns; i++)
-			types[i] = m->columns[i].typid;
-		r = pg_catalog_load(src->catalog, src->sql, types, (size_t)m->ncolumns, t->relation != NULL, err);
-	}
 	unseen = unseen && facts && !in_order(facts, m);
-	AUTO_FREE struct pg_table_column *columns = facts ? duct_xcalloc((size_t)facts->ncolumns + 1, sizeof *columns) : NULL;
-	struct pg_table then = facts ? *facts : (struct pg_table){0};
-	if (facts && as_of_message(&then, columns, m))
-		facts = &then;
+	r = relation_from(src, facts, t->relation != NULL, m, ret, err);
 	if (!r)
-		r = pg_relation_from_message(ret, m, facts, src->catalog, src->group.version + 1, err);
-	if (!r) {
-		(*ret)->rel->may_lack = src->config->dead_letter;
 		(*ret)->rel->unseen = unseen;
-	}
 	pg_tables_free(fresh);
 	return r;
 }
@@ -162,6 +171,34 @@ static int take_relation(struct postgres_source *src, struct postgres_table *t, 
 	return 0;
 }
 
+int postgres_committed_relation(struct postgres_source *src, const struct pgout_relation *m, struct pg_relation **ret,
+				struct duct_error *err)
+{
+	const struct pg_table *facts = src->primed ? pg_tables_find(src->primed, m->oid) : NULL;
+	struct pg_tables *fresh = NULL;
+	*ret = NULL;
+	if (!facts || !table_agrees(facts, m)) {
+		int r = pg_tables_load(&fresh, src->sql, &m->oid, 1, err);
+		if (r)
+			return duct_wrap(err, "relation \"%s\".\"%s\"", m->schema, m->name);
+		facts = pg_tables_find(fresh, m->oid);
+	}
+	int r = facts && table_agrees(facts, m) && in_order(facts, m) ? relation_from(src, facts, false, m, ret, err) : 0;
+	pg_tables_free(fresh);
+	return r;
+}
+
+bool postgres_is_raw(const struct postgres_table *t, const char *raw, size_t raw_len)
+{
+	return t->raw && t->raw_len == raw_len && memcmp(t->raw, raw, raw_len) == 0;
+}
+
+int postgres_relation_stands(struct postgres_source *src, const struct duct_relation *rel, bool *ret, struct duct_error *err)
+{
+	int r = postgres_await_visible(src, err);
+	return r < 0 ? r : same_dropped(src, rel->oid, rel->dropped, rel->ndropped, ret, err);
+}
+
 static int apply_relation(struct postgres_source *src, const struct pgout_message *m, const char *raw, size_t raw_len,
 			  struct duct_error *err)
 {
@@ -172,14 +209,11 @@ static int apply_relation(struct postgres_source *src, const struct pgout_messag
 		postgres_leave_out(src, t->oid, m->relation.schema, m->relation.name);
 		t->asked = true; /* the publication is looked at until it has a column */
 	}
-	bool again = t->raw && t->raw_len == raw_len && memcmp(t->raw, raw, raw_len) == 0;
+	bool again = postgres_is_raw(t, raw, raw_len);
 	if (t->ignored || (again && !t->relation))
 		return 0;
 	if (again && postgres_group_wants(&src->group, t)) {
-		const struct duct_relation *rel = t->relation->rel;
-		int r = postgres_await_visible(src, err);
-		if (r >= 0)
-			r = same_dropped(src, rel->oid, rel->dropped, rel->ndropped, &again, err);
+		int r = postgres_relation_stands(src, t->relation->rel, &again, err);
 		if (r)
 			return r;
 	}
@@ -231,8 +265,7 @@ static int replay_start(struct postgres_source *src, const struct pgout_message 
 		postgres_spool_drop(src->spool, m->xid);
 		return 0;
 	}
-	postgres_group_begin(&src->group, m->xid, m->commit.commit_lsn, src->start_lsn);
-	src->group.commit_us = m->commit.commit_us;
+	postgres_begin(src, m->xid, m->commit.commit_lsn, m->commit.commit_us);
 	postgres_replay_begin(&src->replay, src->spool, m->xid);
 	pgout_reset(&src->replay_decoder);
 	src->replay_decoder.in_stream = true;
@@ -243,6 +276,15 @@ static int replay_start(struct postgres_source *src, const struct pgout_message 
 	src->replay_held = false;
 	src->replaying = true;
 	return 0;
+}
+
+static int commit_streamed(struct postgres_source *src, const struct pgout_message *m, struct duct_error *err)
+{
+	int r = postgres_is_ahead(src, m->xid) ? postgres_ahead_commit(src, m, err) : 1;
+	if (r <= 0)
+		return r;
+	postgres_ahead_withdraw(src, "another one has committed");
+	return replay_start(src, m);
 }
 
 static void replay_end(struct postgres_source *src)
@@ -296,12 +338,20 @@ int postgres_replay_some(struct postgres_source *src, struct duct_error *err)
 
 /* --- the stream --- */
 
+void postgres_begin(struct postgres_source *src, uint32_t xid, uint64_t commit_lsn, int64_t commit_us)
+{
+	postgres_group_begin(&src->group, xid, commit_lsn, src->start_lsn);
+	src->group.commit_us = commit_us;
+}
+
 static int apply_commit(struct postgres_source *src, const struct pgout_message *m, struct duct_error *err)
 {
 	if (!src->group.open)
 		return duct_fail(err, DUCT_FATAL, "the stream ends a transaction that it has not begun");
 	if (src->group.skip != (m->commit.end_lsn <= src->start_lsn))
 		return duct_fail(err, DUCT_FATAL, "the end of transaction %u does not fit its beginning", src->group.xid);
+	if (src->group.seq > src->group.first_seq)
+		src->ahead.ordinary_us = duct_mono_us();
 	postgres_group_commit(&src->group, m->commit.end_lsn, m->commit.commit_us);
 	return 0;
 }
@@ -313,24 +363,27 @@ int postgres_apply(struct postgres_source *src, const char *data, size_t len, st
 	if (r)
 		return r;
 	bool change = is_change(m.kind);
-	if (src->stream_xid && (change || m.kind == 'R' || m.kind == 'Y'))
-		return postgres_spool_append(src->spool, src->stream_xid, m.xid, !change, data, len, err);
+	if (src->stream_xid && (change || m.kind == 'R' || m.kind == 'Y')) {
+		r = postgres_spool_append(src->spool, src->stream_xid, m.xid, !change, data, len, err);
+		return !r && postgres_is_ahead(src, src->stream_xid) ? postgres_ahead_message(src, &m, data + 5, len - 5, err) : r;
+	}
+	if (postgres_ahead_passes(src, &m))
+		return 0;
 	if (change)
 		return apply_change(src, &m, err);
 	switch (m.kind) {
-	case 'B':
-		postgres_group_begin(&src->group, m.xid, m.begin.final_lsn, src->start_lsn);
-		src->group.commit_us = m.begin.commit_us;
-		return 0;
+	case 'B': postgres_begin(src, m.xid, m.begin.final_lsn, m.begin.commit_us); return 0;
 	case 'C': return apply_commit(src, &m, err);
 	case 'R': return apply_relation(src, &m, data + 1, len - 1, err);
 	case 'S':
 		src->stream_xid = m.xid;
 		postgres_spool_start(src->spool, m.xid, m.stream_start.first);
+		if (m.stream_start.first)
+			postgres_ahead_begin(src, m.xid);
 		return 0;
 	case 'E': src->stream_xid = 0; return 0;
-	case 'A': postgres_spool_abort(src->spool, m.xid, m.stream_abort.subxid); return 0;
-	case 'c': return replay_start(src, &m);
+	case 'A': postgres_ahead_abort(src, &m); return 0;
+	case 'c': return commit_streamed(src, &m, err);
 	case 'O': /* origin: not kept */
 	case 'M': /* messages: reserved */
 	case 'Y': /* types are looked up with their relation */ return 0;

@@ -45,6 +45,8 @@ int postgres_copy_session(struct postgres_source *src, const struct postgres_cop
 	struct pg_session *s = NULL;
 	int r = postgres_open_session(src, false, &s, err);
 	if (!r)
+		r = pg_session_widen(s, err);
+	if (!r)
 		r = begin(copy, s, "", err);
 	if (r) {
 		pg_session_close(s);

@@ -90,6 +90,15 @@ void postgres_group_note_relation(struct postgres_table *t, const void *raw, siz
 	t->open = NULL; /* stays in the list, closed */
 }
 
+void postgres_group_forget_relation(struct postgres_table *t)
+{
+	free(t->raw);
+	t->raw = NULL;
+	pg_relation_free(t->relation);
+	t->relation = NULL;
+	t->open = NULL;
+}
+
 bool postgres_group_wants(const struct postgres_group *g, const struct postgres_table *t)
 {
 	return t->known && !t->ignored && !g->skip && g->commit_lsn >= t->fence && !(t->left_lsn && g->commit_lsn > t->left_lsn);
@@ -273,7 +282,7 @@ int postgres_group_change(struct postgres_group *g, const struct pgout_message *
 		return fail_unpublished_key(t->relation, err);
 	size_t before = b->arena.bytes;
 	int r = pg_append_change(b, t->relation, m, g->seq + 1, &g->scratch, err);
-	if (r == -DUCT_DATA && g->dead_letter) {
+	if (r == -DUCT_DATA && g->dead_letter && !g->ahead) {
 		g->bytes += b->arena.bytes - before;
 		r = set_aside(g, t, b, m, err);
 		drop_empty(g, t);
@@ -338,6 +347,7 @@ struct duct_changes *postgres_group_take(struct postgres_group *g)
 	uint64_t done = g->ncommits ? g->commits[g->ncommits - 1].last_seq : 0;
 	g->partial = g->open && (g->partial || (g->seq > g->first_seq && g->seq > done));
 	c->ends_commit = !g->partial;
+	c->ahead = g->partial && g->ahead;
 	if (g->partial) {
 		c->open_xid = g->xid;
 		c->open_lsn = g->commit_lsn;
@@ -358,7 +368,7 @@ void postgres_group_reset(struct postgres_group *g)
 	g->nbatches = g->ncommits = 0;
 	g->rows = g->bytes = 0;
 	g->first_us = 0;
-	g->open = g->skip = g->partial = g->cut = g->tail = false;
+	g->open = g->skip = g->ahead = g->partial = g->cut = g->tail = false;
 }
 
 void postgres_group_done(struct postgres_group *g)

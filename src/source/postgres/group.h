@@ -48,6 +48,7 @@ struct postgres_group {
 	/* The transaction being gathered. */
 	bool open;	     /* between begin and commit */
 	bool skip;	     /* it is stored already */
+	bool ahead;	     /* it has not committed yet: commit_lsn is less than its own, commit_us is 0 */
 	bool partial;	     /* a part of it was handed over */
 	uint64_t commit_lsn; /* start of its commit record */
 	int64_t commit_us;   /* set by the caller after begin */
@@ -79,6 +80,9 @@ bool postgres_group_relation(struct postgres_group *group, struct postgres_table
 /* An R of a table whose changes are not wanted: it may say what nothing can be made of. `raw` is copied; the relation is
  * made of it when a change is wanted. */
 void postgres_group_note_relation(struct postgres_table *table, const void *raw, size_t raw_len);
+
+/* As if no R of the table had come. */
+void postgres_group_forget_relation(struct postgres_table *table);
 
 /* Whether changes of the table in the open transaction are wanted. */
 bool postgres_group_wants(const struct postgres_group *group, const struct postgres_table *table);

@@ -5,6 +5,7 @@
 #include "record/position.h"
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -135,9 +136,10 @@ int postgres_same_source(const char *a, const char *b, struct duct_error *err)
 		x.system_id, x.database, x.database_oid, x.slot, y.system_id, y.database, y.database_oid, y.slot);
 }
 
-int postgres_timeline_check(const char *history, int tli, int now, uint64_t lsn, struct duct_error *err)
+int postgres_timeline_check(const char *history, int tli, int now, uint64_t lsn, uint64_t noted, struct duct_error *err)
 {
 	char a[DUCT_LSN_LEN], b[DUCT_LSN_LEN];
+	bool ancestor = false;
 	if (now < tli)
 		return duct_fail(err, DUCT_CONFIG,
 				 "the source is on timeline %d, the destination's position %s on the later timeline %d: the "
@@ -146,18 +148,21 @@ int postgres_timeline_check(const char *history, int tli, int now, uint64_t lsn,
 				 now, duct_lsn_format(a, lsn), tli);
 	for (const char *line = history; line && *line;) {
 		unsigned id, hi, lo;
-		if (sscanf(line, "%u %X/%X", &id, &hi, &lo) == 3 && (int)id == tli) {
-			uint64_t left = (uint64_t)hi << 32 | lo;
-			if (lsn <= left)
-				return 0;
+		bool read = sscanf(line, "%u %X/%X", &id, &hi, &lo) == 3;
+		uint64_t left = read ? (uint64_t)hi << 32 | lo : 0;
+		ancestor |= read && (int)id == tli;
+		if (read && ancestor && lsn <= left)
+			return 0;
+		if (read && ancestor && noted <= left)
 			return duct_fail(err, DUCT_CONFIG,
-					 "the destination has changes up to %s of timeline %d, but the server left that "
+					 "the destination has changes up to %s of timeline %u, but the server left that "
 					 "timeline at %s (failover or restore): it has rows that the source lost; copy afresh",
-					 duct_lsn_format(a, lsn), tli, duct_lsn_format(b, left));
-		}
+					 duct_lsn_format(a, lsn), id, duct_lsn_format(b, left));
 		line = strchr(line, '\n');
 		line += line != NULL;
 	}
+	if (ancestor) /* we have been on the present one */
+		return 0;
 	return duct_fail(err, DUCT_CONFIG,
 			 "the destination's position is on timeline %d, which is no ancestor of the server's timeline %d: "
 			 "the source was restored from elsewhere; copy afresh",
@@ -181,19 +186,19 @@ int postgres_gap_check(const struct postgres_gap_facts *f, struct duct_error *er
 		(void)duct_fail(err, DUCT_CONFIG,
 				"the destination was restored to an older state: it is at %s, but we had confirmed %s to the "
 				"server, and slot \"%s\" begins at %s; the changes between are lost to it: copy afresh, or go "
-				"on without them with --accept-gap",
+				"on without them with " POSTGRES_ACCEPT_GAP,
 				stored, duct_lsn_format(noted, f->last_lsn), f->slot, other);
 	else if (f->restart >= f->stored)
 		(void)duct_fail(
 			err, DUCT_CONFIG,
 			"slot \"%s\" was made again (or advanced) by somebody else: it begins at %s, after the destination's position %s; the changes "
-			"between are lost to it: copy afresh, or go on without them with --accept-gap",
+			"between are lost to it: copy afresh, or go on without them with " POSTGRES_ACCEPT_GAP,
 			f->slot, other, stored);
 	else
 		(void)duct_fail(err, DUCT_CONFIG,
 				"slot \"%s\" was advanced by somebody else to %s, past the destination's position %s (or the "
 				"destination was restored to an older state); the changes between are lost to it: copy afresh, "
-				"or go on without them with --accept-gap",
+				"or go on without them with " POSTGRES_ACCEPT_GAP,
 				f->slot, other, stored);
 	return 1;
 }

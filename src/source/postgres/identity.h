@@ -49,9 +49,14 @@ int postgres_same_source(const char *a, const char *b, struct duct_error *err) D
 /*
  * A position stored on timeline `tli` against the history file of the server's timeline (lines "tli <tab> switch point
  * <tab> reason"): CONFIG when the position lies beyond the point where the server left that timeline, or when the
- * timeline is not an ancestor.
+ * timeline is not an ancestor. What is stored is the timeline of the copy. Which ones we have followed since is known from the
+ * server itself: a position beyond a switch that is `noted` there (0: none) was reached on the timeline behind it, for it was written there.
  */
-int postgres_timeline_check(const char *history, int tli, int now, uint64_t lsn, struct duct_error *err) DUCT_CHECKED;
+int postgres_timeline_check(const char *history, int tli, int now, uint64_t lsn, uint64_t noted,
+			    struct duct_error *err) DUCT_CHECKED;
+
+/* For `ductstream run`, and for a flow of the service. */
+#define POSTGRES_ACCEPT_GAP "--accept-gap (or the source's option accept_gap)"
 
 /* What is known of a slot and of a stored position, for the sentence about a gap. */
 struct postgres_gap_facts {

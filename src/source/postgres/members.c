@@ -28,7 +28,14 @@ void postgres_leave_out(struct postgres_source *src, uint32_t oid, const char *s
 	t->bare = true;
 }
 
-static int read_members(struct postgres_source *src, struct member **ret, size_t *ret_n, struct duct_error *err)
+static int compare_members(const void *a, const void *b)
+{
+	uint32_t x = ((const struct member *)a)->oid, y = ((const struct member *)b)->oid;
+	return x < y ? -1 : x > y;
+}
+
+/* By oid; none while the publication is not whole. */
+static int read_members(struct postgres_source *src, bool whole, struct member **ret, size_t *ret_n, struct duct_error *err)
 {
 	AUTO_PGRESULT PGresult *res = NULL;
 	const struct postgres_config *c = src->config;
@@ -45,7 +52,7 @@ static int read_members(struct postgres_source *src, struct member **ret, size_t
 		"pg_catalog.pg_get_publication_tables(p.pubname) g, pg_catalog.pg_class c, pg_catalog.pg_namespace n "
 		"where p.pubname = $1 and c.oid = g.relid and n.oid = c.relnamespace and not (n.nspname = $2 and c.relname = $3)",
 		column);
-	int r = pg_query(src->sql, sql, 3, params, &res, err);
+	int r = whole ? pg_query(src->sql, sql, 3, params, &res, err) : 0;
 	if (r)
 		return duct_wrap(err, "the tables of publication \"%s\"", c->publication);
 	*ret_n = (size_t)PQntuples(res);
@@ -56,13 +63,8 @@ static int read_members(struct postgres_source *src, struct member **ret, size_t
 		if (m->bare)
 			postgres_leave_out(src, m->oid, pg_get(res, i, 2), pg_get(res, i, 3));
 	}
+	qsort(*ret, *ret_n, sizeof **ret, compare_members);
 	return 0;
-}
-
-static int compare_members(const void *a, const void *b)
-{
-	uint32_t x = ((const struct member *)a)->oid, y = ((const struct member *)b)->oid;
-	return x < y ? -1 : x > y;
 }
 
 /* Tables of ours that the publication names no longer. Their changes up to here may still be on their way. */
@@ -137,28 +139,40 @@ static void write_members(struct postgres_source *src)
 		src->members_dirty = false;
 }
 
-int postgres_poll_publication(struct postgres_source *src, struct duct_error *err)
+static int compare_with_group(struct postgres_source *src, bool whole, struct duct_error *err)
 {
 	AUTO_FREE struct member *published = NULL;
 	size_t n = 0;
-	if (src->config->snapshot == POSTGRES_SNAPSHOT_NEVER) /* nothing is copied: what comes is taken */
-		return 0;
-	int r = read_members(src, &published, &n, err);
+	int r = read_members(src, whole, &published, &n, err);
 	if (r)
 		return r;
-	qsort(published, n, sizeof *published, compare_members);
 	if (mark_away(src, published, n, 0)) {
 		/* Of what comes after this position we must know that it came after: the position first, then a second look. */
 		uint64_t lsn;
 		free(duct_steal(&published));
-		if ((r = pg_head_lsn(&lsn, src->sql, err)) || (r = read_members(src, &published, &n, err)))
+		if ((r = pg_head_lsn(&lsn, src->sql, err)) || (r = read_members(src, whole, &published, &n, err)))
 			return r;
-		qsort(published, n, sizeof *published, compare_members);
 		(void)mark_away(src, published, n, lsn);
 	}
 	see_published(src, published, n);
 	write_members(src);
 	return 0;
+}
+
+int postgres_poll_publication(struct postgres_source *src, struct duct_error *err)
+{
+	struct pg_publication pub;
+	struct duct_error partial;
+	int r = pg_publication_read(&pub, src->sql, src->config->publication, err);
+	if (r)
+		return r;
+	bool whole = postgres_all_changes_published(src, &pub, &partial) == 0;
+	if (src->config->snapshot != POSTGRES_SNAPSHOT_NEVER) /* else nothing is copied: what comes is taken */
+		r = compare_with_group(src, whole, err);
+	if (r || whole)
+		return r;
+	*err = partial;
+	return -(int)err->class;
 }
 
 int postgres_members_read(struct postgres_source *src, struct duct_error *err)

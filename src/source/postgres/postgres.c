@@ -10,9 +10,15 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { PARTS_IN_MEMORY = 16, SPOOL_SHARE = 8 };
+enum { PARTS_IN_MEMORY = 16 };
 
 /* --- the stored position against the server --- */
+
+/* What we have noted at the source that we confirmed of this slot, 0: nothing. */
+static uint64_t noted_lsn(const struct postgres_source *src, const struct postgres_state_row *row)
+{
+	return row->exists && strcmp(row->slot, src->config->slot) == 0 ? row->last_lsn : 0;
+}
 
 static int check_timeline(struct postgres_source *src, const struct postgres_identity *stored, uint64_t lsn, struct duct_error *err)
 {
@@ -20,9 +26,13 @@ static int check_timeline(struct postgres_source *src, const struct postgres_ide
 	if (!stored->timeline || stored->timeline == now)
 		return 0;
 	if (now < stored->timeline)
-		return postgres_timeline_check("", stored->timeline, now, lsn, err);
+		return postgres_timeline_check("", stored->timeline, now, lsn, 0, err);
+	struct postgres_state_row row;
+	int r = postgres_state_read(src, &row, err);
+	if (r)
+		return r;
 	AUTO_PGRESULT PGresult *res = NULL;
-	int r = pg_execf(src->repl, &res, err, "TIMELINE_HISTORY %d", now);
+	r = pg_execf(src->repl, &res, err, "TIMELINE_HISTORY %d", now);
 	if (r)
 		return duct_wrap(err, "the history of timeline %d", now);
 	const char *text = PQntuples(res) ? PQgetvalue(res, 0, 1) : "";
@@ -34,7 +44,7 @@ static int check_timeline(struct postgres_source *src, const struct postgres_ide
 		PQfreemem(raw);
 		text = plain;
 	}
-	return postgres_timeline_check(text, stored->timeline, now, lsn, err);
+	return postgres_timeline_check(text, stored->timeline, now, lsn, noted_lsn(src, &row), err);
 }
 
 static int check_start_lsn(struct postgres_source *src, uint64_t stored, uint64_t *ret, struct duct_error *err)
@@ -54,7 +64,7 @@ static int check_start_lsn(struct postgres_source *src, uint64_t stored, uint64_
 	if (start > stored && !c->accept_gap)
 		return duct_fail(err, DUCT_CONFIG,
 				 "start_lsn: %s lies after the destination's position %s: the changes between would be lost; "
-				 "remove the option, or accept the gap with --accept-gap",
+				 "remove the option, or accept the gap with " POSTGRES_ACCEPT_GAP,
 				 c->start_lsn, duct_lsn_format(have, stored));
 	*ret = start;
 	return 0;
@@ -68,7 +78,7 @@ static int slot_missing(struct postgres_source *src, uint64_t stored, struct duc
 		return duct_fail(err, DUCT_CONFIG,
 				 "slot \"%s\" is missing, but the destination has changes up to %s: what happened at the source "
 				 "since the slot went away is lost to it; it is not made again silently: copy afresh, or go on "
-				 "without these changes with --accept-gap",
+				 "without these changes with " POSTGRES_ACCEPT_GAP,
 				 c->slot, duct_lsn_format(lsn, stored));
 	struct postgres_new_slot slot;
 	int r = postgres_slot_create(src, src->repl, c->slot, false, POSTGRES_NO_SNAPSHOT, &slot, err);
@@ -94,7 +104,7 @@ static int check_gap(struct postgres_source *src, const struct pg_slot *slot, ui
 		.confirmed = slot->confirmed_lsn,
 		.restart = slot->restart_lsn,
 		.flush = src->server.flush_lsn,
-		.last_lsn = row.exists && strcmp(row.slot, src->config->slot) == 0 ? row.last_lsn : 0,
+		.last_lsn = noted_lsn(src, &row),
 	};
 	src->state_lsn = facts.last_lsn;
 	r = postgres_gap_check(&facts, err);
@@ -126,8 +136,10 @@ static int open_streaming(struct postgres_source *src, const struct duct_checkpo
 	if (!slot->exists) {
 		if ((r = slot_missing(src, lsn, err)))
 			return r;
-	} else if ((r = postgres_slot_usable(src, slot, err)) || (r = check_gap(src, slot, lsn, err))) {
+	} else if ((r = postgres_slot_usable(src, slot, err))) {
 		return r;
+	} else if ((r = check_gap(src, slot, lsn, err))) {
+		return from->behind ? duct_wrap(err, "destination \"%s\", which is behind the others", from->behind) : r;
 	}
 	if ((r = check_start_lsn(src, lsn, &src->start_lsn, err)))
 		return r;
@@ -240,6 +252,7 @@ static void postgres_close(void *source, const struct duct_pos *durable)
 	if (src->spool)
 		postgres_stream_stop(src);
 	postgres_spool_free(src->spool);
+	free(src->ahead.tables);
 	postgres_group_done(&src->group);
 	pgout_done(&src->decoder);
 	pgout_done(&src->replay_decoder);
@@ -255,7 +268,7 @@ static int open_steps(struct postgres_source *src, const struct duct_checkpoint 
 {
 	struct pg_slot slot;
 	int r = connect_both(src, err);
-	if (r || (r = postgres_setup_publication(src, err)))
+	if (r || (r = postgres_setup_publication(src, from->state != DUCT_STATE_STREAMING, err)))
 		return r;
 	if ((r = postgres_setup_state(src, err)))
 		return r;
@@ -295,7 +308,7 @@ static int postgres_open(void **ret, const void *config, const struct duct_ctx *
 	src->group.apart = ctx->ddl;
 	snprintf(src->flow_id, sizeof src->flow_id, "%s", c->flow_id ? c->flow_id : ctx->flow ? ctx->flow : c->slot);
 	src->part_bytes = (size_t)c->max_memory / PARTS_IN_MEMORY;
-	src->spool = postgres_spool_new((size_t)c->max_memory / SPOOL_SHARE, postgres_spool_dir(c));
+	src->spool = postgres_spool_new((size_t)c->max_memory / POSTGRES_SPOOL_SHARE, postgres_spool_dir(c));
 	postgres_spool_limit_disk(src->spool, (uint64_t)c->spool_limit);
 	src->catalog = pg_catalog_new();
 	if (c->dead_letter)

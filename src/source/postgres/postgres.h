@@ -78,6 +78,23 @@ struct postgres_source {
 		int64_t commit_us;
 	} replay_commit;
 	bool replay_held; /* a row was taken back: it begins the next part */
+	struct postgres_ahead {
+		uint32_t xid;	     /* the transaction of which changes are handed over before it has committed; 0: none */
+		int64_t seen_us;     /* when the last message of it came */
+		int64_t ordinary_us; /* when the last transaction came that was not streamed */
+		uint32_t lost;	     /* the last one that was withdrawn: the server may send it once more */
+		bool withdrawn;	     /* it is to be told that what was handed over does not count */
+		struct postgres_beside {
+			uint32_t xid; /* an ordinary transaction that has begun and brought nothing that counts; 0: none */
+			uint64_t final_lsn;
+			int64_t commit_us;
+		} beside;
+		struct {
+			uint32_t oid;
+			bool made; /* the relation was made for this transaction */
+		} * tables;
+		size_t ntables, tables_cap;
+	} ahead;
 
 	uint64_t asked;	     /* the server asked when less than this was durable: it is told once it is (its shutdown waits) */
 	int64_t feedback_us; /* when the server was last told */
@@ -89,6 +106,46 @@ struct postgres_source {
 	uint64_t row_lsn;   /* position of the last changes with rows */
 };
 
+static inline uint64_t postgres_later(uint64_t a, uint64_t b) /* of two positions */
+{
+	return a > b ? a : b;
+}
+
+/* The spool's share of max_memory; of a transaction that is ahead, which will hardly be read again. */
+enum { POSTGRES_SPOOL_SHARE = 8, POSTGRES_SPOOL_SHARE_AHEAD = 64 };
+
+/* --- ahead.c: a streamed transaction is handed over before it has committed --- */
+
+bool postgres_is_ahead(const struct postgres_source *src, uint32_t xid);
+/* Its first block begins: from now on it is ahead, if anything speaks for that. */
+void postgres_ahead_begin(struct postgres_source *src, uint32_t xid);
+/* R, Y, I, U, D or T of it; raw is an R without its kind and xid. What has to wait for the commit ends the ahead, and is no error. */
+int postgres_ahead_message(struct postgres_source *src, const struct pgout_message *m, const char *raw, size_t raw_len,
+			   struct duct_error *err) DUCT_CHECKED;
+/* A stream abort, of whatever transaction: the spool is told, too. */
+void postgres_ahead_abort(struct postgres_source *src, const struct pgout_message *m);
+/* It has committed. 1: it does not stand as it was handed over, and is to be replayed from the spool. */
+int postgres_ahead_commit(struct postgres_source *src, const struct pgout_message *m, struct duct_error *err) DUCT_CHECKED;
+/* B, C and what is between them, while one is ahead: true when it is nothing to it, as in transactions that only write what is ours. */
+bool postgres_ahead_passes(struct postgres_source *src, const struct pgout_message *m);
+/* Ends it, if there is one: what was handed over does not count, the spool still has all of it. */
+void postgres_ahead_withdraw(struct postgres_source *src, const char *why);
+/* Nothing more is there to be read: ends it when it has been quiet for long; waited_for: somebody else waits for its end. */
+void postgres_ahead_look(struct postgres_source *src, int64_t now_us, bool waited_for);
+/* What tells the flow of a withdrawal, before anything else is handed over; NULL: there was none. */
+struct duct_changes *postgres_ahead_withdrawn(struct postgres_source *src);
+
+/* --- apply.c, for it --- */
+
+/* The relation of an R when the catalog has just these columns by now, whoever changed it; *ret is NULL when it has not. */
+int postgres_committed_relation(struct postgres_source *src, const struct pgout_relation *m, struct pg_relation **ret,
+				struct duct_error *err) DUCT_CHECKED;
+/* Whether the R is the one that the table's relation was made of. */
+bool postgres_is_raw(const struct postgres_table *t, const char *raw, size_t raw_len);
+/* Once others see the transaction of the open group: whether the table has had no other columns dropped than the relation knows of. */
+int postgres_relation_stands(struct postgres_source *src, const struct duct_relation *rel, bool *ret,
+			     struct duct_error *err) DUCT_CHECKED;
+
 /* --- visible.c: before the catalog is asked about what a transaction did --- */
 
 int postgres_oldest_running(struct postgres_source *src, uint32_t *ret_xid, struct duct_error *err);
@@ -97,7 +154,11 @@ int postgres_await_visible(struct postgres_source *src, struct duct_error *err);
 
 /* --- setup.c: what must exist before the slot --- */
 int postgres_validate(struct postgres_source *src, struct duct_error *err) DUCT_CHECKED;
-int postgres_setup_publication(struct postgres_source *src, struct duct_error *err) DUCT_CHECKED;
+/* CONFIG when it leaves out inserts, updates, deletes or truncates. */
+int postgres_all_changes_published(struct postgres_source *src, const struct pg_publication *pub,
+				   struct duct_error *err) DUCT_CHECKED;
+/* first: before anything is copied; later postgres_poll_publication looks at what kinds of changes are published. */
+int postgres_setup_publication(struct postgres_source *src, bool first, struct duct_error *err) DUCT_CHECKED;
 int postgres_setup_state(struct postgres_source *src, struct duct_error *err) DUCT_CHECKED;
 
 /* The row about us in the state table. */
@@ -122,7 +183,8 @@ int postgres_published_oids(struct postgres_source *src, uint32_t **ret, size_t 
  * Compares the publication with the tables that the destination has. A table that it does not have becomes one to be
  * copied; so does one that left the publication and came back, because changes in between were not sent. What tells is
  * the oid of its membership, which is a new one then (tables that are in it as part of a schema or of all tables have
- * none: they must be seen to be away). Memberships are kept in the state table, for the next start.
+ * none: they must be seen to be away). Memberships are kept in the state table, for the next start. While it leaves out some
+ * kinds of changes all tables count as away, and the answer is CONFIG.
  */
 int postgres_poll_publication(struct postgres_source *src, struct duct_error *err) DUCT_CHECKED;
 /* Says once that a table has no column that is published. It is copied when it has one, as one that was added. */
@@ -188,6 +250,8 @@ int postgres_feedback(struct postgres_source *src, bool ask, struct duct_error *
 void postgres_stream_stop(struct postgres_source *src);
 
 /* --- apply.c: messages --- */
+/* Opens a transaction in the group. */
+void postgres_begin(struct postgres_source *src, uint32_t xid, uint64_t commit_lsn, int64_t commit_us);
 /* One message of the stream outside replay. */
 int postgres_apply(struct postgres_source *src, const char *data, size_t len, struct duct_error *err) DUCT_CHECKED;
 /* Goes on with the replay of a committed streamed transaction until it ends or a part is full. */

@@ -89,8 +89,10 @@ const struct duct_opt duct_source_postgres_opts[] = {
 	    "memory for changes in flight; larger transactions are handed on in parts", .min = 1 << 20, .max = INT64_C(1) << 40),
 	OPT(C, work_mem, "work_mem", DUCT_OPT_SIZE, "64MB", "logical_decoding_work_mem of our server process", .min = 64000,
 	    .max = INT64_C(2) << 40),
-	OPT(C, read_pause_us, "read_pause_us", DUCT_OPT_INT, "300",
-	    "microseconds to let data pile up once the socket is empty; 0 = off", .min = 0, .max = 100000),
+	OPT(C, read_pause_us, "read_pause_us", DUCT_OPT_INT, "-1",
+	    "microseconds to let data pile up once the socket is empty; 0 = off, -1 = 300 on a unix socket, whose buffer is small, "
+	    "1000 over TCP",
+	    .min = -1, .max = 100000),
 	OPT(C, lock_timeout_ms, "lock_timeout", DUCT_OPT_DURATION, "30s",
 	    "longest wait for other transactions when a slot is created or a table locked", .min = 100, .max = 86400000),
 	OPT(C, spool_dir, "spool_dir", DUCT_OPT_STR, NULL,

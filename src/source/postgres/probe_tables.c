@@ -239,7 +239,7 @@ int probe_publication(struct probe *p, struct duct_error *err)
 		return c->ensure_publication ? probe_tables(p, err) : 0;
 	}
 	if (!p->pub.insert || !p->pub.update || !p->pub.delete || !p->pub.truncate)
-		probe_say(p, DUCT_FINDING_WARN, "ALTER PUBLICATION ... SET (publish = 'insert, update, delete, truncate')",
+		probe_say(p, DUCT_FINDING_ERROR, "ALTER PUBLICATION ... SET (publish = 'insert, update, delete, truncate')",
 			  "publication \"%s\" leaves out%s%s%s%s: the destination will differ", c->publication,
 			  p->pub.insert ? "" : " INSERT", p->pub.update ? "" : " UPDATE", p->pub.delete ? "" : " DELETE",
 			  p->pub.truncate ? "" : " TRUNCATE");

@@ -150,23 +150,30 @@ static int warn_identity(struct postgres_source *src, struct duct_error *err)
 	return r;
 }
 
-int postgres_setup_publication(struct postgres_source *src, struct duct_error *err)
+int postgres_all_changes_published(struct postgres_source *src, const struct pg_publication *pub, struct duct_error *err)
+{
+	const char *name = src->config->publication;
+	if (!pub->exists || (pub->insert && pub->update && pub->delete &&pub->truncate))
+		return 0;
+	return duct_fail(err, DUCT_CONFIG,
+			 "publication \"%s\" leaves out some kinds of changes, so the lake would differ from the source: "
+			 "alter publication %s set (publish = 'insert, update, delete, truncate'). Tables that are in the lake "
+			 "already are copied again then",
+			 name, name);
+}
+
+int postgres_setup_publication(struct postgres_source *src, bool first, struct duct_error *err)
 {
 	const struct postgres_config *c = src->config;
 	struct pg_publication pub;
 	int r = pg_publication_read(&pub, src->sql, c->publication, err);
-	if (r)
+	if (r || (first && (r = postgres_all_changes_published(src, &pub, err))))
 		return r;
 	if (!pub.exists && !c->ensure_publication)
 		return duct_fail(err, DUCT_CONFIG,
 				 "publication \"%s\" does not exist in database \"%s\": create it, or set "
 				 "ensure_publication=true",
 				 c->publication, src->server.database);
-	if (pub.exists && !(pub.insert && pub.update && pub.delete &&pub.truncate))
-		return duct_fail(err, DUCT_CONFIG,
-				 "publication \"%s\" leaves out some kinds of changes, so the lake would differ from the source: "
-				 "alter publication %s set (publish = 'insert, update, delete, truncate')",
-				 c->publication, c->publication);
 	if (!pub.exists) {
 		if ((r = publication_create(src, err)))
 			return r;

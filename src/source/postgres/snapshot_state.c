@@ -70,14 +70,14 @@ static int read_rows(struct postgres_source *src, json_t *rows, struct duct_erro
 {
 	AUTO_PGRESULT PGresult *res = NULL;
 	AUTO_BUF struct duct_buf sql = {0};
-	const char *const params[] = {src->flow_id};
+	const char *const params[] = {src->flow_id, src->config->slot};
 	int r = make_table(src, err);
 	if (r)
 		return r;
 	duct_buf_puts(&sql, "select table_name, partition_count, status from ");
 	put_table(&sql, src->config);
-	duct_buf_puts(&sql, " where flow_id = $1 and partition_index = 0");
-	r = pg_query(src->backfill.session, sql.data, 1, params, &res, err);
+	duct_buf_puts(&sql, " where flow_id = $1 and partition_index = 0 and coalesce(cursor, $2) = $2");
+	r = pg_query(src->backfill.session, sql.data, DUCT_LEN(params), params, &res, err);
 	for (int i = 0; !r && i < PQntuples(res); i++)
 		json_array_append_new(rows,
 				      json_pack("{s:s,s:s,s:I,s:s}", "flow_id", src->flow_id, "table_name", pg_get(res, i, 0),
@@ -85,7 +85,8 @@ static int read_rows(struct postgres_source *src, json_t *rows, struct duct_erro
 	return r;
 }
 
-/* One transaction: the rows of the flow are those of `rows`. */
+/* One transaction: the rows of the flow are those of `rows`. Their cursor is the slot: a flow of another service may have the same id. What it
+ * had done is forgotten, and it begins anew. */
 static int write_rows(struct postgres_source *src, const json_t *rows, struct duct_error *err)
 {
 	AUTO_BUF struct duct_buf sql = {0};
@@ -100,11 +101,13 @@ static int write_rows(struct postgres_source *src, const json_t *rows, struct du
 		int64_t n = json_integer_value(json_object_get(row, "partition_count"));
 		duct_buf_puts(&sql, "; insert into ");
 		put_table(&sql, src->config);
-		duct_buf_puts(&sql, " (flow_id, table_name, partition_index, partition_count, status) select ");
+		duct_buf_puts(&sql, " (flow_id, table_name, partition_index, partition_count, cursor, status) select ");
 		duct_buf_sql_literal(&sql, src->flow_id);
 		duct_buf_puts(&sql, ", ");
 		duct_buf_sql_literal(&sql, json_string_value(json_object_get(row, "table_name")));
 		duct_buf_printf(&sql, ", i, %" PRId64 ", ", n);
+		duct_buf_sql_literal(&sql, src->config->slot);
+		duct_buf_puts(&sql, ", ");
 		duct_buf_sql_literal(&sql, json_string_value(json_object_get(row, "status")));
 		duct_buf_printf(&sql, " from pg_catalog.generate_series(0, %" PRId64 ") i", n - 1);
 	}

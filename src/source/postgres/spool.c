@@ -116,6 +116,11 @@ static int file_open(struct postgres_spool *s, struct postgres_spool_txn *t, str
 	return 0;
 }
 
+void postgres_spool_limit_memory(struct postgres_spool *s, size_t bytes)
+{
+	s->limit = bytes;
+}
+
 void postgres_spool_limit_disk(struct postgres_spool *s, uint64_t bytes)
 {
 	s->disk_limit = bytes;

@@ -17,6 +17,8 @@ struct postgres_spool;
 
 /* dir must outlive the spool. No file is made before the limit is passed. */
 struct postgres_spool *postgres_spool_new(size_t memory_limit_bytes, const char *dir);
+/* From the next message on. */
+void postgres_spool_limit_memory(struct postgres_spool *spool, size_t bytes);
 /* All files together: CONFIG past it. 0: no limit. */
 void postgres_spool_limit_disk(struct postgres_spool *spool, uint64_t bytes);
 void postgres_spool_free(struct postgres_spool *spool); /* accepts NULL */

@@ -20,19 +20,16 @@ enum {
 	IDLE_US = 10 * 1000 * 1000, /* after so long */
 	ASK_US = 200 * 1000,	    /* how often a wanted position is asked for */
 	STATE_US = 60 * 1000 * 1000,
+	LOCAL_PAUSE_US = 300, /* a unix socket's buffer is full after some 200 KiB, and then the server waits for us */
+	TCP_PAUSE_US = 1000,
 };
 
 /* --- feedback --- */
 
-static uint64_t max_u64(uint64_t a, uint64_t b)
-{
-	return a > b ? a : b;
-}
-
 int postgres_feedback(struct postgres_source *src, bool ask, struct duct_error *err)
 {
 	char text[1 + PGOUT_FEEDBACK_LEN];
-	uint64_t received = max_u64(src->received, src->start_lsn);
+	uint64_t received = postgres_later(src->received, src->start_lsn);
 	/* A position beyond the log would be accepted silently and lose what comes below it. */
 	uint64_t flush = src->durable.lsn < received ? src->durable.lsn : received;
 	pgout_feedback(text, received, flush, flush, duct_wall_us(), ask);
@@ -111,7 +108,8 @@ int postgres_stream_start(struct postgres_source *src, uint64_t lsn, struct duct
 	AUTO_BUF struct duct_buf sql = {0}, name = {0};
 	char text[DUCT_LSN_LEN];
 	int r;
-	if ((!src->repl && (r = postgres_open_session(src, true, &src->repl, err))) || (r = prime(src, err)))
+	if ((!src->repl && (r = postgres_open_session(src, true, &src->repl, err))) || (r = pg_session_widen(src->repl, err)) ||
+	    (r = prime(src, err)))
 		return r;
 	bool modern = src->sql->version >= 140000; /* has protocol 2, binary values and messages */
 	bool streaming = modern && c->streaming == POSTGRES_SWITCH_AUTO;
@@ -133,7 +131,7 @@ int postgres_stream_start(struct postgres_source *src, uint64_t lsn, struct duct
 	src->start_lsn = lsn;
 	if (!src->durable.lsn) /* the destination's own position; a stream that begins again is ahead of it */
 		src->durable.lsn = lsn;
-	src->handed = max_u64(src->handed, lsn);
+	src->handed = postgres_later(src->handed, lsn);
 	if (lsn > src->group.last.lsn)
 		src->group.last = (struct duct_pos){.lsn = lsn};
 	src->started = true;
@@ -145,6 +143,7 @@ int postgres_stream_start(struct postgres_source *src, uint64_t lsn, struct duct
 /* Forgets everything that the server will send again. */
 static void forget(struct postgres_source *src)
 {
+	postgres_ahead_withdraw(src, "the stream begins again");
 	PQfreemem(src->held);
 	src->held = NULL;
 	postgres_replay_done(&src->replay);
@@ -191,10 +190,11 @@ void postgres_stream_stop(struct postgres_source *src)
 /* The same stream on a new connection. */
 static int start_again(struct postgres_source *src, struct duct_error *err)
 {
+	postgres_ahead_withdraw(src, "the stream begins again");
 	if (src->group.partial)
 		return duct_fail(err, DUCT_RETRY, "the stream of slot \"%s\" has to begin again inside a transaction",
 				 src->config->slot);
-	uint64_t from = max_u64(src->handed, src->start_lsn);
+	uint64_t from = postgres_later(src->handed, src->start_lsn);
 	postgres_stream_stop(src);
 	struct pg_slot slot;
 	for (int i = 0; i < 50; i++) { /* our old server process ends at its own pace */
@@ -239,9 +239,9 @@ static int apply_frame(struct postgres_source *src, const char *data, int len, s
 	int r = pgout_frame(&f, data, (size_t)len, err);
 	if (r)
 		return r;
-	src->received = max_u64(src->received, max_u64(f.start, f.end));
+	src->received = postgres_later(src->received, postgres_later(f.start, f.end));
 	if (f.kind == 'k') {
-		if (!src->group.open && f.end > src->idle.lsn)
+		if ((!src->group.open || src->ahead.xid) && f.end > src->idle.lsn)
 			src->idle = (struct duct_pos){f.end, f.time_us};
 		if (!f.reply_now)
 			return 0;
@@ -257,8 +257,8 @@ static int apply_frame(struct postgres_source *src, const char *data, int len, s
 /* True when the frame holds a row: a part is cut before it. */
 static bool begins_part(const struct postgres_source *src, const char *data, int len)
 {
-	return src->group.open && src->group.bytes >= src->part_bytes && len > 25 && data[0] == 'w' && !src->stream_xid &&
-		strchr("IUDT", data[25]);
+	return src->group.open && src->group.bytes >= src->part_bytes && len > 25 && data[0] == 'w' &&
+		src->stream_xid == src->ahead.xid && strchr("IUDT", data[25]);
 }
 
 static bool group_full(const struct postgres_source *src, int64_t now)
@@ -341,8 +341,8 @@ static bool renewal_due(const struct postgres_source *src)
  * to commit and end, is durable. */
 static bool idle_due(const struct postgres_source *src, int64_t now)
 {
-	uint64_t lsn = max_u64(src->idle.lsn, src->group.last.lsn);
-	if (!group_empty(src) || lsn <= src->handed)
+	uint64_t lsn = postgres_later(src->idle.lsn, src->group.last.lsn);
+	if (lsn <= src->handed)
 		return false;
 	if (src->wanted > src->handed && lsn >= src->wanted)
 		return true;
@@ -372,8 +372,7 @@ static int housekeeping(struct postgres_source *src, int64_t now, struct duct_er
 		src->asked = 0;
 	if (ask || answer || now - src->feedback_us >= src->feedback_every_us)
 		r = postgres_feedback(src, ask, err);
-	if (!r && src->config->snapshot == POSTGRES_SNAPSHOT_AUTO &&
-	    now - src->polled_us >= src->config->status_interval_ms * 1000) {
+	if (!r && now - src->polled_us >= src->config->status_interval_ms * 1000) {
 		src->polled_us = now;
 		r = postgres_poll_publication(src, err);
 	}
@@ -398,14 +397,17 @@ static int pause_stream(struct postgres_source *src, bool wait, int64_t deadline
 
 int postgres_pause(const struct postgres_source *src, struct pg_session *session, bool wait, int timeout_ms, struct duct_error *err)
 {
-	if (wait || !src->config->read_pause_us) {
+	int64_t pause_us = src->config->read_pause_us;
+	if (pause_us < 0)
+		pause_us = session->local ? LOCAL_PAUSE_US : TCP_PAUSE_US;
+	if (wait || !pause_us) {
 		int r = pg_wait(session, timeout_ms, err);
 		if (r < 0)
 			return r;
 	}
 	struct pollfd stop = {src->ctx->stop_fd, POLLIN, 0};
-	struct timespec pause = {0, src->config->read_pause_us * 1000};
-	if (src->config->read_pause_us && ppoll(&stop, src->ctx->stop_fd >= 0, &pause, NULL) > 0)
+	struct timespec pause = {0, pause_us * 1000};
+	if (pause_us && ppoll(&stop, src->ctx->stop_fd >= 0, &pause, NULL) > 0)
 		return duct_fail(err, DUCT_CANCELLED, "stopped");
 	return 0;
 }
@@ -445,6 +447,10 @@ int postgres_read(void *source, const struct duct_pos *durable, struct duct_chan
 		if (r < 0)
 			return r;
 		bool drained = !src->replaying && r == 0;
+		if (drained)
+			postgres_ahead_look(src, now, src->group.unknown_seen || src->renew || idle_due(src, now));
+		if ((*ret = postgres_ahead_withdrawn(src)))
+			return 0;
 		paused &= !any;
 		now = duct_mono_us();
 		bool ready = drained && src->group.ncommits && !src->group.open;
@@ -452,7 +458,7 @@ int postgres_read(void *source, const struct duct_pos *durable, struct duct_chan
 			hand_over(src, ret);
 			return 0;
 		}
-		if (drained && idle_due(src, now)) {
+		if (drained && group_empty(src) && idle_due(src, now)) {
 			*ret = idle_position(src);
 			return 0;
 		}
