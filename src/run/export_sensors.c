@@ -151,9 +151,8 @@ static int put_retry(struct tick *t, const struct state_partition *p)
 {
 	int done = retries_of(p->run_id);
 	if (done >= RETRIES) {
-		struct state_partition q = *p;
-		q.state = "quarantined";
-		return state_partition_put(t->state, &q, t->err);
+		int rc = state_partition_quarantine(t->state, p, t->err);
+		return rc < 0 ? rc : 0;
 	}
 	/* named after the first failure, so that another one has other names */
 	const char *first = p->run_id ? p->run_id : "", *last = strrchr(first, '_');

@@ -62,8 +62,9 @@ struct state_partition {
 	const char *result; /* JSON of the last run that had one, NULL: none, or not asked for */
 };
 
-/* Adds or changes it. */
-int state_partition_put(struct state *state, const struct state_partition *partition, struct duct_error *err) DUCT_CHECKED;
+/* A partition that is still "failed" by the run that it was listed with becomes "quarantined"; 1, or 0: a run has begun or ended since, nothing
+ * changed. */
+int state_partition_quarantine(struct state *state, const struct state_partition *was, struct duct_error *err) DUCT_CHECKED;
 struct state_partition_filter {
 	const char *job, *state, *prefix;  /* NULL: any */
 	const char *after_job, *after_key; /* those behind; NULL: from the first */

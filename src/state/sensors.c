@@ -124,7 +124,7 @@ int state_sensor_reset(struct state *state, const char *name, const char *cursor
 
 /* --- partitions --- */
 
-int state_partition_put(struct state *state, const struct state_partition *p, struct duct_error *err)
+int state_partition_quarantine(struct state *state, const struct state_partition *was, struct duct_error *err)
 {
 	int64_t now;
 	struct state_db *db = state_lend(state, err);
@@ -132,15 +132,12 @@ int state_partition_put(struct state *state, const struct state_partition *p, st
 		return -(int)err->class;
 	int64_t rc = state_clock(db, &now, err);
 	if (rc == 0)
-		rc = STATE_RUN(
-			db,
-			"INSERT INTO partitions (job, key, state, attempts, run_id, updated_us) VALUES ($1, $2, $3, $4, $5, $6) "
-			"ON CONFLICT (job, key) DO UPDATE SET state = excluded.state, attempts = excluded.attempts, "
-			"run_id = excluded.run_id, updated_us = excluded.updated_us",
-			NULL, NULL, err, state_text(p->job), state_text(p->key), state_text(p->state), state_i64(p->attempts),
-			text(p->run_id), state_i64(now));
+		rc = STATE_RUN(db,
+			       "UPDATE partitions SET state = 'quarantined', updated_us = $1 WHERE job = $2 AND key = $3 AND "
+			       "state = 'failed' AND run_id = $4",
+			       NULL, NULL, err, state_i64(now), state_text(was->job), state_text(was->key), text(was->run_id));
 	state_return(state, db);
-	return rc < 0 ? (int)rc : 0;
+	return (int)rc;
 }
 
 struct partitions {

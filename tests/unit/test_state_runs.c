@@ -475,11 +475,20 @@ static void a_partition_follows_its_run(void **state)
 	assert_int_equal(finish(e, &run, STATE_RUN_FAILED, 0), 1);
 	PARTITION_IS("failed");
 	assert_int_equal(p.attempts, 2);
+	const struct state_partition was = p; /* as a sensor saw it, who is late */
 	assert_int_equal(ASSERT_OK(state_run_retry(e->state, "r", &engine_actor, &err), &err), 1);
 	PARTITION_IS("queued");
 	assert_true(claim(e, ",default,", 60000, &run));
 	assert_int_equal(finish(e, &run, STATE_RUN_SUCCEEDED, 0), 1);
+	assert_int_equal(ASSERT_OK(state_partition_quarantine(e->state, &was, &err), &err), 0);
 	PARTITION_IS("done");
+	submit(e, (struct state_run){.id = "f", .partition = "2026-01-01"}, 1);
+	assert_true(claim(e, ",default,", 60000, &run));
+	assert_int_equal(finish(e, &run, STATE_RUN_FAILED, 0), 1);
+	PARTITION_IS("failed");
+	assert_int_equal(ASSERT_OK(state_partition_quarantine(e->state, &was, &err), &err), 0); /* another run's failure */
+	assert_int_equal(ASSERT_OK(state_partition_quarantine(e->state, &p, &err), &err), 1);
+	PARTITION_IS("quarantined");
 	submit(e, (struct state_run){.id = "s", .partition = "2026-01-01"}, 1);
 	assert_true(claim(e, ",default,", 60000, &run));
 	assert_int_equal(ASSERT_OK(state_run_cancel(e->state, "s", &engine_actor, &err), &err), 1);
