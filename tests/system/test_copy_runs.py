@@ -15,7 +15,7 @@ from lib.wait import wait_until
 
 @pytest.fixture
 def copies(tmp_path):
-    return Copies(tmp_path, DUCTSTREAM_RUN_COMMANDS="true")
+    return Copies(tmp_path, DUCTSTREAM_RUN_COMMANDS="true", DUCTSTREAM_RUN_LEASE="10s")
 
 
 @pytest.fixture

@@ -383,13 +383,13 @@ def test_persons_are_upserts(team, clickhouse):
 def test_a_run_that_waits_for_its_turn(sqlite_team, clickhouse, tmp_path):
     """A run that is queued behind the limit of its job stays so, however long its process has to wait for its turn."""
     put_events(clickhouse, sqlite_team.id, "2024-01-15", 4)
-    env = {"DUCTSTREAM_RUN_LEASE": "1s", "DUCTSTREAM_BACKFILL_CONCURRENCY": "1"}
+    env = {"DUCTSTREAM_RUN_LEASE": "2s", "DUCTSTREAM_BACKFILL_CONCURRENCY": "1"}
     gate = tmp_path / "gate"
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(sqlite_team.run, "_2024-01-15", DUCT_PAUSE_POINT=f"export-written:1:{gate}", **env)
         wait_until(lambda: (tmp_path / "gate.reached").exists(), 60, "the file to be written")
         second = pool.submit(sqlite_team.run, "_2024-01-16", **env)
-        time.sleep(3)
+        time.sleep(5)
         gate.touch()
         assert first.result()[0]["rows"] == 4 and second.result()[0]["rows"] == 0
 
