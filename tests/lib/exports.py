@@ -40,6 +40,7 @@ class Team:
             "DUCTSTREAM_SECRET_KEY": "00" * 32,
             "DUCTSTREAM_DUCKLINGS": str(self.registry),
             "DUCTSTREAM_EXPORT_RETRY_WAIT_MS": "50",
+            "DUCTSTREAM_RUN_LEASE": "10s",  # a run of a sensor has one attempt, which a disk that stands still must not cost
             "CLICKHOUSE_URL": clickhouse.url,
             "AWS_ACCESS_KEY_ID": s3.access_key,
             "AWS_SECRET_ACCESS_KEY": s3.secret_key,

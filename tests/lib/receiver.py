@@ -21,14 +21,17 @@ class Receiver:
     ends           (status code, text) of the next calls, which change nothing
     says_token     its "no such token" repeats what came
     cut            how many of the next answers to the end of a batch are lost
+    after          the receiver whose memory it has
     """
 
-    def __init__(self, says_position=True, token=None, credentials=None, port=0, options=()):
+    def __init__(self, says_position=True, token=None, credentials=None, port=0, options=(), after=None):
         self.says_position, self.token, self.refuse, self.cut = says_position, token, None, 0
         self.ends, self.says_token, self.max_parts = [], False, 0
         self.lock = threading.Lock()
         self.requests, self.batches, self.parts = [], [], []
         self.checkpoint, self.epoch = None, 0
+        if after:  # before anybody can ask
+            self.checkpoint, self.epoch, self.batches = after.checkpoint, after.epoch, after.batches
         self.metadata = {}
         service = local_pool().FindServiceByName(SERVICE)
         self.types = {m.name: [message_factory.GetMessageClass(t) for t in (m.input_type, m.output_type)] for m in service.methods}

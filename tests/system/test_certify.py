@@ -187,10 +187,18 @@ def test_while_both_change(database, tmp_path):
                 connection.execute(f"INSERT INTO orders (id) VALUES ({100000 + n})")
                 connection.execute(f"DELETE FROM orders WHERE id = {100000 + n - 50}")
 
+    def is_held():
+        try:
+            duckdb.connect(pair.file, read_only=True).close()
+        except duckdb.IOException:
+            return True
+        return False
+
     thread = threading.Thread(target=load)
     thread.start()
     try:
         tables = pair.certify("ducklake", code=3)
+        run.wait_for(is_held, what="it to have the file open")
         found, _, err = pair.certify("duckdb", "--timeout", "2s")
         assert found == 4 and "only one can at a time" in err
     finally:

@@ -345,24 +345,32 @@ def test_a_flag_service_has_one_second(copies, delta):
         service.block_on_close = False
         url = f"http://127.0.0.1:{service.server_port}/flags"
         env = {"DUCKLAKE_FEATURE_FLAGS": "", "DUCKLAKE_FEATURE_FLAGS_URL": url, "DUCKLAKE_FEATURE_FLAGS_TOKEN": "planted-token"}
-        assert copies.model(delta, **env)["state"] == "skipped"
+
+        def is_late(done):
+            return any("timed out" in line or "nothing came or went" in line for line in done["log"])
+
+        def told():
+            """What becomes of an answer that comes at once; a machine that stood still for a second is asked again."""
+            return wait_until(lambda: (done := copies.model(delta, **env)) and not is_late(done) and done, 60, "an answer in time")
+
+        assert told()["state"] == "skipped"
         assert service.asked[0][0]["flag"] == "ducklake-data-modeling-copy-workflow" and service.asked[0][0]["team_id"] == 123
         assert service.asked[0][1] == "Bearer planted-token"
         service.answer = b'{"featureFlags": {"ducklake-data-modeling-copy-workflow": true}}'
-        assert copies.model(delta, **env)["state"] == "succeeded"
+        assert told()["state"] == "succeeded"
         for status, answer, warned in (302, service.answer, True), (500, service.answer, True), (200, b"<html>true", True), (200, b"true", True), (
             200, b'{"enabled": "true"}', False,
         ), (200, b'{"enabled": false, "featureFlags": {"ducklake-data-modeling-copy-workflow": true}}', False), (
             200, b'{"enabled": true, "featureFlags": {"ducklake-data-modeling-copy-workflow": null}}', False,
         ), (200, b'{"enabled": false, "enabled": true}', True):  # fmt: skip
             was, (service.status, service.answer) = service.answer, (status, answer)
-            closed = copies.model(delta, **env)
+            closed = told()
             assert closed["state"] == "skipped" and any("the flag service" in line for line in closed["log"]) == warned, (status, answer)
             service.status, service.answer = 200, was
         service.go_on = threading.Event()
         late = copies.model(delta, **env)
         service.go_on.set()
-        assert late["state"] == "skipped" and any("no answer within a second" in line for line in late["log"])
+        assert late["state"] == "skipped" and is_late(late) and any("no answer within a second" in line for line in late["log"])
         assert "planted-token" not in str(late)
         service.shutdown()
 

@@ -8,13 +8,14 @@ import pyarrow as pa
 import pytest
 from lib.cli import ductstream
 from lib.copies import SCHEMA_ID, Copies
+from lib.pause import Pause
 from lib.runs import Runs
 from lib.wait import wait_until
 
 
 @pytest.fixture
 def copies(tmp_path):
-    return Copies(tmp_path, DUCTSTREAM_RUN_COMMANDS="true")
+    return Copies(tmp_path, DUCTSTREAM_RUN_COMMANDS="true", DUCTSTREAM_RUN_LEASE="10s")
 
 
 @pytest.fixture
@@ -83,18 +84,18 @@ def test_models_are_parents_too(runs, copies, tmp_path):
 def test_a_copy_under_way_is_followed_by_another(runs, copies, tmp_path):
     """It has pinned the table before its parent changed it: what came then is copied when it is over, once however many parents wait for it."""
     uri = tmp_path / "a"
-    slow = tmp_path / "checks.yaml"
-    slow.write_text("models: {made: {queries: [{name: slow, sql: 'SELECT count(*) FROM range(4000000000)', expected: 4000000000}]}}")
-    runs.workers.pop().kill()  # it knows no slow check
-    runs.worker(DUCKLAKE_COPY_CHECKS=str(slow), DUCTSTREAM_RUN_WORKERS="3")
+    pause = Pause(tmp_path, "copy-written")
+    runs.workers.pop().kill()  # its copies do not stand still
+    runs.worker(**pause.env, DUCTSTREAM_RUN_WORKERS="3")
     copy = json.loads(runs.wait(runs.submit("data-modeling-run", job(uri)))["result"])["copy_run_id"]
-    wait_until(lambda: (runs.get(copy)["step"] or "").startswith("verify"), 30, "the copy to look at what it wrote")
+    wait_until(lambda: pause.reached, 60, "the copy to have written")
     deltalake.write_deltalake(str(uri), pa.table({"id": [3]}), mode="append")
     nothing = {**job(uri), "argv": ["/bin/true"]}
     parents = [runs.wait(runs.submit("data-modeling-run", nothing)) for _ in range(2)]
     children = {json.loads(parent["result"])["copy_run_id"] for parent in parents}
     assert children == {f"copy-{parents[0]['id']}"} and runs.get(copy)["state"] == "running"
     assert runs.get(*children)["state"] == "queued"
+    pause.release()
     assert runs.wait(*children)["state"] == "succeeded" == runs.get(copy)["state"]
     assert len(copies.rows("SELECT * FROM lake.data_modeling_team_123.made")) == 3
 

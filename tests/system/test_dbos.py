@@ -144,9 +144,11 @@ def test_deadlines_delays_and_deduplication(service, client, database):
     with pytest.raises(DBOSAwaitedWorkflowCancelledError):
         late.get_result()
     database.sql("CREATE TABLE hits (at timestamptz DEFAULT clock_timestamp())")
-    sql(client, "SELECT pg_sleep(2)", options={"deduplication_id": "d"})
-    with pytest.raises(Exception, match="[Dd]uplicat"):
-        sql(client, "SELECT 1", options={"deduplication_id": "d"})
+    with database.connect() as holder:
+        holder.execute("SELECT pg_advisory_lock(7)")
+        sql(client, "SELECT pg_advisory_xact_lock(7)", options={"deduplication_id": "d"})  # it is not over before us
+        with pytest.raises(Exception, match="[Dd]uplicat"):
+            sql(client, "SELECT 1", options={"deduplication_id": "d"})
     began = time.time()
     delayed = sql(client, "INSERT INTO hits DEFAULT VALUES", options={"delay_seconds": 1.5})
     assert delayed.get_result() == {"statements": 1}
@@ -188,12 +190,14 @@ def test_rate_of_the_queue_holds(service, client, dbos):
     assert dbos.value(within) == 3
 
 
-def test_priorities_order_the_queue(service, client, dbos):
+def test_priorities_order_the_queue(service, client, dbos, database):
     """Lower first, among those that wait."""
     dbos.sql("INSERT INTO dbos.queues (name, concurrency) VALUES ('ductstream', 1)")
-    first = sql(client, "SELECT pg_sleep(1)")
-    wait_until(lambda: status(client, first) == "PENDING", 20, "the first one to begin")
-    handles = {p: sql(client, "SELECT 1", options={"priority": p}) for p in (5, 9, 2, 7)}
+    with database.connect() as holder:
+        holder.execute("SELECT pg_advisory_lock(7)")
+        first = sql(client, "SELECT pg_advisory_xact_lock(7)")  # it ends when all of them wait
+        wait_until(lambda: status(client, first) == "PENDING", 20, "the first one to begin")
+        handles = {p: sql(client, "SELECT 1", options={"priority": p}) for p in (5, 9, 2, 7)}
     assert all(handle.get_result() for handle in handles.values())
     order = [p for (p,) in dbos.query("SELECT priority FROM dbos.workflow_status ORDER BY started_at_epoch_ms")][1:]
     assert order == [2, 5, 7, 9]
@@ -249,6 +253,9 @@ def test_the_schedule_enqueues_running_flows(tmp_path, dbos, database, sqlite_la
         finally:
             lake.close()
         service.call("PauseFlow", flow_id="shop")
+        time_of = lambda: service.call("ScheduleService/GetSchedule", name="dbos-flows").last_at.seconds  # noqa: E731
+        paused = time_of()
+        wait_until(lambda: time_of() > paused, 20, "a tick: one that had seen the flow running is over then")
         rows = dbos.query(
             "SELECT w.workflow_uuid, w.name, w.application_name, i.inputs FROM dbos.workflow_status w "
             "JOIN dbos.workflow_input i USING (workflow_uuid)"
@@ -261,7 +268,6 @@ def test_the_schedule_enqueues_running_flows(tmp_path, dbos, database, sqlite_la
         left = "SELECT FROM dbos.workflow_status WHERE status <> 'SUCCESS'"
         wait_until(lambda: not dbos.query(left), 20, "all of them to succeed")
         n = dbos.value("SELECT count(*) FROM dbos.workflow_status")
-        time_of = lambda: service.call("ScheduleService/GetSchedule", name="dbos-flows").last_at.seconds  # noqa: E731
         last = time_of()
         wait_until(lambda: time_of() >= last + 4, 20, "two more ticks")
         assert dbos.value("SELECT count(*) FROM dbos.workflow_status") == n

@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import psycopg
@@ -22,7 +22,7 @@ from lib.rest import RestServer
 from lib.runs import Runs
 from lib.s3 import missing as no_s3
 from lib.s3_proxy import Answer
-from lib.wait import wait_until
+from lib.wait import utc_today, wait_until
 
 pytestmark = pytest.mark.skipif(bool(missing() or no_s3()), reason=str(missing() or no_s3()))
 
@@ -383,13 +383,13 @@ def test_persons_are_upserts(team, clickhouse):
 def test_a_run_that_waits_for_its_turn(sqlite_team, clickhouse, tmp_path):
     """A run that is queued behind the limit of its job stays so, however long its process has to wait for its turn."""
     put_events(clickhouse, sqlite_team.id, "2024-01-15", 4)
-    env = {"DUCTSTREAM_RUN_LEASE": "1s", "DUCTSTREAM_BACKFILL_CONCURRENCY": "1"}
+    env = {"DUCTSTREAM_RUN_LEASE": "2s", "DUCTSTREAM_BACKFILL_CONCURRENCY": "1"}
     gate = tmp_path / "gate"
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(sqlite_team.run, "_2024-01-15", DUCT_PAUSE_POINT=f"export-written:1:{gate}", **env)
         wait_until(lambda: (tmp_path / "gate.reached").exists(), 60, "the file to be written")
         second = pool.submit(sqlite_team.run, "_2024-01-16", **env)
-        time.sleep(3)
+        time.sleep(5)
         gate.touch()
         assert first.result()[0]["rows"] == 4 and second.result()[0]["rows"] == 0
 
@@ -585,7 +585,7 @@ def test_sensors(sqlite_team, clickhouse):
     def keys(*words):
         return [json.loads(run["inputJson"])["partition"] for found in backfill("tick", *words) for run in found["runs"]]
 
-    yesterday = datetime.now(UTC).date() - timedelta(days=1)
+    yesterday = utc_today() - timedelta(days=1)
     days = [yesterday - timedelta(days=n) for n in range(4, -1, -1)]
     put_events(clickhouse, sqlite_team.id, str(days[0]), 2)
     daily, full = ("--sensor", "duckling_events_daily_backfill_sensor"), ("--sensor", "duckling_events_full_backfill_sensor")
@@ -604,7 +604,7 @@ def test_a_failing_partition_is_quarantined(sqlite_team, tmp_path):
     """Three retries, each a run of its own that says which it is; then it is listed and left alone."""
     env = {**sqlite_team.env, "CLICKHOUSE_URL": "http://127.0.0.1:1/", "DUCTSTREAM_EXPORT_RETRY_WAIT_MS": "1"}
     runs = Runs(tmp_path, env)
-    yesterday = datetime.now(UTC).date() - timedelta(days=1)
+    yesterday = utc_today() - timedelta(days=1)
 
     def command(*words):
         code, out, err = ductstream("backfill", *words, "--json", env=runs.env)

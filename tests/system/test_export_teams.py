@@ -6,7 +6,7 @@ import pty
 import sqlite3
 import time
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from lib import child
@@ -19,7 +19,7 @@ from lib.paths import program
 from lib.runs import Runs
 from lib.s3 import missing as no_s3
 from lib.service import Service
-from lib.wait import wait_until
+from lib.wait import utc_today, wait_until
 
 pytestmark = pytest.mark.skipif(bool(missing() or no_s3()), reason=str(missing() or no_s3()))
 
@@ -170,7 +170,7 @@ def test_admin_commands(service, tmp_path):
 
 def test_a_team_of_the_api_is_worked_for_at_once(team, clickhouse, tmp_path):
     """Without any file: a tick sees the team as soon as it is there, and its run opens what was sealed."""
-    yesterday = datetime.now(UTC).date() - timedelta(days=1)
+    yesterday = utc_today() - timedelta(days=1)
     put_events(clickhouse, team.id, str(yesterday), 3)
     env = {**team.env, "DUCTSTREAM_DUCKLINGS": ""}
     runs = Runs(tmp_path, env)
@@ -199,7 +199,7 @@ def test_a_team_of_the_api_is_worked_for_at_once(team, clickhouse, tmp_path):
 
 def test_a_reset_sensor_ticks_within_a_minute(team, clickhouse, tmp_path):
     """By the server itself: a full sensor that is through for today goes through everything once more."""
-    sensor, before = "duckling_events_full_backfill_sensor", datetime.now(UTC).date() - timedelta(days=2)
+    sensor, before = "duckling_events_full_backfill_sensor", utc_today(left_s=120) - timedelta(days=2)
     put_events(clickhouse, team.id, str(before), 3)
     with Service(tmp_path / "home", RUN_WORKERS=0, DUCKLINGS=team.registry, more_env={"CLICKHOUSE_URL": clickhouse.url}) as service:
 
@@ -296,7 +296,7 @@ def test_colours_are_for_terminals(team):
 
 def test_a_month_that_was_not_over_covers_no_later_day(team, tmp_path):
     """A month that was exported in its middle leaves the days behind to the daily sensor."""
-    today = datetime.now(UTC).date()
+    today = utc_today()
     first = (today.replace(day=1) - timedelta(days=1)).replace(day=1)  # of last month
     code, _, err = ductstream("backfill", "tick", "--sensor", DAILY, "--json", env=team.env)
     assert code == 0, err

@@ -2,7 +2,7 @@
 
 import json
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -12,14 +12,13 @@ from lib.lake import OfficialLake
 from lib.pages import Stack, rows
 from lib.paths import ROOT
 from lib.s3 import missing as no_s3
-from lib.wait import wait_until
+from lib.wait import utc_today, wait_until
 
 pytestmark = pytest.mark.skipif(bool(no_clickhouse() or no_s3()), reason=str(no_clickhouse() or no_s3()))
 
 PAGES = {"C": "DuckLake copy workflow configuration", "B": "Duckling backfill system", "P": "DuckLake pipeline test results"}
 EVENTS, PERSONS = "duckling_events_backfill_job", "duckling_persons_backfill_job"
-TODAY = datetime.now(UTC).date()
-YESTERDAY, DAY, FIRST = (str(TODAY - timedelta(days=n)) for n in (1, 3, 4))  # DAY is the page's 2024-01-15
+YESTERDAY = DAY = FIRST = None  # as of when the rows of the backfills begin; DAY is the page's 2024-01-15
 
 # What the app's own programs do: they leave Delta tables.
 DELTA = """
@@ -517,6 +516,9 @@ def prepare_copies(stack):
 
 def prepare_backfills(stack):
     """A team with events and persons, a day of each is done; others that have a file of their own."""
+    global YESTERDAY, DAY, FIRST
+    today = utc_today(left_s=180)
+    YESTERDAY, DAY, FIRST = (str(today - timedelta(days=n)) for n in (1, 3, 4))
     clickhouse, place = stack.clickhouse, f"bucket_region: us-east-1, db_host: 127.0.0.1, db_user: posthog, db_port: {stack.postgres}"
     for day, n in ((FIRST, 10), (DAY, 100)):
         put_events(clickhouse, 12345, day, n)

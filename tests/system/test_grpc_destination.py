@@ -159,9 +159,7 @@ def test_beside_another_destination(ingesting, table, flow_to, tmp_path):
     table.sql("INSERT INTO t SELECT i, 'w' || i FROM generate_series(100, 200) i")
     slot = "SELECT confirmed_flush_lsn >= '{}' FROM pg_replication_slots".format(table.value("SELECT pg_current_wal_lsn()"))
     run.wait_for(lambda: table.value(slot), 60, "the slot to go on without the receiver")
-    back = Receiver(port=port)
-    back.checkpoint, back.epoch, back.batches = receiver.checkpoint, receiver.epoch, receiver.batches
-    with back:
+    with Receiver(port=port, after=receiver) as back:
         run.wait_for(lambda: back.rows("t") == source_rows(table), 60, "the receiver to have all")
         run.kill()
 
