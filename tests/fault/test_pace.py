@@ -13,6 +13,7 @@ from lib.lake import LakeError
 from lib.pause import Pause
 
 NAMES = ("one", "two", "three")
+LOOK_BACK = 20  # of src/lake/pace.c: behind so many snapshots of others nobody waits; on a fast machine the gap is as short as these take
 
 
 class Changes:
@@ -110,8 +111,8 @@ def test_others_get_through_and_flows_share_the_gap(busy, database, lake_home):
     flows, runs, lake = busy(flush_interval="400ms")  # an insert takes some 30 ms on a machine with nothing else to do
     sqlite = lake_home.catalog.startswith("sqlite")
     done, refused, ours = compete(database, runs, lake)
-    between = [b[0] - a[0] for a, b in zip(ours, ours[1:])]
-    assert min(between) > 0.39, "two commits of ours without a gap"
+    between = [b[0] - a[0] for a, b in zip(ours, ours[1:]) if b[2] - a[2] <= LOOK_BACK]
+    assert min(between, default=1) > 0.39, "two commits of ours without a gap"
     assert done >= 10, (done, refused)
     # On SQLite the client never tries again: what was begun before a commit of ours is lost, or while one of us finds, under the lock,
     # that its turn is taken.
