@@ -8,7 +8,7 @@ import urllib.request
 from pathlib import Path
 
 from . import child
-from .s3 import free_port
+from .ports import free_port
 from .wait import wait_until
 
 

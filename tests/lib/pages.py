@@ -17,8 +17,9 @@ from .http import Http
 from .ingest import day as nightscout_day
 from .lake import OfficialLake
 from .paths import ROOT, program
+from .ports import free_port
 from .rest import RestServer, nightscout
-from .s3 import S3Server, free_port
+from .s3 import S3Server
 from .wait import wait_until
 
 OVER = ("RUN_STATE_SUCCEEDED", "RUN_STATE_FAILED", "RUN_STATE_CANCELLED", "RUN_STATE_SKIPPED")
