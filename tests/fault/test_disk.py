@@ -77,7 +77,7 @@ def test_data_folder_is_full_during_the_copy(prepared, server, make_flow, small_
 
 
 def test_catalog_folder_is_full(prepared, server, make_flow, small_disk, tmp_path):
-    disk = small_disk("600k")
+    disk = small_disk()
     home = LakeHome(f"sqlite:{disk.path}/lake.sqlite", tmp_path / "data")
     flow = make_flow(prepared, home, destination={"index_dir": str(tmp_path / "index"), "flush_interval": "1ms"})
     flow.run_until_caught_up()

@@ -53,6 +53,13 @@ def retained(database):
     return database.value("SELECT pg_current_wal_insert_lsn() - min(confirmed_flush_lsn) FROM pg_replication_slots")
 
 
+def wait_confirmed(run, database):
+    """Until the source has been told of all there is now."""
+    lsn = database.server.lsn()
+    slot = f"SELECT 1 FROM pg_replication_slots WHERE database = current_database() AND confirmed_flush_lsn >= '{lsn}'"
+    run.wait_for(lambda: database.query(slot), 60, "the slot to be confirmed")
+
+
 def both_whole(database, first, second, flow):
     assert_whole(database, first, flow)
     assert_whole(database, second, flow)
@@ -100,9 +107,9 @@ def test_a_destination_that_is_away_holds_all(mirrored, second_lake):
         run = flow.start("--json")
         run.wait_for(lambda: load.committed > 20 and commits(run) > 5, 60, "some load")
         with away(second_lake):
-            before, kept = load.committed, retained(database)
+            before, lsn = load.committed, database.value("SELECT pg_current_wal_insert_lsn()::text")
             run.wait_for(lambda: load.committed > before + 300, 60, "more load")
-            assert retained(database) > kept
+            assert database.value(f"SELECT confirmed_flush_lsn <= '{lsn}' FROM pg_replication_slots WHERE database = current_database()")
         run.kill()
     both_whole(database, first, second_lake, flow)
 
@@ -125,7 +132,7 @@ def test_a_secondary_that_is_away_holds_nobody(mirrored, second_lake, tmp_path):
         with away(second_lake):
             before = load.committed
             run.wait_for(lambda: load.committed > before + 300, 60, "more load")
-            run.wait_for(lambda: retained(database) < 1 << 20, 60, "the slot to be confirmed")
+            wait_confirmed(run, database)
             assert any((tmp_path / "outbox").rglob("*.out"))
             run.kill()
             run = flow.start("--json")  # also a run that begins while it is away
@@ -359,7 +366,7 @@ def test_given_up(mirrored, second_lake, tmp_path, why):
             assert not list((tmp_path / "outbox").rglob("*.out"))
             before, done = load.committed, commits(run)
             run.wait_for(lambda: load.committed > before + 100 and commits(run) > done + 10, 60, "the first to go on")
-            run.wait_for(lambda: retained(database) < 1 << 20, 60, "the slot to be confirmed")
+            wait_confirmed(run, database)
             run.kill()
             run = flow.start("--json")  # while it is away it stays given up
             run.wait_for(lambda: commits(run) > 10, 60, "the first to go on")
@@ -393,7 +400,7 @@ def left_behind(mirrored, second_lake, tmp_path, **config):
         with away(second_lake):
             before = load.committed
             run.wait_for(lambda: load.committed > before + 100, 60, "more load")
-            run.wait_for(lambda: retained(database) < 1 << 20, 60, "the slot to be confirmed")
+            wait_confirmed(run, database)
             assert run.terminate() == 0, run.describe()
     outboxes = list((tmp_path / "outbox").rglob("*.out"))
     assert outboxes

@@ -63,7 +63,7 @@ def test_killed_at(built, point):
 
 def test_the_next_one_says_what_it_waits_for(sqlite_lake, tmp_path):
     models = Models(tmp_path, sqlite_lake)
-    models.env["DUCTSTREAM_RUN_LEASE"] = "2s"
+    models.env["DUCTSTREAM_RUN_LEASE"] = "6s"  # it must not have ended before the next one looks
     models.write("silver/slow.sql", "-- materialized: table\nSELECT count(*) AS n FROM range(1000000000000000)")
     process = child.popen([program(), "model", "run", models.folder], env=models.env, stderr=subprocess.DEVNULL)
     wait_until(lambda: "RUN_STATE_RUNNING" in ductstream("runs", "list", "--json", env=models.env)[1], 30, "the run to begin")
@@ -73,13 +73,13 @@ def test_the_next_one_says_what_it_waits_for(sqlite_lake, tmp_path):
     code, out, err = models.call("run")
     assert code == 0, (out, err)
     said = [line["text"] for line in out if line.get("level") == "warn"]
-    assert len(said) == 1 and "was begun by a process that is gone: waiting for its lease to end (2 s at most)" in said[0], out
+    assert len(said) == 1 and "was begun by a process that is gone: waiting for its lease to end (6 s at most)" in said[0], out
 
 
 def test_killed_before_anybody_has_the_run(sqlite_lake, tmp_path):
     """Its run was queued for ever, in a queue of which nobody knew, and kept all others of its key out."""
     models = Models(tmp_path, sqlite_lake)
-    models.env["DUCTSTREAM_RUN_LEASE"] = "2s"
+    models.env["DUCTSTREAM_RUN_LEASE"] = "6s"
     models.write("silver/one.sql", "-- materialized: table\nSELECT 1 AS n")
     assert models.call("run", DUCT_KILL_POINT="run-submitted:1")[0] == -9
     code, out, err = models.call("run")

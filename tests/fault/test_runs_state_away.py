@@ -11,7 +11,7 @@ from lib.wait import wait_until
 def test_workers_outlive_a_restart_of_the_state(own_server, tmp_path):
     """Postgres is killed and comes back: a run that ended meanwhile is written down, others are done, each once."""
     own_server.sql("CREATE DATABASE state")
-    env = {"DUCTSTREAM_POSTGRES_DSN": own_server.dsn("state"), "DUCTSTREAM_RUN_COMMANDS": "true", "DUCTSTREAM_RUN_LEASE": "10s"}
+    env = {"DUCTSTREAM_POSTGRES_DSN": own_server.dsn("state"), "DUCTSTREAM_RUN_COMMANDS": "true", "DUCTSTREAM_RUN_LEASE": "30s"}
     runs = Runs(tmp_path, env)
     try:
         worker = runs.worker()
@@ -81,7 +81,7 @@ def test_who_cannot_reach_the_state_takes_his_runs_for_lost(own_server, tmp_path
 def test_the_disk_of_the_state_is_full(small_disk, tmp_path):
     """While a run ends: that is written down once there is room, the run is not done again, and the log does not fill what is left."""
     disk = small_disk()
-    env = {"DUCTSTREAM_STATE_PATH": f"{disk.path}/state.db", "DUCTSTREAM_RUN_COMMANDS": "true", "DUCTSTREAM_RUN_LEASE": "10s"}
+    env = {"DUCTSTREAM_STATE_PATH": f"{disk.path}/state.db", "DUCTSTREAM_RUN_COMMANDS": "true", "DUCTSTREAM_RUN_LEASE": "20s"}
     runs = Runs(tmp_path, env)
     try:
         runs.worker()
@@ -92,6 +92,7 @@ def test_the_disk_of_the_state_is_full(small_disk, tmp_path):
             while True:
                 junk.write(bytes(4096))
         wait_until(tally.exists, 20, "the program to end")
+        wait_until(lambda: "heartbeat of a run failed" in runs.said(), 20, "a heartbeat")  # with every quarter of the lease
         until = time.monotonic() + 1
         wait_until(lambda: time.monotonic() > until, 10, "its end to be refused")
         assert runs.said().count("heartbeat of a run failed") == 1, runs.said()

@@ -46,7 +46,7 @@ def test_killed(service, database, lake):
     started = time.monotonic()
     second = service.worker("shop")
     second.wait_for(lambda: fence(service) > owner, 30, "the second worker to take over")
-    assert time.monotonic() - started < 13
+    assert time.monotonic() - started < 25  # a lease ends 10 s after its last renewal
     database.sql("INSERT INTO t VALUES (501, 'v')")
     lake.wait_count(501, of=second)
     lake.same()
@@ -156,7 +156,7 @@ def test_two_servers_on_one_state(tmp_path, server, database, sqlite_lake):
         started = time.monotonic()
         database.sql("INSERT INTO t VALUES (2, 'v')")
         opened.wait_count(2)
-        assert time.monotonic() - started < 20
+        assert time.monotonic() - started < 40  # the same, a look of the other server, and a worker's start
         opened.same()
         other.call("StopFlow", flow_id="shop")
         wait_until(lambda: len(other.server.events("worker ended")) == 2, 30, "its worker to end")

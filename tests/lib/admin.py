@@ -51,12 +51,16 @@ class Admin:
         assert err.startswith("ductstream-admin: error: ") and err.count("\n") == 1, err
         return err.removeprefix("ductstream-admin: error: ").rstrip("\n")
 
-    def interrupted(self, *words, when, timeout_s=20):
-        """Starts a command, sends SIGINT once when() holds: (exit code, stderr)."""
+    def interrupted(self, *words, when=None, timeout_s=20):
+        """Starts a command, sends SIGINT once when() holds, or once it has said a line: (exit code, stderr)."""
         process = child.popen(
             [program("ductstream-admin"), *words], env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
-        wait_until(when, timeout_s, "the command to be under way")
+        if when:
+            wait_until(when, timeout_s, "the command to be under way")
+        else:
+            assert process.stdout.readline(), process.communicate()[1]
+        wait_until(lambda: process.poll() is not None or child.minds(process.pid, signal.SIGINT), timeout_s, "it to mind a signal")
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=timeout_s)
         return process.returncode, err

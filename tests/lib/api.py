@@ -61,7 +61,8 @@ class Server:
             self.process.kill()
         self.process.wait(timeout=30)
         self._reader.join(timeout=10)
-        self.process.stderr.close()
+        if not self._reader.is_alive():  # else a child of it still has the other end, and closing would wait for that
+            self.process.stderr.close()
 
     def events(self, name):
         return [line for line in list(self.lines) if line.get("event") == name]
@@ -89,9 +90,11 @@ class Server:
         return int(self.address.rpartition(":")[2])
 
     def stop(self, number=signal.SIGTERM, timeout_s=20):
-        """Asks it to stop and returns its exit code."""
+        """Asks it to stop and returns its exit code; all that it said has been read then."""
         self.process.send_signal(number)
-        return self.process.wait(timeout=timeout_s)
+        code = self.process.wait(timeout=timeout_s)
+        self._reader.join(timeout=10)
+        return code
 
     def ended(self, timeout_s=30):
         """Waits for its own end: (exit code, everything it said)."""

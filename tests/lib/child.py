@@ -25,6 +25,16 @@ def popen(args, death_signal=signal.SIGKILL, **options):
     return subprocess.Popen([str(arg) for arg in args], preexec_fn=prepare, **options)
 
 
+def minds(pid, number):
+    """Whether a process has come so far that this signal is not just its end; also when it is gone."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
+    masks = [int(line.split()[1], 16) for line in status.splitlines() if line.startswith(("SigBlk", "SigCgt"))]
+    return any(mask >> (number - 1) & 1 for mask in masks)
+
+
 class Child:
     """What tests do with a program of ours once it runs: a subclass starts `process`, says `what` it is, and where its stderr goes."""
 
@@ -91,19 +101,10 @@ class Child:
         if self.running:
             self.process.send_signal(number)
 
-    def _minds(self, number):
-        """Whether it has come so far that this signal is not just its end."""
-        try:
-            status = Path(f"/proc/{self.pid}/status").read_text()
-        except OSError:
-            return True
-        masks = [int(line.split()[1], 16) for line in status.splitlines() if line.startswith(("SigBlk", "SigCgt"))]
-        return not self.running or any(mask >> (number - 1) & 1 for mask in masks)
-
     def terminate(self, timeout_s=60):
         """SIGTERM, the orderly stop; returns the exit code."""
         try:
-            wait_until(lambda: self._minds(signal.SIGTERM), 5)
+            wait_until(lambda: not self.running or minds(self.pid, signal.SIGTERM), 15)
         except WaitTimeout:
             pass  # a wrapper's, then
         self.signal(signal.SIGTERM)

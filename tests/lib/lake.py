@@ -135,7 +135,7 @@ class OfficialLake:
             raise LakeError("Ended", f"the lake's process died of: {statement}") from None
 
     def _result(self, statement, timeout_s=None):
-        for pause_s in (0.05, 0.1, 0.2, 0.4, 0.8, None):
+        for pause_s in (0.05, 0.1, 0.2, 0.4, 0.8, 1, 2, 4, None):
             tag, first, second = self._ask(statement, timeout_s or self.timeout_s)
             if tag != "error":
                 return first, second

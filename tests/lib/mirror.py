@@ -27,7 +27,8 @@ class Mirror:
             self.database.sql(text)
 
     def lsn(self):
-        return self.database.value("SELECT pg_current_wal_insert_lsn()::text")
+        """Where the log ends. (Where the next record will begin is sometimes behind a page's head, and nobody confirms that.)"""
+        return self.database.value("SELECT pg_current_wal_lsn()::text")
 
     # --- runs ---
 

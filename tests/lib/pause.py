@@ -4,6 +4,9 @@ import signal
 import sqlite3
 from pathlib import Path
 
+from .usage import thread_states
+from .wait import wait_until
+
 
 class Pause:
     """The N-th call of a place, from the start of the run on.
@@ -67,6 +70,7 @@ def freeze(run, *databases):
     """SIGSTOP, at a moment when it locks none of those SQLite databases (None: nothing): nobody could take over from such an owner."""
     for _ in range(200):
         run.signal(signal.SIGSTOP)
+        wait_until(lambda: set(thread_states(run.pid)) <= {"T"}, 30, "all its threads to stand still")  # they do so a little later
         if all(path is None or is_free(path) for path in databases):
             return
         run.signal(signal.SIGCONT)

@@ -113,12 +113,17 @@ def _copy_template(programs, data):
         subprocess.run(["chown", "-R", f"{owner}:{_identity()['group']}", data], check=True)
 
 
-def _lives(pid):
+def _state(pid):
+    """The letter of /proc; None without such a process."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
-        return False
-    return stat.rsplit(")", 1)[1].split()[0] != "Z"
+        return None
+    return stat.rsplit(")", 1)[1].split()[0]
+
+
+def _lives(pid):
+    return _state(pid) not in (None, "Z")
 
 
 class Postgres:
@@ -202,6 +207,8 @@ class Postgres:
 
     def kill(self):
         """kill -9 of the server and of every process of it."""
+        self._process.send_signal(signal.SIGSTOP)  # else it begins one more behind our look
+        wait_until(lambda: _state(self.pid) == "T", 30, "the server to stand still")
         children = self._children()
         self._process.kill()
         self._process.wait(timeout=60)
@@ -216,7 +223,9 @@ class Postgres:
     @contextlib.contextmanager
     def frozen(self):
         """It stands still: connections stay, and nothing is answered."""
-        stopped = [self.pid, *self._children()]
+        os.kill(self.pid, signal.SIGSTOP)
+        wait_until(lambda: _state(self.pid) == "T", 30, "the server to stand still")
+        stopped = [*self._children(), self.pid]
         for pid in stopped:
             os.kill(pid, signal.SIGSTOP)
         try:

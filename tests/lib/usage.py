@@ -19,9 +19,19 @@ def nameless_files(pid, beginning):
     return found
 
 
+def thread_states(pid):
+    """A letter for each thread; those that end meanwhile are left out."""
+    found = []
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        try:
+            found.append(stat.read_text().rsplit(")", 1)[1].split()[0])
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
 def all_threads_sleep(pid):
-    states = [stat.read_text().rsplit(")", 1)[1].split()[0] for stat in Path(f"/proc/{pid}/task").glob("*/stat")]
-    return set(states) == {"S"}
+    return set(thread_states(pid)) == {"S"}
 
 
 class Usage(threading.Thread):

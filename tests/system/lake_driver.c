@@ -126,7 +126,7 @@ static int open_lake(char **f, struct duct_error *err)
 		.create_indexes = strchr(f[5], 'i') != NULL,
 		.read_only = strchr(f[5], 'r') != NULL,
 		.remote = strchr(f[5], 'u') != NULL,
-		.busy_timeout_ms = 2000,
+		.busy_timeout_ms = strchr(f[5], 'p') ? 60000 : 2000, /* patient */
 	};
 	lake_close(d.lake);
 	d.lake = NULL;

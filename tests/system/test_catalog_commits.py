@@ -1,13 +1,16 @@
 """Commits of src/lake under trouble: other owners, other writers, kills, lost replies. SQLite and Postgres."""
 
+import shutil
 import socket
 import sqlite3
+import tempfile
 import threading
 from pathlib import Path
 
 import pytest
 
 from lib.lake_driver import Again, Driver, DriverError, write_parquet
+from lib.wait import wait_until
 
 
 class Home:
@@ -309,13 +312,14 @@ class Cutter:
 
 
 @pytest.mark.parametrize("reply", [True, False])
-def test_connection_cut_around_commit(postgres_lake, server, tmp_path, reply):
+def test_connection_cut_around_commit(postgres_lake, server, reply):
     """A commit whose reply is lost is found, one that never arrived is sent again; neither is doubled."""
     postgres_lake.data_path.mkdir(parents=True, exist_ok=True)
     target = next(server.folder.glob(".s.PGSQL.*[0-9]"))
-    cutter = Cutter(tmp_path, target, reply)
-    catalog = postgres_lake.catalog.replace(str(server.folder), str(tmp_path))
-    assert str(tmp_path) in catalog
+    folder = tempfile.mkdtemp(prefix="duct-cut-")  # a short path: a socket's name has room for no more
+    cutter = Cutter(folder, target, reply)
+    catalog = postgres_lake.catalog.replace(str(server.folder), folder)
+    assert folder in catalog
     try:
         with Driver(catalog, postgres_lake.data_path) as driver:
             table = make_table(driver, "t")
@@ -334,6 +338,7 @@ def test_connection_cut_around_commit(postgres_lake, server, tmp_path, reply):
             assert driver.sync()[1] == {}
     finally:
         cutter.close()
+        shutil.rmtree(folder)
     lake = postgres_lake.open()
     assert numbers(lake) == expected
     assert lake.last_snapshot() == 7
@@ -360,14 +365,19 @@ def test_locked_sqlite_catalog(sqlite_lake):
 def test_catalog_restarted_while_idle(postgres_lake, server):
     """A connection that was ended while nothing was under way costs nothing."""
     postgres_lake.data_path.mkdir(parents=True, exist_ok=True)
-    end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'ductstream'"
+
+    def end():
+        ours = server.query("SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'ductstream'")
+        pids = ", ".join(str(pid) for pid, _ in ours)
+        wait_until(lambda: not server.query(f"SELECT 1 FROM pg_stat_activity WHERE pid IN ({pids})"), 30, "the connection to end")
+
     with Driver(postgres_lake.catalog, postgres_lake.data_path) as driver:
         table = make_table(driver, "t")
-        server.query(end)
+        end()
         assert driver.sync()[1] == {}
-        server.query(end)
+        end()
         add_rows(driver, table, [1])
-        server.query(end)
+        end()
         assert len(driver.files(table[0])) == 1
     assert numbers(postgres_lake.open()) == [1]
 
@@ -395,7 +405,7 @@ def test_many_open_a_new_catalog_at_once(home, lake_home):
         lake.sql("CREATE TABLE t (i INTEGER)")
     drivers = [Driver() for _ in range(24)]
     for n, driver in enumerate(drivers):
-        driver.send("open", home.catalog, home.data, None, f"flow{n}", "ci")
+        driver.send("open", home.catalog, home.data, None, f"flow{n}", "cip")  # each waits for all others, however long these take
     try:
         assert [driver.receive() is not None for driver in drivers] == [True] * 24
     finally:
