@@ -283,10 +283,11 @@ class S3Proxy:
             status = int(first.split(" ")[1])
             if cut.after_down == 0:
                 return False
+            if status >= 200:
+                request.status = status  # before the client can have it, and the test can look
             above.sock.sendall(raw)
             if status >= 200:
                 break
-        request.status = status
         return self._pass_answer(above, below, request, headers, cut)
 
     @staticmethod
