@@ -1,8 +1,12 @@
 """Stops a run at a named place (src/base/killpoint.h) until the test lets it go on, or as it stands."""
 
+import os
 import signal
 import sqlite3
 from pathlib import Path
+
+from .usage import all_threads_are
+from .wait import wait_until
 
 
 class Pause:
@@ -66,8 +70,9 @@ def is_free(path):
 def freeze(run, *databases):
     """SIGSTOP, at a moment when it locks none of those SQLite databases (None: nothing): nobody could take over from such an owner."""
     for _ in range(200):
-        run.signal(signal.SIGSTOP)
+        os.kill(run.pid, signal.SIGSTOP)
+        wait_until(lambda: all_threads_are(run.pid, "T"), 10, "the process to stand still", 0.001)
         if all(path is None or is_free(path) for path in databases):
             return
-        run.signal(signal.SIGCONT)
+        os.kill(run.pid, signal.SIGCONT)
     raise AssertionError("it is inside a transaction whenever it is stopped")

@@ -19,9 +19,17 @@ def nameless_files(pid, beginning):
     return found
 
 
+def all_threads_are(pid, state):
+    """Its threads are all in that state of /proc: S sleeps, T is stopped."""
+    try:
+        states = [stat.read_text().rsplit(")", 1)[1].split()[0] for stat in Path(f"/proc/{pid}/task").glob("*/stat")]
+    except (FileNotFoundError, ProcessLookupError):  # a thread has ended meanwhile
+        return False
+    return set(states) == {state}
+
+
 def all_threads_sleep(pid):
-    states = [stat.read_text().rsplit(")", 1)[1].split()[0] for stat in Path(f"/proc/{pid}/task").glob("*/stat")]
-    return set(states) == {"S"}
+    return all_threads_are(pid, "S")
 
 
 class Usage(threading.Thread):
