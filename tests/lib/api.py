@@ -4,7 +4,6 @@ import json
 import os
 import queue
 import signal
-import socket
 import subprocess
 import threading
 from pathlib import Path
@@ -15,6 +14,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 from . import child
 from .paths import CACHE, ROOT, driver_program, program
+from .ports import free_port  # noqa: F401
 from .wait import wait_until
 
 ROLES = ("nobody", "viewer", "operator", "admin")
@@ -24,12 +24,6 @@ TOKENS = {role: f"token-of-the-{role}-0123456789" for role in ROLES[1:]}
 def api_driver():
     """The server with methods made up for tests: tests/system/api_driver.c."""
     return driver_program("api_driver")
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 class Server:

@@ -11,11 +11,11 @@
 import json
 import socket
 import subprocess
-from contextlib import closing
 from pathlib import Path
 
 from . import child
 from .paths import CACHE
+from .ports import free_port
 from .s3_proxy import S3Proxy
 from .wait import wait_until
 
@@ -26,11 +26,6 @@ ACCESS_KEY, SECRET_KEY, REGION = "testkey", "test secret/with+odd=characters", "
 def missing():
     """Why there is no S3 server here, or None; for skipif."""
     return None if PROGRAM.exists() else "no versitygw: tools/setup --servers builds it (with Go)"
-
-
-def free_port():
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        return listener.getsockname()[1]
 
 
 class S3Server:
