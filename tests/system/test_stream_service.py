@@ -197,7 +197,8 @@ def test_groups_and_dead_letters(stream, consumer, service):
     info = service.call("StreamService/GetStream", stream=stream.name)
     assert (info.first_id, info.last_id, info.bytes) == (1, 5, 500)
     with closing(sqlite3.connect(service.state)) as connection:
-        done = [row[0] for row in connection.execute("SELECT action FROM audit_log WHERE object = ? ORDER BY id", (f"{stream.name}/search",))]
+        actions = "SELECT action FROM audit_log WHERE object = ? ORDER BY id"
+        done = [row[0] for row in connection.execute(actions, (f"{stream.name}/search",))]
     assert done == ["stream.configure_group", "stream.redrive", "stream.drop_dead_letters", "stream.delete_group"]
 
 
