@@ -21,6 +21,7 @@ def test_each_run_adds_its_row_once(state, server, database, tmp_path):
         "DUCTSTREAM_STATE_PATH": str(tmp_path / "state.db"),
         "DUCTSTREAM_RUN_DSN_WAREHOUSE": database.dsn,
         "DUCTSTREAM_RUN_WORKERS": "2",
+        "DUCTSTREAM_RUN_LEASE": "1s",
     }
     if state == "postgres":
         env["DUCTSTREAM_POSTGRES_DSN"] = database.dsn

@@ -58,10 +58,11 @@ class Collector:
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 ended = collector._ended.wait(collector.delay) if collector.delay else False
-                collector._take(self.path, dict(self.headers), body)
+                status = collector.status  # a test may change it meanwhile: what is kept and what is answered are the same
+                collector._take(self.path, dict(self.headers), body, status)
                 if ended:
                     return
-                self.send_response(collector.status)
+                self.send_response(status)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
@@ -83,7 +84,7 @@ class Collector:
         self._server.server_close()
         assert not self.wrong, self.wrong[0]
 
-    def _take(self, path, headers, body):
+    def _take(self, path, headers, body, status):
         self.raw += body
         try:
             kind = KINDS[path]
@@ -96,7 +97,7 @@ class Collector:
         except Exception as error:  # noqa: BLE001: whatever it is, the test says so
             self.wrong.append(f"{path}: {error!r}: {body[:500]!r}")
             return
-        self.requests.append((time.monotonic(), path, headers, message, self.status))
+        self.requests.append((time.monotonic(), path, headers, message, status))
 
     def messages(self, path):
         return [message for _, at, _, message, status in list(self.requests) if at == path and status == 200]

@@ -1,5 +1,6 @@
 """Stops a run at a named place (src/base/killpoint.h) until the test lets it go on, or as it stands."""
 
+import os
 import signal
 import sqlite3
 from pathlib import Path
@@ -69,9 +70,9 @@ def is_free(path):
 def freeze(run, *databases):
     """SIGSTOP, at a moment when it locks none of those SQLite databases (None: nothing): nobody could take over from such an owner."""
     for _ in range(200):
-        run.signal(signal.SIGSTOP)
-        wait_until(lambda: set(thread_states(run.pid)) <= {"T"}, 30, "all its threads to stand still")  # they do so a little later
+        os.kill(run.pid, signal.SIGSTOP)
+        wait_until(lambda: set(thread_states(run.pid)) <= {"T"}, 30, "all its threads to stand still", 0.001)  # they do so a little later
         if all(path is None or is_free(path) for path in databases):
             return
-        run.signal(signal.SIGCONT)
+        os.kill(run.pid, signal.SIGCONT)
     raise AssertionError("it is inside a transaction whenever it is stopped")

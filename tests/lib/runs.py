@@ -50,7 +50,7 @@ class Runs:
             **os.environ,
             "DUCTSTREAM_SECRET_KEY": "00" * 32,
             "DUCTSTREAM_RUN_BACKOFF": "100ms",
-            "DUCTSTREAM_RUN_LEASE": "1s",
+            "DUCTSTREAM_RUN_LEASE": "5s",  # who waits for one to run out takes a shorter one; others must not lose theirs to a slow disk
             **env,
         }
         self.driver = Driver(self.env)

@@ -9,7 +9,7 @@ import time
 import grpc
 import pytest
 
-from lib.api import Client, Server, free_port
+from lib.api import Client, Server
 from lib.collector import Collector
 from lib.http import Http
 from lib.paths import program
@@ -175,7 +175,8 @@ def test_an_attempt_of_a_run_and_its_worker(tmp_path, env, database, sqlite_lake
             assert attempt["flow"] == "shop" and attempt["run.kind"] == "flow-once"
             assert attempt["run.attempt"] == 1 and attempt["run.state"] == "succeeded"
             assert attempt["run.id"] == run.id
-            (line,) = [line for line in service.server.events("run") if line["run"] == run.id]
+            told = lambda: [line for line in service.server.events("run") if line["run"] == run.id]  # noqa: E731
+            (line,) = wait_until(told, 20, "the run's line")
             assert (line["trace_id"], line["span_id"]) == (attempt.trace, attempt.id)
             assert flow.trace == attempt.trace and flow.parent == attempt.id
             assert attempt.executable == "ductstream" and flow.executable == "ductstream-worker"
@@ -184,8 +185,9 @@ def test_an_attempt_of_a_run_and_its_worker(tmp_path, env, database, sqlite_lake
 @pytest.mark.parametrize("how", ["down", "slow", "500", "503"])
 def test_a_collector_that_does_not_take_it(tmp_path, env, database, sqlite_lake, lake, how):
     """The flow goes on and ends in time, and the log says it once per signal."""
-    with Collector(status=int(how) if how.isdigit() else 200, delay=60 if how == "slow" else 0) as collector:
-        endpoint = f"http://127.0.0.1:{free_port()}" if how == "down" else collector.endpoint
+    with Collector(status=int(how) if how.isdigit() else 200, delay=60 if how == "slow" else 0) as collector, socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # it does not listen, and nobody else gets its port
+        endpoint = f"http://127.0.0.1:{nobody.getsockname()[1]}" if how == "down" else collector.endpoint
         with Service(tmp_path / "service") as service:
             service.call("CreateFlow", flow=flow_message(database, sqlite_lake, "shop", destination={"flush_interval": "20ms"}))
             worker = service.worker("shop", env=otel(endpoint, OTEL_EXPORTER_OTLP_TIMEOUT="2000"))

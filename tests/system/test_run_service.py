@@ -7,6 +7,7 @@ import signal
 import socket
 import sqlite3
 import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -255,12 +256,20 @@ def test_a_schedule_ticks_on_its_seconds(service, database):
     database.sql("CREATE TABLE ticks (at timestamptz)")
     tick = {"name": "beat", "cron": "*/2 * * * * *", **sql("INSERT INTO ticks VALUES (clock_timestamp())")}
     service.call(sched("CreateSchedule"), schedule=tick)
-    wait_until(lambda: database.value("SELECT count(*) FROM ticks") >= 4, 30, "four ticks")
-    seconds = [second for (second,) in database.query("SELECT extract(epoch FROM at) % 2 FROM ticks")]
-    assert sum(second < 1 for second in seconds) >= 3  # begun within a second of an even second
+
+    def four():
+        """Ticks, three of them begun within a second of an even second."""
+        ((ticks, in_time),) = database.query("SELECT count(*), count(*) FILTER (WHERE extract(epoch FROM at) % 2 < 1) FROM ticks")
+        return ticks >= 4 and in_time >= 3
+
+    wait_until(four, 60, "four ticks")
     service.call(sched("UpdateSchedule"), schedule={**tick, "paused": True})
-    wait_until(lambda: not service.call(run("ListRuns"), schedule="beat", state=1).runs, 10, "no more runs")
-    (made,) = service.call(sched("Tick"), name="beat").runs
+    made = service.call(run("ListRuns"), schedule="beat").runs
+    of = [datetime.fromisoformat(each.id.partition("@")[2]).timestamp() for each in made]  # the second that a run is of is in its id
+    assert len(set(of)) == len(of) and all(second % 2 == 0 for second in of)
+    assert all(each.created_at.ToNanoseconds() >= second * 1e9 for each, second in zip(made, of))
+    # None as long as the last one goes.
+    (made,) = wait_until(lambda: service.call(sched("Tick"), name="beat").runs, 10, "a run of a tick by hand")
     assert state(finished(service, made.id)) == "succeeded" and made.schedule == "beat"
 
 
@@ -316,7 +325,7 @@ def test_a_schedule_polls_each_running_flow(service, database, sqlite_lake):
         lake.close()
     runs = service.call(run("ListRuns"), schedule="polls").runs
     assert {each.flow_id for each in runs} == {"shop"}
-    assert len({each.created_at.seconds for each in runs}) == len(runs)
+    assert len({each.id.split("@")[1] for each in runs}) == len(runs)  # each of a second of its own
     spans = sorted((each.started_at.ToDatetime(), each.finished_at.ToDatetime()) for each in runs if each.state > 2)
     assert all(end <= begin for (_, end), (begin, _) in zip(spans, spans[1:]))
     assert all(state(each) in ("queued", "running", "succeeded") for each in runs), runs
@@ -354,13 +363,19 @@ def test_runs_that_are_over_cost_nothing(tmp_path):
                 f"SELECT 'run' || i, 'sql', 'default', '{'x' * 200}', '', 0, 3, 1, 3, 1, 0, 0, 0, 0, 0, 1, t, t, t, t, 0, t "
                 "FROM (SELECT i, CAST(strftime('%s') AS INTEGER) * 1000000 - i AS t FROM n)"
             )
+        # What is in its journal is not for the server to move with its next write.
+        moved = lambda: state.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0  # noqa: E731
+        wait_until(moved, 30, "the rows to be in the database's file")
         state.close()
         path = Path(f"/proc/{service.server.process.pid}/stat")
         used = lambda: sum(map(int, path.read_text().rsplit(")", 1)[1].split()[11:13]))  # noqa: E731
         wait_until(lambda: service.call(run("ListRuns")).runs, 10, "the runs")
-        before, until = used(), time.monotonic() + 4
-        wait_until(lambda: time.monotonic() > until, 10, "some looks")
-        assert used() - before < 20  # hundredths of a second
+        costs = []
+        while len(costs) < 5 and min(costs, default=20) >= 20:  # hundredths of a second; what others take of the machine can only add to it
+            before, until = used(), time.monotonic() + 4
+            wait_until(lambda: time.monotonic() > until, 10, "some looks")  # noqa: B023
+            costs.append(used() - before)
+        assert min(costs) < 20, costs
 
 
 def test_a_sensor_that_waits_holds_nobody(tmp_path, monkeypatch):
@@ -375,9 +390,12 @@ def test_a_sensor_that_waits_holds_nobody(tmp_path, monkeypatch):
             service.call(sched("CreateSchedule"), schedule=given)
             wait_until(lambda: service.call(run("ListRuns"), schedule="each-second").runs, 10, "a run of the schedule")
             env = {**os.environ, "DUCTSTREAM_STATE_PATH": str(service.state), "DUCTSTREAM_DUCKLINGS": str(tmp_path / "ducklings.yaml")}
-            look = child.popen([program(), "backfill", "tick", "--sensor", "duckling_events_full_backfill_sensor"], env=env)
-            asked_by_hand = silent.accept()[0]
-            look.send_signal(signal.SIGINT)
-            assert look.wait(timeout=10) == 130
+            with socket.create_server(("127.0.0.1", 0)) as own:  # the server does not ask this one
+                own.settimeout(30)
+                env["CLICKHOUSE_URL"] = f"http://127.0.0.1:{own.getsockname()[1]}"
+                look = child.popen([program(), "backfill", "tick", "--sensor", "duckling_events_full_backfill_sensor"], env=env)
+                with own.accept()[0]:
+                    look.send_signal(signal.SIGINT)
+                    assert look.wait(timeout=10) == 130
             assert service.server.stop(timeout_s=10) == 0
-            asked.close(), asked_by_hand.close()
+            asked.close()

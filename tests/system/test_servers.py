@@ -104,16 +104,24 @@ def test_a_catalog_that_limits_transactions(mirror_postgres):
     """transaction_timeout of its role does not count: in a commit we may wait for the others that share the catalog."""
     m = mirror_postgres("CREATE TABLE t (id int PRIMARY KEY, v text)")
     m.sync()
-    m.change_catalog("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET transaction_timeout = 20', current_database()); END $$")
-    try:
-        run = m.flow.start()
-        for i in range(5):
-            m.sql(f"INSERT INTO t VALUES ({i}, 'v')")
-            run.wait_for(lambda: m.last_snapshot() > 1 + i, 30, "a commit")
-        assert run.terminate() == 0
-        assert "attempt failed" not in run.stderr, run.describe()
-    finally:
-        m.change_catalog("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I RESET transaction_timeout', current_database()); END $$")
+    m.change_catalog("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET transaction_timeout = 500', current_database()); END $$")
+    with psycopg.connect(m.home.catalog.partition(":")[2], autocommit=True, options="-c transaction_timeout=0") as other:
+        waits = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{other.info.dbname}' AND wait_event_type = 'Lock' AND "
+        waits += "clock_timestamp() - xact_start > interval '1 s'"
+        last = "SELECT max(snapshot_id) FROM public.ducklake_snapshot"
+        try:
+            run = m.flow.start()
+            for i in range(3):
+                other.execute("BEGIN; LOCK TABLE public.ducklake_snapshot IN SHARE ROW EXCLUSIVE MODE")
+                m.sql(f"INSERT INTO t VALUES ({i}, 'v')")
+                run.wait_for(lambda: m.database.value(waits), 30, "a commit to wait for longer than that")
+                other.execute("COMMIT")
+                run.wait_for(lambda: other.execute(last).fetchone()[0] > 1 + i, 30, "the commit")  # noqa: B023
+            assert run.terminate() == 0
+            assert "attempt failed" not in run.stderr, run.describe()
+        finally:
+            other.execute("ROLLBACK")
+            other.execute("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I RESET transaction_timeout', current_database()); END $$")
     m.same("t")
 
 

@@ -10,6 +10,9 @@ from lib.stream import Stream, finish, judge, read_claims
 from lib.wait import wait_until
 
 
+SHORT_S = 3  # that a message stays away: what is tried before it comes back takes a tenth of a second
+
+
 @pytest.fixture
 def stream(database):
     return Stream(database)
@@ -39,10 +42,10 @@ def test_groups_do_not_know_each_other(stream):
 
 def test_what_is_not_acknowledged_comes_back_after_its_time(stream):
     stream.fill(10)
-    claim, ids, _ = stream.pull(visible=1)
+    claim, ids, _ = stream.pull(visible=SHORT_S)
     assert stream.ack(ids=[2, 3]) == 2
     assert stream.pull()[1] == []
-    passed(1.1)
+    passed(SHORT_S + 0.1)
     assert stream.ack(claim) == 0, "a claim whose time is over counts no more"
     assert stream.ack(ids=[1]) == 0
     _, again, attempts = stream.pull()
@@ -72,18 +75,18 @@ def test_nack_with_and_without_delay(stream):
     stream.fill(4)
     claim, *_ = stream.pull()
     assert stream.settle("nack", claim, [2]) == (1, 0)
-    assert stream.settle("nack", claim, [3], seconds=1) == (1, 0)
+    assert stream.settle("nack", claim, [3], seconds=SHORT_S) == (1, 0)
     assert stream.pull()[1:] == ([2], [2])
     assert stream.pull()[1] == []
-    passed(1.1)
+    passed(SHORT_S + 0.1)
     assert stream.pull()[1:] == ([3], [2])
 
 
 def test_extend_holds_for_longer(stream):
     stream.fill(4)
-    claim, *_ = stream.pull(visible=1)
+    claim, *_ = stream.pull(visible=SHORT_S)
     assert stream.settle("extend", claim, [1, 2], seconds=60) == (2, 0)
-    passed(1.1)
+    passed(SHORT_S + 0.1)
     assert stream.pull()[1] == [3, 4]
     assert stream.ack(claim) == 2
 
@@ -100,10 +103,10 @@ def test_dead_letters(stream):
     stream.configure(max_attempts=2)
     claim, *_ = stream.pull()
     stream.settle("nack", claim)
-    claim, ids, attempts = stream.pull(visible=1)
+    claim, ids, attempts = stream.pull(visible=SHORT_S)
     assert attempts == [2, 2, 2]
     assert stream.settle("nack", claim, [2], reason="no such customer") == (1, 1)
-    passed(1.1)
+    passed(SHORT_S + 0.1)
     assert stream.pull()[1] == []
     assert stream.dead() == [(1, 2, "not acknowledged in time"), (2, 2, "no such customer"), (3, 2, "not acknowledged in time")]
     assert stream.lag()["messages"] == 0 and stream.lag()["dead"] == 3

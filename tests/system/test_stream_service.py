@@ -11,6 +11,7 @@ import pytest
 
 from lib.admin import Admin
 from lib.api import Client
+from lib.http import Http, samples
 from lib.service import POSTGRES, Service
 from lib.stream import Stream
 from lib.wait import wait_until
@@ -21,7 +22,7 @@ SECRET = "hunter2-of-the-stream"
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory):
-    with Service(tmp_path_factory.mktemp("service")) as running:
+    with Service(tmp_path_factory.mktemp("service"), HTTP_LISTEN="127.0.0.1:0") as running:
         yield running
 
 
@@ -136,6 +137,13 @@ def test_many_wait_and_others_go_on(stream, consumer, service):
 
 def test_a_caller_that_goes_away_takes_nothing_with_it(stream, consumer, service):
     """Cancelled while it waits: what comes afterwards is for others."""
+
+    def ended():
+        with Http(service.server.addresses("http")[0]) as http:
+            counted, _ = samples(http.get("/metrics").body.decode())
+        return sum(n for name, n in counted.items() if "api_requests_total{" in name and '"Pull"' in name and '"CANCELLED"' in name)
+
+    before = ended()
     stream.fill(1)
     consumer.Pull()
     client = Client(service.server.address)
@@ -145,7 +153,7 @@ def test_a_caller_that_goes_away_takes_nothing_with_it(stream, consumer, service
         call.result(timeout=0.5)
     call.cancel()
     client.channel.close()
-    wait_until(lambda: True, 1, "it")
+    wait_until(lambda: ended() > before, 10, "the server to notice")
     stream.fill(3)
     assert sorted(ids(consumer.Pull(wait_seconds=5))) == [2, 3, 4]
 
@@ -189,7 +197,8 @@ def test_groups_and_dead_letters(stream, consumer, service):
     info = service.call("StreamService/GetStream", stream=stream.name)
     assert (info.first_id, info.last_id, info.bytes) == (1, 5, 500)
     with closing(sqlite3.connect(service.state)) as connection:
-        done = [row[0] for row in connection.execute("SELECT action FROM audit_log WHERE object = ?", (f"{stream.name}/search",))]
+        actions = "SELECT action FROM audit_log WHERE object = ? ORDER BY id"
+        done = [row[0] for row in connection.execute(actions, (f"{stream.name}/search",))]
     assert done == ["stream.configure_group", "stream.redrive", "stream.drop_dead_letters", "stream.delete_group"]
 
 

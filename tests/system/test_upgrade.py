@@ -147,7 +147,7 @@ def older_state(engine, level, definition):
 @pytest.mark.parametrize("engine", ["sqlite", "postgres"])
 def test_older_state_of_the_service(tmp_path, database, engine, level):
     """Two servers open it at once: what was in it is there, and its runs and schedules go on."""
-    settings = {"RUN_DSN_WAREHOUSE": database.dsn, "RUN_LEASE": "1s", "SECRET_KEY": "ab" * 32}
+    settings = {"RUN_DSN_WAREHOUSE": database.dsn, "RUN_LEASE": "5s", "SECRET_KEY": "ab" * 32}
     home = tmp_path / "home"
     home.mkdir()
     with Service(tmp_path / "made", **settings) as made:

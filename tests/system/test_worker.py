@@ -13,6 +13,7 @@ from google.protobuf import json_format, message_factory
 
 from lib.api import Client, local_pool
 from lib.lake import LakeHome
+from lib.pause import freeze
 from lib.paths import ROOT, program
 from lib.receiver import Receiver
 from lib.service import Lake, Service, flow_message
@@ -112,7 +113,7 @@ def test_a_flow_that_is_stopped_while_its_worker_begins_or_ends(service, flow, l
 def test_a_flow_whose_worker_died_while_stopping_is_stopped(service, flow, lake):
     worker = service.worker(flow)
     lake.wait_count(100, of=worker)
-    worker.signal(signal.SIGSTOP)
+    freeze(worker, service.state)
     assert service.call("StopFlow", flow_id=flow).state == 4
     worker.kill()
     wait_until(lambda: service.call("StopFlow", flow_id=flow).state == 6, 30, "the dead worker's lease to end", 0.2)
@@ -161,7 +162,7 @@ def test_a_reconfiguration_that_is_given_up_leaves_the_flow_running(service, flo
     """Its worker stands still, and the caller does not wait for it."""
     worker = service.worker(flow)
     lake.wait_count(100, of=worker)
-    worker.signal(signal.SIGSTOP)
+    freeze(worker, service.state)
     changed = flow_message(database, sqlite_lake, flow, destination={"flush_interval": "30ms"})
     with Client(service.server.address) as client:
         code, _ = client.code("ductstream.v1.FlowService/ReconfigureFlow", timeout=1, flow=changed)
