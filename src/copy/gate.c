@@ -127,12 +127,15 @@ static bool by_service(const char *url, const char *flag, int64_t team_id, int s
 	settings.connect_ms = settings.stall_ms = settings.total_ms = ANSWER_MS;
 	settings.tries = 1;
 	struct http_client *client = http_open(&settings, stop_fd);
+	const char *gave = "no answer within a second";
 	int rc = http_send(client, &request, &answer, &err);
-	if (rc == 0 && (answer.status < 200 || answer.status > 299))
+	if (rc == 0 && (answer.status < 200 || answer.status > 299)) {
+		gave = "an error for an answer";
 		rc = http_refused(&request, &answer, &err);
+	}
 	http_close(client);
 	if (rc)
-		duct_buf_printf(warning, "the flag service gave no answer within a second: %s", err.message);
+		duct_buf_printf(warning, "the flag service gave %s: %s", gave, err.message);
 	return rc == 0 && says_yes(answer.body.data, flag, warning);
 }
 

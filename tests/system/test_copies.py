@@ -366,6 +366,7 @@ def test_a_flag_service_has_one_second(copies, delta):
             was, (service.status, service.answer) = service.answer, (status, answer)
             closed = told()
             assert closed["state"] == "skipped" and any("the flag service" in line for line in closed["log"]) == warned, (status, answer)
+            assert any("an error for an answer" in line for line in closed["log"]) == (status != 200)
             service.status, service.answer = 200, was
         service.go_on = threading.Event()
         late = copies.model(delta, **env)
