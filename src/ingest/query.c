@@ -31,7 +31,7 @@ int ingest_of_files(struct duct_error *err)
 /* A type that the reader is told for its texts: those that it would not make of them. */
 static bool is_told(const struct ingest_query *q, const struct ingest_column *c)
 {
-	return (q->typed || q->json) && c->given && c->type.kind && !duct_kind_is_nested(c->given->kind) &&
+	return ((q->typed && !c->folders) || q->json) && c->given && c->type.kind && !duct_kind_is_nested(c->given->kind) &&
 		!duct_kind_is_nested(c->type.kind) && !duct_type_equal(c->given, &c->type);
 }
 
@@ -53,7 +53,7 @@ static bool is_whole(const struct duct_type *type)
 static bool is_looked_at(const struct ingest_query *q, const struct ingest_column *c)
 {
 	bool plain = !strstr(q->options.data, ", decimal_separator = ") && !strstr(q->options.data, ", thousands = ");
-	if (!q->typed || c->declared || !c->given)
+	if (!q->typed || c->folders || c->declared || !c->given)
 		return false;
 	if (c->given->kind != DUCT_FLOAT64 && strstr(q->options.data, ", ignore_errors = ")) /* only the reader leaves rows out */
 		return false;
@@ -181,6 +181,14 @@ static int refuse_nameless(const struct ingest_load *l, const struct ingest_quer
 		shape->columns[0].name);
 }
 
+/* A folder like day=7 gives the column its values: the reader ends its database when it is told their type as that of the file's own. */
+static bool is_of_folders(const struct ingest_query *q, const char *name)
+{
+	AUTO_BUF struct duct_buf folder = {0};
+	duct_buf_printf(&folder, "/%s=", name);
+	return strcasestr(q->files.data, folder.data) != NULL;
+}
+
 int ingest_query_learn(struct ingest_load *l, struct ingest_query *q, struct duct_error *err)
 {
 	AUTO_BUF struct duct_buf sql = {0};
@@ -195,8 +203,10 @@ int ingest_query_learn(struct ingest_load *l, struct ingest_query *q, struct duc
 	q->names = duct_arena_zalloc(&q->arena, ((size_t)shape.ncolumns + 1) * sizeof *q->names);
 	for (int i = 0; i < shape.ncolumns; i++) {
 		q->names[i] = shape.columns[i].name;
-		if (ingest_shape_give(l->shape, shape.columns[i].name, shape.columns[i].type, q->typed, err) < 0)
+		bool folders = is_of_folders(q, shape.columns[i].name);
+		if (ingest_shape_give(l->shape, shape.columns[i].name, shape.columns[i].type, q->typed || folders, err) < 0)
 			return -(int)err->class;
+		l->shape->columns[i].folders = folders;
 	}
 	l->ntargets = 1;
 	l->targets = duct_xcalloc(1, sizeof *l->targets);

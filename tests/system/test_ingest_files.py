@@ -313,6 +313,21 @@ def test_json_is_read_as_the_table_has_it(ingest_sqlite):
     assert ingest_sqlite.rows('SELECT t, "day" FROM raw.t WHERE "day" IS NOT NULL') == [("2024-01-01 00:00:00", 7)]
 
 
+def test_folders_are_columns(ingest_sqlite):
+    """Numbers, days and texts in folders' names, of CSV and JSON; a number with a zero before it is what the table has."""
+    for name, text in (("a.csv", "id,n\n1,1.5\n"), ("a.jsonl", '{"id": 1, "n": 1.5}\n')):
+        into = f"raw.{name[2:]}"
+        for folder in ("month=10/day=2024-10-01/by=x", "month=07/day=2024-07-02/by=7"):
+            path = ingest_sqlite.folder / folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+            ingest_sqlite.run(path, "--into", into)
+        assert types(ingest_sqlite, into) == {"id": "BIGINT", "n": "DOUBLE", "month": "BIGINT", "day": "DATE", "by": "VARCHAR"}
+        assert ingest_sqlite.rows(f'SELECT id, n, "month", "day"::VARCHAR, "by" FROM {into} ORDER BY "month"') == [
+            (1, 1.5, 7, "2024-07-02", "7"), (1, 1.5, 10, "2024-10-01", "x"),
+        ]  # fmt: skip
+
+
 def test_many_files_at_once(ingest):
     """12 commands at once, each with a file of its own, into one table that is not there yet: all land (issue 6, point 4)."""
     runs = []
