@@ -106,7 +106,7 @@ static bool is_replaced(const struct ingest_load *l, const struct lake_table *kn
 	for (int i = 0; same && i < known->ncolumns; i++) {
 		const struct ingest_column *c = &shape->columns[i];
 		same = known->columns[i].supported && strcasecmp(known->columns[i].name, c->name) == 0 &&
-			duct_type_equal(&known->columns[i].type, c->declared ? &c->type : c->given);
+			(c->empty || duct_type_equal(&known->columns[i].type, c->declared ? &c->type : c->given));
 	}
 	return !same;
 }

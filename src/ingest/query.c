@@ -31,8 +31,9 @@ int ingest_of_files(struct duct_error *err)
 /* A type that the reader is told for its texts: those that it would not make of them. */
 static bool is_told(const struct ingest_query *q, const struct ingest_column *c)
 {
-	return ((q->typed && !c->folders) || q->json) && c->given && c->type.kind && !duct_kind_is_nested(c->given->kind) &&
-		!duct_kind_is_nested(c->type.kind) && !duct_type_equal(c->given, &c->type);
+	bool plain = c->given && !duct_kind_is_nested(c->given->kind) && !duct_kind_is_nested(c->type.kind);
+	return ((q->typed && !c->folders) || q->json) && c->given && c->type.kind && (plain || c->empty) &&
+		!duct_type_equal(c->given, &c->type);
 }
 
 static bool has_times(const struct duct_type *type)
@@ -189,6 +190,53 @@ static bool is_of_folders(const struct ingest_query *q, const char *name)
 	return strcasestr(q->files.data, folder.data) != NULL;
 }
 
+/* What a value is where there is more than a type that the reader takes for nothing at all. NULL: the type says enough. */
+static const char *more_than_nothing(const struct ingest_load *l, const struct ingest_query *q, const struct ingest_column *c,
+				     const struct lake_column *there)
+{
+	const struct duct_type *given = c->given, *item = given->nchildren ? &given->children[given->nchildren - 1] : NULL;
+	if (c->declared || (there && duct_type_equal(given, &there->type)))
+		return NULL;
+	if (q->json && given->kind == DUCT_JSON)
+		return "IS NOT NULL";
+	if (q->json && there && (given->kind == DUCT_LIST || given->kind == DUCT_MAP) && item && item->kind == DUCT_JSON)
+		return given->kind == DUCT_LIST ? "<> []" : "<> MAP {}";
+	return q->csv && there && given->kind == DUCT_VARCHAR && l->spec->main.write == INGEST_REPLACE ? "IS NOT NULL" : NULL;
+}
+
+/* Whether the column is null, [] or {} in all rows. */
+static int look_for_values(struct ingest_load *l, const struct ingest_query *q, size_t at, const char *more, struct duct_error *err)
+{
+	AUTO_BUF struct duct_buf sql = {0}, name = {0};
+	int64_t n = 0;
+	duct_buf_sql_ident(&name, q->names[at]);
+	duct_buf_printf(&sql, "SELECT count(*) FROM (SELECT 1 FROM (%s)) WHERE %s %s LIMIT 1)", q->reader.data, name.data, more);
+	if (duck_number(l->conn, sql.data, &n, err))
+		return ingest_of_files(err);
+	l->shape->columns[at].empty = n == 0;
+	return 0;
+}
+
+/* What has no value is what the table has, or of JSON no column yet, as in records of an API. */
+static int leave_empty(struct ingest_load *l, const struct ingest_query *q, const struct lake_table *known, struct duct_error *err)
+{
+	struct ingest_shape *shape = l->shape;
+	size_t kept = 0;
+	for (size_t i = 0; i < shape->ncolumns; i++) {
+		struct ingest_column *c = &shape->columns[i];
+		const struct lake_column *there = known ? lake_find_column(known->columns, known->ncolumns, c->name) : NULL;
+		const char *more = more_than_nothing(l, q, c, there);
+		if (more && look_for_values(l, q, i, more, err))
+			return -(int)err->class;
+		if (c->empty && !there && (kept || i + 1 < shape->ncolumns))
+			continue;
+		shape->columns[kept] = *c;
+		q->names[kept++] = q->names[i];
+	}
+	shape->ncolumns = kept;
+	return 0;
+}
+
 int ingest_query_learn(struct ingest_load *l, struct ingest_query *q, struct duct_error *err)
 {
 	AUTO_BUF struct duct_buf sql = {0};
@@ -212,7 +260,7 @@ int ingest_query_learn(struct ingest_load *l, struct ingest_query *q, struct duc
 	l->targets = duct_xcalloc(1, sizeof *l->targets);
 	l->targets[0].shape = l->shape;
 	const struct lake_table *known = lake_find_table(l->lake, l->spec->schema, l->spec->table);
-	if (known && refuse_nameless(l, q, known, err))
+	if ((known && refuse_nameless(l, q, known, err)) || leave_empty(l, q, known, err))
 		return -(int)err->class;
 	return known ? find_bounds(l, q, known, err) : 0;
 }

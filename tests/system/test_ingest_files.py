@@ -328,6 +328,21 @@ def test_folders_are_columns(ingest_sqlite):
         ]  # fmt: skip
 
 
+def test_columns_without_a_value(ingest_sqlite):
+    """null, [] and {} in all rows of a JSON file say no type: the table's counts, before and after; so do names alone where a CSV file replaces."""
+    lines = ('{"id": 1, "v": null, "l": [1], "s": {"a": 2}}\n', '{"id": 2, "v": "x", "l": [], "s": {}}\n', '{"id": 3, "l": null, "s": null}\n')
+    for n, line in enumerate(lines):
+        ingest_sqlite.run(ingest_sqlite.file(line, f"{n}.jsonl"), "--into", "raw.t")
+    assert types(ingest_sqlite) == {"id": "BIGINT", "l": "BIGINT[]", "s": "STRUCT(a BIGINT)", "v": "VARCHAR"}
+    assert ingest_sqlite.rows("SELECT id, v, l, s.a FROM raw.t ORDER BY id") == [(1, None, [1], 2), (2, "x", [], None), (3, None, None, None)]
+    said = ingest_sqlite.fails(ingest_sqlite.file('{"id": 4, "l": [[], "x"]}\n', "m.jsonl"), "--into", "raw.t", code=3)
+    assert '"l"' in said, said
+    for text in ("id,v\n1,x\n", "id,v\n", "id,v\n,y\n"):
+        ingest_sqlite.run(ingest_sqlite.file(text, "r.csv"), "--into", "raw.r", "--replace")
+        assert types(ingest_sqlite, "raw.r") == {"id": "BIGINT", "v": "VARCHAR"}, text
+    assert ingest_sqlite.rows("SELECT id, v FROM raw.r") == [(None, "y")]
+
+
 def test_many_files_at_once(ingest):
     """12 commands at once, each with a file of its own, into one table that is not there yet: all land (issue 6, point 4)."""
     runs = []
