@@ -146,6 +146,10 @@ def test_replace_brings_its_columns(ingest):
     (result,) = ingest.run(ingest.file("b,c\nw,4\n", "b.csv"), "--into", "raw.t", "--replace")
     assert (result["rows"], result["replaced"]) == (1, 2)
     assert ingest.rows("SELECT b, c FROM raw.t") == [("w", 4)]
+    other = "write: replace\ninline_rows: 0\n"
+    for text, more, replaced in (("b,c\nu,5\nv,6\n", other, 1), ("b,c\nu,7\n", "write: merge\nmerge_key: [b]\n", 1), ("b\nx\n", other, 2)):
+        (result,) = ingest.run(ingest.file(files(ingest.file(text, "c.csv"), more)))
+        assert result["replaced"] == replaced, text
 
 
 def test_bad_files(ingest_sqlite):
