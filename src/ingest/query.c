@@ -197,8 +197,10 @@ static const char *more_than_nothing(const struct ingest_load *l, const struct i
 	const struct duct_type *given = c->given, *item = given->nchildren ? &given->children[given->nchildren - 1] : NULL;
 	if (c->declared || (there && duct_type_equal(given, &there->type)))
 		return NULL;
-	if (q->json && given->kind == DUCT_JSON)
+	if ((q->json && given->kind == DUCT_JSON) || (q->parquet && there && given->kind != DUCT_LIST))
 		return "IS NOT NULL";
+	if (q->parquet && there)
+		return "<> []";
 	if (q->json && there && (given->kind == DUCT_LIST || given->kind == DUCT_MAP) && item && item->kind == DUCT_JSON)
 		return given->kind == DUCT_LIST ? "<> []" : "<> MAP {}";
 	return q->csv && there && given->kind == DUCT_VARCHAR && l->spec->main.write == INGEST_REPLACE ? "IS NOT NULL" : NULL;

@@ -3,6 +3,7 @@
 import gzip
 import json
 import random
+from datetime import datetime
 from decimal import Decimal
 
 import pyarrow as pa
@@ -345,6 +346,20 @@ def test_columns_without_a_value(ingest_sqlite):
         ingest_sqlite.run(ingest_sqlite.file(text, "r.csv"), "--into", "raw.r", "--replace")
         assert types(ingest_sqlite, "raw.r") == {"id": "BIGINT", "v": "VARCHAR"}, text
     assert ingest_sqlite.rows("SELECT id, v FROM raw.r") == [(None, "y")]
+
+
+def test_nulls_of_parquet(ingest_sqlite):
+    """A column of nulls alone, which pandas calls nothing and DuckDB INTEGER, is what the table has; so is one of empty lists."""
+    values = {"at": datetime(2024, 1, 1), "s": {"a": 1}, "t": "x", "l": ["y"]}
+    for n, row in enumerate((values, {**dict.fromkeys(values), "l": []}, dict.fromkeys(values), {**dict.fromkeys(values), "at": 7})):
+        path = ingest_sqlite.folder / f"{n}.parquet"
+        pq.write_table(pa.table({name: [value] for name, value in row.items()}), path)
+        if n < 3:
+            ingest_sqlite.run(path, "--into", "raw.t")
+    assert '"at"' in ingest_sqlite.fails(path, "--into", "raw.t", code=3)
+    assert ingest_sqlite.rows('SELECT "at"::VARCHAR, s.a, t, l FROM raw.t ORDER BY l NULLS FIRST') == [
+        (None, None, None, None), (None, None, None, []), ("2024-01-01 00:00:00", 1, "x", ["y"]),
+    ]  # fmt: skip
 
 
 def test_many_files_at_once(ingest):
