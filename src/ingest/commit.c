@@ -106,7 +106,7 @@ static bool is_replaced(const struct ingest_load *l, const struct lake_table *kn
 	for (int i = 0; same && i < known->ncolumns; i++) {
 		const struct ingest_column *c = &shape->columns[i];
 		same = known->columns[i].supported && strcasecmp(known->columns[i].name, c->name) == 0 &&
-			duct_type_equal(&known->columns[i].type, c->declared ? &c->type : c->given);
+			(c->empty || duct_type_equal(&known->columns[i].type, c->declared ? &c->type : c->given));
 	}
 	return !same;
 }
@@ -117,7 +117,8 @@ static int replace_table(struct ingest_load *l, struct lake_txn *txn, struct ing
 	if (!l->spec->main.evolve)
 		return duct_fail(err, DUCT_DATA, "table \"%s\" has other columns than the files: evolve is false",
 				 target->shape->table);
-	l->result->deleted = known->record_count;
+	if (lake_count_rows(l->lake, known->id, &l->result->deleted, err))
+		return -(int)err->class;
 	lake_txn_drop_table(txn, lake_txn_table(txn, known->id));
 	return create_table(l, txn, target, err);
 }

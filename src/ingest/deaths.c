@@ -147,10 +147,8 @@ int ingest_plan_deaths(struct ingest_load *l, struct lake_txn *txn, struct inges
 	if (target->created || spec->main.write == INGEST_APPEND)
 		return 0;
 	if (spec->main.write == INGEST_REPLACE && !(l->window->key && spec->partition.column)) {
-		if (s.is_root)
-			l->result->deleted = known->record_count;
 		lake_txn_truncate(txn, target->t);
-		return 0;
+		return s.is_root ? lake_count_rows(l->lake, known->id, &l->result->deleted, err) : 0;
 	}
 	int rc = find_columns(&s, known, err);
 	struct lake_search search = {.lake = l->lake,

@@ -31,8 +31,9 @@ int ingest_of_files(struct duct_error *err)
 /* A type that the reader is told for its texts: those that it would not make of them. */
 static bool is_told(const struct ingest_query *q, const struct ingest_column *c)
 {
-	return (q->typed || q->json) && c->given && c->type.kind && !duct_kind_is_nested(c->given->kind) &&
-		!duct_kind_is_nested(c->type.kind) && !duct_type_equal(c->given, &c->type);
+	bool plain = c->given && !duct_kind_is_nested(c->given->kind) && !duct_kind_is_nested(c->type.kind);
+	return ((q->typed && !c->folders) || q->json) && c->given && c->type.kind && (plain || c->empty) &&
+		!duct_type_equal(c->given, &c->type);
 }
 
 static bool has_times(const struct duct_type *type)
@@ -53,7 +54,7 @@ static bool is_whole(const struct duct_type *type)
 static bool is_looked_at(const struct ingest_query *q, const struct ingest_column *c)
 {
 	bool plain = !strstr(q->options.data, ", decimal_separator = ") && !strstr(q->options.data, ", thousands = ");
-	if (!q->typed || c->declared || !c->given)
+	if (!q->typed || c->folders || c->declared || !c->given)
 		return false;
 	if (c->given->kind != DUCT_FLOAT64 && strstr(q->options.data, ", ignore_errors = ")) /* only the reader leaves rows out */
 		return false;
@@ -181,6 +182,63 @@ static int refuse_nameless(const struct ingest_load *l, const struct ingest_quer
 		shape->columns[0].name);
 }
 
+/* A folder like day=7 gives the column its values: the reader ends its database when it is told their type as that of the file's own. */
+static bool is_of_folders(const struct ingest_query *q, const char *name)
+{
+	AUTO_BUF struct duct_buf folder = {0};
+	duct_buf_printf(&folder, "/%s=", name);
+	return strcasestr(q->files.data, folder.data) != NULL;
+}
+
+/* What a value is where there is more than a type that the reader takes for nothing at all. NULL: the type says enough. */
+static const char *more_than_nothing(const struct ingest_load *l, const struct ingest_query *q, const struct ingest_column *c,
+				     const struct lake_column *there)
+{
+	const struct duct_type *given = c->given, *item = given->nchildren ? &given->children[given->nchildren - 1] : NULL;
+	if (c->declared || (there && duct_type_equal(given, &there->type)))
+		return NULL;
+	if ((q->json && given->kind == DUCT_JSON) || (q->parquet && there && given->kind != DUCT_LIST))
+		return "IS NOT NULL";
+	if (q->parquet && there)
+		return "<> []";
+	if (q->json && there && (given->kind == DUCT_LIST || given->kind == DUCT_MAP) && item && item->kind == DUCT_JSON)
+		return given->kind == DUCT_LIST ? "<> []" : "<> MAP {}";
+	return q->csv && there && given->kind == DUCT_VARCHAR && l->spec->main.write == INGEST_REPLACE ? "IS NOT NULL" : NULL;
+}
+
+/* Whether the column is null, [] or {} in all rows. */
+static int look_for_values(struct ingest_load *l, const struct ingest_query *q, size_t at, const char *more, struct duct_error *err)
+{
+	AUTO_BUF struct duct_buf sql = {0}, name = {0};
+	int64_t n = 0;
+	duct_buf_sql_ident(&name, q->names[at]);
+	duct_buf_printf(&sql, "SELECT count(*) FROM (SELECT 1 FROM (%s)) WHERE %s %s LIMIT 1)", q->reader.data, name.data, more);
+	if (duck_number(l->conn, sql.data, &n, err))
+		return ingest_of_files(err);
+	l->shape->columns[at].empty = n == 0;
+	return 0;
+}
+
+/* What has no value is what the table has, or of JSON no column yet, as in records of an API. */
+static int leave_empty(struct ingest_load *l, const struct ingest_query *q, const struct lake_table *known, struct duct_error *err)
+{
+	struct ingest_shape *shape = l->shape;
+	size_t kept = 0;
+	for (size_t i = 0; i < shape->ncolumns; i++) {
+		struct ingest_column *c = &shape->columns[i];
+		const struct lake_column *there = known ? lake_find_column(known->columns, known->ncolumns, c->name) : NULL;
+		const char *more = more_than_nothing(l, q, c, there);
+		if (more && look_for_values(l, q, i, more, err))
+			return -(int)err->class;
+		if (c->empty && !there && (kept || i + 1 < shape->ncolumns))
+			continue;
+		shape->columns[kept] = *c;
+		q->names[kept++] = q->names[i];
+	}
+	shape->ncolumns = kept;
+	return 0;
+}
+
 int ingest_query_learn(struct ingest_load *l, struct ingest_query *q, struct duct_error *err)
 {
 	AUTO_BUF struct duct_buf sql = {0};
@@ -195,14 +253,16 @@ int ingest_query_learn(struct ingest_load *l, struct ingest_query *q, struct duc
 	q->names = duct_arena_zalloc(&q->arena, ((size_t)shape.ncolumns + 1) * sizeof *q->names);
 	for (int i = 0; i < shape.ncolumns; i++) {
 		q->names[i] = shape.columns[i].name;
-		if (ingest_shape_give(l->shape, shape.columns[i].name, shape.columns[i].type, q->typed, err) < 0)
+		bool folders = is_of_folders(q, shape.columns[i].name);
+		if (ingest_shape_give(l->shape, shape.columns[i].name, shape.columns[i].type, q->typed || folders, err) < 0)
 			return -(int)err->class;
+		l->shape->columns[i].folders = folders;
 	}
 	l->ntargets = 1;
 	l->targets = duct_xcalloc(1, sizeof *l->targets);
 	l->targets[0].shape = l->shape;
 	const struct lake_table *known = lake_find_table(l->lake, l->spec->schema, l->spec->table);
-	if (known && refuse_nameless(l, q, known, err))
+	if ((known && refuse_nameless(l, q, known, err)) || leave_empty(l, q, known, err))
 		return -(int)err->class;
 	return known ? find_bounds(l, q, known, err) : 0;
 }

@@ -498,7 +498,10 @@ int ingest_column_settle(struct ingest_column *c, const struct duct_type *known,
 		c->type = any ? own : (struct duct_type){0};
 		return 0;
 	}
-	bool taken = c->declared ? duct_type_widens(&own, known) : c->given ? takes_given(known, c) : accepts(known, c);
+	bool taken = c->empty ||
+		(c->declared	    ? duct_type_widens(&own, known)
+			 : c->given ? takes_given(known, c)
+				    : accepts(known, c));
 	if (!any || taken || duct_type_equal(known, &own)) {
 		c->type = *known;
 		return 0;

@@ -19,6 +19,8 @@ struct ingest_column {
 	bool declared;		       /* the type is of the file */
 	const struct duct_type *given; /* what its values are, where that is not guessed; NULL: it is */
 	bool from_text;		       /* given was made of text: the table's type is tried in its place */
+	bool folders;		       /* given: its values are in the names of folders */
+	bool empty;		       /* given says nothing, as it has no value: the table's type counts */
 	struct duct_type type;	       /* settled; kind 0: the column has no value at all, and the table none of the name */
 	const struct json_node *value; /* of the record at hand, NULL: none */
 };

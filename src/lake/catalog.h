@@ -120,6 +120,9 @@ int lake_find_mapping(struct lake *lake, int64_t table_id, const struct lake_fie
 /* How many live files of a table are smaller than that. */
 int lake_count_small_files(struct lake *lake, int64_t table_id, int64_t bytes, int64_t *ret, struct duct_error *err);
 
+/* How many rows a table has (as far as the catalog knows: a mark of a row that a delete file has, too, counts twice). */
+int lake_count_rows(struct lake *lake, int64_t table_id, int64_t *ret, struct duct_error *err);
+
 /* How source relations are mirrored: one row per (flow, source oid). columns is JSON that the destination owns. */
 struct lake_relation {
 	uint32_t source_oid;

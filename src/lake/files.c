@@ -247,6 +247,34 @@ int lake_count_small_files(struct lake *lake, int64_t table_id, int64_t bytes, i
 			   (long long)table_id, (long long)bytes);
 }
 
+int lake_count_rows(struct lake *lake, int64_t table_id, int64_t *ret, struct duct_error *err)
+{
+	const struct lake_model *model = lake->model;
+	struct duct_arena arena;
+	struct lake_file *files = NULL;
+	size_t n = 0;
+	long long head = model->head;
+	*ret = 0;
+	duct_arena_init(&arena);
+	int rc = lake_list_files(lake, table_id, &arena, &files, &n, err);
+	for (size_t i = 0; i < n && !rc; i++)
+		*ret += files[i].record_count - files[i].delete_count - files[i].mark_count;
+	duct_arena_done(&arena);
+	for (size_t i = 0; i < model->ninlined && !rc; i++) {
+		AUTO_BUF struct duct_buf sql = {0};
+		int64_t rows = 0;
+		if (model->inlined[i].table_id != table_id)
+			continue;
+		lake_sqlf(&sql, lake->db, "SELECT count(*) FROM @");
+		duct_buf_sql_ident(&sql, model->inlined[i].name);
+		duct_buf_printf(&sql, " WHERE begin_snapshot <= %lld AND (end_snapshot IS NULL OR end_snapshot > %lld)", head,
+				head);
+		rc = lake_ask(lake, sql.data, lake_take_int, &rows, err);
+		*ret += rows;
+	}
+	return rc;
+}
+
 int lake_is_mirror(struct lake *lake, int64_t table_id, bool *ret, struct duct_error *err)
 {
 	AUTO_BUF struct duct_buf sql = {0};

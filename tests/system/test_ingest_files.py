@@ -3,6 +3,7 @@
 import gzip
 import json
 import random
+from datetime import datetime
 from decimal import Decimal
 
 import pyarrow as pa
@@ -146,6 +147,10 @@ def test_replace_brings_its_columns(ingest):
     (result,) = ingest.run(ingest.file("b,c\nw,4\n", "b.csv"), "--into", "raw.t", "--replace")
     assert (result["rows"], result["replaced"]) == (1, 2)
     assert ingest.rows("SELECT b, c FROM raw.t") == [("w", 4)]
+    other = "write: replace\ninline_rows: 0\n"
+    for text, more, replaced in (("b,c\nu,5\nv,6\n", other, 1), ("b,c\nu,7\n", "write: merge\nmerge_key: [b]\n", 1), ("b\nx\n", other, 2)):
+        (result,) = ingest.run(ingest.file(files(ingest.file(text, "c.csv"), more)))
+        assert result["replaced"] == replaced, text
 
 
 def test_bad_files(ingest_sqlite):
@@ -311,6 +316,50 @@ def test_json_is_read_as_the_table_has_it(ingest_sqlite):
     (folder / "d.jsonl").write_text('{"t": "2024-01-01 00:00:00"}\n')
     ingest_sqlite.run(folder / "d.jsonl", "--into", "raw.t")
     assert ingest_sqlite.rows('SELECT t, "day" FROM raw.t WHERE "day" IS NOT NULL') == [("2024-01-01 00:00:00", 7)]
+
+
+def test_folders_are_columns(ingest_sqlite):
+    """Numbers, days and texts in folders' names, of CSV and JSON; a number with a zero before it is what the table has."""
+    for name, text in (("a.csv", "id,n\n1,1.5\n"), ("a.jsonl", '{"id": 1, "n": 1.5}\n')):
+        into = f"raw.{name[2:]}"
+        for folder in ("month=10/day=2024-10-01/by=x", "month=07/day=2024-07-02/by=7"):
+            path = ingest_sqlite.folder / folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+            ingest_sqlite.run(path, "--into", into)
+        assert types(ingest_sqlite, into) == {"id": "BIGINT", "n": "DOUBLE", "month": "BIGINT", "day": "DATE", "by": "VARCHAR"}
+        assert ingest_sqlite.rows(f'SELECT id, n, "month", "day"::VARCHAR, "by" FROM {into} ORDER BY "month"') == [
+            (1, 1.5, 7, "2024-07-02", "7"), (1, 1.5, 10, "2024-10-01", "x"),
+        ]  # fmt: skip
+
+
+def test_columns_without_a_value(ingest_sqlite):
+    """null, [] and {} in all rows of a JSON file say no type: the table's counts, before and after; so do names alone where a CSV file replaces."""
+    lines = ('{"id": 1, "v": null, "l": [1], "s": {"a": 2}}\n', '{"id": 2, "v": "x", "l": [], "s": {}}\n', '{"id": 3, "l": null, "s": null}\n')
+    for n, line in enumerate(lines):
+        ingest_sqlite.run(ingest_sqlite.file(line, f"{n}.jsonl"), "--into", "raw.t")
+    assert types(ingest_sqlite) == {"id": "BIGINT", "l": "BIGINT[]", "s": "STRUCT(a BIGINT)", "v": "VARCHAR"}
+    assert ingest_sqlite.rows("SELECT id, v, l, s.a FROM raw.t ORDER BY id") == [(1, None, [1], 2), (2, "x", [], None), (3, None, None, None)]
+    said = ingest_sqlite.fails(ingest_sqlite.file('{"id": 4, "l": [[], "x"]}\n', "m.jsonl"), "--into", "raw.t", code=3)
+    assert '"l"' in said, said
+    for text in ("id,v\n1,x\n", "id,v\n", "id,v\n,y\n"):
+        ingest_sqlite.run(ingest_sqlite.file(text, "r.csv"), "--into", "raw.r", "--replace")
+        assert types(ingest_sqlite, "raw.r") == {"id": "BIGINT", "v": "VARCHAR"}, text
+    assert ingest_sqlite.rows("SELECT id, v FROM raw.r") == [(None, "y")]
+
+
+def test_nulls_of_parquet(ingest_sqlite):
+    """A column of nulls alone, which pandas calls nothing and DuckDB INTEGER, is what the table has; so is one of empty lists."""
+    values = {"at": datetime(2024, 1, 1), "s": {"a": 1}, "t": "x", "l": ["y"]}
+    for n, row in enumerate((values, {**dict.fromkeys(values), "l": []}, dict.fromkeys(values), {**dict.fromkeys(values), "at": 7})):
+        path = ingest_sqlite.folder / f"{n}.parquet"
+        pq.write_table(pa.table({name: [value] for name, value in row.items()}), path)
+        if n < 3:
+            ingest_sqlite.run(path, "--into", "raw.t")
+    assert '"at"' in ingest_sqlite.fails(path, "--into", "raw.t", code=3)
+    assert ingest_sqlite.rows('SELECT "at"::VARCHAR, s.a, t, l FROM raw.t ORDER BY l NULLS FIRST') == [
+        (None, None, None, None), (None, None, None, []), ("2024-01-01 00:00:00", 1, "x", ["y"]),
+    ]  # fmt: skip
 
 
 def test_many_files_at_once(ingest):
