@@ -111,7 +111,8 @@ def test_runs(admin):
     assert [line.split()[:3] for line in admin.ok("run", "list", "-state", "queued").splitlines()[1:]] == [[long_id, "command", "queued"]]
     admin.ok("run", "cancel", "-id", long_id)
     failing = admin.json("run", "submit", "-kind", "command", "-input", '{"argv": ["/bin/false"]}', "-max-attempts", 1)
-    assert admin("run", "watch", "-id", failing["id"])[0] == 3
+    code, out, _ = admin("run", "watch", "-id", failing["id"])
+    assert code == 3 and out.splitlines()[-1] == f"failed: {admin.json('run', 'get', '-id', failing['id'])['error']}"
 
 
 def test_ctrl_c_ends_a_watch(admin):
