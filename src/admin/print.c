@@ -112,11 +112,11 @@ static char *cell_of(const json_t *row, const char *path)
 	return cell.data ? duct_steal(&cell.data) : duct_xstrdup("");
 }
 
+/* What is wider than its column keeps its distance from the next one. */
 static void put_cell(struct duct_buf *to, const char *text, size_t width, bool last)
 {
-	duct_buf_puts(to, text);
-	for (size_t n = width_of(text); !last && n < width + 2; n++)
-		duct_buf_putc(to, ' ');
+	size_t n = width_of(text);
+	duct_buf_printf(to, "%s%*s", text, last ? 0 : (int)(n < width ? width - n + 2 : 2), "");
 }
 
 static void put_table(struct duct_buf *to, const struct admin_column *columns, const json_t *list)

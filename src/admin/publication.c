@@ -15,19 +15,39 @@ static const struct admin_view list_view = {NULL, false, NULL, list_columns};
 static const struct admin_view sync_view = {NULL, false, NULL, sync_columns};
 static const struct admin_view scrape_view = {NULL, false, NULL, scrape_columns};
 
-/* How the new tables are copied, where that is said: a flow copies tables that join it by itself. */
-static json_t *copy_options(const struct admin *admin)
+/* Flags that say how tables are copied, and the options of the flow's source that they are. */
+static const char *const copy_flags[][2] = {{"snapshot-workers", "snapshot_workers"},
+					    {"partition-column", "partition_column"},
+					    {"partition-count", "partition_count"},
+					    {"snapshot-state-backend", "snapshot_state_backend"},
+					    {"snapshot-state-path", "snapshot_state_path"}};
+
+static const char *copy_flag_given(const struct admin *admin)
 {
-	static const char *const flags[][2] = {{"snapshot-workers", "snapshot_workers"},
-					       {"partition-column", "partition_column"},
-					       {"partition-count", "partition_count"},
-					       {"snapshot-state-backend", "snapshot_state_backend"},
-					       {"snapshot-state-path", "snapshot_state_path"}};
-	json_t *options = json_object();
-	for (size_t i = 0; i < DUCT_LEN(flags); i++)
-		if (admin_value(admin, flags[i][0]))
-			json_object_set_new(options, flags[i][1], json_string(admin_value(admin, flags[i][0])));
-	return options;
+	for (size_t i = 0; i < DUCT_LEN(copy_flags); i++)
+		if (admin_value(admin, copy_flags[i][0]))
+			return copy_flags[i][0];
+	return NULL;
+}
+
+/* A flow copies tables that join it by itself: as its own options say, so they are set there, before a table joins. */
+static int set_copy_options(struct admin *admin, const char *id, struct duct_error *err)
+{
+	json_t *flow = NULL, *answer = NULL;
+	if (!copy_flag_given(admin))
+		return 0;
+	int rc = admin_flow_call(admin, "GetFlow", id, &flow, err);
+	if (rc)
+		return rc;
+	json_t *options = json_object_get(json_object_get(flow, "source"), "options");
+	if (admin_value(admin, "snapshot-workers"))
+		json_object_del(options, "parallel_tables"); /* its other name */
+	for (size_t i = 0; i < DUCT_LEN(copy_flags); i++)
+		if (admin_value(admin, copy_flags[i][0]))
+			json_object_set_new(options, copy_flags[i][1], json_string(admin_value(admin, copy_flags[i][0])));
+	rc = admin_call(admin, SERVICE, "UpdateFlow", json_pack("{s:o}", "flow", flow), &answer, err);
+	json_decref(answer);
+	return rc;
 }
 
 /* "-schemas": the tables that are found there. The answer of a scrape that applies nothing. */
@@ -70,6 +90,8 @@ static int check_sync(struct admin *admin, struct duct_error *err)
 	if (admin_is(admin, "snapshot") && !admin_value(admin, "flow-id"))
 		return duct_fail(err, DUCT_CONFIG,
 				 "flag \"--snapshot\" needs a flow that copies the tables: name it with --flow-id");
+	if (copy_flag_given(admin) && !admin_is(admin, "snapshot"))
+		return duct_fail(err, DUCT_CONFIG, "flag \"--%s\" needs --snapshot", copy_flag_given(admin));
 	return 0;
 }
 
@@ -97,9 +119,9 @@ static int sync(struct admin *admin, struct duct_error *err)
 	json_t *answer = NULL;
 	if (!request)
 		return -(int)err->class;
-	json_object_set_new(request, "options", copy_options(admin));
 	bool was_running = false;
 	rc = id && admin_is(admin, "pause") ? admin_pause_flow(admin, id, admin_is(admin, "resume"), &was_running, err) : 0;
+	rc = rc ? rc : set_copy_options(admin, id, err);
 	rc = rc ? rc : call_sync(admin, request, &answer, err);
 	bool resume = was_running && admin_is(admin, "resume");
 	rc = rc || resume ? rc : resumes_paused(admin, id, &resume, err);
@@ -163,7 +185,8 @@ const struct cli_command *const admin_publication_commands[] = {
 	ADMIN_COMMAND("publication sync", " --flow-id ID ...", "bring it in line with tables or schemas",
 		      "Adds tables to a publication, or makes it have just these. With --snapshot the\n"
 		      "new ones are copied and joined to the stream; the flow goes on. A flow that is\n"
-		      "paused already goes on if --resume is said.",
+		      "paused already goes on if --resume is said. How they are copied becomes an\n"
+		      "option of the flow's source.",
 		      &sync_command),
 	ADMIN_COMMAND("publication scrape", " (--flow-id ID | --dsn DSN) ...", "find tables that are not in it",
 		      "Looks for tables in schemas, says which are not published, and with --apply adds\n"

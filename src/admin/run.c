@@ -121,6 +121,10 @@ static int show_event(void *arg, const json_t *event, struct duct_error *err)
 	if (!w->drawn)
 		duct_buf_puts(&line, w->state);
 	put_progress(&line, w, json_object_get(run, "progress"));
+	if (strcmp(w->state, "failed") == 0) {
+		duct_buf_puts(&line, ": ");
+		admin_put_path(&line, run, "error");
+	}
 	if (!w->drawn)
 		duct_buf_putc(&line, '\n');
 	return cli_print(&line, err);

@@ -77,7 +77,7 @@ static int take_item(const struct field *f, const char **at, uint64_t *set, stru
 		char *end = NULL;
 		long v = isdigit((unsigned char)*++*at) ? strtol(*at, &end, 10) : 0;
 		if (v < 1 || v > 99)
-			return duct_fail(err, DUCT_CONFIG, "%s: the step \"%.10s\" is not a number from 1 on", f->name, *at);
+			return duct_fail(err, DUCT_CONFIG, "%s: the step \"%.10s\" is not a number from 1 to 99", f->name, *at);
 		step = (int)v;
 		*at = end;
 		if (one)

@@ -106,8 +106,13 @@ def test_runs(admin):
     assert waiting["tags"] == {"a": "b", "c": "d"}
     assert admin.json("run", "cancel", "-id", waiting["id"])["state"] == "RUN_STATE_CANCELLED"
     assert admin("run", "watch", "-id", waiting["id"])[0] == 130
+    long_id = "polls@" + "x" * 90  # such as those of schedules are
+    admin.ok("run", "submit", "-kind", "command", "-input", '{"argv": ["/bin/true"]}', "-id", long_id, "-due-at", "2999-01-01T00:00:00Z")
+    assert [line.split()[:3] for line in admin.ok("run", "list", "-state", "queued").splitlines()[1:]] == [[long_id, "command", "queued"]]
+    admin.ok("run", "cancel", "-id", long_id)
     failing = admin.json("run", "submit", "-kind", "command", "-input", '{"argv": ["/bin/false"]}', "-max-attempts", 1)
-    assert admin("run", "watch", "-id", failing["id"])[0] == 3
+    code, out, _ = admin("run", "watch", "-id", failing["id"])
+    assert code == 3 and out.splitlines()[-1] == f"failed: {admin.json('run', 'get', '-id', failing['id'])['error']}"
 
 
 def test_ctrl_c_ends_a_watch(admin):

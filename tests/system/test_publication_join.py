@@ -32,6 +32,30 @@ def test_a_repeated_command_lets_the_flow_go_on(tmp_path, database, sqlite_lake)
         assert service.state_of("shop") == "running"
 
 
+def test_how_new_tables_are_copied_is_said_to_the_flow(tmp_path, database, sqlite_lake):
+    database.sql(TABLES + "CREATE PUBLICATION shop FOR TABLE t")
+    lake = Lake(database, sqlite_lake)
+    with Service(tmp_path / "service") as service:
+        service.call("CreateFlow", flow=flow_message(database, sqlite_lake, source={"parallel_tables": "1"}), start_immediately=True)
+        worker = service.worker("shop")
+        lake.wait_count(2000)
+        admin = Admin(service.server.address)
+        command = ["publication", "sync", "-flow-id", "shop", "-tables", "public.new_table"]
+        ways = ["-snapshot-workers", "2", "-partition-column", "id", "-partition-count"]
+        assert "needs --snapshot" in admin.refused(*command, *ways, "3")
+        assert "partition_count" in admin.refused(*command, "-snapshot", *ways, "0")
+        assert admin.json("publication", "list", "-flow-id", "shop")["tables"] == ["public.t"]
+        assert service.state_of("shop") == "running"
+        assert admin.json(*command, "-snapshot", *ways, "3")["added"] == ["public.new_table"]
+        lake.wait_count(20000, "public.new_table")
+        lake.same("public.t", "public.new_table")
+        options = dict(service.call("GetFlow", flow_id="shop").source.options)
+        assert "parallel_tables" not in options
+        assert [options[name] for name in ("snapshot_workers", "partition_column", "partition_count")] == ["2", "id", "3"]
+        assert service.state_of("shop") == "running" and worker.running
+    lake.close()
+
+
 @pytest.mark.parametrize("dispatch", ["none", "local"])
 def test_new_tables_join_under_load(tmp_path, database, sqlite_lake, dispatch):
     database.sql(TABLES)

@@ -91,6 +91,7 @@ static void what_is_no_expression(void **state)
 	refuses("5-3 * * * *", "empty");
 	refuses("*/0 * * * *", "step");
 	refuses("*/x * * * *", "step");
+	refuses("*/100 * * * *", "from 1 to 99");
 	refuses("1,,2 * * * *", "minute");
 	refuses("1, * * * *", "minute");
 	refuses("1x * * * *", "minute");
