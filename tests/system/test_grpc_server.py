@@ -211,9 +211,22 @@ def test_a_stream_has_all_its_messages_in_order(client):
 
 
 def test_many_calls_at_once(client):
+    """None is lost or mixed up. One that took 100 ms, as any may on a busy machine, sends those of the next second to the workers, where
+    256 may wait: what is refused then is asked once more."""
     callable_, request = client.method(f"{FLOWS}/GetFlow")
-    calls = [callable_.future(request(flow_id=str(i)), timeout=30) for i in range(2000)]
-    assert [call.result().id for call in calls] == [str(i) for i in range(2000)]
+    left = [str(i) for i in range(2000)]
+
+    def answered():
+        calls = {i: callable_.future(request(flow_id=i), timeout=30) for i in left}
+        left.clear()
+        for i, call in calls.items():
+            if call.code() == Code.RESOURCE_EXHAUSTED:
+                left.append(i)
+            else:
+                assert call.result().id == i
+        return not left
+
+    wait_until(answered, 60, "an answer to each")
 
 
 # --- limits --------------------------------------------------------------------------------------------------------
@@ -276,7 +289,8 @@ def test_calls_that_work_have_a_queue_with_an_end(start):
             calls += [callable_.future(request(page_token="wait:60000"), timeout=60) for _ in range(150)]
         wait_until(lambda: any(call.done() for call in calls), 20, "the first to be refused")
         assert next(call for call in calls if call.done()).code() == Code.RESOURCE_EXHAUSTED
-        assert one.code(f"{FLOWS}/GetFlow", flow_id="x")[0] == Code.OK
+        # Not at once where the machine stood still during one: then such calls go to the workers, too, for a second.
+        wait_until(lambda: one.code(f"{FLOWS}/GetFlow", flow_id="x")[0] == Code.OK, 20, "a quick call to pass the queue")
         for call in calls:
             call.cancel()
         wait_until(lambda: one.code(f"{FLOWS}/ListFlows")[0] == Code.OK, 20, "the queue to be empty")
