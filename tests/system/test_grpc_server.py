@@ -511,7 +511,7 @@ def test_a_stop_lets_calls_end(start, number):
         server.process.send_signal(number)
         assert watching.ended().code() == Code.UNAVAILABLE
         assert working.result().next_page_token  # it was let end
-        assert server.process.wait(timeout=10) == 0
+        assert server.ended(timeout_s=10)[0] == 0
         assert server.events("stopped")
         assert client.code(f"{FLOWS}/GetFlow", timeout=2, flow_id="x")[0] == Code.UNAVAILABLE
 
