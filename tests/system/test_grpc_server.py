@@ -300,11 +300,10 @@ def test_calls_that_work_have_a_queue_with_an_end(start):
 def test_a_slow_look_at_the_state_does_not_stop_the_others(client):
     """A quick method that was slow is run on workers for a while."""
     callable_, request = client.method(f"{FLOWS}/GetFlow")
-    slow = [callable_.future(request(flow_id="slow:1000"), timeout=60) for _ in range(4)]
+    slow = [callable_.future(request(flow_id=f"slow:{ms}"), timeout=60) for ms in (1000, 3000, 3000, 3000)]
     wait_until(lambda: slow[0].done(), 10, "the first")
-    began = time.monotonic()
     assert client.code(f"{HEALTH}/Check", service="")[0] == Code.OK
-    assert time.monotonic() - began < 0.8
+    assert not all(call.done() for call in slow), "it has waited for the others"
     assert all(call.result().id for call in slow)
 
 
@@ -405,7 +404,7 @@ def test_more_connections_than_descriptors_stop_nobody_for_good(start):
     server = start()
     resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (160, 160))
     many = []
-    for _ in range(250):
+    for _ in range(200):  # what the server cannot take is fewer than 128, which wait with any kernel
         many.append(socket.create_connection(("127.0.0.1", server.port), timeout=5))
     for connection in many:
         connection.close()
