@@ -58,7 +58,10 @@ class Http:
 def raw(address, data, timeout=20, tls=None):
     """Sends the bytes and gives everything that comes until the server closes."""
     with connect(address, timeout, tls) as s:
-        s.sendall(data)
+        try:
+            s.sendall(data)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # it closed before it had read everything
         return read_all(s)
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import grpc
 import pytest
@@ -211,9 +212,22 @@ def test_a_stream_has_all_its_messages_in_order(client):
 
 
 def test_many_calls_at_once(client):
+    """None is lost or mixed up. One that took 100 ms, as any may on a busy machine, sends those of the next second to the workers, where
+    256 may wait: what is refused then is asked once more."""
     callable_, request = client.method(f"{FLOWS}/GetFlow")
-    calls = [callable_.future(request(flow_id=str(i)), timeout=30) for i in range(2000)]
-    assert [call.result().id for call in calls] == [str(i) for i in range(2000)]
+    left = [str(i) for i in range(2000)]
+
+    def answered():
+        calls = {i: callable_.future(request(flow_id=i), timeout=30) for i in left}
+        left.clear()
+        for i, call in calls.items():
+            if call.code() == Code.RESOURCE_EXHAUSTED:
+                left.append(i)
+            else:
+                assert call.result().id == i
+        return not left
+
+    wait_until(answered, 60, "an answer to each")
 
 
 # --- limits --------------------------------------------------------------------------------------------------------
@@ -276,7 +290,8 @@ def test_calls_that_work_have_a_queue_with_an_end(start):
             calls += [callable_.future(request(page_token="wait:60000"), timeout=60) for _ in range(150)]
         wait_until(lambda: any(call.done() for call in calls), 20, "the first to be refused")
         assert next(call for call in calls if call.done()).code() == Code.RESOURCE_EXHAUSTED
-        assert one.code(f"{FLOWS}/GetFlow", flow_id="x")[0] == Code.OK
+        # Not at once where the machine stood still during one: then such calls go to the workers, too, for a second.
+        wait_until(lambda: one.code(f"{FLOWS}/GetFlow", flow_id="x")[0] == Code.OK, 20, "a quick call to pass the queue")
         for call in calls:
             call.cancel()
         wait_until(lambda: one.code(f"{FLOWS}/ListFlows")[0] == Code.OK, 20, "the queue to be empty")
@@ -285,11 +300,10 @@ def test_calls_that_work_have_a_queue_with_an_end(start):
 def test_a_slow_look_at_the_state_does_not_stop_the_others(client):
     """A quick method that was slow is run on workers for a while."""
     callable_, request = client.method(f"{FLOWS}/GetFlow")
-    slow = [callable_.future(request(flow_id="slow:1000"), timeout=60) for _ in range(4)]
+    slow = [callable_.future(request(flow_id=f"slow:{ms}"), timeout=60) for ms in (1000, 3000, 3000, 3000)]
     wait_until(lambda: slow[0].done(), 10, "the first")
-    began = time.monotonic()
     assert client.code(f"{HEALTH}/Check", service="")[0] == Code.OK
-    assert time.monotonic() - began < 0.8
+    assert not all(call.done() for call in slow), "it has waited for the others"
     assert all(call.result().id for call in slow)
 
 
@@ -390,7 +404,7 @@ def test_more_connections_than_descriptors_stop_nobody_for_good(start):
     server = start()
     resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (160, 160))
     many = []
-    for _ in range(250):
+    for _ in range(200):  # what the server cannot take is fewer than 128, which wait with any kernel
         many.append(socket.create_connection(("127.0.0.1", server.port), timeout=5))
     for connection in many:
         connection.close()
@@ -423,10 +437,18 @@ def test_an_address_without_host_is_this_machine_only(start):
     (line,) = [line for line in server.lines if line.get("protocol") == "grpc"]
     assert line["event"] == "listening, for this machine only: the address names no host"
     assert server.addresses()[0] == f"127.0.0.1:{port}"
-    listening = subprocess.run(["ss", "-Hltn"], capture_output=True, text=True)
-    if listening.returncode == 0:
-        bound = [row.split()[3] for row in listening.stdout.splitlines() if row.split()[3].endswith(f":{port}")]
-        assert set(bound) <= {f"127.0.0.1:{port}", f"[::1]:{port}", f"[::ffff:127.0.0.1]:{port}"}
+    assert bound(port) and bound(port) <= {
+        "0100007F",  # 127.0.0.1
+        "00000000000000000000000001000000",  # ::1
+        "0000000000000000FFFF00000100007F",  # ::ffff:127.0.0.1
+    }
+
+
+def bound(port):
+    """The addresses on which somebody listens at that port, as the kernel writes them."""
+    tables = [Path(f"/proc/net/{name}") for name in ("tcp", "tcp6")]
+    rows = [line.split() for table in tables if table.exists() for line in table.read_text().splitlines()[1:]]
+    return {row[1].split(":")[0] for row in rows if row[3] == "0A" and int(row[1].split(":")[1], 16) == port}
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0"])
@@ -488,7 +510,7 @@ def test_a_stop_lets_calls_end(start, number):
         server.process.send_signal(number)
         assert watching.ended().code() == Code.UNAVAILABLE
         assert working.result().next_page_token  # it was let end
-        assert server.process.wait(timeout=10) == 0
+        assert server.ended(timeout_s=10)[0] == 0
         assert server.events("stopped")
         assert client.code(f"{FLOWS}/GetFlow", timeout=2, flow_id="x")[0] == Code.UNAVAILABLE
 

@@ -202,6 +202,17 @@ def test_client_certificates(tmp_path, certificates):
         assert server.stop() == 0, server.text
 
 
+def put(path, content):
+    """The same file with another time: file systems tell moments apart by ticks of some milliseconds, and the length may be the same."""
+    before = path.stat().st_mtime_ns if path.exists() else 0
+
+    def another():
+        path.write_bytes(content)
+        return path.stat().st_mtime_ns != before
+
+    wait_until(another, 10, f"another time of {path.name}", 0.001)
+
+
 def presented(address, certificates):
     with connect(address, tls=context(certificates)) as s:
         return s.getpeercert()["subject"][0][0][1]
@@ -211,9 +222,9 @@ def test_certificates_are_read_again_when_they_change(tmp_path, certificates):
     cert, key = tmp_path / "now.pem", tmp_path / "now.key"
 
     def use(name, with_key=True):
-        cert.write_bytes((certificates / f"{name}.pem").read_bytes())
+        put(cert, (certificates / f"{name}.pem").read_bytes())
         if with_key:
-            key.write_bytes((certificates / f"{name}.key").read_bytes())
+            put(key, (certificates / f"{name}.key").read_bytes())
 
     use("server")
     with Server(tmp_path, HTTP_LISTEN=":0", TLS_CERT_FILE=cert, TLS_KEY_FILE=key) as server:

@@ -43,8 +43,9 @@ def test_values_that_are_none(tmp_path, command):
 
 def test_level(tmp_path):
     with Server(tmp_path, LOG_LEVEL="debug", HTTP_LISTEN="off") as server:
-        assert server.ready().stop() == 0
-        assert server.events("stopping")
+        server.ready().process.terminate()
+        code, text = server.ended()
+        assert code == 0 and server.events("stopping"), text
     address = f"127.0.0.1:{free_port()}"
     with Server(tmp_path, LOG_LEVEL="warn", HTTP_LISTEN="off", GRPC_LISTEN=address) as server, Client(address) as client:
         grpc.channel_ready_future(client.channel).result(timeout=20)
