@@ -199,13 +199,14 @@ static int build_from_names(struct reader *r, const struct lake_column *const *c
 	return 0;
 }
 
+/* Without the option, which refuses a file that has a column of that name: beside renamed columns there is DuckDB's own alone. */
 static void build_from(struct reader *r, const struct lake_column *const *columns)
 {
 	static const struct duct_type bigint = {.kind = DUCT_INT64};
 	char name[16];
 	duct_buf_puts(&r->from, " FROM read_parquet(");
 	duct_buf_sql_literal(&r->from, r->file->path);
-	duct_buf_puts(&r->from, ", hive_partitioning=false, file_row_number=true, schema=MAP {");
+	duct_buf_puts(&r->from, ", hive_partitioning=false, schema=MAP {");
 	for (int i = 0; i < r->ncolumns; i++) {
 		snprintf(name, sizeof name, "c%d", i);
 		schema_entry(&r->from, columns[i]->id, name, &columns[i]->type, columns[i]->initial_default);

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from lib.flow import EXIT_DATA
+from lib.flow import EXIT_CONFIG, EXIT_DATA
 from lib.pg import Postgres
 
 TABLE = "CREATE TABLE t (id int PRIMARY KEY, v text, n int)"
@@ -165,6 +165,30 @@ def test_names_at_their_limits(mirror):
     m.sync()
     rows = m.lake.sql(f'SELECT * FROM lake."{long_name}"."{long_name}" ORDER BY 1')
     assert rows == [(1, 20, "3", 4, 5, "6", 7, 8, 9), (2, *[None] * 8)]
+
+
+def test_a_name_that_a_dropped_table_had_in_other_letters(mirror_sqlite):
+    m = mirror_sqlite("CREATE TABLE t (id int PRIMARY KEY)", "INSERT INTO t VALUES (1)")
+    m.sync()
+    m.sql("DROP TABLE t", 'CREATE TABLE "T" (id int PRIMARY KEY)', 'INSERT INTO "T" VALUES (2)')
+    assert 'lake table "public"."t" is that of source table "public"."t"' in m.refuses(EXIT_CONFIG)
+    m.lake.sql("DROP TABLE lake.public.t")
+    m.sync()
+    assert m.rows("T") == [(2,)]
+
+
+@pytest.mark.parametrize("name", ["file_row_number", "file_index"])
+def test_a_column_called_like_one_of_duckdbs_reader(mirror_sqlite, name):
+    """Its files are read whole, by DuckDB, when the key index is built anew."""
+    m = mirror_sqlite(f"CREATE TABLE t (id int PRIMARY KEY, {name} text)", "INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 9) i",
+                      destination={"inline_rows": 0})
+    m.sync()
+    m.sql("DELETE FROM t WHERE id < 4")
+    m.sync()
+    m.lake.sql("CALL ducklake_rewrite_data_files('lake', delete_threshold => 0)")
+    m.sql(f"UPDATE t SET {name} = 'w' WHERE id > 6")
+    m.sync()
+    m.same("t")
 
 
 def test_caught_up_although_the_writer_never_stops(mirror_sqlite):

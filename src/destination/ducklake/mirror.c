@@ -188,8 +188,18 @@ static void retire(struct ducklake *d, const struct lake_relation *row, struct l
 	old->relation_changed = false;
 }
 
+/* The name is taken: by a table of another source table, or of others. */
 static int not_ours(const struct ducklake *d, const struct lake_table *table, struct duct_error *err)
 {
+	size_t n;
+	const struct lake_relation *rows = lake_relations(d->lake, &n);
+	for (size_t i = 0; i < n; i++)
+		if (rows[i].table_id == table->id && strcmp(rows[i].state, MIRROR_GONE) != 0)
+			return duct_fail(err, DUCT_CONFIG,
+					 "lake table \"%s\".\"%s\" is that of source table \"%s\".\"%s\" (names in a lake differ "
+					 "by more than case): rename one of the source's tables, or drop the lake table when its "
+					 "source is gone",
+					 table->schema, table->name, rows[i].source_schema, rows[i].source_name);
 	return duct_fail(err, DUCT_CONFIG,
 			 "the lake has a table \"%s\".\"%s\" that flow \"%s\" did not make: rename or drop it, or set the "
 			 "destination's option \"schema\"",
