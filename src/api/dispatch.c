@@ -136,21 +136,19 @@ static struct child *child_of(struct dispatch *d, const char *id)
 	return c;
 }
 
-/* Which flows are running now. False: the state did not say; everything stays as it is. */
-static bool look(struct dispatch *d)
+static bool look_at(struct dispatch *d, enum state_flow_state state)
 {
 	struct duct_arena arena;
 	struct state_flow flows[PAGE];
 	struct duct_error err;
 	char after[64] = "";
 	int n = 0;
-	for (size_t i = 0; i < d->n; i++)
-		d->children[i].wanted = false;
 	do {
 		duct_arena_init(&arena);
-		n = state_flow_list(d->config.state, &arena, after, STATE_FLOW_RUNNING, PAGE, flows, &err);
+		n = state_flow_list(d->config.state, &arena, after, state, PAGE, flows, &err);
 		for (int i = 0; i < n; i++)
-			child_of(d, flows[i].id)->wanted = true;
+			if (state == STATE_FLOW_RUNNING || state_flow_rests_a_moment(&flows[i]))
+				child_of(d, flows[i].id)->wanted = true;
 		if (n > 0)
 			snprintf(after, sizeof after, "%s", flows[n - 1].id);
 		duct_arena_done(&arena);
@@ -158,6 +156,15 @@ static bool look(struct dispatch *d)
 	if (n < 0)
 		log_warn(d->config.log, "the flows cannot be read", LOG_STR("error", err.message));
 	return n >= 0;
+}
+
+/* Which flows are running now, or paused for a moment: that is their worker's to wait for. False: the state did not say; everything stays as
+ * it is. */
+static bool look(struct dispatch *d)
+{
+	for (size_t i = 0; i < d->n; i++)
+		d->children[i].wanted = false;
+	return look_at(d, STATE_FLOW_RUNNING) && look_at(d, STATE_FLOW_PAUSED);
 }
 
 static void forget(struct dispatch *d)

@@ -106,6 +106,7 @@ struct change {
 	int64_t expected_revision;
 	int64_t stored_revision;
 	enum state_flow_state from, to;
+	bool of_moment; /* only from a pause for a moment */
 	bool refused;
 };
 
@@ -237,13 +238,15 @@ static int write_transition(struct state_db *db, const struct change *c, enum st
 struct standing {
 	enum state_flow_state state;
 	bool passes; /* a pause that ends by itself */
+	bool moment;
 };
 
 static int take_standing(void *arg, const struct state_row *row, struct duct_error *err)
 {
 	struct standing *to = arg;
 	const struct state_flow flow = {.state = STATE_FLOW_PAUSED, .reason = state_row_text(row, 1)};
-	to->passes = strcmp(flow.reason, STATE_FLOW_DDL_PENDING) == 0 || state_flow_rests_a_moment(&flow);
+	to->moment = state_flow_rests_a_moment(&flow);
+	to->passes = to->moment || strcmp(flow.reason, STATE_FLOW_DDL_PENDING) == 0;
 	return take_state(&to->state, row, err);
 }
 
@@ -262,7 +265,7 @@ static int64_t move(struct state_db *db, void *arg, struct duct_error *err)
 	bool stays = now.state == STATE_FLOW_PAUSED && c->to == STATE_FLOW_PAUSED && now.passes && !c->from;
 	if (now.state == c->to && !stays)
 		return 1;
-	if (c->from && c->from != now.state)
+	if ((c->from && c->from != now.state) || (c->of_moment && !now.moment))
 		return 2;
 	c->refused = !stays && !allowed(now.state, c->to);
 	rc = c->refused ? 0 : write_transition(db, c, now.state, err);
@@ -277,6 +280,15 @@ int state_flow_move(struct state *state, const char *id, enum state_flow_state f
 	if (rc >= 0)
 		*ret_refused = change.refused;
 	return rc;
+}
+
+int state_flow_end_moment(struct state *state, const char *id, const char *reason, const struct state_actor *actor,
+			  struct duct_error *err)
+{
+	struct change change = {.id = id, .from = STATE_FLOW_PAUSED, .to = STATE_FLOW_RUNNING, .of_moment = true};
+	change.reason = reason;
+	change.actor = actor;
+	return (int)state_transact(state, move, &change, err);
 }
 
 /* When the flow was last changed stays as it is. */

@@ -59,6 +59,9 @@ int state_flow_move(struct state *state, const char *id, enum state_flow_state f
 /* The reason of a pause that ends by itself once a change of a table has been decided. */
 #define STATE_FLOW_DDL_PENDING "ddl_pending"
 bool state_flow_rests_a_moment(const struct state_flow *flow);
+/* Makes a flow in such a pause run again; 1 (it runs), or 2: it is in no such pause any more, nothing changed. */
+int state_flow_end_moment(struct state *state, const char *id, const char *reason, const struct state_actor *actor,
+			  struct duct_error *err) DUCT_CHECKED;
 
 /* Something about a flow that people should know while its state stays: becomes its reason and one more of its transitions, from the state to
  * itself. 0: there is no such flow, or that is its reason already. */

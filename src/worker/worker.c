@@ -32,7 +32,7 @@ struct worker {
 /* One definition of the flow, ready to run. */
 struct loaded {
 	struct flow_file *file;
-	int64_t revision, started_us;
+	int64_t revision, started_us; /* started_us: when the flow got its state */
 	enum state_flow_state state;
 	bool atomic;
 	char slot[64], *dsn;
@@ -117,13 +117,13 @@ static int look_up(struct worker *w, bool load, struct loaded *to, struct duct_e
 	int rc = state_flow_get(w->state, &arena, w->work->flow_id, &flow, err);
 	if (rc == 0)
 		rc = duct_fail(err, DUCT_CONFIG, "flow \"%s\": there is none in %s", w->work->flow_id, state_describe(w->state));
-	else if (rc > 0 && stays(w) && state_flow_rests_a_moment(&flow))
+	to->started_us = rc > 0 ? flow.updated_us : 0;
+	if (rc > 0 && stays(w) && state_flow_rests_a_moment(&flow))
 		rc = NEXT_REST;
 	else if (rc > 0 && !may_run(w, flow.state))
 		rc = refuse(&flow, err);
 	else if (rc > 0) {
 		to->revision = flow.revision;
-		to->started_us = flow.updated_us;
 		to->state = flow.state;
 		rc = load ? load_definition(w, &flow, to, err) : 0;
 	}
@@ -314,18 +314,33 @@ static int own(struct worker *w, struct duct_error *err)
 	return rc;
 }
 
-/* Without the lease, so that the flow can be changed. 1: it runs again. 0: it does not, within a minute or for good, or we are to end. */
+/* Whoever paused the flow for a moment is gone: a server that was killed inside ReconfigureFlow, for example. */
+static int end_moment(struct worker *w)
+{
+	struct duct_error err;
+	int rc = state_flow_end_moment(w->state, w->work->flow_id, "whoever paused it for a moment did not resume it", &w->actor,
+				       &err);
+	if (rc < 0)
+		log_warn(w->ctx->log, "the flow's pause for a moment cannot be ended", LOG_STR("error", err.message));
+	return rc == 1 ? 0 : NEXT_REST;
+}
+
+/* Without the lease, so that the flow can be changed. 1: it runs again, after a minute by our doing. 0: it does not, or we are to end. */
 static int rest(struct worker *w)
 {
 	struct pollfd stop = {.fd = w->ctx->stop_fd, .events = POLLIN};
 	int64_t until = duct_mono_us() + (int64_t)MOMENT_MS * 1000;
 	int rc = NEXT_REST;
+	w->actor.fence = 0;
 	log_info(w->ctx->log, "the flow is paused for a moment");
-	while ((rc == NEXT_REST || rc == -DUCT_RETRY) && duct_mono_us() < until && !duct_ctx_stopped(w->ctx)) {
+	while ((rc == NEXT_REST || rc == -DUCT_RETRY) && !duct_ctx_stopped(w->ctx)) {
 		struct loaded now = {0};
 		struct duct_error unused;      /* a state that is away may come back; anything else is the flow's end here */
 		(void)poll(&stop, 1, LOOK_MS); /* EINTR: looks a little earlier */
 		rc = look_up(w, false, &now, &unused);
+		bool over = duct_mono_us() >= until || duct_wall_us() - now.started_us >= (int64_t)MOMENT_MS * 1000;
+		if (rc == NEXT_REST && over)
+			rc = end_moment(w);
 	}
 	bool goes_on = rc == 0 && !duct_ctx_stopped(w->ctx);
 	log_info(w->ctx->log, goes_on ? "the flow goes on" : "the flow is not running any more");

@@ -134,6 +134,28 @@ def test_dispatch_restarts_a_killed_worker(tmp_path, database, sqlite_lake):
     opened.close()
 
 
+def test_a_server_that_was_killed_while_it_had_paused_a_flow(tmp_path, database, sqlite_lake):
+    """Inside ReconfigureFlow: the next server's worker waits for whoever may still be at it, a minute after the pause, and then goes on."""
+    database.sql("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'v')")
+    opened = Lake(database, sqlite_lake)
+    with Service(tmp_path / "service", DISPATCH="local") as service:
+        service.call("CreateFlow", flow=flow_message(database, sqlite_lake, destination={"flush_interval": "20ms"}), start_immediately=True)
+        opened.wait_count(1)
+        service.call("PauseFlow", flow_id="shop", for_a_moment=True)
+        service.server.kill()
+        service.start()
+        wait_until(lambda: service.server.events("the flow is paused for a moment"), 30, "a worker to wait")
+        assert service.state_of("shop") == "paused"
+        with closing(sqlite3.connect(service.state, timeout=30)) as state, state:
+            state.execute("UPDATE flows SET updated_us = updated_us - 60000000")
+        service.wait_state("shop", "running")
+        assert "did not resume it" in service.call("GetFlow", flow_id="shop").reason
+        database.sql("INSERT INTO t VALUES (2, 'v')")
+        opened.wait_count(2)
+        opened.same()
+    opened.close()
+
+
 def test_two_servers_on_one_state(tmp_path, server, database, sqlite_lake):
     """Both keep workers: one of them has the flow, the other one does not try it again and again, and takes over in seconds."""
     database.sql("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'v')")
