@@ -14,7 +14,12 @@
 #include "worker/takeover.h"
 #include "worker/watch.h"
 
-enum { LOCKED_MS = 1000, MOMENT_MS = 60000, LOOK_MS = 250 };
+enum {
+	LOCKED_MS = 1000,
+	LOOK_MS = 250,
+	MOMENT_MS = 60000,
+	MOMENT_LEAST_MS = 3000 /* of our own time, however old the pause is: clocks differ */
+};
 
 enum next { NEXT_END, NEXT_LOAD, NEXT_POLL, NEXT_HELD, NEXT_WAIT, NEXT_REST };
 
@@ -329,7 +334,7 @@ static int end_moment(struct worker *w)
 static int rest(struct worker *w)
 {
 	struct pollfd stop = {.fd = w->ctx->stop_fd, .events = POLLIN};
-	int64_t until = duct_mono_us() + (int64_t)MOMENT_MS * 1000;
+	int64_t began = duct_mono_us();
 	int rc = NEXT_REST;
 	w->actor.fence = 0;
 	log_info(w->ctx->log, "the flow is paused for a moment");
@@ -338,8 +343,8 @@ static int rest(struct worker *w)
 		struct duct_error unused;      /* a state that is away may come back; anything else is the flow's end here */
 		(void)poll(&stop, 1, LOOK_MS); /* EINTR: looks a little earlier */
 		rc = look_up(w, false, &now, &unused);
-		bool over = duct_mono_us() >= until || duct_wall_us() - now.started_us >= (int64_t)MOMENT_MS * 1000;
-		if (rc == NEXT_REST && over)
+		int64_t waited_ms = (duct_mono_us() - began) / 1000, age_ms = (duct_wall_us() - now.started_us) / 1000;
+		if (rc == NEXT_REST && waited_ms >= MOMENT_LEAST_MS && (waited_ms >= MOMENT_MS || age_ms >= MOMENT_MS))
 			rc = end_moment(w);
 	}
 	bool goes_on = rc == 0 && !duct_ctx_stopped(w->ctx);
